@@ -1,0 +1,216 @@
+r"""The covariance of ``covariance.py`` and its gradient as compiled loops over cache-sized blocks.
+
+Needs numba. The arithmetic of a flow is that of ``table.py``, operation by operation, and nothing here
+may be reassociated or contracted: both give the same bits. Only the inner products differ from a
+library's matrix product; here their order is fixed, so that a block of a matrix has the bits of the
+same block computed alone, and k(x, x) is symmetric to the bit.
+
+Arrays are C-contiguous, one floating dtype: ``u`` is ``b x n x d``, ``v`` is ``b x d x m`` (transposed),
+with d a multiple of GROUP; scales are ``b x n`` and ``b x m``. Rows of all batch elements are counted
+through, and each call does those from ``start`` to ``stop``, without the GIL.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+_BLOCK = 512  # columns at a time: a dozen buffers of this length stay in the first-level cache
+
+_MIRROR = 8  # rows that are mirrored together, a cache line
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _smallest(values):  # a reduction is vectorised only if it may be reassociated
+    smallest = values[0]
+    for value in values:
+        smallest = min(smallest, value)
+    return smallest
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _gaps(u, v, first, last, near, gap):
+    """1 - <u, v_j> for columns of v, from the difference of the vectors where that is small.
+
+    May exceed 2 by rounding; ``_table_variable`` mends that.
+    """
+    zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
+    gap[:] = one
+    for k in range(0, len(u), 4):
+        u0, u1, u2, u3 = u[k], u[k + 1], u[k + 2], u[k + 3]
+        v0, v1 = v[k, first:last], v[k + 1, first:last]
+        v2, v3 = v[k + 2, first:last], v[k + 3, first:last]
+        for j in range(len(gap)):
+            gap[j] -= u0 * v0[j] + u1 * v1[j] + u2 * v2[j] + u3 * v3[j]
+    if _smallest(gap) < near:
+        for j in range(len(gap)):
+            if gap[j] < near:
+                total = zero
+                for k in range(len(u)):
+                    difference = u[k] - v[k, first + j]
+                    total += difference * difference
+                gap[j] = total / two
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _table_variable(gap, kappa, x):
+    """x of the table at each gap; a gap above 2 is set to 2."""
+    two, root_two = gap.dtype.type(2), gap.dtype.type(math.sqrt(2))
+    stretch, one = two + two * kappa, gap.dtype.type(1)
+    for j in range(len(gap)):
+        g = gap[j]
+        g = two if g > two else g
+        gap[j] = g
+        root = math.sqrt(g)
+        x[j] = stretch * root / (math.sqrt(two - g) + root_two + kappa * root) - one
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _half_tangent_variable(gap, x):
+    """2 tan(theta / 4) - 1."""
+    one, two, root_two = gap.dtype.type(1), gap.dtype.type(2), gap.dtype.type(math.sqrt(2))
+    for j in range(len(gap)):
+        x[j] = two * (math.sqrt(gap[j]) / (math.sqrt(two - gap[j]) + root_two)) - one
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _polynomial(coefficients, power_basis, x, value, previous):
+    if power_basis:
+        value[:] = coefficients[0]
+        for k in range(1, len(coefficients), 4):
+            c0, c1, c2, c3 = (
+                coefficients[k],
+                coefficients[k + 1],
+                coefficients[k + 2],
+                coefficients[k + 3],
+            )
+            for j in range(len(x)):
+                t = x[j]
+                value[j] = (((value[j] * t + c0) * t + c1) * t + c2) * t + c3
+        return
+    zero, two = x.dtype.type(0), x.dtype.type(2)
+    value[:] = zero
+    previous[:] = zero
+    for k in range(0, len(coefficients) - 1, 4):
+        c0, c1, c2, c3 = (
+            coefficients[k],
+            coefficients[k + 1],
+            coefficients[k + 2],
+            coefficients[k + 3],
+        )
+        for j in range(len(x)):
+            t = two * x[j]
+            p, q = value[j], previous[j]
+            q = t * p + (c0 - q)
+            p = t * q + (c1 - p)
+            q = t * p + (c2 - q)
+            p = t * q + (c3 - p)
+            value[j], previous[j] = p, q
+    last = coefficients[-1]
+    for j in range(len(x)):
+        value[j] = x[j] * value[j] + (last - previous[j])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def covariance(
+    u, v, scale_u, scale_v, near, kappa, coefficients, power_basis, out, symmetric, start, stop
+):
+    """out = scale_u scale_v c_T, ``b x n x m``.
+
+    With ``symmetric``, the two sets of points are the same, and a row also fills its column: blocks
+    below the diagonal are not computed. (Where a block crosses it, two threads may write an entry,
+    with the same bits.)
+    """
+    n, m = out.shape[1], out.shape[2]
+    one = out.dtype.type(1)
+    buffers = np.empty((4, _BLOCK), out.dtype)
+    for first in range(0, m, _BLOCK):
+        last = min(first + _BLOCK, m)
+        gap, x = buffers[0, : last - first], buffers[1, : last - first]
+        ratio, spare = buffers[2, : last - first], buffers[3, : last - first]
+        for row in range(start, stop):
+            b, i = row // n, row % n
+            if symmetric and last <= i:
+                continue
+            table = b if len(kappa) > 1 else 0
+            _gaps(u[b, i], v[b], first, last, near, gap)
+            _table_variable(gap, kappa[table], x)
+            _polynomial(coefficients[table], power_basis[table], x, ratio, spare)
+            target, scales, scale = out[b, i, first:last], scale_v[b, first:last], scale_u[b, i]
+            for j in range(len(gap)):
+                target[j] = scale * scales[j] * (one - gap[j] * ratio[j] * ratio[j])
+            if symmetric and (i % _MIRROR == _MIRROR - 1 or row == stop - 1 or i == n - 1):
+                begin = max(i - i % _MIRROR, start - b * n)
+                for j in range(max(first, begin + 1), last):
+                    for k in range(begin, min(i + 1, j)):
+                        out[b, j, k] = out[b, k, j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def gradient(
+    u,
+    v,
+    scale_u,
+    scale_v,
+    near,
+    kappa,
+    coefficients,
+    power_basis,
+    phi,
+    grad,
+    weight,
+    grad_scale_u,
+    grad_scale_v,
+    grad_horizon,
+    start,
+    stop,
+):
+    """From ``grad``, the gradient of a scalar in the covariance, ``b x n x m``:
+
+    ``weight``, in the inner products <u_i, v_j> (same shape); ``grad_scale_u``, ``b x n``; and this
+    call's contributions, added to ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``.
+    """
+    n, m = grad.shape[1], grad.shape[2]
+    zero, one, two = grad.dtype.type(0), grad.dtype.type(1), grad.dtype.type(2)
+    buffers = np.empty((7, _BLOCK), grad.dtype)
+    for row in range(start, stop):
+        grad_scale_u[row // n, row % n] = zero
+    for first in range(0, m, _BLOCK):
+        last = min(first + _BLOCK, m)
+        gap, x = buffers[0, : last - first], buffers[1, : last - first]
+        ratio, spare = buffers[2, : last - first], buffers[3, : last - first]
+        gap_end = buffers[4, : last - first]
+        phi_start, phi_end = buffers[5, : last - first], buffers[6, : last - first]
+        for row in range(start, stop):
+            b, i = row // n, row % n
+            table = b if len(kappa) > 1 else 0
+            _gaps(u[b, i], v[b], first, last, near, gap)
+            _table_variable(gap, kappa[table], x)
+            _polynomial(coefficients[table], power_basis[table], x, ratio, spare)
+            for j in range(len(gap)):
+                gap_end[j] = gap[j] * ratio[j] * ratio[j]
+            _half_tangent_variable(gap, x)
+            _polynomial(phi, True, x, phi_start, spare)
+            _half_tangent_variable(gap_end, x)
+            _polynomial(phi, True, x, phi_end, spare)
+            source, target = grad[b, i, first:last], weight[b, i, first:last]
+            scales, scale = scale_v[b, first:last], scale_u[b, i]
+            sums = grad_scale_v[b, first:last]
+            for j in range(len(gap)):
+                cube = ratio[j] * ratio[j] * ratio[j] * phi_end[j]
+                half = gap[j] / two
+                seen = source[j]
+                scaled = seen * scale * scales[j]
+                target[j] = scaled * cube / phi_start[j]
+                end = seen * (one - gap_end[j])
+                sums[j] += end * scale
+                x[j] = end * scales[j]
+                spare[j] = scaled * (half * math.sqrt(half)) * cube
+            total, speed = zero, zero
+            for j in range(len(gap)):
+                total += x[j]
+                speed += spare[j]
+            grad_scale_u[b, i] += total
+            grad_horizon[b] += speed

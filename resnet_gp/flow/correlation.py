@@ -1,0 +1,104 @@
+r"""The correlation flow of single entries, differentiable twice.
+
+``flow`` is the reference for everything that is built on it: it takes any tensor of gaps 1 - c_0 and
+any horizons that broadcast with it. Covariance matrices have a fused path in ``covariance``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from resnet_gp.flow.table import horizon_table, speed_polynomial
+
+
+def flow(gap: Tensor, horizon: Tensor) -> Tensor:
+    """The correlation c_T after time T of the flow dc/dt = F(c) (Hayou & Yang 2023, Theorem 3).
+
+    Args:
+        gap: 1 - c_0 in [0, 2], any shape. The gap and not the correlation, because what the flow
+            does near c_0 = 1 depends on digits that c_0 itself no longer has.
+        horizon: T = w (1 - alpha)^2, from 0 to ``MAX_HORIZON``; its shape broadcasts with ``gap``.
+
+    Returns:
+        c_T in [-1, 1]. Its first and second derivatives are closed forms; the third order raises.
+        At ``gap == 0`` the second derivative in the gap, which is infinite, is dropped: in every
+        input Hessian it is multiplied by zero.
+    """
+    return _Flow.apply(gap, horizon)
+
+
+def tau(gap: Tensor) -> Tensor:
+    """tan(theta / 4) of the angle with 1 - cos(theta) = gap."""
+    root = gap.sqrt()
+    return root / ((2 - gap).sqrt_() + math.sqrt(2))
+
+
+def flow_and_slopes(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """1 - c_T, dc_T/dc_0 = F(c_T) / F(c_0) and dc_T/dT = F(c_T), without building a graph."""
+    phi = speed_polynomial(gap.dtype)
+    ratio = horizon_table(horizon, gap.dtype)(gap)
+    gap_end = gap * ratio * ratio
+    speed_end = phi(2 * tau(gap_end) - 1)
+    cube = ratio**3 * speed_end
+    return gap_end, cube / phi(2 * tau(gap) - 1), (gap / 2) ** 1.5 * cube
+
+
+
+class _Flow(Function):
+    @staticmethod
+    def forward(ctx: Any, gap: Tensor, horizon: Tensor) -> Tensor:
+        ctx.save_for_backward(gap, horizon)
+        ratio = horizon_table(horizon, gap.dtype)(gap)
+        return 1 - gap * ratio * ratio
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        gap, horizon = ctx.saved_tensors
+        slope, speed = _FlowSlopes.apply(gap, horizon)
+        needs_gap, needs_horizon = ctx.needs_input_grad
+        return (
+            (-grad * slope).sum_to_size(gap.shape) if needs_gap else None,
+            (grad * speed).sum_to_size(horizon.shape) if needs_horizon else None,
+        )
+
+
+class _FlowSlopes(Function):
+    """(dc_T/dc_0, dc_T/dT) = (F(c_T)/F(c_0), F(c_T))."""
+
+    @staticmethod
+    def forward(ctx: Any, gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(gap, horizon)
+        _, slope, speed = flow_and_slopes(gap, horizon)
+        return slope, speed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        return _FlowCurvature.apply(*ctx.saved_tensors, *grads)
+
+
+class _FlowCurvature(Function):
+    """The gradients of the slopes in the gap and the horizon: F'(c) = -theta / (2 pi)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gap: Tensor, horizon: Tensor, grad_slope: Tensor, grad_speed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        gap_end, slope, speed = flow_and_slopes(gap, horizon)
+        angle, angle_end = 4 * torch.atan(tau(gap)), 4 * torch.atan(tau(gap_end))
+        decay = -angle_end / (2 * math.pi)
+        coincident = gap == 0
+        speed_start = torch.where(coincident, 1, speed / slope)
+        curvature = slope * (angle - angle_end) / (2 * math.pi * speed_start)
+        curvature = torch.where(coincident, 0, curvature)  # see flow: its factor is zero there
+        grad_gap = -(grad_slope * curvature + grad_speed * decay * slope)
+        grad_horizon = decay * (grad_slope * slope + grad_speed * speed)
+        return grad_gap.sum_to_size(gap.shape), grad_horizon.sum_to_size(horizon.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError("third derivatives of the correlation flow are not implemented")

@@ -1,0 +1,326 @@
+r"""Covariance matrices of the limit network from its input layer: one fused, differentiable call.
+
+For the (leaky) ReLU family without block bias (Hayou & Yang 2023, Theorems 2 and 3),
+
+    k(a, b) = sqrt(q_0(a, a) q_0(b, b)) exp(w (1 + alpha^2) / 2) c_T(c_0(a, b)),    T = w (1 - alpha)^2.
+
+``resnet_covariance`` is that formula on inputs. The matrix work is in ``unit_covariance``: an inner
+product, the flow and the scales in one pass over cache-sized blocks, compiled if numba is there and
+the tensors are on the CPU, in plain torch otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from resnet_gp.flow.correlation import flow, flow_and_slopes
+from resnet_gp.flow.table import GROUP, horizon_table, speed_polynomial
+
+# Gaps below this are computed again from the difference of the unit vectors: 1 - <u, v> has an error
+# of a few eps, which is too much for the derivatives where the gap itself is small.
+_NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
+_NEAR_PAIRS = 2**18
+_TILE = {"cpu": 2**16, "cuda": 2**24}
+_SERIAL = 2**15  # entries below which threads cost more than they give
+
+
+def resnet_covariance(
+    x1: Tensor,
+    x2: Tensor,
+    weight_variance: Tensor,
+    *,
+    negative_slope: float = 0.0,
+    lengthscale: Tensor | None = None,
+    input_bias_variance: Tensor | None = None,
+    growth: bool = True,
+    diag: bool = False,
+) -> Tensor:
+    """Covariance of the infinitely wide and deep ResNet between two sets of inputs.
+
+    Args:
+        x1: ``batch_shape x n x d``.
+        x2: ``batch_shape x m x d``.
+        weight_variance: w >= 0, ``batch_shape x 1 x 1`` or a scalar.
+        negative_slope: alpha of phi(u) = max(u, 0) + alpha min(u, 0).
+        lengthscale: l, ``batch_shape x 1 x d`` or broadcastable; the inputs are divided by it.
+        input_bias_variance: sigma_in^2, ``batch_shape x 1 x 1`` or a scalar.
+        growth: False leaves out the factor exp(w (1 + alpha^2) / 2), by which the variance grows
+            with depth and which no model with an output scale can tell from it.
+        diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
+
+    Returns:
+        ``batch_shape x n x m`` (or ``batch_shape x n``). Rows of zeros without an input bias have
+        covariance 0, and gradient 0 where the kernel has a kink.
+
+    Raises:
+        ValueError: the horizon is outside the table's range, or the growth factor overflows.
+    """
+    unit1, scale1 = _unit_and_scale(x1, lengthscale, input_bias_variance)
+    unit2, scale2 = _unit_and_scale(x2, lengthscale, input_bias_variance)
+    horizon = weight_variance * (1 - negative_slope) ** 2
+    if growth:
+        exponent = weight_variance * ((1 + negative_slope**2) / 2)
+        _refuse_overflow(exponent)
+        factor = torch.exp(exponent / 2)[..., 0] if exponent.dim() else torch.exp(exponent / 2)
+        scale1, scale2 = scale1 * factor, scale2 * factor
+    if diag:
+        gap = _UnitGap.apply(unit1[..., None, :], unit2[..., None, :])[..., 0, 0]
+        end = flow(gap, horizon[..., 0] if horizon.dim() else horizon)
+        return scale1 * scale2 * end
+    return unit_covariance(
+        unit1, unit2, scale1, scale2, horizon[..., 0, 0] if horizon.dim() else horizon
+    )
+
+
+def _refuse_overflow(exponent: Tensor) -> None:
+    largest = exponent.detach().max().item()
+    if largest > math.log(torch.finfo(exponent.dtype).max):
+        raise ValueError(
+            f"weight_variance is so large that the variance exp({largest:.4g}) overflows "
+            f"{exponent.dtype}; use the kernel without growth, with an output scale"
+        )
+
+
+def _unit_and_scale(
+    x: Tensor, lengthscale: Tensor | None, input_bias_variance: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors and lengths of the vectors whose inner product is q_0."""
+    x = x / math.sqrt(x.shape[-1])
+    if lengthscale is not None:
+        x = x / lengthscale
+    if input_bias_variance is not None:
+        bias = input_bias_variance.sqrt()
+        shape = torch.broadcast_shapes(x.shape[:-1], bias.shape[:-1] if bias.dim() else ())
+        x = torch.cat([x.expand(*shape, x.shape[-1]), bias.expand(*shape, 1)], dim=-1)
+    null = (x == 0).all(-1)
+    # The length of a null row is taken elsewhere, so that neither value nor gradient is 0 / 0.
+    length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
+    return x / length[..., None], torch.where(null, 0, length)
+
+
+def unit_covariance(
+    unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor, horizon: Tensor
+) -> Tensor:
+    """scale1_i scale2_j c_T(<unit1_i, unit2_j>), differentiable twice in everything.
+
+    Args:
+        unit1: unit vectors, ``batch_shape x n x d``.
+        unit2: unit vectors, ``batch_shape x m x d``.
+        scale1: ``batch_shape x n``.
+        scale2: ``batch_shape x m``.
+        horizon: T, ``batch_shape``; one table is made for each element.
+
+    Returns:
+        ``batch_shape x n x m``. Keeps no matrix for the backward pass, which computes again.
+    """
+    padding = -unit1.shape[-1] % GROUP
+    if padding:
+        unit1 = torch.nn.functional.pad(unit1, (0, padding))
+        unit2 = torch.nn.functional.pad(unit2, (0, padding))
+    batch = torch.broadcast_shapes(
+        unit1.shape[:-2], unit2.shape[:-2], scale1.shape[:-1], scale2.shape[:-1], horizon.shape
+    )
+    flat = [
+        unit1.expand(*batch, *unit1.shape[-2:]).reshape(-1, *unit1.shape[-2:]),
+        unit2.expand(*batch, *unit2.shape[-2:]).reshape(-1, *unit2.shape[-2:]),
+        scale1.expand(*batch, -1).reshape(-1, scale1.shape[-1]),
+        scale2.expand(*batch, -1).reshape(-1, scale2.shape[-1]),
+        horizon.reshape(1) if horizon.numel() == 1 else horizon.expand(batch).reshape(-1),
+    ]
+    return _UnitCovariance.apply(*flat).reshape(*batch, unit1.shape[-2], unit2.shape[-2])
+
+
+class _UnitCovariance(Function):
+    """``unit_covariance`` for one batch dimension; the horizon is of length 1 or b."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor, horizon: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(unit1, unit2, scale1, scale2, horizon)
+        compiled = _compiled_loops(unit1)
+        if compiled is not None:
+            return _compiled_forward(compiled, unit1, unit2, scale1, scale2, horizon)
+        out = unit1.new_empty(unit1.shape[0], unit1.shape[1], unit2.shape[1])
+        table = horizon_table(horizon[:, None, None], unit1.dtype)
+        for rows in _tiles(out):
+            gap = _unit_gap(unit1[:, rows], unit2)
+            end = 1 - gap * table(gap).square_()
+            out[:, rows] = scale1[:, rows, None] * scale2[:, None] * end
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable_gradient(saved, grad, ctx.needs_input_grad)
+        unit1, unit2, scale1, scale2, horizon = saved
+        compiled = _compiled_loops(unit1)
+        if compiled is not None:
+            sums = _compiled_gradient(compiled, unit1, unit2, scale1, scale2, horizon, grad)
+        else:
+            sums = _tiled_gradient(unit1, unit2, scale1, scale2, horizon, grad)
+        weight, grad_scale1, grad_scale2, grad_horizon = sums
+        needs = ctx.needs_input_grad
+        return (
+            weight @ unit2 if needs[0] else None,
+            weight.mT @ unit1 if needs[1] else None,
+            grad_scale1,
+            grad_scale2,
+            grad_horizon.sum_to_size(horizon.shape),
+        )
+
+
+def _differentiable_gradient(
+    inputs: tuple[Tensor, ...], grad: Tensor, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """The same gradient by torch's own rules, for second derivatives."""
+    aliases = [tensor.view_as(tensor) for tensor in inputs]  # one tensor may be two inputs
+    unit1, unit2, scale1, scale2, horizon = aliases
+    end = flow(_UnitGap.apply(unit1, unit2), horizon[:, None, None])
+    covariance = scale1[..., None] * scale2[..., None, :] * end
+    wanted = [alias for alias, needed in zip(aliases, needs, strict=True) if needed]
+    found = iter(torch.autograd.grad(covariance, wanted, grad, create_graph=True))
+    return tuple(next(found) if needed else None for needed in needs)
+
+
+def _tiled_gradient(
+    unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor, horizon: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients in <u, v>, in both scales and, ``b``, in the horizon."""
+    weight, grad_scale1 = torch.empty_like(grad), torch.empty_like(scale1)
+    grad_scale2, grad_horizon = torch.zeros_like(scale2), scale1.new_zeros(len(scale1))
+    for rows in _tiles(grad):
+        gap_end, slope, speed = flow_and_slopes(
+            _unit_gap(unit1[:, rows], unit2), horizon[:, None, None]
+        )
+        seen, scale = grad[:, rows], scale1[:, rows, None]
+        scaled = seen * scale * scale2[:, None]
+        weight[:, rows] = scaled * slope
+        end = (1 - gap_end) * seen
+        grad_scale1[:, rows] = (end @ scale2[..., None])[..., 0]
+        grad_scale2 += (end.mT @ scale)[..., 0]
+        grad_horizon += (scaled * speed).sum((-2, -1))
+    return weight, grad_scale1, grad_scale2, grad_horizon
+
+
+def _tiles(matrix: Tensor) -> Iterator[slice]:
+    batch, n, m = matrix.shape
+    rows = max(1, _TILE.get(matrix.device.type, _TILE["cuda"]) // max(1, batch * m))
+    return (slice(first, first + rows) for first in range(0, n, rows))
+
+
+class _UnitGap(Function):
+    """1 - <u_i, v_j>, ``b x n x m``; never negative, exactly 0 for equal vectors."""
+
+    @staticmethod
+    def forward(ctx: Any, unit1: Tensor, unit2: Tensor) -> Tensor:
+        ctx.save_for_backward(unit1, unit2)
+        return _unit_gap(unit1, unit2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        unit1, unit2 = ctx.saved_tensors
+        return -(grad @ unit2), -(grad.mT @ unit1)
+
+
+def _unit_gap(unit1: Tensor, unit2: Tensor) -> Tensor:
+    gap = (1 - unit1 @ unit2.mT).clamp_(max=2)
+    near = (gap < _NEAR[gap.dtype]).nonzero(as_tuple=True)
+    batch = gap.shape[:-2]
+    unit1, unit2 = unit1.expand(*batch, -1, -1), unit2.expand(*batch, -1, -1)
+    for first in range(0, len(near[0]), _NEAR_PAIRS):
+        *where, i, j = (index[first : first + _NEAR_PAIRS] for index in near)
+        gap[(*where, i, j)] = (unit1[(*where, i)] - unit2[(*where, j)]).square().sum(-1) / 2
+    return gap
+
+
+@functools.cache
+def _numba_loops() -> ModuleType | None:
+    try:
+        from resnet_gp.flow import compiled
+    except ImportError:  # numba is an extra
+        return None
+    return compiled
+
+
+def _compiled_loops(tensor: Tensor) -> ModuleType | None:
+    return _numba_loops() if tensor.device.type == "cpu" else None
+
+
+def _compiled_arguments(
+    unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor, horizon: Tensor
+) -> tuple[Any, ...]:
+    table = horizon_table(horizon, unit1.dtype)
+    tensors = (unit1, unit2.mT, scale1, scale2)
+    return (
+        *(tensor.detach().contiguous().numpy() for tensor in tensors),
+        unit1.new_tensor(_NEAR[unit1.dtype]).numpy()[()],
+        table.kappa.numpy(),
+        table.polynomial.coefficients.numpy(),
+        table.polynomial.power_basis.numpy(),
+    )
+
+
+def _row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[int, int]]:
+    """One range of rows for each thread, of equal work; symmetric work falls from row to row."""
+    threads = torch.get_num_threads() if rows * columns > _SERIAL else 1
+    shares = [k / threads for k in range(threads + 1)]
+    if symmetric:
+        shares = [1 - math.sqrt(1 - share) for share in shares]
+    bounds = [round(rows * share) for share in shares]
+    return list(itertools.pairwise(bounds))
+
+
+def _compiled_forward(compiled: ModuleType, *inputs: Tensor) -> Tensor:
+    unit1, unit2, scale1, scale2, _ = inputs
+    batch, n, m = len(unit1), unit1.shape[1], unit2.shape[1]
+    out = unit1.new_empty(batch, n, m)
+    symmetric = torch.equal(unit1, unit2) and torch.equal(scale1, scale2)
+    arguments = (*_compiled_arguments(*inputs), out.numpy(), symmetric)
+    ranges = _row_ranges(batch * n, m, symmetric and batch == 1)
+    _in_threads([functools.partial(compiled.covariance, *arguments, *rows) for rows in ranges])
+    return out
+
+
+def _compiled_gradient(
+    compiled: ModuleType, *inputs: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    unit1, unit2, scale1, scale2, horizon, grad = inputs
+    weight = torch.empty_like(grad, memory_format=torch.contiguous_format)
+    grad_scale1 = torch.zeros_like(scale1, memory_format=torch.contiguous_format)
+    arguments = _compiled_arguments(unit1, unit2, scale1, scale2, horizon)
+    phi = speed_polynomial(unit1.dtype).coefficients.numpy()
+    ranges = _row_ranges(unit1.shape[0] * unit1.shape[1], unit2.shape[1])
+    partial2 = scale2.new_zeros(len(ranges), *scale2.shape)
+    partial_horizon = scale2.new_zeros(len(ranges), len(scale2))
+    shared = (phi, grad.contiguous().numpy(), weight.numpy(), grad_scale1.numpy())
+    _in_threads(
+        [
+            functools.partial(compiled.gradient, *arguments, *shared, sum2, sum_horizon, *rows)
+            for sum2, sum_horizon, rows in zip(
+                partial2.numpy(), partial_horizon.numpy(), ranges, strict=True
+            )
+        ]
+    )
+    return weight, grad_scale1, partial2.sum(0), partial_horizon.sum(0)
+
+
+def _in_threads(tasks: list[functools.partial[None]]) -> None:
+    if len(tasks) <= 1:
+        for task in tasks:
+            task()
+        return
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        for future in [pool.submit(task) for task in tasks]:
+            future.result()

@@ -1,0 +1,200 @@
+r"""Chebyshev tables of the correlation flow: one smooth function of one variable per horizon.
+
+With the gap g = 1 - c_0 = 2 sin^2(theta_0 / 2) of a pair, the flow and its first derivatives are
+
+    c_T             = 1 - g p^2                                 p = sin(theta_T / 2) / sin(theta_0 / 2)
+    d c_T / d c_0   = F(c_T) / F(c_0) = p^3 phi(tau_T) / phi(tau_0)
+    d c_T / d T     = F(c_T)          = (g / 2)^{3/2} p^3 phi(tau_T)
+
+where phi = F / sin^3(theta / 2), between 0.42 and 0.5, is one fixed function for all horizons. p is
+tabulated for each horizon. Both are analytic and free of zeros on [0, pi], p = 1 at c_0 = 1, and
+nothing cancels anywhere, however close c_0 comes to 1.
+
+No angle is needed. Where the paper's angle would stand, tau = tan(theta / 4) is as good and costs
+two square roots and a division, and p is tabulated in
+
+    s = (1 + kappa) tau / (1 + kappa tau),        tau = sqrt(g) / (sqrt(2) + sqrt(2 - g)).
+
+A long horizon puts a pole of p at tau of about -5 / T, next to the interval; the Moebius map moves
+it away. The degrees for full float64 accuracy are then 20 to 40 for T from 0.05 to 100, at most 50
+below (where the branch point theta = pi +- i sqrt(T) comes close), and about 115 at T = 10^4, where
+a table in the angle takes more than 400.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.fft import dct
+from torch import Tensor
+
+from resnet_gp.flow.angles import Array, flow_angle, reduced_speed
+
+MAX_HORIZON = 1e4
+
+#: Polynomials have 1 + k * GROUP coefficients, so that compiled code can unroll their evaluation.
+GROUP = 4
+
+# The noise that a table's values carry, and numbers of nodes to try.
+_NOISE = {torch.float64: 4e-16, torch.float32: 1.5e-8}
+_NODES = {torch.float64: (48, 96, 192), torch.float32: (24, 48, 96)}
+_WELL_CONDITIONED = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial:
+    """A batch of polynomials on [-1, 1].
+
+    ``coefficients`` is ``batch_shape x (1 + k * GROUP)``, highest degree first, behind leading
+    zeros. ``power_basis``, ``batch_shape``, says which are in the power basis (evaluated by Horner's
+    rule); the others are in the Chebyshev basis (Clenshaw's rule), which is slower and never
+    amplifies rounding.
+    """
+
+    coefficients: Tensor
+    power_basis: Tensor
+
+    @classmethod
+    def from_chebyshev(cls, rows: list[Array], dtype: torch.dtype) -> Polynomial:
+        """From one row of Chebyshev coefficients, lowest degree first, for each batch element."""
+        longest = max(map(len, rows))
+        packed = np.zeros((len(rows), 1 + GROUP * math.ceil((longest - 1) / GROUP)))
+        power_basis = torch.zeros(len(rows), dtype=torch.bool)
+        for index, row in enumerate(rows):
+            power = row @ _power_coefficients(len(row))
+            well_conditioned = np.abs(power).sum() <= _WELL_CONDITIONED * np.abs(row).sum()
+            power_basis[index] = bool(well_conditioned)
+            packed[index, packed.shape[1] - len(row) :] = (power if well_conditioned else row)[::-1]
+        return cls(torch.from_numpy(packed).to(dtype), power_basis)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The values at ``x``, with which the batch shape broadcasts.
+
+        Sums and products only, each rounded by itself, in an order that compiled code repeats: both
+        give the same bits, and an entry's bits do not depend on its neighbours.
+        """
+        coefficients = self.coefficients.to(x.device).unbind(-1)
+        if bool(self.power_basis.all()):
+            return _horner(coefficients, x)
+        if not bool(self.power_basis.any()):
+            return _clenshaw(coefficients, x)
+        basis = self.power_basis.to(x.device)
+        return torch.where(basis, _horner(coefficients, x), _clenshaw(coefficients, x))
+
+    def reshape(self, batch_shape: torch.Size) -> Polynomial:
+        return Polynomial(
+            self.coefficients.reshape(*batch_shape, -1), self.power_basis.reshape(batch_shape)
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _power_coefficients(count: int) -> Array:
+    """Row k holds the power coefficients of T_k, lowest degree first."""
+    matrix = np.eye(count)
+    for k in range(2, count):
+        matrix[k] = -matrix[k - 2]
+        matrix[k, 1:] += 2 * matrix[k - 1, :-1]
+    return matrix
+
+
+def _horner(coefficients: tuple[Tensor, ...], x: Tensor) -> Tensor:
+    value = torch.zeros_like(x) + coefficients[0]
+    for coefficient in coefficients[1:]:
+        value = value.mul_(x).add_(coefficient)
+    return value
+
+
+def _clenshaw(coefficients: tuple[Tensor, ...], x: Tensor) -> Tensor:
+    twice = 2 * x
+    value = torch.zeros_like(x)
+    previous = torch.zeros_like(x)
+    for coefficient in coefficients[:-1]:
+        value, previous = twice * value + (coefficient - previous), value
+    return x * value + (coefficients[-1] - previous)
+
+
+@dataclass(frozen=True, eq=False)
+class HorizonTable:
+    """p of the module's docstring for a batch of horizons; ``kappa`` is ``batch_shape``."""
+
+    kappa: Tensor
+    polynomial: Polynomial
+
+    def __call__(self, gap: Tensor) -> Tensor:
+        """p = sin(theta_T / 2) / sin(theta_0 / 2) at gaps g = 1 - c_0 in [0, 2]."""
+        root = gap.sqrt()
+        kappa = self.kappa.to(gap.device)
+        denominator = (2 - gap).sqrt_() + math.sqrt(2)
+        denominator = denominator + kappa * root
+        x = (2 + 2 * kappa) * root / denominator - 1
+        return self.polynomial(x)
+
+
+def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
+    """The table of a batch of horizons, ``batch_shape``; the last few are kept.
+
+    Raises:
+        ValueError: a horizon is not finite, negative, or beyond ``MAX_HORIZON``.
+    """
+    values = tuple(horizon.detach().to("cpu", torch.float64).flatten().tolist())
+    for value in values:
+        if not 0 <= value <= MAX_HORIZON:
+            raise ValueError(
+                f"horizon must lie between 0 and {MAX_HORIZON:g}, got {value:g} "
+                "(for a kernel it is weight_variance * (1 - negative_slope)^2)"
+            )
+    table = _table(values, dtype)
+    return HorizonTable(table.kappa.reshape(horizon.shape), table.polynomial.reshape(horizon.shape))
+
+
+@functools.lru_cache(maxsize=32)
+def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
+    # kappa is rounded first: the nodes must belong to the map that will be evaluated.
+    kappas = [
+        float(torch.tensor(horizon / (17 + 1.3 * math.sqrt(horizon)), dtype=dtype))
+        for horizon in horizons
+    ]
+    rows = [
+        chebyshev_coefficients(functools.partial(_ratio_at, horizon, kappa), dtype)
+        for horizon, kappa in zip(horizons, kappas, strict=True)
+    ]
+    return HorizonTable(
+        torch.tensor(kappas, dtype=dtype), Polynomial.from_chebyshev(rows, dtype)
+    )
+
+
+def _ratio_at(horizon: float, kappa: float, s: Array) -> Array:
+    start = 4 * np.arctan(s / (1 + kappa - kappa * s))
+    return np.sin(flow_angle(start, horizon) / 2) / np.sin(start / 2)
+
+
+@functools.cache
+def speed_polynomial(dtype: torch.dtype) -> Polynomial:
+    """phi = F / sin^3(theta / 2) in the variable 2 tan(theta / 4) - 1, for every horizon."""
+    row = chebyshev_coefficients(lambda s: reduced_speed(4 * np.arctan(s)), dtype)
+    return Polynomial.from_chebyshev([row], dtype).reshape(torch.Size())
+
+
+def chebyshev_coefficients(
+    function: Callable[[Array], Array], dtype: torch.dtype
+) -> Array:
+    """Coefficients in T_k(2 s - 1) of an analytic function of s in [0, 1], lowest degree first.
+
+    As many as it takes for the rest to fall below the rounding of ``dtype``.
+
+    Raises:
+        ArithmeticError: the series does not converge fast enough.
+    """
+    for nodes in _NODES[dtype]:
+        phase = math.pi * (np.arange(nodes) + 0.5) / nodes
+        row = dct(function(np.cos(phase / 2) ** 2), type=2) / nodes
+        row[0] /= 2
+        degree = np.nonzero(np.abs(row) > _NOISE[dtype] * np.abs(row).max())[0][-1]
+        if degree < 3 * nodes // 4:
+            return row[: degree + 1]
+    raise ArithmeticError("the Chebyshev series did not converge")
