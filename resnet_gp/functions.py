@@ -30,15 +30,15 @@ def correlation(c0: ArrayOrTensor, horizon: Any) -> ArrayOrTensor:
         horizon: T in [0, 10^4], a number or of a shape that broadcasts with ``c0``.
 
     Returns:
-        c_T, of the broadcast shape: a tensor (differentiable twice) if ``c0`` is one, else an array.
-        float32 stays float32, everything else becomes float64.
+        c_T, of the broadcast shape: a tensor (differentiable twice) if ``c0`` is one, else an
+        array. float32 stays float32, everything else becomes float64.
 
     Raises:
         ValueError: a correlation is NaN or outside [-1, 1], or a horizon is outside its range.
 
     Example:
         >>> correlation(np.array([-1.0, 0.0, 1.0]), 1.0).round(6).tolist()
-        [-0.591562, 0.160498, 1.0]
+        [-0.591562, 0.141348, 1.0]
     """
     start = _floating("c0", c0)
     if not bool((start.detach().abs() <= 1).all()):
@@ -61,8 +61,8 @@ def kernel_matrix(
     """Covariance matrix of the infinitely wide and deep ResNet (see ``ResNetLimitKernel``).
 
     Args:
-        X: inputs, ``n x d`` (tensors also ``... x n x d``).
-        Z: inputs, ``m x d``; X itself if left out.
+        X: inputs, ``n x d`` (tensors also ``... x n x d``), or one input, ``d``.
+        Z: inputs, ``m x d``, or one input, ``d``; X itself if left out.
         activation: "relu", "leaky_relu" or "abs".
         negative_slope: the slope of "leaky_relu".
         weight_variance: w > 0.
@@ -70,8 +70,8 @@ def kernel_matrix(
         input_bias_variance: sigma_in^2 > 0; None for an input layer without bias.
 
     Returns:
-        ``n x m``: a tensor (differentiable twice) if ``X`` is one, else an array. float32 stays
-        float32, everything else becomes float64.
+        ``n x m``, less the dimensions of single inputs: a tensor (differentiable twice) if ``X`` is
+        one, else an array. float32 stays float32, everything else becomes float64.
 
     Raises:
         ValueError: NaN or infinite inputs, shapes that do not match, unknown activation,
@@ -79,9 +79,12 @@ def kernel_matrix(
 
     Example:
         >>> SVC(kernel=partial(kernel_matrix, input_bias_variance=0.1)).fit(X, y)
+        >>> KernelRidge(kernel=kernel_matrix).fit(X, y)  # "precomputed" is faster: no call per pair
     """
     first = _inputs("X", X)
     second = first if Z is None else _inputs("Z", Z, like=first)
+    single = [axis for axis, x in ((-2, first), (-1, second)) if x.dim() == 1]
+    first, second = torch.atleast_2d(first), torch.atleast_2d(second)
     if first.shape[-1] != second.shape[-1]:
         raise ValueError(f"X has {first.shape[-1]} features but Z has {second.shape[-1]}")
     bias = None
@@ -101,6 +104,8 @@ def kernel_matrix(
         lengthscale=scales,
         input_bias_variance=bias,
     )
+    for axis in single:
+        covariance = covariance.squeeze(axis)
     return _like(X, covariance)
 
 
@@ -122,7 +127,7 @@ def _floating(name: str, value: Any, like: Tensor | None = None) -> Tensor:
 
 def _inputs(name: str, value: Any, like: Tensor | None = None) -> Tensor:
     tensor = _floating(name, value, like)
-    if tensor.dim() < 2 or tensor.shape[-1] == 0:
+    if tensor.dim() == 0 or tensor.shape[-1] == 0:
         raise ValueError(f"{name} must be n x d with d >= 1, got shape {tuple(tensor.shape)}")
     if not bool(torch.isfinite(tensor.detach()).all()):
         raise ValueError(f"{name} contains NaN or infinity")

@@ -9,8 +9,8 @@ With c = cos(theta) and T = w(1 - alpha)^2, Theorem 3 of Hayou & Yang (2023) rea
 It is autonomous, so one function, the time H(theta) that the flow takes from pi down to theta,
 solves it for every horizon: theta_T = H^{-1}(H(theta_0) + T).
 
-Everything here is float64 and accurate to a few ulp *relative* on all of (0, pi]. It serves the few
-dozen Chebyshev nodes of a table, in NumPy, which is faster there than torch: no kernel matrices here.
+Everything here is float64 and accurate to a few ulp *relative* down to the smallest angles. It
+serves the few dozen Chebyshev nodes of a table, in NumPy, which is faster there than torch.
 """
 
 from __future__ import annotations

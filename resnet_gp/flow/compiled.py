@@ -1,13 +1,14 @@
 r"""The covariance of ``covariance.py`` and its gradient as compiled loops over cache-sized blocks.
 
-Needs numba. The arithmetic of a flow is that of ``table.py``, operation by operation, and nothing here
-may be reassociated or contracted: both give the same bits. Only the inner products differ from a
-library's matrix product; here their order is fixed, so that a block of a matrix has the bits of the
-same block computed alone, and k(x, x) is symmetric to the bit.
+Needs numba. The arithmetic of a flow is that of ``table.py``, operation by operation, and nothing
+here may be reassociated or contracted: both give the same bits (where torch rounds square roots
+correctly). Only the inner products differ from a library's matrix product; here their order is
+fixed, so that a block of a matrix has the bits of the same block computed alone, and k(x, x) is
+symmetric to the bit.
 
-Arrays are C-contiguous, one floating dtype: ``u`` is ``b x n x d``, ``v`` is ``b x d x m`` (transposed),
-with d a multiple of GROUP; scales are ``b x n`` and ``b x m``. Rows of all batch elements are counted
-through, and each call does those from ``start`` to ``stop``, without the GIL.
+Arrays are C-contiguous, of one floating dtype: ``u`` is ``b x n x d``, ``v`` is ``b x d x m``
+(transposed), with d a multiple of GROUP; scales are ``b x n`` and ``b x m``. Rows of all batch
+elements are counted through, and each call does those from ``start`` to ``stop``, without the GIL.
 """
 
 from __future__ import annotations

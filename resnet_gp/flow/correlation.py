@@ -1,7 +1,7 @@
 r"""The correlation flow of single entries, differentiable twice.
 
-``flow`` is the reference for everything that is built on it: it takes any tensor of gaps 1 - c_0 and
-any horizons that broadcast with it. Covariance matrices have a fused path in ``covariance``.
+``flow`` is the reference for everything that is built on it: it takes any tensor of gaps 1 - c_0
+and any horizons that broadcast with it. Covariance matrices have a fused path in ``covariance``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ def flow_and_slopes(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor, Tenso
     speed_end = phi(2 * tau(gap_end) - 1)
     cube = ratio**3 * speed_end
     return gap_end, cube / phi(2 * tau(gap) - 1), (gap / 2) ** 1.5 * cube
-
 
 
 class _Flow(Function):

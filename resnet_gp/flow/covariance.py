@@ -2,7 +2,7 @@ r"""Covariance matrices of the limit network from its input layer: one fused, di
 
 For the (leaky) ReLU family without block bias (Hayou & Yang 2023, Theorems 2 and 3),
 
-    k(a, b) = sqrt(q_0(a, a) q_0(b, b)) exp(w (1 + alpha^2) / 2) c_T(c_0(a, b)),    T = w (1 - alpha)^2.
+    k(a, b) = sqrt(q_0(a, a) q_0(b, b)) exp(w (1 + alpha^2) / 2) c_T(c_0),    T = w (1 - alpha)^2.
 
 ``resnet_covariance`` is that formula on inputs. The matrix work is in ``unit_covariance``: an inner
 product, the flow and the scales in one pass over cache-sized blocks, compiled if numba is there and
@@ -26,8 +26,8 @@ from torch.autograd import Function
 from resnet_gp.flow.correlation import flow, flow_and_slopes
 from resnet_gp.flow.table import GROUP, horizon_table, speed_polynomial
 
-# Gaps below this are computed again from the difference of the unit vectors: 1 - <u, v> has an error
-# of a few eps, which is too much for the derivatives where the gap itself is small.
+# Gaps below this are computed again from the difference of the unit vectors: 1 - <u, v> has an
+# error of a few eps, which is too much for the derivatives where the gap itself is small.
 _NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
 _NEAR_PAIRS = 2**18
 _TILE = {"cpu": 2**16, "cuda": 2**24}
@@ -130,13 +130,14 @@ def unit_covariance(
     batch = torch.broadcast_shapes(
         unit1.shape[:-2], unit2.shape[:-2], scale1.shape[:-1], scale2.shape[:-1], horizon.shape
     )
+    count = math.prod(batch)
     flat = [
-        unit1.expand(*batch, *unit1.shape[-2:]).reshape(-1, *unit1.shape[-2:]),
-        unit2.expand(*batch, *unit2.shape[-2:]).reshape(-1, *unit2.shape[-2:]),
-        scale1.expand(*batch, -1).reshape(-1, scale1.shape[-1]),
-        scale2.expand(*batch, -1).reshape(-1, scale2.shape[-1]),
-        horizon.reshape(1) if horizon.numel() == 1 else horizon.expand(batch).reshape(-1),
+        tensor.expand(*batch, *tensor.shape[-dims:]).reshape(count, *tensor.shape[-dims:])
+        for tensor, dims in ((unit1, 2), (unit2, 2), (scale1, 1), (scale2, 1))
     ]
+    flat.append(
+        horizon.reshape(1) if horizon.numel() == 1 else horizon.expand(batch).reshape(count)
+    )
     return _UnitCovariance.apply(*flat).reshape(*batch, unit1.shape[-2], unit2.shape[-2])
 
 

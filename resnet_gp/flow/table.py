@@ -2,7 +2,7 @@ r"""Chebyshev tables of the correlation flow: one smooth function of one variabl
 
 With the gap g = 1 - c_0 = 2 sin^2(theta_0 / 2) of a pair, the flow and its first derivatives are
 
-    c_T             = 1 - g p^2                                 p = sin(theta_T / 2) / sin(theta_0 / 2)
+    c_T             = 1 - g p^2,              p = sin(theta_T / 2) / sin(theta_0 / 2)
     d c_T / d c_0   = F(c_T) / F(c_0) = p^3 phi(tau_T) / phi(tau_0)
     d c_T / d T     = F(c_T)          = (g / 2)^{3/2} p^3 phi(tau_T)
 
@@ -51,9 +51,9 @@ class Polynomial:
     """A batch of polynomials on [-1, 1].
 
     ``coefficients`` is ``batch_shape x (1 + k * GROUP)``, highest degree first, behind leading
-    zeros. ``power_basis``, ``batch_shape``, says which are in the power basis (evaluated by Horner's
-    rule); the others are in the Chebyshev basis (Clenshaw's rule), which is slower and never
-    amplifies rounding.
+    zeros. ``power_basis``, ``batch_shape``, says which are in the power basis (Horner's rule); the
+    others are in the Chebyshev basis (Clenshaw's rule), which is slower and never amplifies
+    rounding.
     """
 
     coefficients: Tensor
@@ -75,8 +75,8 @@ class Polynomial:
     def __call__(self, x: Tensor) -> Tensor:
         """The values at ``x``, with which the batch shape broadcasts.
 
-        Sums and products only, each rounded by itself, in an order that compiled code repeats: both
-        give the same bits, and an entry's bits do not depend on its neighbours.
+        Sums and products only, each rounded by itself, in an order that compiled code repeats: an
+        entry's bits do not depend on its neighbours, nor on which code computes them.
         """
         coefficients = self.coefficients.to(x.device).unbind(-1)
         if bool(self.power_basis.all()):
@@ -143,7 +143,7 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
     """
     values = tuple(horizon.detach().to("cpu", torch.float64).flatten().tolist())
     for value in values:
-        if not 0 <= value <= MAX_HORIZON:
+        if not 0 <= value <= MAX_HORIZON * (1 + 1e-5):  # exp(log(x)) may round up
             raise ValueError(
                 f"horizon must lie between 0 and {MAX_HORIZON:g}, got {value:g} "
                 "(for a kernel it is weight_variance * (1 - negative_slope)^2)"
@@ -163,9 +163,7 @@ def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
         chebyshev_coefficients(functools.partial(_ratio_at, horizon, kappa), dtype)
         for horizon, kappa in zip(horizons, kappas, strict=True)
     ]
-    return HorizonTable(
-        torch.tensor(kappas, dtype=dtype), Polynomial.from_chebyshev(rows, dtype)
-    )
+    return HorizonTable(torch.tensor(kappas, dtype=dtype), Polynomial.from_chebyshev(rows, dtype))
 
 
 def _ratio_at(horizon: float, kappa: float, s: Array) -> Array:
@@ -180,9 +178,7 @@ def speed_polynomial(dtype: torch.dtype) -> Polynomial:
     return Polynomial.from_chebyshev([row], dtype).reshape(torch.Size())
 
 
-def chebyshev_coefficients(
-    function: Callable[[Array], Array], dtype: torch.dtype
-) -> Array:
+def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtype) -> Array:
     """Coefficients in T_k(2 s - 1) of an analytic function of s in [0, 1], lowest degree first.
 
     As many as it takes for the rest to fall below the rounding of ``dtype``.

@@ -22,15 +22,17 @@ def _positive() -> Positive:
 class ResNetLimitKernel(Kernel):
     r"""Covariance of a ResNet at initialisation when width and depth go to infinity, in any order.
 
-    For inputs a, b in R^d (Hayou & Yang 2023, "Width and Depth Limits Commute in Residual Networks",
-    Theorems 2 and 3; with the initial values and "relu" it is exactly the paper's kernel):
+    For inputs a, b in R^d (Hayou & Yang 2023, "Width and Depth Limits Commute in Residual
+    Networks", Theorems 2 and 3; with the initial values and "relu" it is exactly the paper's):
 
     .. math::
         q_0(a, b) &= \tfrac1d \sum_i a_i b_i / \ell_i^2 \;[+ \sigma_{in}^2] \\
-        k(a, b) &= \sqrt{q_0(a, a)\, q_0(b, b)}\; e^{w (1 + \alpha^2) / 2}\, c_T, \qquad T = w (1 - \alpha)^2
+        k(a, b) &= \sqrt{q_0(a, a)\, q_0(b, b)}\; e^{w (1 + \alpha^2) / 2}\, c_T,
+        \qquad T = w (1 - \alpha)^2
 
     where the correlation :math:`c_t` starts at that of :math:`q_0` and follows
-    :math:`dc/dt = (\sin\theta - \theta\cos\theta) / 2\pi`, :math:`c = \cos\theta`. No ODE is solved per pair.
+    :math:`dc/dt = (\sin\theta - \theta\cos\theta) / 2\pi`, :math:`c = \cos\theta`. No ODE is solved
+    per pair.
 
     The kernel is not stationary. Without ``input_bias`` the prior variance is zero at x = 0: on
     centred data you almost always want ``input_bias=True``. Sample paths are once differentiable.
@@ -45,7 +47,8 @@ class ResNetLimitKernel(Kernel):
         ard_num_dims: d, for one lengthscale per input dimension.
         batch_shape: shape of the batch of hyperparameters.
         active_dims: the input dimensions to use.
-        lengthscale_prior, lengthscale_constraint: of ``lengthscale``, ``batch_shape x 1 x (1 or d)``.
+        lengthscale_prior, lengthscale_constraint: of ``lengthscale``,
+            ``batch_shape x 1 x (1 or d)``.
         weight_variance_prior, weight_variance_constraint: of ``weight_variance``, w,
             ``batch_shape x 1 x 1``.
         input_bias_variance_prior, input_bias_variance_constraint: of ``input_bias_variance``,
@@ -58,7 +61,7 @@ class ResNetLimitKernel(Kernel):
         ValueError: unknown activation, or a horizon T beyond 10^4.
 
     Example:
-        >>> kernel = gpytorch.kernels.ScaleKernel(ResNetLimitKernel(input_bias=True, ard_num_dims=3))
+        >>> kernel = ScaleKernel(ResNetLimitKernel(input_bias=True, ard_num_dims=3))
         >>> kernel(torch.randn(5, 3)).to_dense().shape
         torch.Size([5, 5])
     """
@@ -108,7 +111,9 @@ class ResNetLimitKernel(Kernel):
         self._start_at_one(name)
         if prior is not None:
             if not isinstance(prior, Prior):
-                raise TypeError(f"{name}_prior must be a gpytorch Prior, got {type(prior).__name__}")
+                raise TypeError(
+                    f"{name}_prior must be a gpytorch Prior, got {type(prior).__name__}"
+                )
             self.register_prior(f"{name}_prior", prior, name)
 
     def _start_at_one(self, name: str) -> None:
@@ -125,9 +130,17 @@ class ResNetLimitKernel(Kernel):
         raw = getattr(self, f"raw_{name}")
         value = torch.as_tensor(value, dtype=raw.dtype, device=raw.device)
         constraint = self.constraint_for_parameter_name(f"raw_{name}")
-        if not constraint.check(value):
-            raise ValueError(f"{name} must satisfy {constraint}, got {value.tolist()}")
-        self.initialize(**{f"raw_{name}": constraint.inverse_transform(value)})
+        raw_value = constraint.inverse_transform(value)
+        if not (constraint.check(value) and bool(torch.isfinite(raw_value).all())):
+            raise ValueError(
+                f"{name} must be finite and satisfy {constraint}, got {value.tolist()}"
+            )
+        try:
+            self.initialize(**{f"raw_{name}": raw_value})
+        except RuntimeError as error:
+            raise ValueError(
+                f"{name} must be a number or of shape {tuple(raw.shape)}, got {tuple(value.shape)}"
+            ) from error
 
     def _set_lengthscale(self, value: Tensor | float) -> None:
         self._set_hyperparameter("lengthscale", value)  # the base class rounds floats to float32
@@ -160,7 +173,7 @@ class ResNetLimitKernel(Kernel):
 
     @property
     def horizon(self) -> Tensor:
-        """T = w (1 - alpha)^2, the time for which the correlation flows; ``batch_shape x 1 x 1``."""
+        """T = w (1 - alpha)^2, for which the correlation flows; ``batch_shape x 1 x 1``."""
         return self.weight_variance * (1 - self.activation.negative_slope) ** 2
 
     @property

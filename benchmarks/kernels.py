@@ -1,0 +1,190 @@
+"""How much do the kernels cost, against GPyTorch's own?
+
+    python benchmarks/kernels.py [--n 3000] [--d 8] [--repeats 9] [--threads 2]
+    python benchmarks/kernels.py --quick
+
+Forward without gradients against RBFKernel, with a new weight_variance at every call, so that the
+construction of its table counts; forward and backward to inputs and hyperparameters against ARD
+Matern-5/2; peak memory of the latter, each in a process of its own; and the ways in which the flow
+could be computed. Peers take turns in one process; medians of the repeats, and of their ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from unittest import mock
+
+import numpy as np
+import torch
+from gpytorch.kernels import Kernel, MaternKernel, RBFKernel
+from rich.console import Console
+from rich.table import Table
+
+from resnet_gp import ResNetLimitKernel
+from resnet_gp.flow import covariance
+from resnet_gp.flow.table import horizon_table
+
+RESULTS = Path(__file__).parent / "results" / "kernels.json"
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+def alternate(calls: dict[str, Callable[[int], object]], repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of each call, which get the number of the repeat and take turns; one warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call(repeat)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(values[1:]) for name, values in seconds.items()}
+
+
+def forward(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarray]:
+    x = torch.randn(n, d, dtype=dtype)
+    rbf, ours = RBFKernel().to(dtype), ResNetLimitKernel(ard_num_dims=d).to(dtype)
+
+    @torch.no_grad()
+    def call_ours(repeat: int) -> None:
+        ours.weight_variance = 0.7 + 0.05 * repeat
+        ours(x).to_dense()
+
+    @torch.no_grad()
+    def call_rbf(repeat: int) -> None:
+        rbf(x).to_dense()
+
+    return alternate({"RBFKernel": call_rbf, "ResNetLimitKernel": call_ours}, repeats)
+
+
+def step(kernel: Kernel, x: torch.Tensor) -> None:
+    """Forward and backward to inputs and hyperparameters."""
+    kernel.zero_grad()
+    leaf = x.clone().requires_grad_()
+    kernel(leaf).to_dense().sum().backward()
+
+
+def with_gradient(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarray]:
+    x = torch.randn(n, d, dtype=dtype)
+    kernels = {name: make(d).to(dtype) for name, make in WITH_GRADIENT.items()}
+    calls = {name: (lambda _, k=kernel: step(k, x)) for name, kernel in kernels.items()}
+    return alternate(calls, repeats)
+
+
+WITH_GRADIENT: dict[str, Callable[[int], Kernel]] = {
+    "MaternKernel": lambda d: MaternKernel(2.5, ard_num_dims=d),
+    "ResNetLimitKernel": lambda d: ResNetLimitKernel(ard_num_dims=d),
+}
+
+
+def peak_bytes(name: str, n: int, d: int, dtype: str, threads: int) -> int:
+    """Peak resident memory that one forward and backward pass adds, in a fresh process."""
+    arguments = ["--peak", name, "--n", n, "--d", d, "--dtype", dtype, "--threads", threads]
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def print_peak(name: str, n: int, d: int, dtype: torch.dtype) -> None:
+    kernel = WITH_GRADIENT[name](d).to(dtype)
+    step(kernel, torch.randn(600, d, dtype=dtype))  # code and workspaces
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    step(kernel, torch.randn(n, d, dtype=dtype))
+    print((getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def ways(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarray]:
+    """The same matrix by numba, by torch in tiles, and by torch.compile (its compilation apart)."""
+    x = torch.randn(n, d, dtype=dtype)
+    kernel = ResNetLimitKernel(ard_num_dims=d).to(dtype)
+    with torch.no_grad():
+        unit, scale = covariance._unit_and_scale(x, None, None)
+    one = torch.ones((), dtype=dtype)
+
+    def whole(unit: torch.Tensor, scale: torch.Tensor, coefficients: torch.Tensor, kappa: float):
+        gap = (1 - unit @ unit.mT).clamp(0, 2)
+        root = gap.sqrt()
+        variable = (2 + 2 * kappa) * root / ((2 - gap).sqrt() + 2**0.5 + kappa * root) - 1
+        ratio = coefficients[0].expand_as(gap)
+        for k in range(1, len(coefficients)):
+            ratio = ratio * variable + coefficients[k]
+        return scale[:, None] * scale * (1 - gap * ratio * ratio)
+
+    compiled = torch.compile(whole)
+
+    @torch.no_grad()
+    def by_compile(repeat: int) -> None:
+        table = horizon_table((1 + 1e-3 * repeat) * one, dtype)
+        compiled(unit, scale, table.polynomial.coefficients, float(table.kappa))
+
+    @torch.no_grad()
+    def by_kernel(repeat: int) -> None:
+        kernel.weight_variance = 1 + 1e-3 * repeat
+        kernel(x).to_dense()
+
+    def by_tiles(repeat: int) -> None:
+        with mock.patch.object(covariance, "_compiled_loops", return_value=None):
+            by_kernel(repeat)
+
+    start = time.perf_counter()
+    by_compile(0)
+    by_compile(1)
+    first = time.perf_counter() - start
+    seconds = alternate(
+        {"numba": by_kernel, "torch tiles": by_tiles, "torch.compile": by_compile}, repeats
+    )
+    return seconds | {"torch.compile, first calls": np.array([first])}
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=3000)
+    parser.add_argument("--d", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="a small matrix, nothing saved")
+    parser.add_argument("--peak", choices=list(WITH_GRADIENT), help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float64", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    n, d, repeats = (300, 4, 2) if options.quick else (options.n, options.d, options.repeats)
+    if options.peak:
+        print_peak(options.peak, options.n, options.d, DTYPES[options.dtype])
+        return {}
+    table = Table(title=f"n = {n}, d = {d}, {options.threads} threads")
+    for title in ("question", "dtype", "which", "median", "ratio to the first"):
+        table.add_column(title, justify="right" if title in ("median", "ratio") else "left")
+    results: dict = {"n": n, "d": d, "threads": options.threads}
+    questions = {"forward": forward, "forward + backward": with_gradient}
+    if not options.quick:
+        questions["ways to compute it"] = ways
+    for question, measure in questions.items():
+        for name, dtype in DTYPES.items():
+            seconds = measure(n, d, dtype, repeats)
+            first = next(iter(seconds.values()))
+            for which, values in seconds.items():
+                ratio = float(np.median(values / first)) if len(values) == len(first) else None
+                median = float(np.median(values))
+                results[f"{question}, {name}, {which}"] = {"seconds": median, "ratio": ratio}
+                shown = "" if ratio is None else f"{ratio:.2f}"
+                table.add_row(question, name, which, f"{1e3 * median:.1f} ms", shown)
+    for name in DTYPES:
+        peaks = {w: peak_bytes(w, n, d, name, options.threads) for w in WITH_GRADIENT}
+        first_peak = max(next(iter(peaks.values())), 1)
+        for which, value in peaks.items():
+            results[f"peak, {name}, {which}"] = {"bytes": value, "ratio": value / first_peak}
+            size = f"{value / 2**20:.0f} MiB"
+            table.add_row("peak memory", name, which, size, f"{value / first_peak:.2f}")
+    Console().print(table)
+    if not options.quick:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+if __name__ == "__main__":
+    main()

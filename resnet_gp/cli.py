@@ -1,0 +1,113 @@
+"""The command line: ``resnet-gp demo``. It parses, prints and writes; the work is elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+except ImportError as error:
+    sys.exit(f'the command line needs an extra ({error}): pip install "resnet-gp[cli]"')
+
+from resnet_gp import __version__
+
+app = typer.Typer(
+    help="Gaussian processes from infinitely wide and deep ResNets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if show_version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of .npz sets; the diabetes set if left out.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="A set of that folder; may be repeated.")
+    ] = None,
+    splits: Annotated[int, typer.Option(min=1, help="Splits of each set to run.")] = 3,
+    max_samples: Annotated[
+        int, typer.Option(min=2, help="Skip sets with more training rows than this.")
+    ] = 2000,
+    out: Annotated[Path, typer.Option(help="Folder for the figure and the numbers.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Fit ResNetGPRegressor and scikit-learn's GP with ARD Matern-5/2 on the same splits."""
+    from resnet_gp import demo as work
+
+    console = Console()
+    try:
+        chosen = (
+            [work.shipped_set(splits)]
+            if data is None
+            else [work.load_set(path, splits) for path in work.find_sets(data, sets)]
+        )
+        out.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    fitting = [one for one in chosen if len(one.splits[0][0]) <= max_samples]
+    for one in chosen:
+        if one not in fitting:
+            console.print(
+                f"{one.name} is skipped: {len(one.splits[0][0])} training rows are more than "
+                f"--max-samples {max_samples}"
+            )
+    if not fitting:
+        raise typer.BadParameter(f"no set has at most --max-samples {max_samples} training rows")
+    results = []
+    steps = sum(len(one.splits) for one in fitting) * len(work.MODELS)
+    with _progress(console) as progress:
+        task = progress.add_task("", total=steps)
+        for one in fitting:
+            progress.update(task, description=one.name)
+            for result in work.run(one):
+                results.append(result)
+                progress.advance(task)
+    all_scores = [score for score, _ in results]
+    console.print(_table(work.summarise(all_scores), work.COVERAGE))
+    work.write_json(out / "demo.json", all_scores)
+    work.draw(out / "demo.png", [predictions for _, predictions in results])
+    console.print(f"wrote {out / 'demo.json'} and {out / 'demo.png'}")
+
+
+def _progress(console: Console) -> Progress:
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
+def _table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]], level: float) -> Table:
+    table = Table(title="mean ± standard error over splits")
+    table.add_column("set")
+    table.add_column("model")
+    for title in ("RMSE", "NLPD", f"coverage of {level:.0%}", "seconds"):
+        table.add_column(title, justify="right")
+    for data, models in summary.items():
+        for model, measures in models.items():
+            cells = (f"{mean:.4g} ± {error:.2g}" for mean, error in measures.values())
+            table.add_row(data, model, *cells)
+    return table

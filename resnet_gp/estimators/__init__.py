@@ -1,0 +1,5 @@
+"""scikit-learn estimators: arrays in and out, standardisation, validation, persistence."""
+
+from resnet_gp.estimators.regressor import ResNetGPRegressor
+
+__all__ = ["ResNetGPRegressor"]

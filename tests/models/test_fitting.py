@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from resnet_gp.models import maximise
+from resnet_gp.models.fitting import get_raw, set_raw, value_and_gradient
+
+
+class Hill(torch.nn.Module):
+    """Two summits on a line, the higher one at 3."""
+
+    def __init__(self):
+        super().__init__()
+        self.place = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        self.frozen = torch.nn.Parameter(torch.ones(3, dtype=torch.float64), requires_grad=False)
+
+    def height(self):
+        x, y = self.place
+        low, high = torch.exp(-((x + 3) ** 2)), 2 * torch.exp(-((x - 3) ** 2))
+        return low + high - (y - 1) ** 2
+
+
+def test_finds_the_summit_and_leaves_the_module_there():
+    hill = Hill()
+    result = maximise(hill.height, hill, {}, [np.array([2.0, 0.0])])
+    assert result.converged
+    assert result.value == pytest.approx(2, abs=1e-8)
+    np.testing.assert_allclose(hill.place.detach(), [3, 1], atol=1e-4)
+    assert get_raw(hill).shape == (2,)
+
+
+def test_goes_on_from_the_best_candidate():
+    starts = [np.array([-2.5, 0.0]), np.array([2.5, 0.0])]
+    for order in (starts, starts[::-1]):
+        assert maximise(Hill.height.__get__(h := Hill()), h, {}, order).value > 1.9
+
+
+def test_keeps_the_best_of_candidates_and_restarts():
+    hill = Hill()
+    low, high = np.array([-2.5, 0.0]), np.array([2.5, 0.0])
+    result = maximise(hill.height, hill, {}, [low], [high])
+    assert result.values == pytest.approx([1, 2], abs=1e-6)
+    assert result.value == max(result.values)
+    assert hill.place[0].item() == pytest.approx(3, abs=1e-3)
+
+
+def test_stays_within_bounds():
+    hill = Hill()
+    maximise(hill.height, hill, {"place": (-1.0, 0.5)}, [np.array([9.0, 9.0])])
+    assert hill.place.detach().tolist() == [0.5, 0.5]
+
+
+def test_says_when_it_did_not_converge():
+    hill = Hill()
+    assert not maximise(hill.height, hill, {}, [np.array([2.0, -3.0])], max_iter=1).converged
+
+
+def test_walks_around_impossible_points():
+    hill = Hill()
+
+    def cliff():
+        if hill.place[0] > 3.5:
+            raise torch.linalg.LinAlgError("not positive definite")
+        return hill.height()
+
+    assert maximise(cliff, hill, {}, [np.array([1.5, 0.0])]).value == pytest.approx(2, abs=1e-6)
+
+
+def test_raises_when_every_point_is_impossible():
+    hill = Hill()
+
+    def nowhere():
+        raise torch.linalg.LinAlgError("not positive definite")
+
+    with pytest.raises(torch.linalg.LinAlgError, match="anywhere"):
+        maximise(nowhere, hill, {}, [np.zeros(2)])
+
+
+def test_raw_parameters_round_trip_without_the_frozen_ones():
+    hill = Hill()
+    set_raw(hill, np.array([1.5, -2.5]))
+    assert hill.place.detach().tolist() == [1.5, -2.5]
+    assert get_raw(hill).tolist() == [1.5, -2.5]
+    assert hill.frozen.tolist() == [1, 1, 1]
+
+
+def test_gradient_is_that_of_the_objective():
+    hill = Hill()
+    at, step = np.array([2.0, 0.5]), 1e-6
+    _, gradient = value_and_gradient(hill.height, hill, at)
+    for i, direction in enumerate(np.eye(2)):
+        above, _ = value_and_gradient(hill.height, hill, at + step * direction)
+        below, _ = value_and_gradient(hill.height, hill, at - step * direction)
+        assert gradient[i] == pytest.approx((above - below) / (2 * step), rel=1e-6)

@@ -1,0 +1,55 @@
+"""Everything in the README that can be run is run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[0])
+def test_python_block(code):
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_there_are_python_blocks():
+    assert len(blocks("python")) >= 2
+
+
+def test_command_line_blocks(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from resnet_gp.cli import app
+
+    monkeypatch.setattr("resnet_gp.demo.run", lambda data: iter(()))  # test_cli runs it
+    monkeypatch.setattr("resnet_gp.demo.draw", lambda path, predictions: path.touch())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIR").mkdir()
+    from test_demo import save_set
+
+    save_set(tmp_path / "DIR", "yacht")
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    commands = [line.removeprefix("$ ").split("#")[0] for line in lines if "$ resnet-gp" in line]
+    assert commands
+    for command in commands:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert result.exit_code == 0, (command, result.output)
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make (\w+)`", README)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
