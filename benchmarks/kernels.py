@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> dict:
     for title in ("question", "dtype", "which", "median", "ratio to the first"):
         table.add_column(title, justify="right" if title in ("median", "ratio") else "left")
     results: dict = {"n": n, "d": d, "threads": options.threads}
-    questions = {"forward": forward, "forward + backward": with_gradient}
+    questions = {"forward": forward, "with gradients": with_gradient}
     if not options.quick:
         questions["ways to compute it"] = ways
     for question, measure in questions.items():

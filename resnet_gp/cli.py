@@ -101,13 +101,16 @@ def _progress(console: Console) -> Progress:
 
 
 def _table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]], level: float) -> Table:
-    table = Table(title="mean ± standard error over splits")
+    table = Table(
+        title="mean ± standard error over splits",
+        caption="resnet-gp: ResNetGPRegressor(); scikit-learn: ARD Matern-5/2 + white noise",
+    )
     table.add_column("set")
     table.add_column("model")
-    for title in ("RMSE", "NLPD", f"coverage of {level:.0%}", "seconds"):
-        table.add_column(title, justify="right")
+    for title in ("RMSE", "NLPD", f"in {level:.0%} interval", "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
     for data, models in summary.items():
         for model, measures in models.items():
-            cells = (f"{mean:.4g} ± {error:.2g}" for mean, error in measures.values())
+            cells = (f"{mean:.4g} ± {error:.1g}" for mean, error in measures.values())
             table.add_row(data, model, *cells)
     return table

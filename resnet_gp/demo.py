@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 COVERAGE = 0.9
-OURS = "ResNetGPRegressor"
-PEER = "scikit-learn Matern-5/2"
+OURS = "resnet-gp"
+PEER = "scikit-learn"  # its GaussianProcessRegressor with an ARD Matern-5/2 kernel
 _KEYS = ("X", "y", "n_splits")
 
 

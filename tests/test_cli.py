@@ -26,7 +26,7 @@ def test_demo_on_a_folder(tmp_path):
     )
     assert result.exit_code == 0, result.output
     assert "large is skipped: 80 training rows" in result.stdout
-    for word in ("toy", "RMSE", "NLPD", "coverage of 90%", "seconds", "Matern"):
+    for word in ("toy", "RMSE", "NLPD", "in 90% interval", "seconds", "Matern"):
         assert word in result.stdout
     assert {s["data"] for s in json.loads((out / "demo.json").read_text())["scores"]} == {"toy"}
     assert (out / "demo.png").exists()

@@ -59,7 +59,7 @@ def test_find_sets(tmp_path):
     save_set(tmp_path / "regression", "a")
     assert [p.stem for p in demo.find_sets(tmp_path)] == ["a", "b"]
     assert [p.stem for p in demo.find_sets(tmp_path / "regression", ["b"])] == ["b"]
-    with pytest.raises(FileNotFoundError, match="c not in .* there are a, b"):
+    with pytest.raises(FileNotFoundError, match=r"c not in .* there are a, b"):
         demo.find_sets(tmp_path, ["c"])
     with pytest.raises(FileNotFoundError, match="not a folder"):
         demo.find_sets(tmp_path / "nowhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ Array = NDArray[np.float64]
 
 # Where the covariance is not positive definite in floating point; far above any real value.
 _IMPOSSIBLE = 1e15
+_LINE_SEARCH_FAILED = 2
 _SCREENING = 15  # iterations that tell a good start from a bad one
 
 
@@ -85,7 +87,14 @@ def maximise(
     def run(start: Array, iterations: int) -> OptimizeResult:
         start = np.clip(start, *np.transpose(box))
         options = {"maxiter": iterations}
-        return minimize(negative, start, jac=True, method="L-BFGS-B", bounds=box, options=options)
+        search = functools.partial(
+            minimize, negative, jac=True, method="L-BFGS-B", bounds=box, options=options
+        )
+        result = search(start)
+        if result.status == _LINE_SEARCH_FAILED:  # its picture of the curvature is stale: anew
+            before, result = result, search(result.x)
+            result.nit += before.nit
+        return result
 
     starts = list(candidates)
     if len(starts) > 1:

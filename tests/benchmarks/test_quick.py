@@ -19,7 +19,7 @@ def test_kernels(capsys):
     results = load("kernels").main(["--quick"])
     assert results["forward, float64, ResNetLimitKernel"]["ratio"] > 0
     assert "peak, float32, MaternKernel" in results
-    assert "forward + backward" in capsys.readouterr().out
+    assert "with gradients" in capsys.readouterr().out
 
 
 def test_regression_saves_every_cell_and_resumes(tmp_path, monkeypatch):
@@ -30,3 +30,9 @@ def test_regression_saves_every_cell_and_resumes(tmp_path, monkeypatch):
     assert all(cell["rmse"] < 0.5 for cell in cells)
     monkeypatch.setattr(benchmark, "cell", lambda *_: pytest.fail("a cell was run twice"))
     assert benchmark.main(["--quick", "--out", str(out)]) == cells
+
+
+def test_fit_time():
+    result = load("fit_time").main(["--quick"])
+    assert result["ratio"] > 0
+    assert result["nats below the best"] < 0.5
