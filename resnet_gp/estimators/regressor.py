@@ -34,8 +34,8 @@ _BOUNDS = {
     "covar_module.base_kernel.raw_lengthscale": (math.log(1e-2), math.log(10)),
 }
 _HORIZON_BOUNDS = (1e-3, 5e3)
-# Horizons, noise variances and lengthscales to try first. On energy the second finds optima that are
-# 30 to 40 nats above those of the first; on boston they agree.
+# Horizons, noise variances and lengthscales to try first. On the energy set the second finds optima
+# 30 to 40 nats above those of the first.
 _CANDIDATES = ((5.0, 0.1, 1.0), (20.0, 0.01, 1.0), (5.0, 0.01, 0.5))
 # Matrices of n x n numbers that are alive at the peak of one evaluation with gradient.
 _MATRICES = 6

@@ -102,7 +102,7 @@ def _unit_and_scale(
         bias = input_bias_variance.sqrt()
         shape = torch.broadcast_shapes(x.shape[:-1], bias.shape[:-1] if bias.dim() else ())
         x = torch.cat([x.expand(*shape, x.shape[-1]), bias.expand(*shape, 1)], dim=-1)
-    null = (x == 0).all(-1)
+    null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
     # The length of a null row is taken elsewhere, so that neither value nor gradient is 0 / 0.
     length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
     return x / length[..., None], torch.where(null, 0, length)
@@ -250,7 +250,7 @@ def _unit_gap(unit1: Tensor, unit2: Tensor) -> Tensor:
 def _numba_loops() -> ModuleType | None:
     try:
         from resnet_gp.flow import compiled
-    except ImportError:  # numba is an extra
+    except (ImportError, RuntimeError):  # numba is an extra, and wants a folder for its cache
         return None
     return compiled
 

@@ -441,3 +441,11 @@ def test_curvature_close_to_coincident_points(angle):
         expected = -solution.slope * solution.c0 - bend * solution.sine**2
     assert first.item() == pytest.approx(float(-solution.slope * solution.sine), rel=1e-8, abs=0)
     assert second.item() == pytest.approx(float(expected), rel=1e-6, abs=0)
+
+
+def test_inputs_whose_squares_underflow_are_zero(path):
+    x = torch.tensor([[1e-200, 0.0], [1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    covariance = resnet_covariance(x, x, torch.ones((), dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(covariance.sum(), x)
+    assert covariance[0].tolist() == [0, 0]
+    assert torch.isfinite(gradient).all()
