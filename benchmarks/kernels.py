@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from unittest import mock
 
 import numpy as np
@@ -92,9 +91,15 @@ def peak_bytes(name: str, n: int, d: int, dtype: str, threads: int) -> int:
 def print_peak(name: str, n: int, d: int, dtype: torch.dtype) -> None:
     kernel = WITH_GRADIENT[name](d).to(dtype)
     step(kernel, torch.randn(600, d, dtype=dtype))  # code and workspaces
-    before = getrusage(RUSAGE_SELF).ru_maxrss
+    before = high_water_mark()
     step(kernel, torch.randn(n, d, dtype=dtype))
-    print((getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(high_water_mark() - before)
+
+
+def high_water_mark() -> int:
+    """Peak resident bytes of this process (Linux; getrusage would count the parent's as well)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def ways(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarray]:
