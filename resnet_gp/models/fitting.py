@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 # Where the covariance is not positive definite in floating point; far above any real value.
 _IMPOSSIBLE = 1e15
 _LINE_SEARCH_FAILED = 2
+_FLAT = 1e-3  # nats; less is nothing to search for
 _SCREENING = 15  # iterations that tell a good start from a bad one
 
 
@@ -91,9 +92,12 @@ def maximise(
             minimize, negative, jac=True, method="L-BFGS-B", bounds=box, options=options
         )
         result = search(start)
-        if result.status == _LINE_SEARCH_FAILED:  # its picture of the curvature is stale: anew
+        while result.status == _LINE_SEARCH_FAILED:  # its picture of the curvature may be stale
             before, result = result, search(result.x)
             result.nit += before.nit
+            if before.fun - result.fun < _FLAT:
+                result.success = True  # no better value within rounding
+                break
         return result
 
     starts = list(candidates)

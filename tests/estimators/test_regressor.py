@@ -105,7 +105,7 @@ def test_marginal_likelihood_is_that_of_the_standardised_targets(fitted):
 
 
 def test_marginal_likelihood_gradient(fitted, data):
-    theta = fitted.theta_ + 0.1
+    theta = fitted.theta_ - 0.1
     value, gradient = fitted.log_marginal_likelihood(theta, eval_gradient=True)
     assert value < fitted.log_marginal_likelihood_value_
     step = 1e-5

@@ -55,6 +55,17 @@ def test_says_when_it_did_not_converge():
     assert not maximise(hill.height, hill, {}, [np.array([2.0, -3.0])], max_iter=1).converged
 
 
+def test_a_summit_that_rounding_hides_counts_as_found():
+    hill = Hill()
+
+    def rough():  # the gradient still points uphill where the value no longer rises
+        return hill.height() + 1e-2 * (hill.place.sum() - hill.place.detach().sum())
+
+    result = maximise(rough, hill, {}, [np.array([2.0, 0.0])])
+    assert result.converged
+    assert result.value == pytest.approx(2, abs=1e-3)
+
+
 def test_walks_around_impossible_points():
     hill = Hill()
 
