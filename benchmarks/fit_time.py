@@ -38,7 +38,9 @@ def measure(data: DataSet, split: int, restarts: int) -> dict[str, object]:
 
     def timed(model):
         start = time.perf_counter()
-        return model.fit(X, y), time.perf_counter() - start
+        fitted, seconds = model.fit(X, y), time.perf_counter() - start
+        print(f"{type(fitted).__name__}: {seconds:.1f} s", flush=True)
+        return fitted, seconds
 
     ours, our_seconds = timed(ResNetGPRegressor(random_state=0))
     theirs, their_seconds = timed(matern_model(X.shape[1]))
