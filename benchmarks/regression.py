@@ -17,8 +17,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import torch
-from gpytorch.constraints import Positive
 from gpytorch.kernels import Kernel, MaternKernel
 from rich.console import Console
 from rich.progress import Progress
@@ -26,6 +24,7 @@ from rich.table import Table
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.demo import DataSet, find_sets, load_set, mean_and_error, scores
+from resnet_gp.kernels.constraints import log_positive
 
 SETS = ["yacht", "boston", "energy", "concrete"]
 RESULTS = Path(__file__).parent / "results" / "regression.json"
@@ -35,8 +34,9 @@ class MaternGPRegressor(ResNetGPRegressor):
     """The regressor with GPyTorch's ARD Matern-5/2 kernel in place of ours, all else equal."""
 
     def _kernel(self) -> Kernel:
-        logarithm = Positive(transform=torch.exp, inv_transform=torch.log)
-        return MaternKernel(2.5, ard_num_dims=self.n_features_in_, lengthscale_constraint=logarithm)
+        return MaternKernel(
+            2.5, ard_num_dims=self.n_features_in_, lengthscale_constraint=log_positive()
+        )
 
     def _raw(self, horizon: float, noise: float, lengthscale: np.ndarray) -> np.ndarray:
         return np.log(np.concatenate([[noise, 1.0], lengthscale]))

@@ -103,7 +103,8 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
     n_iter_ : int
         Iterations of the best run.
     converged_ : bool
-        Whether the best run met the optimiser's criterion.
+        Whether the best run met the optimiser's criterion, or stopped where rounding hides any
+        better value.
     X_train_ : ndarray of shape (n_samples, n_features)
     y_train_ : ndarray of shape (n_samples,)
     n_features_in_ : int

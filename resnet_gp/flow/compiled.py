@@ -170,14 +170,12 @@ def gradient(
 ):
     """From ``grad``, the gradient of a scalar in the covariance, ``b x n x m``:
 
-    ``weight``, in the inner products <u_i, v_j> (same shape); ``grad_scale_u``, ``b x n``; and this
-    call's contributions, added to ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``.
+    ``weight``, in the inner products <u_i, v_j> (same shape), and this call's contributions, added
+    to ``grad_scale_u``, ``b x n``, ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``.
     """
     n, m = grad.shape[1], grad.shape[2]
     zero, one, two = grad.dtype.type(0), grad.dtype.type(1), grad.dtype.type(2)
     buffers = np.empty((7, _BLOCK), grad.dtype)
-    for row in range(start, stop):
-        grad_scale_u[row // n, row % n] = zero
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
         gap, x = buffers[0, : last - first], buffers[1, : last - first]

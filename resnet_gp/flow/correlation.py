@@ -90,10 +90,9 @@ class _FlowCurvature(Function):
         gap_end, slope, speed = flow_and_slopes(gap, horizon)
         angle, angle_end = 4 * torch.atan(tau(gap)), 4 * torch.atan(tau(gap_end))
         decay = -angle_end / (2 * math.pi)
-        coincident = gap == 0
-        speed_start = torch.where(coincident, 1, speed / slope)
+        # At a gap of 0 both angles are 0, and so is the curvature: see flow.
+        speed_start = torch.where(gap == 0, 1, speed / slope)
         curvature = slope * (angle - angle_end) / (2 * math.pi * speed_start)
-        curvature = torch.where(coincident, 0, curvature)  # see flow: its factor is zero there
         grad_gap = -(grad_slope * curvature + grad_speed * decay * slope)
         grad_horizon = decay * (grad_slope * slope + grad_speed * speed)
         return grad_gap.sum_to_size(gap.shape), grad_horizon.sum_to_size(horizon.shape)

@@ -5,18 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gpytorch.constraints import Interval, Positive
+from gpytorch.constraints import Interval
 from gpytorch.kernels import Kernel
 from gpytorch.priors import Prior
 from torch import Tensor
 
 from resnet_gp.activations import get_activation
 from resnet_gp.flow.covariance import resnet_covariance
-
-
-def _positive() -> Positive:
-    # In logarithms the initial value 1 is the raw value 0, exactly and in every dtype.
-    return Positive(transform=torch.exp, inv_transform=torch.log)
+from resnet_gp.kernels.constraints import log_positive
 
 
 class ResNetLimitKernel(Kernel):
@@ -90,7 +86,7 @@ class ResNetLimitKernel(Kernel):
             batch_shape=batch_shape,
             active_dims=active_dims,
             lengthscale_prior=lengthscale_prior,
-            lengthscale_constraint=lengthscale_constraint or _positive(),
+            lengthscale_constraint=lengthscale_constraint or log_positive(),
         )
         self.activation = get_activation(activation, negative_slope)
         self.input_bias = input_bias
@@ -107,7 +103,7 @@ class ResNetLimitKernel(Kernel):
     def _add_variance(self, name: str, prior: Prior | None, constraint: Interval | None) -> None:
         raw = torch.nn.Parameter(torch.zeros(*self.batch_shape, 1, 1))
         self.register_parameter(f"raw_{name}", raw)
-        self.register_constraint(f"raw_{name}", constraint or _positive())
+        self.register_constraint(f"raw_{name}", constraint or log_positive())
         self._start_at_one(name)
         if prior is not None:
             if not isinstance(prior, Prior):

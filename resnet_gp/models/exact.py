@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import torch
-from gpytorch.constraints import Positive
 from gpytorch.distributions import MultivariateNormal
 from gpytorch.kernels import Kernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
@@ -16,11 +15,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from resnet_gp.kernels.constraints import log_positive
+
 _PREDICTION_ROWS = 4096
-
-
-def _positive(initial_value: float) -> Positive:
-    return Positive(transform=torch.exp, inv_transform=torch.log, initial_value=initial_value)
 
 
 class ExactRegression(ExactGP):
@@ -36,10 +33,10 @@ class ExactRegression(ExactGP):
     """
 
     def __init__(self, train_x: Tensor, train_y: Tensor, kernel: Kernel) -> None:
-        likelihood = GaussianLikelihood(noise_constraint=_positive(0.1))
+        likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
         super().__init__(train_x, train_y, likelihood)
         self.mean_module = ZeroMean()
-        self.covar_module = ScaleKernel(kernel, outputscale_constraint=_positive(1.0))
+        self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
         self.to(train_x)
 
     def forward(self, x: Tensor) -> MultivariateNormal:
@@ -48,7 +45,7 @@ class ExactRegression(ExactGP):
     def noisy_covariance(self) -> Tensor:
         """Covariance of the training targets, ``n x n``."""
         covariance = self.covar_module(self.train_inputs[0]).to_dense()
-        return covariance + torch.diag_embed(self.likelihood.noise.expand(len(covariance)))
+        return covariance.diagonal_scatter(covariance.diagonal() + self.likelihood.noise)
 
     def log_marginal_likelihood(self) -> Tensor:
         """log p(y | X, hyperparameters) in nats.

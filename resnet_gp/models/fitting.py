@@ -29,15 +29,14 @@ class FitResult:
     Attributes:
         value: the maximum found.
         iterations: L-BFGS-B iterations of the best run.
-        evaluations: evaluations of the objective in all runs.
-        converged: whether the best run met L-BFGS-B's own criterion.
+        converged: whether the best run met L-BFGS-B's own criterion, or stopped where its line
+            search finds nothing better within rounding.
         message: what L-BFGS-B said of it.
         values: what each run reached.
     """
 
     value: float
     iterations: int
-    evaluations: int
     converged: bool
     message: str
     values: list[float]
@@ -74,11 +73,8 @@ def maximise(
         if parameter.requires_grad
         for _ in range(parameter.numel())
     ]
-    count = 0
 
     def negative(raw: Array) -> tuple[float, Array]:
-        nonlocal count
-        count += 1
         try:
             value, gradient = value_and_gradient(objective, module, raw)
         except torch.linalg.LinAlgError:
@@ -112,7 +108,6 @@ def maximise(
     return FitResult(
         value=-float(best.fun),
         iterations=int(best.nit),
-        evaluations=count,
         converged=bool(best.success),
         message=str(best.message),
         values=[-float(result.fun) for result in runs],

@@ -1,0 +1,11 @@
+"""The constraint that positive hyperparameters have here unless a user brings another."""
+
+from __future__ import annotations
+
+import torch
+from gpytorch.constraints import Positive
+
+
+def log_positive(initial_value: float | None = None) -> Positive:
+    """Positive, optimised in logarithms: the value 1 is the raw value 0, exactly, in any dtype."""
+    return Positive(transform=torch.exp, inv_transform=torch.log, initial_value=initial_value)
