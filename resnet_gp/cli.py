@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 try:
     import typer
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
@@ -104,9 +105,12 @@ def _table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]], level:
     table = Table(
         title="mean ± standard error over splits",
         caption="resnet-gp: ResNetGPRegressor(); scikit-learn: ARD Matern-5/2 + white noise",
+        box=SIMPLE_HEAD,  # fits 80 columns
+        show_edge=False,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("set")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for title in ("RMSE", "NLPD", f"in {level:.0%} interval", "seconds"):
         table.add_column(title, justify="right", no_wrap=True)
     for data, models in summary.items():
