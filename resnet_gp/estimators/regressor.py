@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 
@@ -21,7 +21,7 @@ from resnet_gp.activations import get_activation
 from resnet_gp.estimators.standardise import Standardiser
 from resnet_gp.kernels import ResNetLimitKernel
 from resnet_gp.models import ExactRegression, maximise
-from resnet_gp.models.fitting import get_raw, set_raw, value_and_gradient
+from resnet_gp.models.fitting import FitResult, get_raw, set_raw, value_and_gradient
 
 Array = NDArray[np.float64]
 
@@ -40,6 +40,8 @@ _CANDIDATES = ((5.0, 0.1, 1.0), (20.0, 0.01, 1.0), (5.0, 0.01, 0.5))
 # Matrices of n x n numbers that are alive at the peak of one evaluation with gradient.
 _MATRICES = 6
 _SERIAL_SAMPLES = 400
+# Above so many samples, a pilot fit to some of them finds where the full fit starts.
+_PILOT_ABOVE, _PILOT_SAMPLES = 1000, 400
 
 
 @contextmanager
@@ -163,16 +165,14 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         self._x_scaler = Standardiser.of(self.X_train_)
         self._y_scaler = Standardiser.of(self.y_train_)
         train = self._x_scaler(self.X_train_), self._y_scaler(self.y_train_)
-        self.model_ = ExactRegression(*train, self._kernel().double())
-        with _threads_for(len(inputs)):
-            found = maximise(
-                self.model_.log_marginal_likelihood,
-                self.model_,
-                self._bounds(),
-                self._candidates(),
-                self._restarts(),
-                self.max_iter,
-            )
+        candidates = self._candidates()
+        if len(inputs) > _PILOT_ABOVE:
+            rows = np.random.RandomState(0).permutation(len(inputs))[:_PILOT_SAMPLES]
+            pilot = self._model(*(part[rows] for part in train))
+            self._maximise(pilot, candidates)
+            candidates = [get_raw(pilot)]
+        self.model_ = self._model(*train)
+        found = self._maximise(self.model_, candidates, self._restarts())
         self._posterior = self.model_.posterior()
         self.log_marginal_likelihood_value_ = found.value
         self.restart_values_ = found.values
@@ -312,6 +312,17 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         # (lengthscale, bias, output scale) -> (s l, bias / s^2, s^2 scale) changes nothing: fix one
         kernel.raw_input_bias_variance.requires_grad_(False)
         return kernel
+
+    def _model(self, x: torch.Tensor, y: torch.Tensor) -> ExactRegression:
+        return ExactRegression(x, y, self._kernel().double())
+
+    def _maximise(
+        self, model: ExactRegression, candidates: list[Array], restarts: Sequence[Array] = ()
+    ) -> FitResult:
+        n = len(model.train_targets)
+        objective, bounds = model.log_marginal_likelihood, self._bounds()
+        with _threads_for(n):
+            return maximise(objective, model, bounds, candidates, restarts, self.max_iter, unit=n)
 
     def _horizon_factor(self) -> float:
         """T / w; 1 for the linear network, to which w makes no difference."""

@@ -10,6 +10,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPRegressor
+from resnet_gp.estimators import regressor
 
 
 @parametrize_with_checks([ResNetGPRegressor()])
@@ -256,3 +257,21 @@ def test_std_and_cov_together_are_refused(fitted):
 def test_wrong_theta_is_refused(fitted):
     with pytest.raises(ValueError, match="theta must have shape"):
         fitted.log_marginal_likelihood(np.ones(2))
+
+
+def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypatch):
+    X, y = (part[:120] for part in data)
+    units = []
+    maximise = regressor.maximise
+    monkeypatch.setattr(
+        regressor,
+        "maximise",
+        lambda *args, **kwargs: units.append(kwargs["unit"]) or maximise(*args, **kwargs),
+    )
+    monkeypatch.setattr(regressor, "_PILOT_ABOVE", 100)
+    monkeypatch.setattr(regressor, "_PILOT_SAMPLES", 60)
+    piloted = ResNetGPRegressor().fit(X, y)
+    assert units == [60, 120]
+    gap = piloted.log_marginal_likelihood_value_ - fitted.log_marginal_likelihood_value_
+    assert abs(gap) < 0.1
+    assert len(piloted.restart_values_) == 1

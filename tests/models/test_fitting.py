@@ -55,6 +55,17 @@ def test_says_when_it_did_not_converge():
     assert not maximise(hill.height, hill, {}, [np.array([2.0, -3.0])], max_iter=1).converged
 
 
+def test_the_unit_says_what_gain_is_worth_another_iteration():
+    """A gain that is small in the unit ends the run, and values come back in the objective's own."""
+    start = [np.array([2.2, 0.2])]
+    fine = maximise(Hill.height.__get__(h := Hill()), h, {}, start)
+    coarse = maximise(Hill.height.__get__(h := Hill()), h, {}, start, unit=1e5)
+    assert coarse.iterations < fine.iterations
+    assert coarse.converged
+    assert coarse.values == [coarse.value]
+    assert 1 < coarse.value < fine.value
+
+
 def test_a_summit_that_rounding_hides_counts_as_found():
     hill = Hill()
 
