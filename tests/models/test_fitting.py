@@ -56,7 +56,7 @@ def test_says_when_it_did_not_converge():
 
 
 def test_the_unit_says_what_gain_is_worth_another_iteration():
-    """A gain that is small in the unit ends the run, and values come back in the objective's own."""
+    """A gain small in the unit ends the run; values come back in the objective's own terms."""
     start = [np.array([2.2, 0.2])]
     fine = maximise(Hill.height.__get__(h := Hill()), h, {}, start)
     coarse = maximise(Hill.height.__get__(h := Hill()), h, {}, start, unit=1e5)
