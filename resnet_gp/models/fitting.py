@@ -20,7 +20,6 @@ _IMPOSSIBLE = 1e15
 _LINE_SEARCH_FAILED = 2
 _FLAT = 1e-3  # nats; less is nothing to search for
 _SCREENING = 15  # iterations that tell a good start from a bad one
-_TOLERANCE = 1e-6  # gain of an iteration, in units of the objective, below which a run ends
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def maximise(
     candidates: Sequence[Array],
     restarts: Sequence[Array] = (),
     max_iter: int = 200,
-    unit: float = 1.0,
+    tolerance: float = 2e-9,
 ) -> FitResult:
     """Maximise ``objective()`` over the free parameters of ``module``.
 
@@ -65,8 +64,9 @@ def maximise(
         candidates: raw parameters, concatenated in the order of ``named_parameters``.
         restarts: the same.
         max_iter: iterations of each run.
-        unit: what counts as an objective of order 1, such as the number of observations for a
-            log-likelihood; a run ends where an iteration gains less than a millionth of it.
+        tolerance: a run ends where an iteration gains less than this, relative to the objective's
+            size (or to 1). Loose values are for starts that are known to be good: elsewhere a
+            slow stretch is taken for the summit.
 
     Raises:
         torch.linalg.LinAlgError: the objective cannot be computed at the best point of any run.
@@ -83,11 +83,11 @@ def maximise(
             value, gradient = value_and_gradient(objective, module, raw)
         except torch.linalg.LinAlgError:
             return _IMPOSSIBLE, np.zeros_like(raw)
-        return -value / unit, -gradient / unit
+        return -value, -gradient
 
     def run(start: Array, iterations: int) -> OptimizeResult:
         start = np.clip(start, *np.transpose(box))
-        options = {"maxiter": iterations, "ftol": _TOLERANCE}
+        options = {"maxiter": iterations, "ftol": tolerance}
         search = functools.partial(
             minimize, negative, jac=True, method="L-BFGS-B", bounds=box, options=options
         )
@@ -95,7 +95,7 @@ def maximise(
         while result.status == _LINE_SEARCH_FAILED:  # its picture of the curvature may be stale
             before, result = result, search(result.x)
             result.nit += before.nit
-            if unit * (before.fun - result.fun) < _FLAT:
+            if before.fun - result.fun < _FLAT:
                 result.success = True  # no better value within rounding
                 break
         return result
@@ -110,11 +110,11 @@ def maximise(
         raise torch.linalg.LinAlgError("the covariance is not positive definite anywhere")
     set_raw(module, best.x)
     return FitResult(
-        value=-unit * float(best.fun),
+        value=-float(best.fun),
         iterations=int(best.nit),
         converged=bool(best.success),
         message=str(best.message),
-        values=[-unit * float(result.fun) for result in runs],
+        values=[-float(result.fun) for result in runs],
     )
 
 
