@@ -261,17 +261,21 @@ def test_wrong_theta_is_refused(fitted):
 
 def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypatch):
     X, y = (part[:120] for part in data)
-    units = []
+    calls = []
     maximise = regressor.maximise
     monkeypatch.setattr(
         regressor,
         "maximise",
-        lambda *args, **kwargs: units.append(kwargs["unit"]) or maximise(*args, **kwargs),
+        lambda *args: calls.append((len(args[1].train_targets), len(args[3]))) or maximise(*args),
     )
     monkeypatch.setattr(regressor, "_PILOT_ABOVE", 100)
     monkeypatch.setattr(regressor, "_PILOT_SAMPLES", 60)
     piloted = ResNetGPRegressor().fit(X, y)
-    assert units == [60, 120]
+    starts = len(regressor._CANDIDATES)
+    assert calls[:starts] == [(60, 1)] * starts
+    [(samples, optima)] = calls[starts:]  # what the starts have found, each once
+    assert samples == 120
+    assert 1 <= optima <= starts
     gap = piloted.log_marginal_likelihood_value_ - fitted.log_marginal_likelihood_value_
     assert abs(gap) < 0.1
     assert len(piloted.restart_values_) == 1
