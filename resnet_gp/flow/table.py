@@ -143,22 +143,29 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
     """
     values = tuple(horizon.detach().to("cpu", torch.float64).flatten().tolist())
     for value in values:
-        if not 0 <= value <= MAX_HORIZON * (1 + 1e-5):  # exp(log(x)) may round up
-            raise ValueError(
-                f"horizon must lie between 0 and {MAX_HORIZON:g}, got {value:g} "
-                "(for a kernel it is weight_variance * (1 - negative_slope)^2)"
-            )
+        refuse_horizon(value)
     table = _table(values, dtype)
     return HorizonTable(table.kappa.reshape(horizon.shape), table.polynomial.reshape(horizon.shape))
+
+
+def refuse_horizon(horizon: float) -> None:
+    """Raises ``ValueError`` if there are no tables for this horizon."""
+    if not 0 <= horizon <= MAX_HORIZON * (1 + 1e-5):  # exp(log(x)) may round up
+        raise ValueError(
+            f"horizon must lie between 0 and {MAX_HORIZON:g}, got {horizon:g} "
+            "(for a kernel it is weight_variance * (1 - negative_slope)^2)"
+        )
+
+
+def moebius_parameter(horizon: float) -> float:
+    """kappa: how far the table's variable moves the pole away that a long horizon brings near."""
+    return horizon / (17 + 1.3 * math.sqrt(horizon))
 
 
 @functools.lru_cache(maxsize=32)
 def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
     # kappa is rounded first: the nodes must belong to the map that will be evaluated.
-    kappas = [
-        float(torch.tensor(horizon / (17 + 1.3 * math.sqrt(horizon)), dtype=dtype))
-        for horizon in horizons
-    ]
+    kappas = [float(torch.tensor(moebius_parameter(horizon), dtype=dtype)) for horizon in horizons]
     rows = [
         chebyshev_coefficients(functools.partial(_ratio_at, horizon, kappa), dtype)
         for horizon, kappa in zip(horizons, kappas, strict=True)

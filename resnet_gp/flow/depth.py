@@ -1,0 +1,326 @@
+r"""Networks of L blocks, and tangent kernels: tables built by composing the map of one block.
+
+For the (leaky) ReLU family without block bias, one block of an infinitely wide network is a step of
+Euler's method for the correlation flow (with q_l(a, a) divided out),
+
+    c_l = c_{l-1} + h F(c_{l-1}),      h = w (1 - alpha)^2 / (L + w (1 + alpha^2) / 2),
+
+and the tangent kernel, per unit of sqrt(q_L(a, a) q_L(b, b)) (Jacot et al. 2018 for this network),
+
+    Theta_L = c_L + J_L + c_0 M_L           readout + residual blocks + input layer
+    M_l = (1 - h theta_{l-1} / 2 pi) M_{l-1}                                M = dc_L / dc_0
+    J_l = (1 - h theta_{l-1} / 2 pi) J_{l-1} + kappa f(c_{l-1})
+    f(c) = c (1 + alpha^2) / 2 + (1 - alpha)^2 F(c),  kappa = w / (L + w (1 + alpha^2) / 2).
+
+All are functions of c_0 alone. They are not computed block by block: the map of 2k blocks is the
+map of k blocks after itself, so that a table for any L takes about log2(L) compositions of Chebyshev
+interpolants. What is interpolated are quantities that are small when the map is close to the
+identity (log of the gap's decrease, M - 1, ...), so that nothing is lost however small h is: the
+limit itself is ``LIMIT_DEPTH`` blocks, whose distance to it is below rounding.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from scipy.fft import dct
+from torch import Tensor
+
+from resnet_gp.flow.angles import Array, reduced_speed
+from resnet_gp.flow.table import Polynomial, moebius_parameter, refuse_horizon
+
+MAX_DEPTH = 10**6
+LIMIT_DEPTH = 2**52
+
+Layers = Literal["all", "blocks", "readout"]
+
+_NODES = (64, 128, 256, 512)
+_COMPOSED_NODES = 96
+_TAIL = {torch.float64: 1e-15, torch.float32: 1e-9}
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """What is computed from c_0 and w.
+
+    The correlation c_L ("readout") or the tangent kernel per unit of variance, of all layers or of
+    the residual blocks alone.
+    """
+
+    negative_slope: float = 0.0
+    depth: int | None = None
+    layers: Layers = "readout"
+
+    @property
+    def blocks(self) -> int:
+        return LIMIT_DEPTH if self.depth is None else self.depth
+
+
+@dataclass(frozen=True, eq=False)
+class DepthTable:
+    """Tables of a map for a batch of weight variances, in the variable of ``HorizonTable``.
+
+    With the gap g = 1 - c_0, ``value`` is p with c_L = 1 - g p^2 for the correlation, and the
+    tangent kernel itself otherwise. ``slope`` and ``speed`` are the derivatives in c_0 and in w:
+    the correlation's are ``slope`` and g^{3/2} ``speed``, the tangent kernel's are
+    ``slope`` / sin(theta_0) and ``speed``. ``kappa``: ``batch_shape``.
+    """
+
+    tangent: bool
+    kappa: Tensor
+    value: Polynomial
+    slope: Polynomial
+    speed: Polynomial
+
+    def values(self, gap: Tensor) -> Tensor:
+        value = self.value(self._variable(gap))
+        return value if self.tangent else 1 - gap * value.square_()
+
+    def derivatives(self, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The value, and its derivatives in c_0 and in w.
+
+        The tangent kernel has a kink at c_0 = 1, and at finite depth at -1; the derivative in c_0
+        there counts as 0, which leaves the radial part of an input gradient.
+        """
+        x = self._variable(gap)
+        value, slope, speed = self.value(x), self.slope(x), self.speed(x)
+        if not self.tangent:
+            return 1 - gap * value.square_(), slope, gap**1.5 * speed
+        sine = (gap * (2 - gap)).sqrt_()
+        slope = torch.where(sine == 0, 0, slope / torch.where(sine == 0, 1, sine))
+        return value, slope, speed
+
+    def _variable(self, gap: Tensor) -> Tensor:
+        root = gap.sqrt()
+        kappa = self.kappa.to(gap.device)
+        denominator = (2 - gap).sqrt_() + math.sqrt(2)
+        return (2 + 2 * kappa) * root / (denominator + kappa * root) - 1
+
+
+def depth_table(spec: DepthMap, weight_variance: Tensor, dtype: torch.dtype) -> DepthTable:
+    """The tables of a batch of weight variances, ``batch_shape``; the last few are kept.
+
+    Raises:
+        ValueError: the horizon w (1 - alpha)^2 is outside the range of tables.
+        ArithmeticError: the map is too rough for a table.
+    """
+    values = tuple(weight_variance.detach().to("cpu", torch.float64).flatten().tolist())
+    for value in values:
+        refuse_horizon(value * (1 - spec.negative_slope) ** 2)
+    table, shape = _table(spec, values, dtype), weight_variance.shape
+    return DepthTable(
+        table.tangent,
+        table.kappa.reshape(shape),
+        *(part.reshape(shape) for part in (table.value, table.slope, table.speed)),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _table(spec: DepthMap, weights: tuple[float, ...], dtype: torch.dtype) -> DepthTable:
+    rows = [_coefficients(spec, weight, dtype) for weight in weights]
+    kappas = torch.tensor([kappa for kappa, _ in rows], dtype=dtype)
+    # One length for the three, so that compiled code gets them as one array.
+    longest = max(len(row) for _, three in rows for row in three)
+    padded = [[np.pad(row, (0, longest - len(row))) for row in three] for _, three in rows]
+    parts = [Polynomial.from_chebyshev([three[k] for three in padded], dtype) for k in range(3)]
+    return DepthTable(spec.layers != "readout", kappas, *parts)
+
+
+def _coefficients(spec: DepthMap, weight: float, dtype: torch.dtype) -> tuple[float, list[Array]]:
+    horizon = weight * (1 - spec.negative_slope) ** 2
+    kappa = float(torch.tensor(moebius_parameter(horizon), dtype=dtype))
+    whole = _iterated(_Block(spec, weight), spec.blocks)
+    for nodes in _NODES:
+        grid = _Grid(horizon, nodes, kappa)
+        series = [grid.coefficients(part) for part in _tabulated(whole(grid.gaps), grid.gaps, spec)]
+        tail = max(_relative_tail(row) for row in series)
+        if tail < _TAIL[dtype]:
+            break
+    if not tail < 1e3 * _TAIL[dtype]:
+        raise ArithmeticError(
+            f"no table for weight_variance = {weight:g}, depth = {spec.depth}: "
+            f"its series still has terms of relative size {tail:.1g} after {nodes}"
+        )
+    return kappa, [_trimmed(row, dtype) for row in series]
+
+
+def _tabulated(whole: _Map, gaps: _Gaps, spec: DepthMap) -> tuple[Array, Array, Array]:
+    gap = gaps.gap
+    if spec.layers == "readout":
+        return np.exp(-whole.decrease / 2), 1 - np.sqrt(gap) * whole.lag, whole.speed
+    value, slope, speed = whole.blocks, whole.blocks_slope, whole.blocks_speed
+    if spec.layers == "all":
+        start, factor = 1 - gap, 1 - np.sqrt(gap) * whole.lag
+        value = value + 1 - gap * np.exp(-whole.decrease) + start * factor
+        slope = slope + 2 * factor * gaps.sine + start * whole.curvature
+        speed = speed + gap**1.5 * whole.speed + start * whole.lag_speed
+    return value, slope, speed
+
+
+class _Gaps(NamedTuple):
+    """1 - c and 1 + c, both to full relative accuracy."""
+
+    gap: Array
+    rest: Array
+
+    @property
+    def sine(self) -> Array:
+        return np.sqrt(self.gap * self.rest)
+
+    @property
+    def tau(self) -> Array:
+        return np.sqrt(self.gap) / (math.sqrt(2) + np.sqrt(self.rest))
+
+    def moved(self, by: _Map) -> _Gaps:
+        return _Gaps(self.gap * np.exp(-by.decrease), self.rest - self.gap * np.expm1(-by.decrease))
+
+
+class _Grid:
+    """Chebyshev nodes for a map of a given horizon, and the basis of interpolation from them.
+
+    A long map is rough near theta = 0: the variable is that of ``table.py``. A short one has branch
+    points next to theta = pi, at a distance of about the root of its horizon; its variable is
+    asinh((pi - theta) / root), scaled to [0, 1], which has them far from the interval.
+    """
+
+    def __init__(
+        self, horizon: float, nodes: int = _COMPOSED_NODES, kappa: float | None = None
+    ) -> None:
+        self.long = horizon > 1 or kappa is not None
+        self.kappa = moebius_parameter(horizon) if kappa is None else kappa
+        self.width = math.sqrt(max(horizon, 1e-16))
+        self.orders = np.arange(nodes)
+        s = np.cos(math.pi * (self.orders + 0.5) / (2 * nodes)) ** 2
+        if self.long:
+            theta = 4 * np.arctan(s / (1 + self.kappa - self.kappa * s))
+            self.gaps = _Gaps(2 * np.sin(theta / 2) ** 2, 2 * np.cos(theta / 2) ** 2)
+        else:
+            rest = self.width * np.sinh(s * math.asinh(math.pi / self.width))
+            self.gaps = _Gaps(2 * np.cos(rest / 2) ** 2, 2 * np.sin(rest / 2) ** 2)
+
+    def coefficients(self, values: Array) -> Array:
+        """Of the interpolating Chebyshev series, lowest order first, along the last axis."""
+        row = dct(values, type=2) / len(self.orders)
+        row[..., 0] /= 2
+        return row
+
+    def basis(self, gaps: _Gaps) -> Array:
+        """The Chebyshev polynomials elsewhere."""
+        if self.long:
+            tau = gaps.tau
+            s = (1 + self.kappa) * tau / (1 + self.kappa * tau)
+        else:
+            mirrored = _Gaps(gaps.rest, gaps.gap)
+            rest = np.where(
+                gaps.gap < 1, math.pi - 4 * np.arctan(gaps.tau), 4 * np.arctan(mirrored.tau)
+            )
+            s = np.arcsinh(rest / self.width) / math.asinh(math.pi / self.width)
+        phase = 2 * np.arccos(np.sqrt(np.clip(s, 0, 1)))
+        return np.cos(self.orders[:, None] * phase)
+
+
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """A number of blocks as functions of c_0, each an array over nodes."""
+
+    decrease: Array  # -log(gap after / gap before)
+    lag: Array  # (1 - M) / gap^{1/2}, M = dc/dc_0
+    speed: Array  # dc/dw / gap^{3/2}
+    curvature: Array  # dM/dc_0 sin(theta_0)
+    lag_speed: Array  # dM/dw
+    blocks: Array  # J
+    blocks_slope: Array  # dJ/dc_0 sin(theta_0)
+    blocks_speed: Array  # dJ/dw
+
+    def arrays(self) -> Array:
+        return np.stack(list(vars(self).values()))
+
+
+class _Block:
+    """The map of one block at any gaps."""
+
+    def __init__(self, spec: DepthMap, weight: float) -> None:
+        self.gain = (1 + spec.negative_slope**2) / 2
+        self.kink = (1 - spec.negative_slope) ** 2
+        length = spec.blocks + weight * self.gain
+        self.kappa, self.kappa_speed = weight / length, spec.blocks / length**2
+        self.step, self.step_speed = self.kappa * self.kink, self.kappa_speed * self.kink
+
+    def __call__(self, gaps: _Gaps) -> _Map:
+        step, step_speed, gap = self.step, self.step_speed, gaps.gap
+        theta = 4 * np.arctan(gaps.tau)
+        phi = reduced_speed(theta)
+        angle = theta / (2 * math.pi)
+        seen = (1 - gap) * self.gain + self.kink * (gap / 2) ** 1.5 * phi
+        return _Map(
+            decrease=-np.log1p(-step * phi * np.sqrt(gap / 8)),
+            lag=step * angle / np.sqrt(gap),
+            speed=step_speed * phi / 2**1.5,
+            curvature=np.full_like(gap, step / (2 * math.pi)),
+            lag_speed=-step_speed * angle,
+            blocks=self.kappa * seen,
+            blocks_slope=self.kappa * (self.gain - self.kink * angle) * gaps.sine,
+            blocks_speed=self.kappa_speed * seen,
+        )
+
+
+def _after(first: _Map, maps: _Block | _Interpolant, gaps: _Gaps) -> _Map:
+    """Another map, from where the first one ends, after the first: the chain rule."""
+    middle = gaps.moved(first)
+    second, middle_sine = maps(middle), middle.sine
+    root, ratio = np.sqrt(gaps.gap), np.exp(-first.decrease)
+    shrink, speed = gaps.sine / middle_sine, gaps.gap**1.5 * first.speed
+    m, n = 1 - root * first.lag, 1 - np.sqrt(middle.gap) * second.lag
+    n_speed = second.lag_speed + second.curvature * (speed / middle_sine)
+    return _Map(
+        decrease=first.decrease + second.decrease,
+        lag=first.lag + second.lag * np.sqrt(ratio) * m,
+        speed=n * first.speed + ratio**1.5 * second.speed,
+        curvature=shrink * second.curvature * m**2 + n * first.curvature,
+        lag_speed=n_speed * m + n * first.lag_speed,
+        blocks=n * first.blocks + second.blocks,
+        blocks_slope=shrink * m * (second.curvature * first.blocks + second.blocks_slope)
+        + n * first.blocks_slope,
+        blocks_speed=n_speed * first.blocks
+        + n * first.blocks_speed
+        + second.blocks_speed
+        + second.blocks_slope * (speed / middle_sine),
+    )
+
+
+class _Interpolant:
+    """A number of blocks at any gaps."""
+
+    def __init__(self, grid: _Grid, whole: _Map) -> None:
+        self.grid, self.series = grid, grid.coefficients(whole.arrays())
+
+    def __call__(self, gaps: _Gaps) -> _Map:
+        return _Map(*(self.series @ self.grid.basis(gaps)))
+
+
+def _iterated(block: _Block, count: int) -> _Block | _Interpolant:
+    """``count`` blocks as one map: of k blocks twice and, for each binary digit 1, one more."""
+    whole: _Block | _Interpolant = block
+    for length in range(2, count.bit_length() + 1):
+        blocks = count >> (count.bit_length() - length)
+        grid = _Grid(blocks * block.step)
+        both = _after(whole(grid.gaps), whole, grid.gaps)
+        if blocks % 2:
+            both = _after(both, block, grid.gaps)
+        whole = _Interpolant(grid, both)
+    return whole
+
+
+def _relative_tail(row: Array) -> float:
+    largest = np.abs(row).max()
+    return float(np.abs(row[-len(row) // 8 :]).max() / largest) if largest > 0 else 0.0
+
+
+def _trimmed(row: Array, dtype: torch.dtype) -> Array:
+    noise = {torch.float64: 1e-16, torch.float32: 1e-8}[dtype]
+    return row[: np.nonzero(np.abs(row) >= noise * np.abs(row).max())[0][-1] + 1]
