@@ -53,7 +53,13 @@ class PriorPaths(Module):
 
     Attributes:
         kernel: a copy of the kernel as it was, without gradients.
+        num_dims: d, the number of columns of x.
     """
+
+    scale_factor: Tensor
+    frequencies: Tensor
+    amplitudes: Tensor
+    weights: Tensor
 
     def __init__(
         self, kernel: Kernel, num_dims: int, num_paths: int, num_features: int, generator: Generator
@@ -199,6 +205,11 @@ class PosteriorPaths(Module):
         prior: the prior paths.
         mean_module: the prior mean, a function of x, or None for zero.
     """
+
+    train_x: Tensor
+    noise: Tensor
+    cholesky: Tensor
+    weights: Tensor
 
     def __init__(
         self,
