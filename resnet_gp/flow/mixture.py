@@ -60,7 +60,7 @@ class GaussianMixture:
 
 
 def gaussian_mixture(horizon: float) -> GaussianMixture:
-    """The mixture that approximates c_T at a horizon T; takes some 10 ms.
+    """The mixture that approximates c_T at a horizon T; takes a few milliseconds.
 
     Its slope at c = 1, which is the variance of the gradient of a sample path, is that of c_T.
 
@@ -81,15 +81,14 @@ def gaussian_mixture(horizon: float) -> GaussianMixture:
         columns = np.column_stack([base, (kernel_near + sign * kernel_far) / 2 * prior])
         slopes = rates * (1 - sign * np.exp(-2 * rates)) / 2 * prior
         target = ((1 - near) + sign * (1 - far)) / 2
-        rows = [
-            columns,
-            np.append(base_slope, slopes)[None],
-            _RIDGE * np.eye(1 + len(rates))[1:],
-        ]
-        values = [target / contrast, [(slope_near[0] - sign * slope_far[0]) / 2 / contrast]]
-        # The unknowns are in units of the contrast as well; the slope counts in units of 1.
-        rows[1], values[1] = rows[1] * contrast, np.multiply(values[1], contrast)
-        weights, _ = nnls(np.concatenate(rows), np.concatenate([*values, np.zeros(len(rates))]))
+        slope = (slope_near[0] - sign * slope_far[0]) / 2
+        # The unknowns are in units of the contrast, and the slope counts in units of 1.
+        slope_row = contrast * np.append(base_slope, slopes)
+        ridge = _RIDGE * np.eye(1 + len(rates))[1:]
+        weights, _ = nnls(
+            np.vstack([columns, slope_row, ridge]),
+            np.concatenate([target / contrast, [slope], np.zeros(len(rates))]),
+        )
         weights *= contrast
         return float(weights[0]), weights[1:] * prior
 
