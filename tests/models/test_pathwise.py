@@ -78,7 +78,7 @@ def model():
 class TestPriorPaths:
     def test_mean_and_covariance_over_paths(self, kernel):
         x = normal(4, D)
-        paths = draw_prior(kernel, D, 20_000, num_features=512, generator=generator(1))
+        paths = draw_prior(kernel, D, 8_000, num_features=512, generator=generator(1))
         values = paths(x)
         covariance = paths.covariance(x)
         z_mean = values.mean(0) / (covariance.diagonal() / len(values)).sqrt()
@@ -90,7 +90,7 @@ class TestPriorPaths:
         draws = torch.stack(
             [
                 draw_prior(kernel, D, num_features=1024, generator=generator(seed)).covariance(x)
-                for seed in range(100)
+                for seed in range(60)
             ]
         )
         target = exact(kernel, x)
@@ -254,7 +254,7 @@ class TestPosteriorPaths:
 
     def test_moments_over_paths(self, model):
         x = torch.cat([normal(3, D, seed=1), model.train_inputs[0][:1]])
-        paths = draw_posterior(model, 20_000, num_features=1024, generator=generator())
+        paths = draw_posterior(model, 8_000, num_features=1024, generator=generator())
         values = paths(x)
         mean, _ = self.exact(model, x)
         covariance = paths.covariance(x)
@@ -268,7 +268,7 @@ class TestPosteriorPaths:
         draws = torch.stack(
             [
                 draw_posterior(model, num_features=128, generator=generator(s)).covariance(x)
-                for s in range(100)
+                for s in range(60)
             ]
         )
         _, target = self.exact(model, x)
