@@ -107,7 +107,7 @@ def ways(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarr
     x = torch.randn(n, d, dtype=dtype)
     kernel = ResNetLimitKernel(ard_num_dims=d).to(dtype)
     with torch.no_grad():
-        unit, scale = covariance._unit_and_scale(x, None, None)
+        unit, scale = covariance.unit_and_scale(x, None, None)
     one = torch.ones((), dtype=dtype)
 
     def whole(unit: torch.Tensor, scale: torch.Tensor, coefficients: torch.Tensor, kappa: float):

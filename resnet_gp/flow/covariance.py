@@ -65,13 +65,12 @@ def resnet_covariance(
     Raises:
         ValueError: the horizon is outside the table's range, or the growth factor overflows.
     """
-    unit1, scale1 = _unit_and_scale(x1, lengthscale, input_bias_variance)
-    unit2, scale2 = _unit_and_scale(x2, lengthscale, input_bias_variance)
+    unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance)
+    unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance)
     horizon = weight_variance * (1 - negative_slope) ** 2
     if growth:
-        exponent = weight_variance * ((1 + negative_slope**2) / 2)
-        _refuse_overflow(exponent)
-        factor = torch.exp(exponent / 2)[..., 0] if exponent.dim() else torch.exp(exponent / 2)
+        factor = growth_factor(weight_variance, negative_slope)
+        factor = factor[..., 0] if factor.dim() else factor
         scale1, scale2 = scale1 * factor, scale2 * factor
     if diag:
         gap = _UnitGap.apply(unit1[..., None, :], unit2[..., None, :])[..., 0, 0]
@@ -82,16 +81,23 @@ def resnet_covariance(
     )
 
 
-def _refuse_overflow(exponent: Tensor) -> None:
+def growth_factor(weight_variance: Tensor, negative_slope: float) -> Tensor:
+    """exp(w (1 + alpha^2) / 4), by which depth multiplies the standard deviation.
+
+    Raises:
+        ValueError: its square, the growth of the variance, overflows.
+    """
+    exponent = weight_variance * ((1 + negative_slope**2) / 2)
     largest = exponent.detach().max().item()
     if largest > math.log(torch.finfo(exponent.dtype).max):
         raise ValueError(
             f"weight_variance is so large that the variance exp({largest:.4g}) overflows "
             f"{exponent.dtype}; use the kernel without growth, with an output scale"
         )
+    return torch.exp(exponent / 2)
 
 
-def _unit_and_scale(
+def unit_and_scale(
     x: Tensor, lengthscale: Tensor | None, input_bias_variance: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Unit vectors and lengths of the vectors whose inner product is q_0."""
