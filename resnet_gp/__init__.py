@@ -7,13 +7,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from resnet_gp.functions import correlation, kernel_matrix
-from resnet_gp.kernels import ResNetLimitKernel
+from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 
 if TYPE_CHECKING:
     from resnet_gp.estimators import ResNetGPRegressor
 
 __version__ = version("resnet-gp")
-__all__ = ["ResNetGPRegressor", "ResNetLimitKernel", "correlation", "kernel_matrix"]
+__all__ = [
+    "ResNetGPRegressor",
+    "ResNetLimitKernel",
+    "ResNetTangentKernel",
+    "correlation",
+    "kernel_matrix",
+]
 
 # What needs more than torch and gpytorch is imported when it is first asked for.
 _LAZY = {"ResNetGPRegressor": "resnet_gp.estimators"}

@@ -29,13 +29,17 @@ def in_high_precision(function):
 
 @dataclass(frozen=True)
 class Solution:
-    """One pair at one horizon; ``slope`` is dc_T/dc_0, ``speed`` is dc_T/dT."""
+    """One pair at one horizon; ``slope`` is dc_T/dc_0, ``speed`` is dc_T/dT.
+
+    ``blocks``, of stored solutions, is the residual blocks' part of the tangent kernel.
+    """
 
     c0: mpf
     sine: mpf
     c: mpf
     slope: mpf
     speed: mpf
+    blocks: mpf | None = None
 
 
 @in_high_precision
@@ -86,6 +90,13 @@ def table() -> dict[float, list[Solution]]:
         for row in csv.DictReader(lines):
             c0, c = mpf(row["c0"]), mpf(row["c_T"])
             solutions.setdefault(float(row["T"]), []).append(
-                Solution(c0, mpmath.sqrt(1 - c0**2), c, mpf(row["dcT_dc0"]), speed(mpmath.acos(c)))
+                Solution(
+                    c0,
+                    mpmath.sqrt(1 - c0**2),
+                    c,
+                    mpf(row["dcT_dc0"]),
+                    speed(mpmath.acos(c)),
+                    mpf(row["ntk_hidden"]) / mpmath.exp(mpf(row["T"]) / 2),
+                )
             )
     return solutions

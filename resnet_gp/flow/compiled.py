@@ -116,9 +116,21 @@ def _polynomial(coefficients, power_basis, x, value, previous):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def covariance(
-    u, v, scale_u, scale_v, near, kappa, coefficients, power_basis, out, symmetric, start, stop
+    u,
+    v,
+    scale_u,
+    scale_v,
+    near,
+    kappa,
+    coefficients,
+    power_basis,
+    plain,
+    out,
+    symmetric,
+    start,
+    stop,
 ):
-    """out = scale_u scale_v c_T, ``b x n x m``.
+    """out = scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold what stands for c_T itself.
 
     With ``symmetric``, the two sets of points are the same, and a row also fills its column: blocks
     below the diagonal are not computed. (Where a block crosses it, two threads may write an entry,
@@ -140,8 +152,12 @@ def covariance(
             _table_variable(gap, kappa[table], x)
             _polynomial(coefficients[table], power_basis[table], x, ratio, spare)
             target, scales, scale = out[b, i, first:last], scale_v[b, first:last], scale_u[b, i]
-            for j in range(len(gap)):
-                target[j] = scale * scales[j] * (one - gap[j] * ratio[j] * ratio[j])
+            if plain:
+                for j in range(len(gap)):
+                    target[j] = scale * scales[j] * ratio[j]
+            else:
+                for j in range(len(gap)):
+                    target[j] = scale * scales[j] * (one - gap[j] * ratio[j] * ratio[j])
             if symmetric and (i % _MIRROR == _MIRROR - 1 or row == stop - 1 or i == n - 1):
                 begin = max(i - i % _MIRROR, start - b * n)
                 for j in range(max(first, begin + 1), last):
@@ -213,3 +229,65 @@ def gradient(
                 speed += spare[j]
             grad_scale_u[b, i] += total
             grad_horizon[b] += speed
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def depth_gradient(
+    u,
+    v,
+    scale_u,
+    scale_v,
+    near,
+    kappa,
+    coefficients,
+    power_basis,
+    tangent,
+    grad,
+    weight,
+    grad_scale_u,
+    grad_scale_v,
+    grad_time,
+    start,
+    stop,
+):
+    """``gradient`` for a ``DepthTable``: its three polynomials are ``b x 3 x ...``."""
+    n, m = grad.shape[1], grad.shape[2]
+    zero, one, two = grad.dtype.type(0), grad.dtype.type(1), grad.dtype.type(2)
+    buffers = np.empty((6, _BLOCK), grad.dtype)
+    for first in range(0, m, _BLOCK):
+        last = min(first + _BLOCK, m)
+        gap, x = buffers[0, : last - first], buffers[1, : last - first]
+        value, slope = buffers[2, : last - first], buffers[3, : last - first]
+        speed, spare = buffers[4, : last - first], buffers[5, : last - first]
+        for row in range(start, stop):
+            b, i = row // n, row % n
+            table = b if len(kappa) > 1 else 0
+            _gaps(u[b, i], v[b], first, last, near, gap)
+            _table_variable(gap, kappa[table], x)
+            _polynomial(coefficients[table, 0], power_basis[table, 0], x, value, spare)
+            _polynomial(coefficients[table, 1], power_basis[table, 1], x, slope, spare)
+            _polynomial(coefficients[table, 2], power_basis[table, 2], x, speed, spare)
+            if tangent:
+                for j in range(len(gap)):
+                    sine = math.sqrt(gap[j] * (two - gap[j]))
+                    slope[j] = slope[j] / sine if sine > zero else zero
+            else:
+                for j in range(len(gap)):
+                    value[j] = one - gap[j] * value[j] * value[j]
+                    speed[j] = gap[j] * math.sqrt(gap[j]) * speed[j]
+            source, target = grad[b, i, first:last], weight[b, i, first:last]
+            scales, scale = scale_v[b, first:last], scale_u[b, i]
+            sums = grad_scale_v[b, first:last]
+            for j in range(len(gap)):
+                scaled = source[j] * scale * scales[j]
+                target[j] = scaled * slope[j]
+                end = source[j] * value[j]
+                sums[j] += end * scale
+                x[j] = end * scales[j]
+                spare[j] = scaled * speed[j]
+            total, speeds = zero, zero
+            for j in range(len(gap)):
+                total += x[j]
+                speeds += spare[j]
+            grad_scale_u[b, i] += total
+            grad_time[b] += speeds

@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from resnet_gp.flow.correlation import flow, flow_and_slopes
-from resnet_gp.flow.table import GROUP, horizon_table, speed_polynomial
+from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_table
+from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
 
 # Gaps below this are computed again from the difference of the unit vectors: 1 - <u, v> has an
 # error of a few eps, which is too much for the derivatives where the gap itself is small.
@@ -42,10 +43,12 @@ def resnet_covariance(
     negative_slope: float = 0.0,
     lengthscale: Tensor | None = None,
     input_bias_variance: Tensor | None = None,
+    depth: int | None = None,
+    layers: Layers = "readout",
     growth: bool = True,
     diag: bool = False,
 ) -> Tensor:
-    """Covariance of the infinitely wide and deep ResNet between two sets of inputs.
+    """Covariance of the infinitely wide ResNet between two sets of inputs, or its tangent kernel.
 
     Args:
         x1: ``batch_shape x n x d``.
@@ -54,8 +57,12 @@ def resnet_covariance(
         negative_slope: alpha of phi(u) = max(u, 0) + alpha min(u, 0).
         lengthscale: l, ``batch_shape x 1 x d`` or broadcastable; the inputs are divided by it.
         input_bias_variance: sigma_in^2, ``batch_shape x 1 x 1`` or a scalar.
+        depth: number of residual blocks; None for the limit.
+        layers: which layers are trained. "readout" gives the covariance of the outputs, "all" and
+            "blocks" the tangent kernel of all layers or of the residual blocks.
         growth: False leaves out the factor exp(w (1 + alpha^2) / 2), by which the variance grows
-            with depth and which no model with an output scale can tell from it.
+            with depth and which no model with an output scale can tell from it; at finite depth,
+            (1 + w (1 + alpha^2) / (2 L))^L.
         diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
 
     Returns:
@@ -67,27 +74,32 @@ def resnet_covariance(
     """
     unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance)
     unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance)
-    horizon = weight_variance * (1 - negative_slope) ** 2
+    spec = DepthMap(negative_slope, depth, layers)
+    time = weight_variance * (1 - negative_slope) ** 2 if spec.is_limit else weight_variance
     if growth:
-        factor = growth_factor(weight_variance, negative_slope)
+        factor = growth_factor(weight_variance, negative_slope, depth)
         factor = factor[..., 0] if factor.dim() else factor
         scale1, scale2 = scale1 * factor, scale2 * factor
     if diag:
         gap = _UnitGap.apply(unit1[..., None, :], unit2[..., None, :])[..., 0, 0]
-        end = flow(gap, horizon[..., 0] if horizon.dim() else horizon)
-        return scale1 * scale2 * end
-    return unit_covariance(
-        unit1, unit2, scale1, scale2, horizon[..., 0, 0] if horizon.dim() else horizon
-    )
+        return scale1 * scale2 * _map(gap, time[..., 0] if time.dim() else time, spec)
+    time = time[..., 0, 0] if time.dim() else time
+    return unit_covariance(unit1, unit2, scale1, scale2, time, spec)
 
 
-def growth_factor(weight_variance: Tensor, negative_slope: float) -> Tensor:
+def growth_factor(
+    weight_variance: Tensor, negative_slope: float, depth: int | None = None
+) -> Tensor:
     """exp(w (1 + alpha^2) / 4), by which depth multiplies the standard deviation.
+
+    For L blocks, (1 + w (1 + alpha^2) / (2 L))^{L / 2}.
 
     Raises:
         ValueError: its square, the growth of the variance, overflows.
     """
     exponent = weight_variance * ((1 + negative_slope**2) / 2)
+    if depth is not None:
+        exponent = depth * torch.log1p(exponent / depth)
     largest = exponent.detach().max().item()
     if largest > math.log(torch.finfo(exponent.dtype).max):
         raise ValueError(
@@ -114,17 +126,30 @@ def unit_and_scale(
     return x / length[..., None], torch.where(null, 0, length)
 
 
+def _map(gap: Tensor, time: Tensor, spec: DepthMap) -> Tensor:
+    return flow(gap, time) if spec.is_limit else depth_map(gap, time, spec)
+
+
 def unit_covariance(
-    unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor, horizon: Tensor
+    unit1: Tensor,
+    unit2: Tensor,
+    scale1: Tensor,
+    scale2: Tensor,
+    time: Tensor,
+    spec: DepthMap = LIMIT,
 ) -> Tensor:
     """scale1_i scale2_j c_T(<unit1_i, unit2_j>), differentiable twice in everything.
+
+    Or another map of the correlations, differentiable once.
 
     Args:
         unit1: unit vectors, ``batch_shape x n x d``.
         unit2: unit vectors, ``batch_shape x m x d``.
         scale1: ``batch_shape x n``.
         scale2: ``batch_shape x m``.
-        horizon: T, ``batch_shape``; one table is made for each element.
+        time: the horizon T of the limit, else the weight variance w; ``batch_shape``. One table is
+            made for each element.
+        spec: which map.
 
     Returns:
         ``batch_shape x n x m``. Keeps no matrix for the backward pass, which computes again.
@@ -134,67 +159,70 @@ def unit_covariance(
         unit1 = torch.nn.functional.pad(unit1, (0, padding))
         unit2 = torch.nn.functional.pad(unit2, (0, padding))
     batch = torch.broadcast_shapes(
-        unit1.shape[:-2], unit2.shape[:-2], scale1.shape[:-1], scale2.shape[:-1], horizon.shape
+        unit1.shape[:-2], unit2.shape[:-2], scale1.shape[:-1], scale2.shape[:-1], time.shape
     )
     count = math.prod(batch)
     flat = [
         tensor.expand(*batch, *tensor.shape[-dims:]).reshape(count, *tensor.shape[-dims:])
         for tensor, dims in ((unit1, 2), (unit2, 2), (scale1, 1), (scale2, 1))
     ]
-    flat.append(
-        horizon.reshape(1) if horizon.numel() == 1 else horizon.expand(batch).reshape(count)
-    )
-    return _UnitCovariance.apply(*flat).reshape(*batch, unit1.shape[-2], unit2.shape[-2])
+    flat.append(time.reshape(1) if time.numel() == 1 else time.expand(batch).reshape(count))
+    return _UnitCovariance.apply(*flat, spec).reshape(*batch, unit1.shape[-2], unit2.shape[-2])
 
 
 class _UnitCovariance(Function):
-    """``unit_covariance`` for one batch dimension; the horizon is of length 1 or b."""
+    """``unit_covariance`` for one batch dimension; the time is of length 1 or b."""
 
     @staticmethod
     def forward(
-        ctx: Any, unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor, horizon: Tensor
+        ctx: Any,
+        unit1: Tensor,
+        unit2: Tensor,
+        scale1: Tensor,
+        scale2: Tensor,
+        time: Tensor,
+        spec: DepthMap,
     ) -> Tensor:
-        ctx.save_for_backward(unit1, unit2, scale1, scale2, horizon)
+        ctx.save_for_backward(unit1, unit2, scale1, scale2, time)
+        ctx.spec = spec
         compiled = _compiled_loops(unit1)
         if compiled is not None:
-            return _compiled_forward(compiled, unit1, unit2, scale1, scale2, horizon)
+            return _compiled_forward(compiled, unit1, unit2, scale1, scale2, time, spec)
         out = unit1.new_empty(unit1.shape[0], unit1.shape[1], unit2.shape[1])
-        table = horizon_table(horizon[:, None, None], unit1.dtype)
         for rows in _tiles(out):
-            gap = _unit_gap(unit1[:, rows], unit2)
-            end = 1 - gap * table(gap).square_()
+            end = _map(_unit_gap(unit1[:, rows], unit2), time[:, None, None], spec)
             out[:, rows] = scale1[:, rows, None] * scale2[:, None] * end
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
+        saved, spec, needs = ctx.saved_tensors, ctx.spec, ctx.needs_input_grad
         if torch.is_grad_enabled():
-            return _differentiable_gradient(saved, grad, ctx.needs_input_grad)
-        unit1, unit2, scale1, scale2, horizon = saved
+            return (*_differentiable_gradient(saved, grad, needs[:5], spec), None)
+        unit1, unit2, scale1, scale2, time = saved
         compiled = _compiled_loops(unit1)
         if compiled is not None:
-            sums = _compiled_gradient(compiled, unit1, unit2, scale1, scale2, horizon, grad)
+            sums = _compiled_gradient(compiled, unit1, unit2, scale1, scale2, time, grad, spec)
         else:
-            sums = _tiled_gradient(unit1, unit2, scale1, scale2, horizon, grad)
-        weight, grad_scale1, grad_scale2, grad_horizon = sums
-        needs = ctx.needs_input_grad
+            sums = _tiled_gradient(unit1, unit2, scale1, scale2, time, grad, spec)
+        weight, grad_scale1, grad_scale2, grad_time = sums
         return (
             weight @ unit2 if needs[0] else None,
             weight.mT @ unit1 if needs[1] else None,
             grad_scale1,
             grad_scale2,
-            grad_horizon.sum_to_size(horizon.shape),
+            grad_time.sum_to_size(time.shape),
+            None,
         )
 
 
 def _differentiable_gradient(
-    inputs: tuple[Tensor, ...], grad: Tensor, needs: tuple[bool, ...]
+    inputs: tuple[Tensor, ...], grad: Tensor, needs: tuple[bool, ...], spec: DepthMap
 ) -> tuple[Tensor | None, ...]:
     """The same gradient by torch's own rules, for second derivatives."""
     aliases = [tensor.view_as(tensor) for tensor in inputs]  # one tensor may be two inputs
-    unit1, unit2, scale1, scale2, horizon = aliases
-    end = flow(_UnitGap.apply(unit1, unit2), horizon[:, None, None])
+    unit1, unit2, scale1, scale2, time = aliases
+    end = _map(_UnitGap.apply(unit1, unit2), time[:, None, None], spec)
     covariance = scale1[..., None] * scale2[..., None, :] * end
     wanted = [alias for alias, needed in zip(aliases, needs, strict=True) if needed]
     found = iter(torch.autograd.grad(covariance, wanted, grad, create_graph=True))
@@ -202,23 +230,32 @@ def _differentiable_gradient(
 
 
 def _tiled_gradient(
-    unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor, horizon: Tensor, grad: Tensor
+    unit1: Tensor,
+    unit2: Tensor,
+    scale1: Tensor,
+    scale2: Tensor,
+    time: Tensor,
+    grad: Tensor,
+    spec: DepthMap,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients in <u, v>, in both scales and, ``b``, in the horizon."""
+    """Gradients in <u, v>, in both scales and, ``b``, in the time."""
     weight, grad_scale1 = torch.empty_like(grad), torch.empty_like(scale1)
-    grad_scale2, grad_horizon = torch.zeros_like(scale2), scale1.new_zeros(len(scale1))
+    grad_scale2, grad_time = torch.zeros_like(scale2), scale1.new_zeros(len(scale1))
     for rows in _tiles(grad):
-        gap_end, slope, speed = flow_and_slopes(
-            _unit_gap(unit1[:, rows], unit2), horizon[:, None, None]
-        )
+        gap, times = _unit_gap(unit1[:, rows], unit2), time[:, None, None]
+        if spec.is_limit:
+            gap_end, slope, speed = flow_and_slopes(gap, times)
+            end = 1 - gap_end
+        else:
+            end, slope, speed = depth_table(spec, times, gap.dtype).derivatives(gap)
         seen, scale = grad[:, rows], scale1[:, rows, None]
         scaled = seen * scale * scale2[:, None]
         weight[:, rows] = scaled * slope
-        end = (1 - gap_end) * seen
+        end = end * seen
         grad_scale1[:, rows] = (end @ scale2[..., None])[..., 0]
         grad_scale2 += (end.mT @ scale)[..., 0]
-        grad_horizon += (scaled * speed).sum((-2, -1))
-    return weight, grad_scale1, grad_scale2, grad_horizon
+        grad_time += (scaled * speed).sum((-2, -1))
+    return weight, grad_scale1, grad_scale2, grad_time
 
 
 def _tiles(matrix: Tensor) -> Iterator[slice]:
@@ -265,18 +302,17 @@ def _compiled_loops(tensor: Tensor) -> ModuleType | None:
     return _numba_loops() if tensor.device.type == "cpu" else None
 
 
-def _compiled_arguments(
-    unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor, horizon: Tensor
-) -> tuple[Any, ...]:
-    table = horizon_table(horizon, unit1.dtype)
+def _compiled_arguments(*inputs: Tensor) -> tuple[Any, ...]:
+    unit1, unit2, scale1, scale2 = inputs
     tensors = (unit1, unit2.mT, scale1, scale2)
     return (
         *(tensor.detach().contiguous().numpy() for tensor in tensors),
         unit1.new_tensor(_NEAR[unit1.dtype]).numpy()[()],
-        table.kappa.numpy(),
-        table.polynomial.coefficients.numpy(),
-        table.polynomial.power_basis.numpy(),
     )
+
+
+def _arrays(kappa: Tensor, polynomial: Polynomial) -> tuple[Any, ...]:
+    return kappa.numpy(), polynomial.coefficients.numpy(), polynomial.power_basis.numpy()
 
 
 def _row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[int, int]]:
@@ -289,38 +325,56 @@ def _row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[
     return list(itertools.pairwise(bounds))
 
 
-def _compiled_forward(compiled: ModuleType, *inputs: Tensor) -> Tensor:
-    unit1, unit2, scale1, scale2, _ = inputs
+def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
+    unit1, unit2, scale1, scale2, time, spec = inputs
     batch, n, m = len(unit1), unit1.shape[1], unit2.shape[1]
     out = unit1.new_empty(batch, n, m)
     symmetric = torch.equal(unit1, unit2) and torch.equal(scale1, scale2)
-    arguments = (*_compiled_arguments(*inputs), out.numpy(), symmetric)
+    if spec.is_limit:
+        table = horizon_table(time, unit1.dtype)
+        arrays = _arrays(table.kappa, table.polynomial)
+    else:
+        depth = depth_table(spec, time, unit1.dtype)
+        arrays = _arrays(depth.kappa, depth.value)
+    arguments = (*_compiled_arguments(*inputs[:4]), *arrays, spec.is_tangent, out.numpy())
     ranges = _row_ranges(batch * n, m, symmetric and batch == 1)
-    _in_threads([functools.partial(compiled.covariance, *arguments, *rows) for rows in ranges])
+    covariance = functools.partial(compiled.covariance, *arguments, symmetric)
+    _in_threads([functools.partial(covariance, *rows) for rows in ranges])
     return out
 
 
-def _compiled_gradient(
-    compiled: ModuleType, *inputs: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    unit1, unit2, scale1, scale2, horizon, grad = inputs
+def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    unit1, unit2, scale1, scale2, time, grad, spec = inputs
     weight = torch.empty_like(grad, memory_format=torch.contiguous_format)
     grad_scale1 = torch.zeros_like(scale1, memory_format=torch.contiguous_format)
-    arguments = _compiled_arguments(unit1, unit2, scale1, scale2, horizon)
-    phi = speed_polynomial(unit1.dtype).coefficients.numpy()
     ranges = _row_ranges(unit1.shape[0] * unit1.shape[1], unit2.shape[1])
     partial2 = scale2.new_zeros(len(ranges), *scale2.shape)
-    partial_horizon = scale2.new_zeros(len(ranges), len(scale2))
-    shared = (phi, grad.contiguous().numpy(), weight.numpy(), grad_scale1.numpy())
+    partial_time = scale2.new_zeros(len(ranges), len(scale2))
+    arguments = _compiled_arguments(unit1, unit2, scale1, scale2)
+    if spec.is_limit:
+        table = horizon_table(time, unit1.dtype)
+        phi = speed_polynomial(unit1.dtype).coefficients.numpy()
+        gradient = compiled.gradient
+        arguments = (*arguments, *_arrays(table.kappa, table.polynomial), phi)
+    else:
+        depth = depth_table(spec, time, unit1.dtype)
+        gradient = compiled.depth_gradient
+        three = (depth.value, depth.slope, depth.speed)
+        stacked = Polynomial(
+            torch.stack([one.coefficients for one in three], dim=1),
+            torch.stack([one.power_basis for one in three], dim=1),
+        )
+        arguments = (*arguments, *_arrays(depth.kappa, stacked), spec.is_tangent)
+    shared = (grad.contiguous().numpy(), weight.numpy(), grad_scale1.numpy())
     _in_threads(
         [
-            functools.partial(compiled.gradient, *arguments, *shared, sum2, sum_horizon, *rows)
-            for sum2, sum_horizon, rows in zip(
-                partial2.numpy(), partial_horizon.numpy(), ranges, strict=True
+            functools.partial(gradient, *arguments, *shared, sum2, sum_time, *rows)
+            for sum2, sum_time, rows in zip(
+                partial2.numpy(), partial_time.numpy(), ranges, strict=True
             )
         ]
     )
-    return weight, grad_scale1, partial2.sum(0), partial_horizon.sum(0)
+    return weight, grad_scale1, partial2.sum(0), partial_time.sum(0)
 
 
 def _in_threads(tasks: list[functools.partial[None]]) -> None:

@@ -12,8 +12,8 @@ and the tangent kernel, per unit of sqrt(q_L(a, a) q_L(b, b)) (Jacot et al. 2018
     J_l = (1 - h theta_{l-1} / 2 pi) J_{l-1} + kappa f(c_{l-1})
     f(c) = c (1 + alpha^2) / 2 + (1 - alpha)^2 F(c),  kappa = w / (L + w (1 + alpha^2) / 2).
 
-All are functions of c_0 alone. They are not computed block by block: the map of 2k blocks is the
-map of k blocks after itself, so that a table for any L takes about log2(L) compositions of Chebyshev
+All are functions of c_0 alone, and not computed block by block: the map of 2k blocks is the
+map of k blocks after itself, and a table for any L takes about log2(L) compositions of Chebyshev
 interpolants. What is interpolated are quantities that are small when the map is close to the
 identity (log of the gap's decrease, M - 1, ...), so that nothing is lost however small h is: the
 limit itself is ``LIMIT_DEPTH`` blocks, whose distance to it is below rounding.
@@ -24,12 +24,13 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from scipy.fft import dct
 from torch import Tensor
+from torch.autograd import Function
 
 from resnet_gp.flow.angles import Array, reduced_speed
 from resnet_gp.flow.table import Polynomial, moebius_parameter, refuse_horizon
@@ -59,6 +60,59 @@ class DepthMap:
     @property
     def blocks(self) -> int:
         return LIMIT_DEPTH if self.depth is None else self.depth
+
+    @property
+    def is_tangent(self) -> bool:
+        return self.layers != "readout"
+
+    @property
+    def is_limit(self) -> bool:
+        """The correlation flow itself, which has a table of its own."""
+        return self.depth is None and not self.is_tangent
+
+
+LIMIT = DepthMap()
+
+
+def depth_map(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
+    """A map of single correlations, at gaps 1 - c_0 in [0, 2].
+
+    Differentiable once; second derivatives raise.
+    """
+    return _DepthMap.apply(gap, weight_variance, spec)
+
+
+class _DepthMap(Function):
+    @staticmethod
+    def forward(ctx: Any, gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
+        ctx.save_for_backward(gap, weight_variance)
+        ctx.spec = spec
+        return depth_table(spec, weight_variance, gap.dtype).values(gap)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        gap, weight_variance = ctx.saved_tensors
+        slope, speed = _DepthMapSlopes.apply(gap, weight_variance, ctx.spec)
+        return (
+            (-grad * slope).sum_to_size(gap.shape) if ctx.needs_input_grad[0] else None,
+            (grad * speed).sum_to_size(weight_variance.shape) if ctx.needs_input_grad[1] else None,
+            None,
+        )
+
+
+class _DepthMapSlopes(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, gap: Tensor, weight_variance: Tensor, spec: DepthMap
+    ) -> tuple[Tensor, Tensor]:
+        return depth_table(spec, weight_variance, gap.dtype).derivatives(gap)[1:]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError(
+            "second derivatives of finite-depth and of tangent kernels are not implemented; "
+            "ResNetLimitKernel with depth=None has them"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +182,7 @@ def _table(spec: DepthMap, weights: tuple[float, ...], dtype: torch.dtype) -> De
     longest = max(len(row) for _, three in rows for row in three)
     padded = [[np.pad(row, (0, longest - len(row))) for row in three] for _, three in rows]
     parts = [Polynomial.from_chebyshev([three[k] for three in padded], dtype) for k in range(3)]
-    return DepthTable(spec.layers != "readout", kappas, *parts)
+    return DepthTable(spec.is_tangent, kappas, *parts)
 
 
 def _coefficients(spec: DepthMap, weight: float, dtype: torch.dtype) -> tuple[float, list[Array]]:
@@ -151,7 +205,7 @@ def _coefficients(spec: DepthMap, weight: float, dtype: torch.dtype) -> tuple[fl
 
 def _tabulated(whole: _Map, gaps: _Gaps, spec: DepthMap) -> tuple[Array, Array, Array]:
     gap = gaps.gap
-    if spec.layers == "readout":
+    if not spec.is_tangent:
         return np.exp(-whole.decrease / 2), 1 - np.sqrt(gap) * whole.lag, whole.speed
     value, slope, speed = whole.blocks, whole.blocks_slope, whole.blocks_speed
     if spec.layers == "all":
@@ -193,7 +247,7 @@ class _Grid:
     ) -> None:
         self.long = horizon > 1 or kappa is not None
         self.kappa = moebius_parameter(horizon) if kappa is None else kappa
-        self.width = math.sqrt(max(horizon, 1e-16))
+        self.width = math.sqrt(horizon) if horizon > 0 else 1.0
         self.orders = np.arange(nodes)
         s = np.cos(math.pi * (self.orders + 0.5) / (2 * nodes)) ** 2
         if self.long:

@@ -1,5 +1,6 @@
 """Thin GPyTorch adapters of the covariances in ``resnet_gp.flow``; no mathematics here."""
 
 from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel
+from resnet_gp.kernels.resnet_tangent_kernel import ResNetTangentKernel
 
-__all__ = ["ResNetLimitKernel"]
+__all__ = ["ResNetLimitKernel", "ResNetTangentKernel"]

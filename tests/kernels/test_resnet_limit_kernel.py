@@ -31,15 +31,22 @@ class Configuration:
     growth: bool = True
     dtype: torch.dtype = torch.float64
     dimensions: int = 3
+    depth: int | None = None
+
+    @property
+    def twice_differentiable(self):
+        return self.depth is None
 
     def __str__(self):
         parts = [self.activation, str(self.dtype)[6:]]
+        parts += [str(self.depth)] * (self.depth is not None)
         parts += ["bias"] * self.input_bias + ["ard"] * self.ard
         return "-".join(parts + ["bounded"] * (not self.growth))
 
     def kernel(self, batch_shape=None):
         kernel = ResNetLimitKernel(
             self.activation,
+            self.depth,
             negative_slope=0.1,
             input_bias=self.input_bias,
             growth=self.growth,
@@ -73,6 +80,10 @@ CONFIGURATIONS = [
     Configuration("abs", ard=True),
     Configuration("abs", input_bias=True, growth=False),
     Configuration("abs", input_bias=True, dtype=torch.float32),
+    Configuration("relu", depth=1, input_bias=True),
+    Configuration("relu", depth=10**6, ard=True, growth=False),
+    Configuration("leaky_relu", depth=37, dtype=torch.float32),
+    Configuration("abs", depth=3),
 ]
 
 
@@ -509,3 +520,21 @@ class TestExactGP:
             torch.testing.assert_close(getattr(kernel, name).flatten(), value.flatten())
             assert getattr(model.covar_module.base_kernel, name).item() == 1
         assert torch.isfinite(trace.log_prob_sum())
+
+
+@pytest.mark.parametrize("depth", [0, -3, 2.0, True, 10**6 + 1, "10"])
+def test_refuses_depths(depth):
+    with pytest.raises(ValueError, match="depth"):
+        ResNetLimitKernel(depth=depth)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs"])
+def test_finite_depth_meets_the_limit_with_slope_minus_one(activation):
+    x, depths = points(20, 3), [2**k for k in range(6, 16)]
+    limit = dense(kernel_at(2.0, activation=activation), x)
+    errors = [
+        (dense(kernel_at(2.0, activation=activation, depth=L), x) - limit).norm() for L in depths
+    ]
+    slopes = np.diff(np.log(errors)) / np.log(2)
+    assert slopes == pytest.approx(-1, abs=0.03)
+    assert slopes[-1] == pytest.approx(-1, abs=1e-3)
