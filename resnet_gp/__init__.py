@@ -6,17 +6,22 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from resnet_gp.functions import correlation, kernel_matrix
-from resnet_gp.kernels import ResNetLimitKernel
-
 if TYPE_CHECKING:
     from resnet_gp.estimators import ResNetGPRegressor
+    from resnet_gp.functions import correlation, kernel_matrix
+    from resnet_gp.kernels import ResNetLimitKernel
 
 __version__ = version("resnet-gp")
 __all__ = ["ResNetGPRegressor", "ResNetLimitKernel", "correlation", "kernel_matrix"]
 
-# What needs more than torch and gpytorch is imported when it is first asked for.
-_LAZY = {"ResNetGPRegressor": "resnet_gp.estimators"}
+# Imported when first asked for: only the estimators need more than torch and gpytorch, and the
+# command line has to set an environment variable before GPyTorch is imported.
+_LAZY = {
+    "ResNetGPRegressor": "resnet_gp.estimators",
+    "ResNetLimitKernel": "resnet_gp.kernels",
+    "correlation": "resnet_gp.functions",
+    "kernel_matrix": "resnet_gp.functions",
+}
 
 
 def __getattr__(name: str) -> Any:
