@@ -13,6 +13,17 @@ from gpytorch.priors import LogNormalPrior
 from resnet_gp.kernels import ResNetLimitKernel
 from resnet_gp.kernels.centred_kernel import CentredKernel
 
+#: To be set as ``_subset_batch_dict`` of a ``SingleTaskGP`` of several outputs, whose
+#: ``subset_output`` knows the batch dimension of each parameter of its own covariance module only.
+SUBSET_BATCH_DICT = {
+    "likelihood.noise_covar.raw_noise": -2,
+    "mean_module.raw_constant": -1,
+    "covar_module.raw_outputscale": -1,
+    "covar_module.base_kernel.base_kernel.raw_lengthscale": -3,
+    "covar_module.base_kernel.base_kernel.raw_weight_variance": -3,
+    "covar_module.base_kernel.base_kernel.raw_input_bias_variance": -3,
+}
+
 
 def get_covar_module_with_resnet_prior(
     ard_num_dims: int,
@@ -46,6 +57,7 @@ def get_covar_module_with_resnet_prior(
     Example:
         >>> covar_module = get_covar_module_with_resnet_prior(ard_num_dims=train_X.shape[-1])
         >>> model = SingleTaskGP(train_X, train_Y, covar_module=covar_module)
+        >>> model._subset_batch_dict = SUBSET_BATCH_DICT  # only for model.subset_output
         >>> fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
     """
     lengthscale_prior = LogNormalPrior(loc=0.0, scale=1.0)

@@ -37,9 +37,7 @@ def covar_func(x1: Tensor, x2: Tensor, horizon: Tensor) -> Any:
 
 
 def _dense(x1: Tensor, x2: Tensor, horizon: Tensor) -> Tensor:
-    return unit_covariance(
-        x1[..., :-1], x2[..., :-1], x1[..., -1], x2[..., -1], horizon[..., 0, 0]
-    )
+    return unit_covariance(x1[..., :-1], x2[..., :-1], x1[..., -1], x2[..., -1], horizon[..., 0, 0])
 
 
 def _gap(u: Any, v: Any) -> Any:
