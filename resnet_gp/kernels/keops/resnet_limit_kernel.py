@@ -13,7 +13,7 @@ from resnet_gp.kernels.keops.operator import UnitCovarianceOperator, covar_func
 from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel as DenseResNetLimitKernel
 
 
-class ResNetLimitKernel(KeOpsKernel, DenseResNetLimitKernel):  # type: ignore[misc]
+class ResNetLimitKernel(KeOpsKernel, DenseResNetLimitKernel):
     """:class:`resnet_gp.ResNetLimitKernel` with KeOps behind products with its matrix.
 
     Same arguments, same hyperparameters, same values and first derivatives to rounding. From
