@@ -40,9 +40,9 @@ def get_covar_module_with_resnet_prior(
       origin is, and an input transform that centres instead would leave the unit cube, which
       BoTorch warns of, and would be forgotten by whoever swaps one kernel for another.
     * The input layer has a bias, or the prior variance would be 0 in the middle of the cube. Its
-      variance is fixed at 1: (l, sigma_in^2, outputscale) -> (s l, sigma_in^2 / s^2, s^2 outputscale)
-      changes nothing, and an optimiser would wander along that ridge. For the same reason the
-      factor exp(w / 2) is left out (``growth=False``): the output scale takes its part.
+      variance is fixed at 1: (l, sigma_in^2, outputscale) and (s l, sigma_in^2 / s^2, s^2
+      outputscale) are the same model, and an optimiser would wander along that ridge. For the same
+      reason the factor exp(w / 2) is left out (``growth=False``): the output scale takes its part.
     * The lengthscale's prior does not move with the dimension, as BoTorch's does by log(d) / 2: the
       kernel's q_0 holds a factor 1 / d already.
     * Parameters are bounded and not transformed, as BoTorch's are; every prior can be sampled into
