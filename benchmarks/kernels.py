@@ -5,14 +5,17 @@
 
 Forward without gradients against RBFKernel, with a new weight_variance at every call, so that the
 construction of its table counts; forward and backward to inputs and hyperparameters against ARD
-Matern-5/2; peak memory of the latter, each in a process of its own; and the ways in which the flow
-could be computed. Peers take turns in one process; medians of the repeats, and of their ratios.
+Matern-5/2; both against BoTorch's InfiniteWidthBNNKernel of depth 3; what each keeps for the
+backward pass; peak memory of forward and backward, each in a process of its own; the ways in which
+the flow could be computed; and one product with the matrix of 20,000 points that is never in
+memory. Peers take turns in one process; medians of the repeats, and of their ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,8 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+os.environ.setdefault("KEOPS_VERBOSE", "0")  # of no CUDA, and of each formula it compiles
+
 import numpy as np
 import torch
+from botorch.models.kernels import InfiniteWidthBNNKernel
 from gpytorch.kernels import Kernel, MaternKernel, RBFKernel
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +35,7 @@ from rich.table import Table
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.flow import covariance
 from resnet_gp.flow.table import horizon_table
+from resnet_gp.kernels import keops
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -48,6 +55,7 @@ def alternate(calls: dict[str, Callable[[int], object]], repeats: int) -> dict[s
 def forward(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarray]:
     x = torch.randn(n, d, dtype=dtype)
     rbf, ours = RBFKernel().to(dtype), ResNetLimitKernel(ard_num_dims=d).to(dtype)
+    bnn = InfiniteWidthBNNKernel(depth=3).to(dtype)
 
     @torch.no_grad()
     def call_ours(repeat: int) -> None:
@@ -58,7 +66,16 @@ def forward(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.nd
     def call_rbf(repeat: int) -> None:
         rbf(x).to_dense()
 
-    return alternate({"RBFKernel": call_rbf, "ResNetLimitKernel": call_ours}, repeats)
+    @torch.no_grad()
+    def call_bnn(repeat: int) -> None:
+        bnn(x).to_dense()
+
+    calls = {
+        "RBFKernel": call_rbf,
+        "ResNetLimitKernel": call_ours,
+        "InfiniteWidthBNNKernel": call_bnn,
+    }
+    return alternate(calls, repeats)
 
 
 def step(kernel: Kernel, x: torch.Tensor) -> None:
@@ -78,7 +95,58 @@ def with_gradient(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str,
 WITH_GRADIENT: dict[str, Callable[[int], Kernel]] = {
     "MaternKernel": lambda d: MaternKernel(2.5, ard_num_dims=d),
     "ResNetLimitKernel": lambda d: ResNetLimitKernel(ard_num_dims=d),
+    "InfiniteWidthBNNKernel": lambda d: InfiniteWidthBNNKernel(depth=3),
 }
+
+
+def kept_bytes(name: str, n: int, d: int, dtype: torch.dtype) -> int:
+    """What autograd keeps between forward and backward, and the matrix itself; storages once."""
+    kernel, x = WITH_GRADIENT[name](d).to(dtype), torch.randn(n, d, dtype=dtype).requires_grad_()
+    storages: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        keep(kernel(x).to_dense())
+    return sum(storages.values())
+
+
+def keops_product(x: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    return keops.ResNetLimitKernel(ard_num_dims=x.shape[-1]).to(x.dtype)(x) @ vector
+
+
+def blocked_product(x: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    """The plain kernel, 1000 rows at a time."""
+    kernel = ResNetLimitKernel(ard_num_dims=x.shape[-1]).to(x.dtype)
+    return torch.cat([kernel(rows, x) @ vector for rows in x.split(1000)])
+
+
+PRODUCTS = {"keops": keops_product, "blocks of 1000 rows": blocked_product}
+
+
+@torch.no_grad()
+def print_product(name: str, n: int, d: int, dtype: torch.dtype) -> None:
+    """Seconds and added peak bytes of one product; a first, small one compiles and warms up."""
+    torch.manual_seed(0)
+    multiply = PRODUCTS[name]
+    x, vector = torch.randn(n, d, dtype=dtype), torch.randn(n, dtype=dtype)
+    multiply(x[:1000], vector[:1000])
+    before, start = high_water_mark(), time.perf_counter()
+    product = multiply(x, vector)
+    seconds, added = time.perf_counter() - start, high_water_mark() - before
+    exact = ResNetLimitKernel(ard_num_dims=d).to(dtype)(x[:50], x) @ vector
+    error = float((product[:50] - exact).norm() / exact.norm())
+    print(json.dumps({"seconds": seconds, "bytes": added, "error": error}))
+
+
+def product(name: str, n: int, d: int, dtype: str, threads: int) -> dict[str, float]:
+    arguments = ["--product", name, "--n", n, "--d", d, "--dtype", dtype, "--threads", threads]
+    command = [sys.executable, __file__, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}  # KeOps asks OpenMP
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def peak_bytes(name: str, n: int, d: int, dtype: str, threads: int) -> int:
@@ -153,12 +221,16 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a small matrix, nothing saved")
     parser.add_argument("--peak", choices=list(WITH_GRADIENT), help=argparse.SUPPRESS)
+    parser.add_argument("--product", choices=list(PRODUCTS), help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=list(DTYPES), default="float64", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     n, d, repeats = (300, 4, 2) if options.quick else (options.n, options.d, options.repeats)
     if options.peak:
         print_peak(options.peak, options.n, options.d, DTYPES[options.dtype])
+        return {}
+    if options.product:
+        print_product(options.product, options.n, options.d, DTYPES[options.dtype])
         return {}
     table = Table(title=f"n = {n}, d = {d}, {options.threads} threads")
     for title in ("question", "dtype", "which", "median", "ratio to the first"):
@@ -184,6 +256,20 @@ def main(arguments: list[str] | None = None) -> dict:
             results[f"peak, {name}, {which}"] = {"bytes": value, "ratio": value / first_peak}
             size = f"{value / 2**20:.0f} MiB"
             table.add_row("peak memory", name, which, size, f"{value / first_peak:.2f}")
+    for name, dtype in DTYPES.items():
+        kept = {which: kept_bytes(which, n, d, dtype) for which in WITH_GRADIENT}
+        for which, value in kept.items():
+            ratio = value / kept["MaternKernel"]
+            results[f"kept for backward, {name}, {which}"] = {"bytes": value, "ratio": ratio}
+            size = f"{value / 2**20:.0f} MiB"
+            table.add_row("kept for backward", name, which, size, f"{ratio:.2f}")
+    rows = 1500 if options.quick else 20_000
+    question = f"matrix-vector product, n = {rows}"
+    for which in ["blocks of 1000 rows"] if options.quick else PRODUCTS:
+        result = product(which, rows, d, "float64", options.threads)
+        results[f"{question}, float64, {which}"] = result
+        shown = f"{result['seconds']:.1f} s, {result['bytes'] / 2**20:.0f} MiB"
+        table.add_row(question, "float64", which, shown, "")
     Console().print(table)
     if not options.quick:
         RESULTS.parent.mkdir(exist_ok=True)

@@ -51,7 +51,7 @@ def fitted_model(x: Tensor, y: Tensor) -> ExactRegression:
     model = ExactRegression(2 * x - 1, (y - y.mean()) / y.std(), kernel)
     kernel.raw_input_bias_variance.requires_grad_(False)  # the lengthscales say the same
     kernel.weight_variance = 5.0
-    maximise(model.log_marginal_likelihood, model, BOUNDS, [get_raw(model)], unit=len(y))
+    maximise(model.log_marginal_likelihood, model, BOUNDS, [get_raw(model)])
     return model
 
 

@@ -6,11 +6,10 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from resnet_gp.functions import correlation, kernel_matrix
-from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
-
 if TYPE_CHECKING:
     from resnet_gp.estimators import ResNetGPRegressor
+    from resnet_gp.functions import correlation, kernel_matrix
+    from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 
 __version__ = version("resnet-gp")
 __all__ = [
@@ -21,8 +20,15 @@ __all__ = [
     "kernel_matrix",
 ]
 
-# What needs more than torch and gpytorch is imported when it is first asked for.
-_LAZY = {"ResNetGPRegressor": "resnet_gp.estimators"}
+# Imported when first asked for: only the estimators need more than torch and gpytorch, and the
+# command line has to set an environment variable before GPyTorch is imported.
+_LAZY = {
+    "ResNetGPRegressor": "resnet_gp.estimators",
+    "ResNetLimitKernel": "resnet_gp.kernels",
+    "ResNetTangentKernel": "resnet_gp.kernels",
+    "correlation": "resnet_gp.functions",
+    "kernel_matrix": "resnet_gp.functions",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+
+# GPyTorch imports pykeops if it is there, which prints that there is no CUDA. Nothing here uses it.
+os.environ.setdefault("KEOPS_VERBOSE", "0")
 
 try:
     import typer

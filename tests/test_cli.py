@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -51,3 +54,18 @@ def test_too_few_samples_allowed_is_an_error(tmp_path):
     result = invoke("demo", "--data", tmp_path / "data", "--max-samples", 5)
     assert result.exit_code == 2
     assert "--max-samples 5" in result.output
+
+
+def test_pykeops_is_quiet():
+    """It prints at import, by GPyTorch, that there is no CUDA: before any of our own lines."""
+    code = "import resnet_gp.cli, gpytorch, pykeops"
+    pytest.importorskip("pykeops")
+    environment = {name: value for name, value in os.environ.items() if "KEOPS" not in name}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert result.stdout == ""

@@ -21,9 +21,15 @@ def loaded_after(statement):
 
 def test_import_loads_torch_and_gpytorch_only_and_leaves_the_default_dtype():
     loaded = loaded_after(
-        "import torch, resnet_gp; assert torch.get_default_dtype() == torch.float32"
+        "import torch; from resnet_gp import ResNetLimitKernel, correlation, kernel_matrix; "
+        "assert torch.get_default_dtype() == torch.float32"
     )
     assert {"torch", "gpytorch"} <= loaded
+    assert not loaded & set(LATER)
+
+
+def test_the_botorch_covariance_module_does_not_load_botorch():
+    loaded = loaded_after("from resnet_gp.models.botorch import get_covar_module_with_resnet_prior")
     assert not loaded & set(LATER)
 
 

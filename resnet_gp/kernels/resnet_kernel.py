@@ -14,7 +14,7 @@ from torch import Tensor
 from resnet_gp.activations import get_activation
 from resnet_gp.flow.covariance import resnet_covariance
 from resnet_gp.flow.depth import MAX_DEPTH, Layers
-from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.kernels.constraints import OutOfBoundsError, log_positive
 
 
 class ResNetKernel(Kernel):
@@ -89,8 +89,9 @@ class ResNetKernel(Kernel):
         constraint = self.constraint_for_parameter_name(f"raw_{name}")
         raw_value = constraint.inverse_transform(value)
         if not (constraint.check(value) and bool(torch.isfinite(raw_value).all())):
-            raise ValueError(
-                f"{name} must be finite and satisfy {constraint}, got {value.tolist()}"
+            raise OutOfBoundsError(
+                f"{name} is out of bounds of its current constraints: it must be finite and "
+                f"satisfy {constraint}, got {value.tolist()}"
             )
         try:
             self.initialize(**{f"raw_{name}": raw_value})

@@ -1,0 +1,88 @@
+"""A covariance module for BoTorch's models. Loads nothing of BoTorch: it only speaks its ways."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from gpytorch.constraints import GreaterThan, Interval
+from gpytorch.kernels import ScaleKernel
+from gpytorch.priors import LogNormalPrior
+
+from resnet_gp.kernels import ResNetLimitKernel
+from resnet_gp.kernels.centred_kernel import CentredKernel
+
+#: To be set as ``_subset_batch_dict`` of a ``SingleTaskGP`` of several outputs, whose
+#: ``subset_output`` knows the batch dimension of each parameter of its own covariance module only.
+SUBSET_BATCH_DICT = {
+    "likelihood.noise_covar.raw_noise": -2,
+    "mean_module.raw_constant": -1,
+    "covar_module.raw_outputscale": -1,
+    "covar_module.base_kernel.base_kernel.raw_lengthscale": -3,
+    "covar_module.base_kernel.base_kernel.raw_weight_variance": -3,
+    "covar_module.base_kernel.base_kernel.raw_input_bias_variance": -3,
+}
+
+
+def get_covar_module_with_resnet_prior(
+    ard_num_dims: int,
+    batch_shape: torch.Size | None = None,
+    activation: str = "relu",
+    active_dims: Sequence[int] | None = None,
+) -> ScaleKernel:
+    """The infinite ResNet's kernel with priors, for inputs in the unit cube and standardised data.
+
+    The counterpart of ``botorch.models.utils.gpytorch_modules
+    .get_covar_module_with_dim_scaled_prior``, to be given to a model as its ``covar_module``:
+
+    * Inputs are centred inside the kernel, at 1/2 (``CentredKernel``). The kernel knows where the
+      origin is, and an input transform that centres instead would leave the unit cube, which
+      BoTorch warns of, and would be forgotten by whoever swaps one kernel for another.
+    * The input layer has a bias, or the prior variance would be 0 in the middle of the cube. Its
+      variance is fixed at 1: (l, sigma_in^2, outputscale) and (s l, sigma_in^2 / s^2, s^2
+      outputscale) are the same model, and an optimiser would wander along that ridge. For the same
+      reason the factor exp(w / 2) is left out (``growth=False``): the output scale takes its part.
+    * The lengthscale's prior does not move with the dimension, as BoTorch's does by log(d) / 2: the
+      kernel's q_0 holds a factor 1 / d already.
+    * Parameters are bounded and not transformed, as BoTorch's are; every prior can be sampled into
+      its parameter, as ``fit_gpytorch_mll`` does when it starts again.
+
+    Args:
+        ard_num_dims: d, the number of input dimensions.
+        batch_shape: shape of the batch of hyperparameters; ``m`` for a model of m > 1 outputs.
+        activation: as for ``ResNetLimitKernel``.
+        active_dims: the input dimensions to use, d of them; all if left out.
+
+    Example:
+        >>> covar_module = get_covar_module_with_resnet_prior(ard_num_dims=train_X.shape[-1])
+        >>> model = SingleTaskGP(train_X, train_Y, covar_module=covar_module)
+        >>> model._subset_batch_dict = SUBSET_BATCH_DICT  # only for model.subset_output
+        >>> fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    """
+    lengthscale_prior = LogNormalPrior(loc=0.0, scale=1.0)
+    weight_variance_prior = LogNormalPrior(loc=math.log(5.0), scale=1.0)
+    outputscale_prior = LogNormalPrior(loc=1.0, scale=1.5)
+    kernel = ResNetLimitKernel(
+        activation,
+        input_bias=True,
+        growth=False,
+        ard_num_dims=ard_num_dims,
+        batch_shape=batch_shape,
+        active_dims=None if active_dims is None else tuple(active_dims),
+        lengthscale_prior=lengthscale_prior,
+        lengthscale_constraint=GreaterThan(
+            2.5e-2, transform=None, initial_value=lengthscale_prior.mode
+        ),
+        weight_variance_prior=weight_variance_prior,
+        weight_variance_constraint=Interval(
+            1e-2, 1e3, transform=None, initial_value=weight_variance_prior.mode
+        ),
+    )
+    kernel.get_parameter("raw_input_bias_variance").requires_grad_(False)
+    return ScaleKernel(
+        CentredKernel(kernel),
+        batch_shape=batch_shape,
+        outputscale_prior=outputscale_prior,
+        outputscale_constraint=GreaterThan(1e-4, transform=None, initial_value=1.0),
+    )
