@@ -40,8 +40,8 @@ class LeakyReLU:
 
     @property
     def steepness(self) -> float:
-        """The largest E[phi'(u)^2]."""
-        return max(1.0, self.negative_slope**2)
+        """What bounds E[phi'(u)^2] and the rate at which correlations move."""
+        return max(1.0, self.negative_slope**2, (1 - self.negative_slope) ** 2)
 
     def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
         """E[phi(u) phi(v)]; the arguments broadcast."""
