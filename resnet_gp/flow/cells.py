@@ -61,13 +61,15 @@ class CellTable:
 
 def _clenshaw(coefficient: Callable[[int], Tensor], count: int, angle: Tensor) -> Tensor:
     twice = (angle * (4 / math.pi)).sub_(2)
-    value = coefficient(count - 1)
+    last = coefficient(count - 1)
+    value = last.expand(len(last), *angle.shape).clone()
+    if count == 1:
+        return value
     previous = torch.zeros_like(value)
     for k in range(count - 2, 0, -1):
-        value, previous = coefficient(k).sub_(previous).addcmul_(twice, value), value
-    if count == 1:
-        return value.expand(*value.shape[:1], *angle.shape)
-    return coefficient(0).sub_(previous).addcmul_(twice, value, value=0.5)
+        previous.neg_().add_(coefficient(k)).addcmul_(twice, value)
+        value, previous = previous, value
+    return previous.neg_().add_(coefficient(0)).addcmul_(twice, value, value=0.5)
 
 
 def cell_of(variance: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def schemes(
     growth = weight_variance * activation.steepness
     if isinstance(activation, (LeakyReLU, GELU)):
         # ReLU moves the angle like sqrt(t) away from pi, and variances from 0 by a bias.
-        limit = dormand_prince(math.ceil(8 + 3 * growth), power=4)
+        limit = dormand_prince(math.ceil(10 + 3 * growth), power=4)
     else:
         limit = dormand_prince(math.ceil(5 + 2 * growth))
     if depth is None:
