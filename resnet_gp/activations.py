@@ -199,9 +199,7 @@ def get_activation(activation: str, negative_slope: float = 0.01) -> LeakyReLU:
     return LeakyReLU(float(slope))
 
 
-def any_activation(
-    activation: str | AnyActivation, negative_slope: float = 0.01
-) -> AnyActivation:
+def any_activation(activation: str | AnyActivation, negative_slope: float = 0.01) -> AnyActivation:
     """The activation of that name among ``ACTIVATIONS``, or the object itself.
 
     Raises:

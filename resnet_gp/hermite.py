@@ -102,9 +102,7 @@ def check_series(function: Callable[[Tensor], Tensor], name: str) -> float:
         series = hermite_series(function, np.array([variance]))
         require_accuracy(series, np.array([variance]), name)
         orders = np.arange(len(series.coefficients))[:, None]
-        steepness = max(
-            steepness, float((orders * series.coefficients**2).sum(0).max()) / variance
-        )
+        steepness = max(steepness, float((orders * series.coefficients**2).sum(0).max()) / variance)
     return steepness
 
 

@@ -87,7 +87,7 @@ def basis(variance: Tensor, cell: int, count: int) -> Tensor:
 
 def angle_between(variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
     """arccos(q_ab / sqrt(q_aa q_bb)); pi / 2 where the covariance is 0."""
-    scale = (variance1.clamp(min=TINY).sqrt() * variance2.clamp(min=TINY).sqrt())
+    scale = variance1.clamp(min=TINY).sqrt() * variance2.clamp(min=TINY).sqrt()
     return torch.div(covariance, scale).clamp_(-1, 1).acos_()
 
 
@@ -138,9 +138,7 @@ def fit_table(
             np.abs(coefficients).max(axis=tuple(a for a in range(4) if a != axis))
             for axis in (1, 2, 3)
         ]
-        short = [
-            float(size[-max(2, len(size) // 8) :].max()) > tolerance for size in sizes
-        ]
+        short = [float(size[-max(2, len(size) // 8) :].max()) > tolerance for size in sizes]
         if not any(short):
             break
         for axis, needed in enumerate(short):
@@ -151,7 +149,7 @@ def fit_table(
                         f"the Chebyshev series of {what} did not converge with {count} nodes"
                     )
     keep = [1 + int(np.nonzero(size > tolerance / 10)[0].max(initial=0)) for size in sizes]
-    trimmed = coefficients[:, : keep[0], : keep[1], : keep[2]] * np.asarray(scales)[
-        :, None, None, None
-    ]
+    trimmed = (
+        coefficients[:, : keep[0], : keep[1], : keep[2]] * np.asarray(scales)[:, None, None, None]
+    )
     return CellTable(cells, torch.from_numpy(np.ascontiguousarray(trimmed)))

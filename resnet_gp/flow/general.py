@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -88,7 +88,7 @@ def schemes(
     growth = weight_variance * activation.steepness
     if isinstance(activation, (LeakyReLU, GELU)):
         # ReLU moves the angle like sqrt(t) away from pi, and variances from 0 by a bias.
-        limit = dormand_prince(math.ceil(10 + 3 * growth), power=4)
+        limit = dormand_prince(math.ceil(4 + 4.5 * growth), power=4)
     else:
         limit = dormand_prince(math.ceil(5 + 2 * growth))
     if depth is None:
@@ -226,9 +226,7 @@ def direct_covariance(
     for weight, scheme in terms:
         arguments = (weight_variance, block_bias_variance)
         path1 = variance_path(activation, scheme, variance1, *arguments)
-        path2 = (
-            path1 if symmetric else variance_path(activation, scheme, variance2, *arguments)
-        )
+        path2 = path1 if symmetric else variance_path(activation, scheme, variance2, *arguments)
         if covariance.dim() == 1:
             end = pair_covariance(activation, scheme, path1, path2, covariance, *arguments)
         else:
@@ -238,7 +236,9 @@ def direct_covariance(
     return total
 
 
-def tiles(rows: int, columns: int, device: torch.device, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+def tiles(
+    rows: int, columns: int, device: torch.device, symmetric: bool
+) -> Iterator[tuple[slice, slice]]:
     """Blocks of a matrix that stay in the cache; with ``symmetric``, none below the diagonal."""
     size = _TILE.get(device.type, _TILE["cuda"])
     first = 0

@@ -99,9 +99,7 @@ def _values(
             arguments = [torch.tensor(x, dtype=torch.float64) for x in (weight_variance, bias)]
             path1 = variance_path(moments, scheme, variance1, *arguments)
             path2 = variance_path(moments, scheme, variance2, *arguments)
-            total += weight * pair_covariance(
-                moments, scheme, path1, path2, covariance, *arguments
-            )
+            total += weight * pair_covariance(moments, scheme, path1, path2, covariance, *arguments)
             ends = path1[-1].max(), path2[-1].max()
         scale += weight * float((ends[0] * ends[1]).sqrt())
     if not slopes:

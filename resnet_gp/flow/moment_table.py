@@ -119,7 +119,8 @@ def _slope_table(activation: Activation, cell1: int, cell2: int) -> CellTable:
         cosine = np.cos(angle)
         found = np.stack(
             [
-                _mehler(twice * a[2:count], b[: count - 2], cosine) / (2 * variance1[:, None, None]),
+                _mehler(twice * a[2:count], b[: count - 2], cosine)
+                / (2 * variance1[:, None, None]),
                 _mehler(a[: count - 2], twice * b[2:count], cosine) / (2 * variance2[:, None]),
                 _mehler((orders * a[:count])[1:], b[1:count], cosine)
                 / np.sqrt(variance1[:, None, None] * variance2[:, None]),
