@@ -1,0 +1,298 @@
+r"""The covariance ODE of any activation, pair by pair: the reference for ``general_table``.
+
+    dq_t(a, b)/dt = w E[phi(u) phi(v)] + sigma_b^2,     state (q_aa, q_bb, q_ab),
+
+and at depth L its explicit Euler scheme with L steps. The limit is integrated by the Runge-Kutta
+method of order 8 of Dormand and Prince. The steps are fixed by the hyperparameters: an entry never
+depends on the others in the call. The variances are one path for each input; only the covariance
+is integrated for each pair, over tiles that stay in the cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from scipy.integrate import DOP853
+from torch import Tensor
+from torch.autograd import Function
+
+from resnet_gp.activations import GELU, AnyActivation, LeakyReLU, Partials
+
+MAX_DEPTH = 10**6
+#: Up to this depth the recursion is run as it is.
+RECURSION_DEPTH = 512
+# Depths whose results, with the limit, are extrapolated in 1/L to deeper networks.
+_COARSE_DEPTHS = (48, 64, 96, 128, 192, 256, 384)
+_TILE = {"cpu": 2**13, "cuda": 2**22}
+
+Speed: TypeAlias = Callable[[int, Tensor], Tensor]
+
+
+class Moments(Protocol):
+    """E[phi(u) phi(v)] as a function of q_aa, q_bb and q_ab, and its derivatives in them."""
+
+    def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor: ...
+
+    def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials: ...
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """An explicit Runge-Kutta method with equal steps in a time s, where dt = ``rates`` ds.
+
+    ``rates`` has one value for each stage of each step.
+    """
+
+    steps: int
+    stages: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+    rates: tuple[float, ...]
+
+
+@functools.lru_cache(maxsize=64)
+def euler(depth: int) -> Scheme:
+    """The recursion of a network with ``depth`` blocks."""
+    return Scheme(depth, ((),), (1.0,), (1.0,) * depth)
+
+
+@functools.lru_cache(maxsize=64)
+def dormand_prince(steps: int, power: int = 1) -> Scheme:
+    """Order 8 in s = t^(1 / power); powers above 1 are for solutions like sqrt(t) at t = 0."""
+    stages = tuple(tuple(map(float, row[:i])) for i, row in enumerate(DOP853.A[:12, :12]))
+    rates = tuple(
+        power * ((step + float(node)) / steps) ** (power - 1)
+        for step in range(steps)
+        for node in DOP853.C[:12]
+    )
+    return Scheme(steps, stages, tuple(map(float, DOP853.B)), rates)
+
+
+def schemes(
+    activation: AnyActivation, weight_variance: float, depth: int | None
+) -> list[tuple[float, Scheme]]:
+    """The schemes whose results, with these weights, add up to the covariance.
+
+    Raises:
+        ValueError: the depth is not None and not a whole number from 1 to MAX_DEPTH.
+    """
+    if depth is not None and not (isinstance(depth, int) and 1 <= depth <= MAX_DEPTH):
+        raise ValueError(f"depth must be None or from 1 to {MAX_DEPTH}, got {depth!r}")
+    if depth is not None and depth <= RECURSION_DEPTH:
+        return [(1.0, euler(depth))]
+    growth = weight_variance * activation.steepness
+    if isinstance(activation, (LeakyReLU, GELU)):
+        # ReLU moves the angle like sqrt(t) away from pi, and variances from 0 by a bias.
+        limit = dormand_prince(math.ceil(4 + 4.5 * growth), power=4)
+    else:
+        limit = dormand_prince(math.ceil(5 + 2 * growth))
+    if depth is None:
+        return [(1.0, limit)]
+    coarse = [int(d * max(1.0, growth / 5)) for d in _COARSE_DEPTHS]
+    points = [0.0, *(1 / d for d in coarse)]
+    return list(
+        zip(_lagrange(points, 1 / depth), [limit, *(euler(d) for d in coarse)], strict=True)
+    )
+
+
+def _lagrange(points: Sequence[float], x: float) -> list[float]:
+    return [
+        math.prod((x - other) / (point - other) for other in points if other != point)
+        for point in points
+    ]
+
+
+class _Moment(Function):
+    """``Moments.moment``, differentiable once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, moments: Moments, variance1: Tensor, variance2: Tensor, covariance: Tensor
+    ) -> Tensor:
+        ctx.moments = moments
+        ctx.save_for_backward(variance1, variance2, covariance)
+        return moments.moment(variance1, variance2, covariance)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
+        partials = ctx.moments.partials(*ctx.saved_tensors)
+        pairs = zip(partials, ctx.saved_tensors, strict=True)
+        return None, *((grad * partial).sum_to_size(own.shape) for partial, own in pairs)
+
+
+def refuse_second_order() -> None:
+    """Raise if a backward pass is to be differentiated itself."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "second derivatives of the general covariance are not implemented; they are for the "
+            "(leaky) ReLU family without block bias"
+        )
+
+
+def states(scheme: Scheme, start: Tensor, speed: Speed) -> Iterator[Tensor]:
+    """The state at every stage of dq/dt = speed(stage, q), and then at the end."""
+    state, stage, size = start, 0, 1 / scheme.steps
+    for _ in range(scheme.steps):
+        slopes: list[Tensor] = []
+        for row in scheme.stages:
+            inner = _combine(state, row, slopes, size)
+            yield inner
+            slope = speed(stage, inner)
+            slopes.append(slope if scheme.rates[stage] == 1 else slope * scheme.rates[stage])
+            stage += 1
+        state = _combine(state, scheme.weights, slopes, size)
+    yield state
+
+
+def last_state(scheme: Scheme, start: Tensor, speed: Speed) -> Tensor:
+    """The state at the end, without keeping the others."""
+    (state,) = deque(states(scheme, start, speed), maxlen=1)
+    return state
+
+
+def _combine(state: Tensor, row: tuple[float, ...], slopes: list[Tensor], size: float) -> Tensor:
+    for coefficient, slope in zip(row, slopes, strict=True):
+        if coefficient:
+            state = torch.add(state, slope, alpha=coefficient * size)
+    return state
+
+
+def variance_path(
+    moments: Moments,
+    scheme: Scheme,
+    variance: Tensor,
+    weight_variance: Tensor,
+    block_bias_variance: Tensor,
+) -> Tensor:
+    """q_t(a, a) of inputs, any shape, at every stage and at the end: ``(stages + 1) x shape``."""
+
+    def speed(_: int, q: Tensor) -> Tensor:
+        return weight_variance * _Moment.apply(moments, q, q, q) + block_bias_variance
+
+    return torch.stack(list(states(scheme, variance, speed)))
+
+
+def pair_covariance(
+    moments: Moments,
+    scheme: Scheme,
+    path1: Tensor,
+    path2: Tensor,
+    covariance: Tensor,
+    weight_variance: Tensor,
+    block_bias_variance: Tensor,
+) -> Tensor:
+    """q_1(a, b) from q_0(a, b) and two paths of variances, which broadcast with it."""
+
+    def speed(stage: int, q: Tensor) -> Tensor:
+        rate = _Moment.apply(moments, path1[stage], path2[stage], q)
+        return weight_variance * rate + block_bias_variance
+
+    return last_state(scheme, covariance, speed)
+
+
+def direct_covariance(
+    activation: AnyActivation,
+    weight_variance: Tensor,
+    block_bias_variance: Tensor,
+    depth: int | None,
+    variance1: Tensor,
+    variance2: Tensor,
+    covariance: Tensor,
+    symmetric: bool,
+) -> Tensor:
+    """q_1 of a matrix of pairs, or of single pairs, by the schemes themselves.
+
+    Args:
+        activation: one with closed moments.
+        weight_variance: w, a scalar tensor.
+        block_bias_variance: sigma_b^2, a scalar tensor.
+        depth: None for the limit.
+        variance1: q_0(a, a), ``n``.
+        variance2: q_0(b, b), ``m``.
+        covariance: q_0(a, b), ``n x m``; or ``n`` (single pairs), with ``n == m``.
+        symmetric: the two sets of inputs are the same, and half of the matrix is enough.
+
+    Returns:
+        The shape of ``covariance``. Differentiable once in all tensors.
+    """
+    terms = schemes(activation, float(weight_variance), depth)
+    total = torch.zeros_like(covariance)
+    for weight, scheme in terms:
+        arguments = (weight_variance, block_bias_variance)
+        path1 = variance_path(activation, scheme, variance1, *arguments)
+        path2 = path1 if symmetric else variance_path(activation, scheme, variance2, *arguments)
+        if covariance.dim() == 1:
+            end = pair_covariance(activation, scheme, path1, path2, covariance, *arguments)
+        else:
+            settings = (activation, scheme, symmetric)
+            end = _DirectCovariance.apply(settings, path1, path2, covariance, *arguments)
+        total = total + weight * end
+    return total
+
+
+def tiles(
+    rows: int, columns: int, device: torch.device, symmetric: bool
+) -> Iterator[tuple[slice, slice]]:
+    """Blocks of a matrix that stay in the cache; with ``symmetric``, none below the diagonal."""
+    size = _TILE.get(device.type, _TILE["cuda"])
+    first = 0
+    while first < rows:
+        begin = first if symmetric else 0
+        count = max(1, size // max(1, columns - begin))
+        yield slice(first, first + count), slice(begin, columns)
+        first += count
+
+
+class _DirectCovariance(Function):
+    """``pair_covariance`` in tiles, computed again for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, settings: Any, *inputs: Tensor) -> Tensor:
+        ctx.settings = settings
+        ctx.save_for_backward(*inputs)
+        activation, scheme, symmetric = settings
+        path1, path2, covariance, *arguments = inputs
+        out = torch.empty_like(covariance)
+        for rows, columns in tiles(*covariance.shape, covariance.device, symmetric):
+            block = pair_covariance(
+                activation,
+                scheme,
+                path1[:, rows, None],
+                path2[:, None, columns],
+                covariance[rows, columns],
+                *arguments,
+            )
+            out[rows, columns] = block
+            if symmetric:
+                out[columns, rows] = block.mT
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
+        activation, scheme, _ = ctx.settings
+        inputs = ctx.saved_tensors
+        path1, path2, covariance, *arguments = inputs
+        sums = [torch.zeros_like(tensor) for tensor in inputs]
+        for rows, columns in tiles(*covariance.shape, covariance.device, symmetric=False):
+            with torch.enable_grad():
+                own = [
+                    tensor.detach().clone().requires_grad_()
+                    for tensor in (path1[:, rows], path2, covariance[rows], *arguments)
+                ]
+                block = pair_covariance(
+                    activation, scheme, own[0][:, :, None], own[1][:, None, columns], *own[2:]
+                )
+            found = torch.autograd.grad(block, own, grad[rows])
+            sums[0][:, rows] = found[0]
+            sums[1] += found[1]
+            sums[2][rows] = found[2]
+            sums[3] += found[3]
+            sums[4] += found[4]
+        return None, *sums

@@ -1,0 +1,114 @@
+"""Covariance matrices of the limit network, or of one with L blocks, for any activation and biases.
+
+The one call for what is not homogeneous; ``covariance`` is the same for the (leaky) ReLU family
+without block bias, where it is faster and twice differentiable.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from resnet_gp.activations import Activation, AnyActivation, any_activation
+from resnet_gp.flow.general import direct_covariance
+from resnet_gp.flow.general_table import table_covariance
+
+PATHS = ("table", "direct")
+
+
+def general_covariance(
+    x1: Tensor,
+    x2: Tensor,
+    weight_variance: Tensor,
+    *,
+    activation: str | AnyActivation,
+    block_bias_variance: Tensor | None = None,
+    depth: int | None = None,
+    lengthscale: Tensor | None = None,
+    input_bias_variance: Tensor | None = None,
+    diag: bool = False,
+    path: str = "table",
+) -> Tensor:
+    """Covariance of the infinitely wide ResNet between two sets of inputs (Theorem 2).
+
+    Args:
+        x1: ``batch_shape x n x d``.
+        x2: ``batch_shape x m x d``.
+        weight_variance: w >= 0, ``batch_shape x 1 x 1`` or a scalar.
+        activation: a name of ``resnet_gp.activations.ACTIVATIONS`` or an activation.
+        block_bias_variance: sigma_b^2, ``batch_shape x 1 x 1`` or a scalar.
+        depth: None for the limit, or the number of blocks L, from 1 to 10^6.
+        lengthscale: l, ``batch_shape x 1 x d`` or broadcastable; the inputs are divided by it.
+        input_bias_variance: sigma_in^2, ``batch_shape x 1 x 1`` or a scalar.
+        diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
+        path: "table", or "direct" to integrate each pair: slower, a reference, and not for an
+            ``Activation`` without closed moments.
+
+    Returns:
+        ``batch_shape x n x m`` (or ``batch_shape x n``), differentiable once in all tensors; the
+        second order raises RuntimeError.
+
+    Raises:
+        ValueError: an argument is out of range, or the moments of an ``Activation`` are not known at
+            the variances of the inputs.
+    """
+    activation = any_activation(activation)
+    if path not in PATHS:
+        raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
+    if path == "direct" and isinstance(activation, Activation):
+        raise ValueError(f"activation {activation.name!r} has no closed moments: use path='table'")
+    matrix = table_covariance if path == "table" else direct_covariance
+    weight_variance = torch.as_tensor(weight_variance, dtype=x1.dtype, device=x1.device)
+    if block_bias_variance is None:
+        block_bias_variance = torch.zeros_like(weight_variance)
+    for name, value in (
+        ("weight_variance", weight_variance),
+        ("block_bias_variance", block_bias_variance),
+    ):
+        if not bool(((value >= 0) & value.isfinite()).all()):
+            raise ValueError(f"{name} must be finite and not negative")
+    same = x1 is x2 or (x1.shape == x2.shape and torch.equal(x1, x2))
+    vectors1 = _input_vectors(x1, lengthscale, input_bias_variance)
+    vectors2 = vectors1 if same else _input_vectors(x2, lengthscale, input_bias_variance)
+    variance1, variance2 = vectors1.square().sum(-1), vectors2.square().sum(-1)
+    if not bool(variance1.isfinite().all() & variance2.isfinite().all()):
+        raise ValueError("the inputs must be finite, and so must be their squares")
+    covariance = (vectors1 * vectors2).sum(-1) if diag else vectors1 @ vectors2.mT
+    entry = covariance.shape[-1:] if diag else covariance.shape[-2:]
+    w, bias = (
+        value[..., 0, 0] if value.dim() else value
+        for value in (weight_variance, block_bias_variance)
+    )
+    batch = torch.broadcast_shapes(covariance.shape[: -len(entry)], w.shape, bias.shape)
+    count = math.prod(batch)
+    flat = [
+        tensor.expand((*batch, *own)).reshape((count, *own))
+        for tensor, own in (
+            (w, ()),
+            (bias, ()),
+            (variance1, variance1.shape[-1:]),
+            (variance2, variance2.shape[-1:]),
+            (covariance, entry),
+        )
+    ]
+    out = [
+        matrix(activation, w_b, bias_b, depth, variance1_b, variance2_b, covariance_b, same)
+        for w_b, bias_b, variance1_b, variance2_b, covariance_b in zip(*flat, strict=True)
+    ]
+    return torch.stack(out).reshape((*batch, *entry))
+
+
+def _input_vectors(
+    x: Tensor, lengthscale: Tensor | None, input_bias_variance: Tensor | None
+) -> Tensor:
+    """The vectors whose inner product is q_0."""
+    x = x / math.sqrt(x.shape[-1])
+    if lengthscale is not None:
+        x = x / lengthscale
+    if input_bias_variance is not None:
+        bias = input_bias_variance.sqrt()
+        shape = torch.broadcast_shapes(x.shape[:-1], bias.shape[:-1] if bias.dim() else ())
+        x = torch.cat([x.expand(*shape, x.shape[-1]), bias.expand(*shape, 1)], dim=-1)
+    return x

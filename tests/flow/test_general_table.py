@@ -1,0 +1,152 @@
+"""The table path against stored solutions and the direct path; derivatives, batches, edge cases."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from flow.test_general import solutions
+
+from resnet_gp.activations import Activation, any_activation
+from resnet_gp.flow.general_covariance import general_covariance
+from resnet_gp.flow.general_table import table_covariance
+
+_BOUNDS = {"erf": 1e-9, "gelu": 1e-9, "relu": 1e-9, "sin": 1e-8, "tanh": 1e-8, "silu": 1e-8}
+
+
+def tensor(*values):
+    return torch.tensor(values if len(values) > 1 else values[0], dtype=torch.float64)
+
+
+def inputs(n=6, d=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("activation", list(_BOUNDS))
+def test_stored_solutions(activation):
+    """Variances of moderate size: every pair of cells is a table, and tables cost time."""
+    for (w, bias), rows in solutions(activation).items():
+        if w not in (0.5, 2.2):
+            continue
+        near = ((rows[:2] > 0.2) & (rows[:2] < 60)).all(0)
+        qa, qb, q, kaa, kbb, kab = rows[:, near]
+        assert near.sum() > 3
+        found = table_covariance(
+            any_activation(activation), tensor(w), tensor(bias), None, qa, qb, q, False
+        )
+        assert ((found - kab) / (kaa * kbb).sqrt()).abs().max() <= _BOUNDS[activation]
+
+
+@pytest.mark.parametrize("activation", ["erf", "gelu", "relu"])
+@pytest.mark.parametrize("depth", [None, 5, 2000])
+def test_matrix_is_that_of_the_direct_path(activation, depth):
+    x = inputs(9)
+    x[1], x[2], x[3] = x[0], -x[0], 0
+    options = {
+        "activation": activation,
+        "block_bias_variance": tensor(0.2),
+        "lengthscale": tensor(0.7),
+        "depth": depth,
+    }
+    found = general_covariance(x, x, tensor(1.2), **options)
+    direct = general_covariance(x, x, tensor(1.2), path="direct", **options)
+    scale = direct.diagonal().sqrt()
+    assert ((found - direct) / (scale[:, None] * scale)).abs().max() <= 1e-9
+    assert torch.equal(found, found.mT)
+    diagonal = general_covariance(x, x, tensor(1.2), diag=True, **options)
+    assert torch.allclose(diagonal, found.diagonal(), rtol=1e-12, atol=0)
+    block = general_covariance(x[:2], x[4:], tensor(1.2), **options)
+    assert torch.allclose(block, found[:2, 4:], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("path", ["table", "direct"])
+@pytest.mark.parametrize("activation", ["erf", "gelu", "relu", "sin"])
+def test_gradient(activation, path):
+    x1, x2 = inputs(3).requires_grad_(), inputs(2, seed=1).requires_grad_()
+    hyper = [tensor(1.1), tensor(0.3), tensor(0.8), tensor(0.4)]
+    hyper = [value.requires_grad_() for value in hyper]
+
+    def function(a, b, w, bias, lengthscale, input_bias):
+        return general_covariance(
+            a,
+            b,
+            w,
+            activation=activation,
+            block_bias_variance=bias,
+            lengthscale=lengthscale,
+            input_bias_variance=input_bias,
+            path=path,
+        )
+
+    assert torch.autograd.gradcheck(function, (x1, x2, *hyper), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "silu", "sin"])
+def test_gradient_of_tabulated_moments(activation):
+    x = inputs(3).requires_grad_()
+    w = tensor(0.9).requires_grad_()
+
+    def function(a, v):
+        return general_covariance(a, a, v, activation=activation)
+
+    assert torch.autograd.gradcheck(function, (x, w), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("path", ["table", "direct"])
+def test_gradient_at_coincident_and_opposite_inputs(path):
+    x = inputs(3)
+    x[1], x[2] = x[0], -x[0]
+    for activation in ("erf", "relu"):
+        own = x.clone().requires_grad_()
+        general_covariance(
+            own, own, tensor(1.0), activation=activation, block_bias_variance=tensor(0.1), path=path
+        ).sum().backward()
+        assert own.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("path", ["table", "direct"])
+def test_second_order_raises(path):
+    x = inputs(2).requires_grad_()
+    value = general_covariance(x, x, tensor(1.0), activation="erf", path=path).sum()
+    with pytest.raises(RuntimeError, match="second derivatives of the general covariance"):
+        torch.autograd.grad(value, x, create_graph=True)
+
+
+@pytest.mark.parametrize("activation", ["erf", "relu", "silu"])
+def test_zero_inputs(activation):
+    x = torch.stack([torch.zeros(2, dtype=torch.float64), inputs(1)[0]]).requires_grad_()
+    found = general_covariance(x, x, tensor(1.0), activation=activation)
+    assert found[0].abs().max() < 1e-14
+    found.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_batches_and_float32():
+    x = inputs(4).expand(2, 4, 2)
+    w = tensor(0.5, 1.5)[:, None, None]
+    found = general_covariance(x, x, w, activation="erf")
+    for k in range(2):
+        assert torch.equal(found[k], general_covariance(x[k], x[k], w[k], activation="erf"))
+    single = general_covariance(x.float(), x.float(), w.float(), activation="erf")
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double(), found, rtol=1e-5, atol=1e-6)
+
+
+def test_a_function_of_ones_own():
+    own = Activation(torch.sin, name="my sine")
+    x = inputs(5)
+    found = general_covariance(x, x, tensor(1.0), activation=own)
+    closed = general_covariance(x, x, tensor(1.0), activation="sin", path="direct")
+    assert torch.allclose(found, closed, rtol=0, atol=1e-8)
+    with pytest.raises(ValueError, match="no closed moments"):
+        general_covariance(x, x, tensor(1.0), activation=own, path="direct")
+
+
+def test_arguments_out_of_range():
+    x = inputs(2)
+    with pytest.raises(ValueError, match="weight_variance must be finite"):
+        general_covariance(x, x, tensor(-1.0), activation="erf")
+    with pytest.raises(ValueError, match="path must be one of"):
+        general_covariance(x, x, tensor(1.0), activation="erf", path="ode")
+    with pytest.raises(ValueError, match="inputs must be finite"):
+        general_covariance(x / 0, x, tensor(1.0), activation="erf")
