@@ -7,12 +7,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resnet_gp.activations import Activation
     from resnet_gp.estimators import ResNetGPRegressor
     from resnet_gp.functions import correlation, kernel_matrix
     from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 
 __version__ = version("resnet-gp")
 __all__ = [
+    "Activation",
     "ResNetGPRegressor",
     "ResNetLimitKernel",
     "ResNetTangentKernel",
@@ -23,6 +25,7 @@ __all__ = [
 # Imported when first asked for: only the estimators need more than torch and gpytorch, and the
 # command line has to set an environment variable before GPyTorch is imported.
 _LAZY = {
+    "Activation": "resnet_gp.activations",
     "ResNetGPRegressor": "resnet_gp.estimators",
     "ResNetLimitKernel": "resnet_gp.kernels",
     "ResNetTangentKernel": "resnet_gp.kernels",

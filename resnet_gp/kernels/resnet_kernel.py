@@ -11,9 +11,10 @@ from gpytorch.kernels import Kernel
 from gpytorch.priors import Prior
 from torch import Tensor
 
-from resnet_gp.activations import get_activation
+from resnet_gp.activations import AnyActivation, LeakyReLU, any_activation
 from resnet_gp.flow.covariance import resnet_covariance
 from resnet_gp.flow.depth import MAX_DEPTH, Layers
+from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.kernels.constraints import OutOfBoundsError, log_positive
 
 
@@ -24,11 +25,12 @@ class ResNetKernel(Kernel):
 
     def __init__(
         self,
-        activation: str = "relu",
+        activation: str | AnyActivation = "relu",
         depth: int | None = None,
         *,
         negative_slope: float = 0.01,
         input_bias: bool = False,
+        block_bias: bool = False,
         growth: bool = True,
         ard_num_dims: int | None = None,
         batch_shape: torch.Size | None = None,
@@ -39,6 +41,8 @@ class ResNetKernel(Kernel):
         weight_variance_constraint: Interval | None = None,
         input_bias_variance_prior: Prior | None = None,
         input_bias_variance_constraint: Interval | None = None,
+        block_bias_variance_prior: Prior | None = None,
+        block_bias_variance_constraint: Interval | None = None,
     ) -> None:
         super().__init__(
             ard_num_dims=ard_num_dims,
@@ -47,19 +51,27 @@ class ResNetKernel(Kernel):
             lengthscale_prior=lengthscale_prior,
             lengthscale_constraint=lengthscale_constraint or log_positive(),
         )
-        self.activation = get_activation(activation, negative_slope)
+        self.activation = any_activation(activation, negative_slope)
         self.depth = _checked(depth)
         self.layers: Layers = "readout"
         self.input_bias = input_bias
+        self.block_bias = block_bias
+        if not growth and not self.is_homogeneous:
+            raise ValueError(
+                "growth=False needs an activation of the (leaky) ReLU family and no block_bias: "
+                "elsewhere growth is not one factor"
+            )
         self.growth = growth
         self._start_at_one("lengthscale")
         self._add_variance("weight_variance", weight_variance_prior, weight_variance_constraint)
-        if input_bias:
-            self._add_variance(
-                "input_bias_variance", input_bias_variance_prior, input_bias_variance_constraint
-            )
-        elif input_bias_variance_prior is not None or input_bias_variance_constraint is not None:
-            raise ValueError("a prior or constraint of input_bias_variance needs input_bias=True")
+        for name, present, prior, constraint in (
+            ("input_bias", input_bias, input_bias_variance_prior, input_bias_variance_constraint),
+            ("block_bias", block_bias, block_bias_variance_prior, block_bias_variance_constraint),
+        ):
+            if present:
+                self._add_variance(f"{name}_variance", prior, constraint)
+            elif prior is not None or constraint is not None:
+                raise ValueError(f"a prior or constraint of {name}_variance needs {name}=True")
 
     def _add_variance(self, name: str, prior: Prior | None, constraint: Interval | None) -> None:
         raw = torch.nn.Parameter(torch.zeros(*self.batch_shape, 1, 1))
@@ -130,9 +142,42 @@ class ResNetKernel(Kernel):
         self._set_hyperparameter("input_bias_variance", value)
 
     @property
+    def block_bias_variance(self) -> Tensor:
+        """sigma_b^2, ``batch_shape x 1 x 1``.
+
+        Raises:
+            AttributeError: the kernel was made without ``block_bias``.
+        """
+        if not self.block_bias:
+            raise AttributeError("block_bias_variance exists only with block_bias=True")
+        return self._get_hyperparameter("block_bias_variance")
+
+    @block_bias_variance.setter
+    def block_bias_variance(self, value: Tensor | float) -> None:
+        if not self.block_bias:
+            raise AttributeError("block_bias_variance exists only with block_bias=True")
+        self._set_hyperparameter("block_bias_variance", value)
+
+    @property
+    def is_homogeneous(self) -> bool:
+        """Is the whole kernel one scalar map of the correlation?"""
+        return isinstance(self.activation, LeakyReLU) and not self.block_bias
+
+    @property
+    def negative_slope(self) -> float:
+        """alpha of the (leaky) ReLU family.
+
+        Raises:
+            AttributeError: the activation is of another kind.
+        """
+        if not isinstance(self.activation, LeakyReLU):
+            raise AttributeError(f"{self.activation} has no negative_slope")
+        return self.activation.negative_slope
+
+    @property
     def horizon(self) -> Tensor:
         """T = w (1 - alpha)^2, for which the correlation flows; ``batch_shape x 1 x 1``."""
-        return self.weight_variance * (1 - self.activation.negative_slope) ** 2
+        return self.weight_variance * (1 - self.negative_slope) ** 2
 
     @property
     def is_stationary(self) -> bool:
@@ -150,13 +195,26 @@ class ResNetKernel(Kernel):
             raise RuntimeError(
                 f"{type(self).__name__} does not accept the last_dim_is_batch argument."
             )
+        input_bias_variance = self.input_bias_variance if self.input_bias else None
+        if not self.is_homogeneous:
+            return general_covariance(
+                x1,
+                x2,
+                self.weight_variance,
+                activation=self.activation,
+                block_bias_variance=self.block_bias_variance if self.block_bias else None,
+                depth=self.depth,
+                lengthscale=self.lengthscale,
+                input_bias_variance=input_bias_variance,
+                diag=diag,
+            )
         return resnet_covariance(
             x1,
             x2,
             self.weight_variance,
-            negative_slope=self.activation.negative_slope,
+            negative_slope=self.negative_slope,
             lengthscale=self.lengthscale,
-            input_bias_variance=self.input_bias_variance if self.input_bias else None,
+            input_bias_variance=input_bias_variance,
             depth=self.depth,
             layers=self.layers,
             growth=self.growth,

@@ -20,19 +20,30 @@ class ResNetLimitKernel(ResNetKernel):
     :math:`dc/dt = (\sin\theta - \theta\cos\theta) / 2\pi`, :math:`c = \cos\theta`. No ODE is solved
     per pair.
 
+    With other activations, or with ``block_bias``, k(a, b) = q_1(a, b) of (Theorem 2)
+
+    .. math::
+        dq_t(a, b) / dt = w\, E[\phi(u) \phi(v)] \;[+ \sigma_b^2],
+
+    (u, v) being centred Gaussians of covariance :math:`q_t`. It comes from tables in the two
+    variances and the angle, made anew for each w; it is differentiable once.
+
     The kernel is not stationary. Without ``input_bias`` the prior variance is zero at x = 0: on
     centred data you almost always want ``input_bias=True``. Sample paths are once differentiable.
     T acts as an inverse angular length scale.
 
     Args:
-        activation: "relu", "leaky_relu" or "abs".
+        activation: "relu", "leaky_relu" or "abs", for which all of the above holds; "erf", "gelu",
+            "sin", "tanh", "silu" or an ``Activation``, which follow the general equation.
         depth: L, a number of residual blocks from 1 to 10^6 for the infinitely wide network of that
             depth, in which q_0 takes L steps of Euler's method; None for the limit. The cost of a
             matrix does not depend on it.
         negative_slope: alpha of "leaky_relu"; the others ignore it.
         input_bias: give the input layer a bias of variance ``input_bias_variance``.
+        block_bias: give the residual blocks biases of variance ``block_bias_variance``.
         growth: False leaves out the factor :math:`e^{w (1 + \alpha^2) / 2}`, which no model with
-            an output scale can tell from it, and which overflows for large w.
+            an output scale can tell from it, and which overflows for large w. Only for the (leaky)
+            ReLU family without block bias.
         ard_num_dims: d, for one lengthscale per input dimension.
         batch_shape: shape of the batch of hyperparameters.
         active_dims: the input dimensions to use.
@@ -42,6 +53,8 @@ class ResNetLimitKernel(ResNetKernel):
             ``batch_shape x 1 x 1``.
         input_bias_variance_prior, input_bias_variance_constraint: of ``input_bias_variance``,
             ``batch_shape x 1 x 1``; only with ``input_bias=True``.
+        block_bias_variance_prior, block_bias_variance_constraint: of ``block_bias_variance``,
+            ``batch_shape x 1 x 1``; only with ``block_bias=True``.
 
     All hyperparameters start at 1, unless a constraint brings its own initial value. Without a
     constraint they are positive and optimised in logarithms.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from resnet_gp.activations import LeakyReLU
 from resnet_gp.flow.depth import Layers
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 
@@ -46,7 +47,7 @@ class ResNetTangentKernel(ResNetKernel):
 
     def __init__(
         self,
-        activation: str = "relu",
+        activation: str | LeakyReLU = "relu",
         depth: int | None = None,
         *,
         layers: Layers = "all",
@@ -55,4 +56,8 @@ class ResNetTangentKernel(ResNetKernel):
         if layers not in get_args(Layers):
             raise ValueError(f"layers must be one of {', '.join(get_args(Layers))}; got {layers!r}")
         super().__init__(activation, depth, **arguments)
+        if not self.is_homogeneous:
+            raise ValueError(
+                "activation must be of the (leaky) ReLU family for a tangent kernel, without block_bias"
+            )
         self.layers = layers

@@ -379,9 +379,13 @@ def _unwrap(kernel: Kernel) -> tuple[ResNetLimitKernel, Tensor]:
             "kernel must be a ResNetLimitKernel or a ScaleKernel of one, "
             f"got {type(kernel).__name__}"
         )
+    if not kernel.is_homogeneous or kernel.depth is not None:
+        raise ValueError(
+            "kernel must be at infinite depth, of the (leaky) ReLU family and without block bias"
+        )
     factor = variance.to(kernel.lengthscale).sqrt()
     if kernel.growth:
-        growth = growth_factor(kernel.weight_variance, kernel.activation.negative_slope)
+        growth = growth_factor(kernel.weight_variance, kernel.negative_slope)
         factor = factor * growth.detach()[0, 0]
     return kernel, factor
 

@@ -39,6 +39,11 @@ class ResNetLimitKernel(KeOpsKernel, DenseResNetLimitKernel):
                 f"depth must be None on KeOps, got {depth!r}; use resnet_gp.ResNetLimitKernel"
             )
         super().__init__(activation, **arguments)
+        if not self.is_homogeneous:
+            raise ValueError(
+                "activation must be of the (leaky) ReLU family on KeOps, without block_bias; "
+                "use resnet_gp.ResNetLimitKernel"
+            )
 
     def forward(
         self,
@@ -55,7 +60,7 @@ class ResNetLimitKernel(KeOpsKernel, DenseResNetLimitKernel):
         for x in (x1, x2):
             unit, scale = unit_and_scale(x, self.lengthscale, bias)
             if self.growth:
-                factor = growth_factor(self.weight_variance, self.activation.negative_slope)
+                factor = growth_factor(self.weight_variance, self.negative_slope)
                 scale = scale * factor[..., 0]
             points.append(torch.cat([unit.expand(*scale.shape, -1), scale[..., None]], dim=-1))
         return UnitCovarianceOperator(*points, covar_func=covar_func, horizon=self.horizon)

@@ -1,0 +1,101 @@
+"""``ResNetLimitKernel`` beyond the homogeneous family: other activations, and block biases."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from kernels.properties import KernelProperties, dense, points
+
+from resnet_gp import Activation, ResNetLimitKernel, ResNetTangentKernel
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    activation: str
+    block_bias: bool = False
+    input_bias: bool = False
+    ard: bool = False
+    dtype: torch.dtype = torch.float64
+    depth: int | None = None
+    dimensions: int = 3
+    twice_differentiable = False
+
+    def __str__(self):
+        return f"{self.activation}-{self.depth}-{self.block_bias}-{str(self.dtype)[6:]}"
+
+    def kernel(self, batch_shape=None):
+        kernel = ResNetLimitKernel(
+            self.activation,
+            self.depth,
+            block_bias=self.block_bias,
+            input_bias=self.input_bias,
+            ard_num_dims=self.dimensions if self.ard else None,
+            batch_shape=batch_shape,
+        ).to(self.dtype)
+        kernel.weight_variance = 1.3
+        kernel.lengthscale = torch.tensor([0.7, 1.1, 1.6]) if self.ard else 0.8
+        if self.block_bias:
+            kernel.block_bias_variance = 0.3
+        return kernel
+
+    def linear_limit(self, kernel, x, z):
+        kernel.weight_variance = 1e-17
+        scale, biases = kernel.lengthscale.detach(), 0.0
+        for name in ["block_bias", "input_bias"]:
+            if getattr(self, name):
+                biases += getattr(kernel, f"{name}_variance").item()
+        return (x / scale) @ (z / scale).mT / self.dimensions + biases
+
+
+CONFIGURATIONS = [
+    Configuration("relu", block_bias=True),
+    Configuration("erf", input_bias=True, ard=True),
+    Configuration("gelu", block_bias=True, depth=20),
+    Configuration("tanh", input_bias=True),
+    Configuration("sin", dtype=torch.float32),
+]
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
+class TestGeneralActivations(KernelProperties):
+    """What every kernel owes, but homogeneity."""
+
+    test_homogeneous_without_bias = None
+
+
+def test_a_block_bias_of_nothing_changes_nothing():
+    x, kernel = points(20, 3), ResNetLimitKernel("relu", block_bias=True).double()
+    kernel.block_bias_variance = 1e-14
+    torch.testing.assert_close(
+        dense(kernel, x), dense(ResNetLimitKernel().double(), x), rtol=1e-9, atol=1e-9
+    )
+
+
+def cosine(u):
+    return torch.cos(u)
+
+
+def test_an_activation_of_ones_own():
+    """E[cos u cos v] = exp(-(q_a + q_b) / 2) cosh(q): one block from there is a closed form."""
+    x = points(15, 3)
+    kernel = ResNetLimitKernel(Activation(cosine, name="cos"), depth=1).double()
+    kernel.weight_variance = 0.7
+    q = x @ x.mT / 3
+    size = q.diagonal()
+    moment = torch.exp(-(size[:, None] + size) / 2) * torch.cosh(q)
+    torch.testing.assert_close(dense(kernel, x), q + 0.7 * moment, rtol=1e-8, atol=1e-8)
+
+
+def test_refuses_what_has_no_meaning():
+    with pytest.raises(ValueError, match="activation"):
+        ResNetLimitKernel("swish-ish")
+    with pytest.raises(ValueError, match="growth"):
+        ResNetLimitKernel("erf", growth=False)
+    with pytest.raises(ValueError, match="activation"):
+        ResNetTangentKernel("tanh")
+    with pytest.raises(ValueError, match="block_bias_variance"):
+        ResNetLimitKernel(block_bias_variance_prior=object())
+    with pytest.raises(AttributeError, match="block_bias=True"):
+        ResNetLimitKernel().block_bias_variance
