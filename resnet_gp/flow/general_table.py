@@ -28,6 +28,7 @@ from resnet_gp.flow.general import (
     Moments,
     Scheme,
     last_state,
+    mirror,
     pair_covariance,
     refuse_second_order,
     schemes,
@@ -195,7 +196,10 @@ def table_tiles(
                 own1, own2 = variance1[rows], variance2[columns]
                 block = covariance[rows[:, None], columns]
                 angle = angle_between(own1[:, None], own2, block)
-                yield rows, columns, table.matrix(own1, own2, angle)
+                fields = table.matrix(own1, own2, angle)
+                if half:
+                    mirror(fields)
+                yield rows, columns, fields
 
 
 def _cell_groups(variance: Tensor) -> list[tuple[int, Tensor]]:
@@ -251,12 +255,14 @@ class _TableCovariance(Function):
         refuse_second_order()
         variance1, variance2, covariance = ctx.saved_tensors
         if covariance.dim() == 1:
-            fields = grad * _single_pairs(ctx.network, *ctx.saved_tensors, slopes=True)
+            fields = grad * _single_pairs(
+                ctx.network, variance1, variance2, covariance, slopes=True
+            )
             return None, fields[0], fields[1], fields[2], fields[3].sum(), fields[4].sum()
         sums = [torch.zeros_like(tensor) for tensor in ctx.saved_tensors]
         by_weight, by_bias = grad.new_zeros(()), grad.new_zeros(())
         for rows, columns, fields in table_tiles(
-            ctx.network, *ctx.saved_tensors, slopes=True, symmetric=False
+            ctx.network, variance1, variance2, covariance, slopes=True, symmetric=False
         ):
             fields.mul_(grad[rows[:, None], columns])
             sums[0][rows] += fields[0].sum(1)
