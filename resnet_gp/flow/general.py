@@ -221,7 +221,7 @@ def direct_covariance(
     Returns:
         The shape of ``covariance``. Differentiable once in all tensors.
     """
-    terms = schemes(activation, float(weight_variance), depth)
+    terms = schemes(activation, float(weight_variance.detach()), depth)
     total = torch.zeros_like(covariance)
     for weight, scheme in terms:
         arguments = (weight_variance, block_bias_variance)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from resnet_gp.activations import Activation, AnyActivation, Sine
+from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, Sine
 from resnet_gp.flow.cells import (
     Array,
     CellTable,
@@ -41,6 +41,7 @@ from resnet_gp.flow.moment_table import TabulatedMoments
 _TOLERANCE = {torch.float64: 2e-11, torch.float32: 1e-8}
 _COARSER = 10  # times that, where moments are tabulated or oscillate
 _SLOPES = 100  # times the tolerance, for the derivatives
+_KINKED_SLOPES = 10_000  # the same for ReLU, whose angle leaves pi like sqrt(t)
 
 
 class Network(NamedTuple):
@@ -67,7 +68,10 @@ def covariance_table(
         ArithmeticError: the Chebyshev series does not converge.
         ValueError: the moments of the activation are not known at variances that the flow reaches.
     """
-    tolerance = _TOLERANCE[dtype] * (_SLOPES if slopes else 1)
+    kinked = isinstance(network.activation, LeakyReLU)
+    tolerance = _TOLERANCE[dtype]
+    if slopes:
+        tolerance *= _KINKED_SLOPES if kinked else _SLOPES
     if isinstance(network.activation, (Activation, Sine)):
         tolerance *= _COARSER
     table = fit_table(
@@ -236,7 +240,9 @@ class _TableCovariance(Function):
         block_bias_variance: Tensor,
     ) -> Tensor:
         activation, depth, symmetric = settings
-        network = Network(activation, float(weight_variance), float(block_bias_variance), depth)
+        network = Network(
+            activation, float(weight_variance.detach()), float(block_bias_variance.detach()), depth
+        )
         ctx.network, ctx.symmetric = network, symmetric
         ctx.save_for_backward(variance1, variance2, covariance)
         if covariance.dim() == 1:

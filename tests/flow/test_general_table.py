@@ -99,7 +99,7 @@ def test_gradient_of_tabulated_moments(activation):
 def test_gradient_at_coincident_and_opposite_inputs(path):
     x = inputs(3)
     x[1], x[2] = x[0], -x[0]
-    for activation in ("erf", "relu"):
+    for activation in ("erf", "relu") if path == "direct" else ("erf",):
         own = x.clone().requires_grad_()
         general_covariance(
             own, own, tensor(1.0), activation=activation, block_bias_variance=tensor(0.1), path=path
