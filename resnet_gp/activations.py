@@ -2,7 +2,8 @@ r"""What an activation phi is to the infinite network: its Gaussian moments.
 
 For (u, v) ~ N(0, [[q_a, q], [q, q_b]]) the network needs E[phi(u) phi(v)] and its derivatives
 
-    d/dq = E[phi'(u) phi'(v)],    d/dq_a = E[phi''(u) phi(v)] / 2,    d/dq_b = E[phi(u) phi''(v)] / 2.
+    d/dq   = E[phi'(u) phi'(v)]
+    d/dq_a = E[phi''(u) phi(v)] / 2,    d/dq_b = E[phi(u) phi''(v)] / 2.
 
 They are closed forms for the (leaky) ReLU family, erf, GELU and sine. Any other smooth function is
 an ``Activation``, whose moments are a Hermite series (``resnet_gp.hermite``) that
@@ -169,7 +170,8 @@ class Activation:
         return check_series(self.function, self.name)
 
 
-AnyActivation: TypeAlias = LeakyReLU | Erf | GELU | Sine | Activation
+ClosedForm: TypeAlias = LeakyReLU | Erf | GELU | Sine
+AnyActivation: TypeAlias = ClosedForm | Activation
 
 
 def _root_of_determinant(variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:

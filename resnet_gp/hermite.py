@@ -1,4 +1,4 @@
-r"""Hermite coefficients of a function of a Gaussian, by which any smooth activation has its moments.
+r"""Hermite coefficients of functions of a Gaussian: the moments of any smooth activation.
 
 With the orthonormal Hermite polynomials h_n and A_n(q) = E[phi(sqrt(q) z) h_n(z)], z ~ N(0, 1),
 Mehler's formula gives for a pair (u, v) with variances q_a, q_b and correlation c
@@ -45,13 +45,13 @@ class HermiteSeries:
 
 def hermite_series(function: Callable[[Tensor], Tensor], variances: Array) -> HermiteSeries:
     """The series of ``function`` at some variances, with as many terms as they need."""
-    step = min(0.02, 0.3 / math.sqrt(variances.max()))
-    z = (np.arange(math.ceil(_RANGE / step)) + 0.5) * step
-    deviation = np.sqrt(variances)
+    step = min(0.02, 0.3 / math.sqrt(float(variances.max())))
+    z: Array = (np.arange(math.ceil(_RANGE / step), dtype=np.float64) + 0.5) * step
+    deviation = variances**0.5
     plus, minus = _values(function, z, deviation), _values(function, -z, deviation)
     weight = step / math.sqrt(2 * math.pi) * np.exp(-(z**2) / 2)
-    second_moment = weight @ (plus**2 + minus**2)
-    shifted = z + step / 2
+    second_moment: Array = weight @ (plus**2 + minus**2)
+    shifted: Array = z + step / 2
     weight_shifted = step / math.sqrt(2 * math.pi) * np.exp(-(shifted**2) / 2)
     other = weight_shifted @ (
         _values(function, shifted, deviation) ** 2 + _values(function, -shifted, deviation) ** 2
@@ -68,7 +68,8 @@ def hermite_series(function: Callable[[Tensor], Tensor], variances: Array) -> He
 
 
 def _values(function: Callable[[Tensor], Tensor], z: Array, deviation: Array) -> Array:
-    return function(torch.from_numpy(z[:, None] * deviation)).numpy()
+    values: Array = function(torch.from_numpy(z[:, None] * deviation)).numpy()
+    return values
 
 
 def _coefficients(plus: Array, minus: Array, z: Array, step: float, terms: int) -> Array:

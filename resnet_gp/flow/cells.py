@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 _WIDTH = math.log(4)
 #: What a variance of 0 counts as: its square root is below the rounding of anything beside it.
-TINY = 1e-30
+TINY = 4.0**-50 * (1 + 1e-9)  # just inside a cell, below all of its nodes
 _START = (9, 9, 24)
 _MOST = (140, 140, 640)
 

@@ -22,7 +22,7 @@ from scipy.integrate import DOP853
 from torch import Tensor
 from torch.autograd import Function
 
-from resnet_gp.activations import GELU, AnyActivation, LeakyReLU, Partials
+from resnet_gp.activations import GELU, AnyActivation, ClosedForm, LeakyReLU, Partials
 
 MAX_DEPTH = 10**6
 #: Up to this depth the recursion is run as it is.
@@ -197,7 +197,7 @@ def pair_covariance(
 
 
 def direct_covariance(
-    activation: AnyActivation,
+    activation: ClosedForm,
     weight_variance: Tensor,
     block_bias_variance: Tensor,
     depth: int | None,
@@ -221,7 +221,7 @@ def direct_covariance(
     Returns:
         The shape of ``covariance``. Differentiable once in all tensors.
     """
-    terms = schemes(activation, float(weight_variance), depth)
+    terms = schemes(activation, float(weight_variance.detach()), depth)
     total = torch.zeros_like(covariance)
     for weight, scheme in terms:
         arguments = (weight_variance, block_bias_variance)
@@ -234,6 +234,12 @@ def direct_covariance(
             end = _DirectCovariance.apply(settings, path1, path2, covariance, *arguments)
         total = total + weight * end
     return total
+
+
+def mirror(block: Tensor) -> None:
+    """Make the square at the left end of a block symmetric to the bit."""
+    square = block[..., : block.shape[-2]]
+    square.copy_(square.triu() + square.triu(1).mT)
 
 
 def tiles(
@@ -259,7 +265,9 @@ class _DirectCovariance(Function):
         activation, scheme, symmetric = settings
         path1, path2, covariance, *arguments = inputs
         out = torch.empty_like(covariance)
-        for rows, columns in tiles(*covariance.shape, covariance.device, symmetric):
+        for rows, columns in tiles(
+            len(covariance), covariance.shape[1], covariance.device, symmetric
+        ):
             block = pair_covariance(
                 activation,
                 scheme,
@@ -268,6 +276,8 @@ class _DirectCovariance(Function):
                 covariance[rows, columns],
                 *arguments,
             )
+            if symmetric:
+                mirror(block)
             out[rows, columns] = block
             if symmetric:
                 out[columns, rows] = block.mT
@@ -280,7 +290,9 @@ class _DirectCovariance(Function):
         inputs = ctx.saved_tensors
         path1, path2, covariance, *arguments = inputs
         sums = [torch.zeros_like(tensor) for tensor in inputs]
-        for rows, columns in tiles(*covariance.shape, covariance.device, symmetric=False):
+        for rows, columns in tiles(
+            len(covariance), covariance.shape[1], covariance.device, symmetric=False
+        ):
             with torch.enable_grad():
                 own = [
                     tensor.detach().clone().requires_grad_()

@@ -6,7 +6,9 @@ without block bias, where it is faster and twice differentiable.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -51,15 +53,19 @@ def general_covariance(
         second order raises RuntimeError.
 
     Raises:
-        ValueError: an argument is out of range, or the moments of an ``Activation`` are not known at
-            the variances of the inputs.
+        ValueError: an argument is out of range, or the moments of an ``Activation`` are not known
+            at the variances of the inputs.
     """
     activation = any_activation(activation)
     if path not in PATHS:
         raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
-    if path == "direct" and isinstance(activation, Activation):
-        raise ValueError(f"activation {activation.name!r} has no closed moments: use path='table'")
-    matrix = table_covariance if path == "table" else direct_covariance
+    matrix: Callable[..., Tensor] = functools.partial(table_covariance, activation)
+    if path == "direct":
+        if isinstance(activation, Activation):
+            raise ValueError(
+                f"activation {activation.name!r} has no closed moments: use path='table'"
+            )
+        matrix = functools.partial(direct_covariance, activation)
     weight_variance = torch.as_tensor(weight_variance, dtype=x1.dtype, device=x1.device)
     if block_bias_variance is None:
         block_bias_variance = torch.zeros_like(weight_variance)
@@ -94,7 +100,7 @@ def general_covariance(
         )
     ]
     out = [
-        matrix(activation, w_b, bias_b, depth, variance1_b, variance2_b, covariance_b, same)
+        matrix(w_b, bias_b, depth, variance1_b, variance2_b, covariance_b, same)
         for w_b, bias_b, variance1_b, variance2_b, covariance_b in zip(*flat, strict=True)
     ]
     return torch.stack(out).reshape((*batch, *entry))

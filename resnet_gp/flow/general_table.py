@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from resnet_gp.activations import Activation, AnyActivation, Sine
+from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, Sine
 from resnet_gp.flow.cells import (
     Array,
     CellTable,
@@ -28,6 +28,7 @@ from resnet_gp.flow.general import (
     Moments,
     Scheme,
     last_state,
+    mirror,
     pair_covariance,
     refuse_second_order,
     schemes,
@@ -40,6 +41,7 @@ from resnet_gp.flow.moment_table import TabulatedMoments
 _TOLERANCE = {torch.float64: 2e-11, torch.float32: 1e-8}
 _COARSER = 10  # times that, where moments are tabulated or oscillate
 _SLOPES = 100  # times the tolerance, for the derivatives
+_KINKED_SLOPES = 10_000  # the same for ReLU, whose angle leaves pi like sqrt(t)
 
 
 class Network(NamedTuple):
@@ -66,7 +68,10 @@ def covariance_table(
         ArithmeticError: the Chebyshev series does not converge.
         ValueError: the moments of the activation are not known at variances that the flow reaches.
     """
-    tolerance = _TOLERANCE[dtype] * (_SLOPES if slopes else 1)
+    kinked = isinstance(network.activation, LeakyReLU)
+    tolerance = _TOLERANCE[dtype]
+    if slopes:
+        tolerance *= _KINKED_SLOPES if kinked else _SLOPES
     if isinstance(network.activation, (Activation, Sine)):
         tolerance *= _COARSER
     table = fit_table(
@@ -195,7 +200,10 @@ def table_tiles(
                 own1, own2 = variance1[rows], variance2[columns]
                 block = covariance[rows[:, None], columns]
                 angle = angle_between(own1[:, None], own2, block)
-                yield rows, columns, table.matrix(own1, own2, angle)
+                fields = table.matrix(own1, own2, angle)
+                if half:
+                    mirror(fields)
+                yield rows, columns, fields
 
 
 def _cell_groups(variance: Tensor) -> list[tuple[int, Tensor]]:
@@ -232,7 +240,9 @@ class _TableCovariance(Function):
         block_bias_variance: Tensor,
     ) -> Tensor:
         activation, depth, symmetric = settings
-        network = Network(activation, float(weight_variance), float(block_bias_variance), depth)
+        network = Network(
+            activation, float(weight_variance.detach()), float(block_bias_variance.detach()), depth
+        )
         ctx.network, ctx.symmetric = network, symmetric
         ctx.save_for_backward(variance1, variance2, covariance)
         if covariance.dim() == 1:
@@ -251,12 +261,14 @@ class _TableCovariance(Function):
         refuse_second_order()
         variance1, variance2, covariance = ctx.saved_tensors
         if covariance.dim() == 1:
-            fields = grad * _single_pairs(ctx.network, *ctx.saved_tensors, slopes=True)
+            fields = grad * _single_pairs(
+                ctx.network, variance1, variance2, covariance, slopes=True
+            )
             return None, fields[0], fields[1], fields[2], fields[3].sum(), fields[4].sum()
         sums = [torch.zeros_like(tensor) for tensor in ctx.saved_tensors]
         by_weight, by_bias = grad.new_zeros(()), grad.new_zeros(())
         for rows, columns, fields in table_tiles(
-            ctx.network, *ctx.saved_tensors, slopes=True, symmetric=False
+            ctx.network, variance1, variance2, covariance, slopes=True, symmetric=False
         ):
             fields.mul_(grad[rows[:, None], columns])
             sums[0][rows] += fields[0].sum(1)

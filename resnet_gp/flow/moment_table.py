@@ -1,7 +1,7 @@
 r"""Tabulated Gaussian moments of an ``Activation`` without closed forms.
 
-From the Hermite series of ``resnet_gp.hermite``, on the cells of ``cells``: E[phi(u) phi(v)] and its
-derivatives, which are series of the same kind,
+From the Hermite series of ``resnet_gp.hermite``, on the cells of ``cells``: E[phi(u) phi(v)] and
+its derivatives, which are series of the same kind,
 
     d/dq   = sum_n n c^{n-1} A_n(q_a) A_n(q_b) / sqrt(q_a q_b)
     d/dq_a = sum_n sqrt((n+1)(n+2)) c^n A_{n+2}(q_a) A_n(q_b) / (2 q_a).

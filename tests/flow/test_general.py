@@ -1,4 +1,4 @@
-"""The direct path against stored solutions of independent code, the recursion and finite networks."""
+"""The direct path against stored solutions, the recursion and finite networks."""
 
 from __future__ import annotations
 
