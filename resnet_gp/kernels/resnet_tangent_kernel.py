@@ -58,6 +58,6 @@ class ResNetTangentKernel(ResNetKernel):
         super().__init__(activation, depth, **arguments)
         if not self.is_homogeneous:
             raise ValueError(
-                "activation must be of the (leaky) ReLU family for a tangent kernel, without block_bias"
+                "activation of a tangent kernel must be of the (leaky) ReLU family, no block_bias"
             )
         self.layers = layers

@@ -32,6 +32,7 @@ class Configuration:
     dtype: torch.dtype = torch.float64
     dimensions: int = 3
     depth: int | None = None
+    roundings = 1
 
     @property
     def twice_differentiable(self):
