@@ -3,12 +3,16 @@
     python benchmarks/kernels.py [--n 3000] [--d 8] [--repeats 9] [--threads 2]
     python benchmarks/kernels.py --quick
 
+Writes results/kernels.json and docs/kernels.png.
+
 Forward without gradients against RBFKernel, with a new weight_variance at every call, so that the
 construction of its table counts; forward and backward to inputs and hyperparameters against ARD
 Matern-5/2; both against BoTorch's InfiniteWidthBNNKernel of depth 3; what each keeps for the
 backward pass; peak memory of forward and backward, each in a process of its own; the ways in which
-the flow could be computed; and one product with the matrix of 20,000 points that is never in
-memory. Peers take turns in one process; medians of the repeats, and of their ratios.
+the flow could be computed; the other kernels of the family at n = 1000 against the limit kernel,
+and their tables, which are made anew at each weight_variance; and one product with the matrix of
+20,000 points that is never in memory. Peers take turns in one process; medians of the repeats, and
+of their ratios.
 """
 
 from __future__ import annotations
@@ -32,12 +36,14 @@ from gpytorch.kernels import Kernel, MaternKernel, RBFKernel
 from rich.console import Console
 from rich.table import Table
 
-from resnet_gp import ResNetLimitKernel
+from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.flow import covariance
+from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.flow.table import horizon_table
 from resnet_gp.kernels import keops
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
+FIGURE = Path(__file__).parents[1] / "docs" / "kernels.png"
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -213,6 +219,78 @@ def ways(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarr
     return seconds | {"torch.compile, first calls": np.array([first])}
 
 
+FAMILY: dict[str, Callable[[], Kernel]] = {
+    "limit": ResNetLimitKernel,
+    "100 blocks": lambda: ResNetLimitKernel(depth=100),
+    "tangent": ResNetTangentKernel,
+    "tangent, 100 blocks": lambda: ResNetTangentKernel(depth=100),
+    "erf": lambda: ResNetLimitKernel("erf"),
+    "gelu": lambda: ResNetLimitKernel("gelu"),
+    "tanh": lambda: ResNetLimitKernel("tanh"),
+    "relu, block bias": lambda: ResNetLimitKernel(block_bias=True),
+}
+DIRECT = ("erf", "gelu")
+
+
+def family(d: int, dtype: torch.dtype, quick: bool) -> dict[str, dict[str, float]]:
+    """Median seconds of a matrix whose table exists, and of the table."""
+    n, repeats = (100, 2) if quick else (1000, 7)
+    x = torch.randn(n, d, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    names = list(FAMILY)[: 4 if quick else None]
+    kernels = {name: FAMILY[name]().to(dtype) for name in names}
+    calls: dict[str, Callable[[int], object]] = {
+        name: (lambda _, k=kernel: k(x).to_dense()) for name, kernel in kernels.items()
+    }
+    one = torch.ones((), dtype=dtype)
+    for name in set(DIRECT) & set(names):
+        calls[f"{name}, direct"] = lambda _, a=name: general_covariance(
+            x, x, one, activation=a, path="direct"
+        )
+    with torch.no_grad():
+        seconds = {name: np.median(values) for name, values in alternate(calls, repeats).items()}
+        first_calls: dict[str, list[float]] = {name: [] for name in names}
+        for repeat in range(2 if quick else 3):
+            for name, kernel in kernels.items():
+                kernel.weight_variance = 1.1 + 0.1 * repeat
+                start = time.perf_counter()
+                kernel(x).to_dense()
+                first_calls[name].append(time.perf_counter() - start)
+    return {
+        name: {
+            "seconds": float(value),
+            "ratio": float(value / seconds["limit"]),
+            **(
+                {"table": max(0.0, float(np.median(first_calls[name]) - value))}
+                if name in names
+                else {}
+            ),
+        }
+        for name, value in seconds.items()
+    }
+
+
+def draw(results: dict) -> None:
+    """Times as ratios to the first of each question, on a logarithmic axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    wanted = ("forward", "with gradients", "family")
+    bars = {
+        key: value["ratio"]
+        for key, value in results.items()
+        if key.startswith(wanted) and ", float64, " in key and value["ratio"]
+    }
+    figure, axes = plt.subplots(figsize=(7, 0.28 * len(bars) + 1), layout="constrained")
+    axes.barh([key.replace(", float64, ", ": ") for key in bars], list(bars.values()))
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="time, as a ratio to the first of the question (float64)")
+    axes.axvline(1, color="black", linewidth=0.8)
+    figure.savefig(FIGURE, dpi=120)
+    plt.close(figure)
+
+
 def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=3000)
@@ -249,6 +327,13 @@ def main(arguments: list[str] | None = None) -> dict:
                 results[f"{question}, {name}, {which}"] = {"seconds": median, "ratio": ratio}
                 shown = "" if ratio is None else f"{ratio:.2f}"
                 table.add_row(question, name, which, f"{1e3 * median:.1f} ms", shown)
+    for name, dtype in DTYPES.items():
+        for which, measured in family(d, dtype, options.quick).items():
+            results[f"family, {name}, {which}"] = measured
+            shown = f"{1e3 * measured['seconds']:.1f} ms"
+            if "table" in measured:
+                shown += f" (table {1e3 * measured['table']:.0f} ms)"
+            table.add_row("family, n = 1000", name, which, shown, f"{measured['ratio']:.2f}")
     for name in DTYPES:
         peaks = {w: peak_bytes(w, n, d, name, options.threads) for w in WITH_GRADIENT}
         first_peak = max(next(iter(peaks.values())), 1)
@@ -274,6 +359,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if not options.quick:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        draw(results)
     return results
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from resnet_gp.activations import get_activation
 from resnet_gp.flow.correlation import flow
 from resnet_gp.flow.covariance import resnet_covariance
+from resnet_gp.flow.depth import checked_depth
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
 
@@ -53,6 +54,7 @@ def kernel_matrix(
     Z: ArrayOrTensor | None = None,
     *,
     activation: str = "relu",
+    depth: int | None = None,
     negative_slope: float = 0.01,
     weight_variance: float | Tensor = 1.0,
     lengthscale: Any = 1.0,
@@ -64,6 +66,7 @@ def kernel_matrix(
         X: inputs, ``n x d`` (tensors also ``... x n x d``), or one input, ``d``.
         Z: inputs, ``m x d``, or one input, ``d``; X itself if left out.
         activation: "relu", "leaky_relu" or "abs".
+        depth: a number of residual blocks from 1 to 10^6; None for the limit.
         negative_slope: the slope of "leaky_relu".
         weight_variance: w > 0.
         lengthscale: a positive number, or d of them.
@@ -75,7 +78,7 @@ def kernel_matrix(
 
     Raises:
         ValueError: NaN or infinite inputs, shapes that do not match, unknown activation,
-            hyperparameters that are not positive.
+            depth, hyperparameters that are not positive.
 
     Example:
         >>> SVC(kernel=partial(kernel_matrix, input_bias_variance=0.1)).fit(X, y)
@@ -101,6 +104,7 @@ def kernel_matrix(
         second,
         _positive("weight_variance", weight_variance, first),
         negative_slope=get_activation(activation, negative_slope).negative_slope,
+        depth=checked_depth(depth),
         lengthscale=scales,
         input_bias_variance=bias,
     )

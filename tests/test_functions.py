@@ -219,3 +219,12 @@ class TestScikitLearn:
         precomputed = KernelRidge(alpha=0.1, kernel="precomputed").fit(kernel_matrix(X), X[:, 0])
         expected = precomputed.predict(kernel_matrix(X))
         np.testing.assert_allclose(model.predict(X), expected, rtol=1e-8)
+
+
+def test_kernel_matrix_of_finite_depth():
+    X = np.random.RandomState(0).randn(6, 3)
+    kernel = ResNetLimitKernel(depth=5).double()
+    expected = kernel(torch.from_numpy(X)).to_dense().detach().numpy()
+    np.testing.assert_allclose(kernel_matrix(X, depth=5), expected, rtol=1e-13)
+    with pytest.raises(ValueError, match="depth"):
+        kernel_matrix(X, depth=0)

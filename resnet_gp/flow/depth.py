@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -72,6 +73,22 @@ class DepthMap:
 
 
 LIMIT = DepthMap()
+
+
+def checked_depth(depth: Any) -> int | None:
+    """The depth as a plain int; raises ``ValueError`` for what is no number of blocks."""
+    if depth is None:
+        return None
+    try:
+        blocks = 0 if isinstance(depth, bool) else operator.index(depth)
+    except TypeError:
+        blocks = 0
+    if not 1 <= blocks <= MAX_DEPTH:
+        raise ValueError(
+            f"depth must be a number of blocks from 1 to {MAX_DEPTH}, or None for the limit; "
+            f"got {depth!r}"
+        )
+    return blocks
 
 
 def depth_map(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:

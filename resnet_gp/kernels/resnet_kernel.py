@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from resnet_gp.activations import AnyActivation, LeakyReLU, any_activation
 from resnet_gp.flow.covariance import resnet_covariance
-from resnet_gp.flow.depth import MAX_DEPTH, Layers
+from resnet_gp.flow.depth import Layers, checked_depth
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.kernels.constraints import OutOfBoundsError, log_positive
 
@@ -52,7 +51,7 @@ class ResNetKernel(Kernel):
             lengthscale_constraint=lengthscale_constraint or log_positive(),
         )
         self.activation = any_activation(activation, negative_slope)
-        self.depth = _checked(depth)
+        self.depth = checked_depth(depth)
         self.layers: Layers = "readout"
         self.input_bias = input_bias
         self.block_bias = block_bias
@@ -223,18 +222,3 @@ class ResNetKernel(Kernel):
             growth=self.growth,
             diag=diag,
         )
-
-
-def _checked(depth: Any) -> int | None:
-    if depth is None:
-        return None
-    try:
-        blocks = 0 if isinstance(depth, bool) else operator.index(depth)
-    except TypeError:
-        blocks = 0
-    if not 1 <= blocks <= MAX_DEPTH:
-        raise ValueError(
-            f"depth must be a number of blocks from 1 to {MAX_DEPTH}, or None for the limit; "
-            f"got {depth!r}"
-        )
-    return blocks

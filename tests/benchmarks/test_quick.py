@@ -19,6 +19,7 @@ def test_kernels(capsys):
     results = load("kernels").main(["--quick"])
     assert results["forward, float64, ResNetLimitKernel"]["ratio"] > 0
     assert "peak, float32, MaternKernel" in results
+    assert results["family, float64, tangent"]["seconds"] > 0
     assert "with gradients" in capsys.readouterr().out
 
 
