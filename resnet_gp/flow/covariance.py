@@ -109,10 +109,10 @@ def growth_factor(
     return torch.exp(exponent / 2)
 
 
-def unit_and_scale(
+def input_vectors(
     x: Tensor, lengthscale: Tensor | None, input_bias_variance: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Unit vectors and lengths of the vectors whose inner product is q_0."""
+) -> Tensor:
+    """The vectors whose inner product is q_0, with the input bias as a coordinate."""
     x = x / math.sqrt(x.shape[-1])
     if lengthscale is not None:
         x = x / lengthscale
@@ -120,6 +120,14 @@ def unit_and_scale(
         bias = input_bias_variance.sqrt()
         shape = torch.broadcast_shapes(x.shape[:-1], bias.shape[:-1] if bias.dim() else ())
         x = torch.cat([x.expand(*shape, x.shape[-1]), bias.expand(*shape, 1)], dim=-1)
+    return x
+
+
+def unit_and_scale(
+    x: Tensor, lengthscale: Tensor | None, input_bias_variance: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors and lengths of ``input_vectors``."""
+    x = input_vectors(x, lengthscale, input_bias_variance)
     null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
     # The length of a null row is taken elsewhere, so that neither value nor gradient is 0 / 0.
     length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)

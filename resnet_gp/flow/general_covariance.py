@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.activations import Activation, AnyActivation, any_activation
+from resnet_gp.flow.covariance import input_vectors
 from resnet_gp.flow.general import direct_covariance
 from resnet_gp.flow.general_table import table_covariance
 
@@ -76,8 +77,8 @@ def general_covariance(
         if not bool(((value >= 0) & value.isfinite()).all()):
             raise ValueError(f"{name} must be finite and not negative")
     same = x1 is x2 or (x1.shape == x2.shape and torch.equal(x1, x2))
-    vectors1 = _input_vectors(x1, lengthscale, input_bias_variance)
-    vectors2 = vectors1 if same else _input_vectors(x2, lengthscale, input_bias_variance)
+    vectors1 = input_vectors(x1, lengthscale, input_bias_variance)
+    vectors2 = vectors1 if same else input_vectors(x2, lengthscale, input_bias_variance)
     variance1, variance2 = vectors1.square().sum(-1), vectors2.square().sum(-1)
     if not bool(variance1.isfinite().all() & variance2.isfinite().all()):
         raise ValueError("the inputs must be finite, and so must be their squares")
@@ -104,17 +105,3 @@ def general_covariance(
         for w_b, bias_b, variance1_b, variance2_b, covariance_b in zip(*flat, strict=True)
     ]
     return torch.stack(out).reshape((*batch, *entry))
-
-
-def _input_vectors(
-    x: Tensor, lengthscale: Tensor | None, input_bias_variance: Tensor | None
-) -> Tensor:
-    """The vectors whose inner product is q_0."""
-    x = x / math.sqrt(x.shape[-1])
-    if lengthscale is not None:
-        x = x / lengthscale
-    if input_bias_variance is not None:
-        bias = input_bias_variance.sqrt()
-        shape = torch.broadcast_shapes(x.shape[:-1], bias.shape[:-1] if bias.dim() else ())
-        x = torch.cat([x.expand(*shape, x.shape[-1]), bias.expand(*shape, 1)], dim=-1)
-    return x
