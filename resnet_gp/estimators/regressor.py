@@ -42,8 +42,11 @@ _MATRICES = 6
 _SERIAL_SAMPLES = 400
 # Above so many samples, a pilot fit to some of them finds where the full fit starts.
 _PILOT_ABOVE, _PILOT_SAMPLES = 1000, 400
-# Smaller gains end a run. On the energy data, 1e-6 from the first start loses 30 nats.
-_TOLERANCE, _TOLERANCE_AFTER_PILOT = 2e-9, 1e-6
+# Then a smaller gain per sample and iteration ends the full fit. From the first starts, that would
+# lose 30 nats on the energy data.
+_GAIN_PER_SAMPLE = 1e-6
+# Optima of the pilot are told apart sooner than first starts.
+_SCREENING, _SCREENING_AFTER_PILOT = 15, 10
 
 
 @contextmanager
@@ -167,14 +170,14 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         self._x_scaler = Standardiser.of(self.X_train_)
         self._y_scaler = Standardiser.of(self.y_train_)
         train = self._x_scaler(self.X_train_), self._y_scaler(self.y_train_)
-        candidates, tolerance = self._candidates(), _TOLERANCE
+        candidates, least_gain, screening = self._candidates(), 0.0, _SCREENING
         if len(inputs) > _PILOT_ABOVE:
             rows = np.random.RandomState(0).permutation(len(inputs))[:_PILOT_SAMPLES]
             pilot = self._model(*(part[rows] for part in train))
             candidates = self._optima(pilot, candidates)
-            tolerance = _TOLERANCE_AFTER_PILOT
+            least_gain, screening = _GAIN_PER_SAMPLE * len(inputs), _SCREENING_AFTER_PILOT
         self.model_ = self._model(*train)
-        found = self._maximise(self.model_, candidates, tolerance, self._restarts())
+        found = self._maximise(self.model_, candidates, self._restarts(), least_gain, screening)
         self._posterior = self.model_.posterior()
         self.log_marginal_likelihood_value_ = found.value
         self.restart_values_ = found.values
@@ -322,7 +325,7 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         """The different local maxima that the starts lead to, as raw parameters."""
         found: dict[int, Array] = {}
         for start in starts:
-            value = self._maximise(model, [start], _TOLERANCE).value
+            value = self._maximise(model, [start]).value
             found.setdefault(round(value), get_raw(model))
         return list(found.values())
 
@@ -330,13 +333,14 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         self,
         model: ExactRegression,
         candidates: list[Array],
-        tolerance: float,
         restarts: Sequence[Array] = (),
+        least_gain: float = 0.0,
+        screening: int = _SCREENING,
     ) -> FitResult:
         objective, bounds = model.log_marginal_likelihood, self._bounds()
         with _threads_for(len(model.train_targets)):
             return maximise(
-                objective, model, bounds, candidates, restarts, self.max_iter, tolerance
+                objective, model, bounds, candidates, restarts, self.max_iter, least_gain, screening
             )
 
     def _horizon_factor(self) -> float:

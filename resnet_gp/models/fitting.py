@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,9 @@ Array = NDArray[np.float64]
 # Where the covariance is not positive definite in floating point; far above any real value.
 _IMPOSSIBLE = 1e15
 _LINE_SEARCH_FAILED = 2
+_STOPPED = 99  # by the callback
+_RELATIVE_GAIN = 2e-9  # of the objective; less in one iteration ends a run
 _FLAT = 1e-3  # nats; less is nothing to search for
-_SCREENING = 15  # iterations that tell a good start from a bad one
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def maximise(
     candidates: Sequence[Array],
     restarts: Sequence[Array] = (),
     max_iter: int = 200,
-    tolerance: float = 2e-9,
+    least_gain: float = 0.0,
+    screening: int = 15,
 ) -> FitResult:
     """Maximise ``objective()`` over the free parameters of ``module``.
 
@@ -64,9 +67,10 @@ def maximise(
         candidates: raw parameters, concatenated in the order of ``named_parameters``.
         restarts: the same.
         max_iter: iterations of each run.
-        tolerance: a run ends where an iteration gains less than this, relative to the objective's
-            size (or to 1). Loose values are for starts that are known to be good: elsewhere a
+        least_gain: a run ends where an iteration gains less than this, as well as where it gains
+            less than 2e-9 of the objective. Only for starts that are known to be good: elsewhere a
             slow stretch is taken for the summit.
+        screening: iterations that tell a good candidate from a bad one.
 
     Raises:
         torch.linalg.LinAlgError: the objective cannot be computed at the best point of any run.
@@ -87,11 +91,27 @@ def maximise(
 
     def run(start: Array, iterations: int) -> OptimizeResult:
         start = np.clip(start, *np.transpose(box))
-        options = {"maxiter": iterations, "ftol": tolerance}
+        options = {"maxiter": iterations, "ftol": _RELATIVE_GAIN}
+        value = math.inf
+
+        def stop_where_little_is_gained(intermediate_result: OptimizeResult) -> None:
+            nonlocal value
+            before, value = value, float(intermediate_result.fun)
+            if before - value < least_gain:
+                raise StopIteration
+
         search = functools.partial(
-            minimize, negative, jac=True, method="L-BFGS-B", bounds=box, options=options
+            minimize,
+            negative,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=box,
+            options=options,
+            callback=stop_where_little_is_gained,
         )
         result = search(start)
+        if result.status == _STOPPED:
+            result.success, result.message = True, f"an iteration gained less than {least_gain:g}"
         while result.status == _LINE_SEARCH_FAILED:  # its picture of the curvature may be stale
             before, result = result, search(result.x)
             result.nit += before.nit
@@ -102,7 +122,7 @@ def maximise(
 
     starts = list(candidates)
     if len(starts) > 1:
-        screened = [run(start, min(_SCREENING, max_iter)) for start in starts]
+        screened = [run(start, min(screening, max_iter)) for start in starts]
         starts = [min(screened, key=lambda result: float(result.fun)).x]
     runs = [run(start, max_iter) for start in [*starts, *restarts]]
     best = min(runs, key=lambda result: float(result.fun))

@@ -55,10 +55,10 @@ def test_says_when_it_did_not_converge():
     assert not maximise(hill.height, hill, {}, [np.array([2.0, -3.0])], max_iter=1).converged
 
 
-def test_a_gain_below_the_tolerance_ends_a_run():
+def test_a_gain_below_the_least_ends_a_run():
     start = [np.array([2.2, 0.2])]
     fine = maximise(Hill.height.__get__(h := Hill()), h, {}, start)
-    coarse = maximise(Hill.height.__get__(h := Hill()), h, {}, start, tolerance=0.1)
+    coarse = maximise(Hill.height.__get__(h := Hill()), h, {}, start, least_gain=0.1)
     assert coarse.iterations < fine.iterations
     assert coarse.converged
     assert 1 < coarse.value < fine.value
