@@ -46,7 +46,7 @@ _PILOT_ABOVE, _PILOT_SAMPLES = 1000, 400
 # lose 30 nats on the energy data.
 _GAIN_PER_SAMPLE = 1e-6
 # Optima of the pilot are told apart sooner than first starts.
-_SCREENING, _SCREENING_AFTER_PILOT = 15, 10
+_SCREENING_AFTER_PILOT = 10
 
 
 @contextmanager
@@ -170,14 +170,14 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         self._x_scaler = Standardiser.of(self.X_train_)
         self._y_scaler = Standardiser.of(self.y_train_)
         train = self._x_scaler(self.X_train_), self._y_scaler(self.y_train_)
-        candidates, least_gain, screening = self._candidates(), 0.0, _SCREENING
-        if len(inputs) > _PILOT_ABOVE:
+        candidates = self._candidates()
+        piloted = len(inputs) > _PILOT_ABOVE
+        if piloted:
             rows = np.random.RandomState(0).permutation(len(inputs))[:_PILOT_SAMPLES]
             pilot = self._model(*(part[rows] for part in train))
             candidates = self._optima(pilot, candidates)
-            least_gain, screening = _GAIN_PER_SAMPLE * len(inputs), _SCREENING_AFTER_PILOT
         self.model_ = self._model(*train)
-        found = self._maximise(self.model_, candidates, self._restarts(), least_gain, screening)
+        found = self._maximise(self.model_, candidates, self._restarts(), piloted)
         self._posterior = self.model_.posterior()
         self.log_marginal_likelihood_value_ = found.value
         self.restart_values_ = found.values
@@ -334,14 +334,13 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         model: ExactRegression,
         candidates: list[Array],
         restarts: Sequence[Array] = (),
-        least_gain: float = 0.0,
-        screening: int = _SCREENING,
+        piloted: bool = False,
     ) -> FitResult:
+        n = len(model.train_targets)
         objective, bounds = model.log_marginal_likelihood, self._bounds()
-        with _threads_for(len(model.train_targets)):
-            return maximise(
-                objective, model, bounds, candidates, restarts, self.max_iter, least_gain, screening
-            )
+        options = (_GAIN_PER_SAMPLE * n, _SCREENING_AFTER_PILOT) if piloted else ()
+        with _threads_for(n):
+            return maximise(objective, model, bounds, candidates, restarts, self.max_iter, *options)
 
     def _horizon_factor(self) -> float:
         """T / w; 1 for the linear network, to which w makes no difference."""

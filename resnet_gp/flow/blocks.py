@@ -21,11 +21,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.polynomial.chebyshev import cheb2poly
-from scipy.fft import dct
 from torch import Tensor
 
 from resnet_gp.flow.angles import Array, flow_angle, reduced_speed
-from resnet_gp.flow.table import horizon_table
+from resnet_gp.flow.table import chebyshev_transform, horizon_table
 
 #: The number of the Q_i of a map.
 BLOCK = 4
@@ -121,8 +120,7 @@ def _ratio(start: Array, end: Array) -> Array:
 def _series(function: Callable[[Array], Array], dtype: torch.dtype) -> Array:
     """Chebyshev coefficients in x, lowest degree first, to an absolute error of rounding at 1."""
     s = np.cos(math.pi * (np.arange(_NODES) + 0.5) / (2 * _NODES)) ** 2
-    row = dct(function(s), type=2)[: BLOCK * _LENGTHS[-1]] / _NODES
-    row[0] /= 2
+    row = chebyshev_transform(function(s))[: BLOCK * _LENGTHS[-1]]
     kept = np.nonzero(np.abs(row) > _NOISE[dtype])[0]
     return row[: 1 + int(kept.max(initial=0))]
 

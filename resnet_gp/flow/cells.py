@@ -12,16 +12,15 @@ k. The angle and not the correlation: functions that bend near c = +-1 need far 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.fft import dct
 from torch import Tensor
 
-Array = NDArray[np.float64]
+from resnet_gp.flow.angles import Array
+from resnet_gp.flow.table import chebyshev_transform
 
 _WIDTH = math.log(4)
 #: What a variance of 0 counts as: its square root is below the rounding of anything beside it.
@@ -77,6 +76,21 @@ def cell_of(variance: Tensor) -> Tensor:
     return torch.floor(variance.detach().double().clamp(min=TINY).log() / _WIDTH).long()
 
 
+def cell_groups(variance: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The cells in which there are variances, and the places of those, in order."""
+    cells = cell_of(variance)
+    for cell in torch.unique(cells):
+        yield int(cell), (cells == cell).nonzero()[:, 0]
+
+
+def cell_pairs(variance1: Tensor, variance2: Tensor) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """The same for single pairs of variances."""
+    cells = torch.stack([cell_of(variance1), cell_of(variance2)])
+    for pair in torch.unique(cells, dim=1).T:
+        first, second = pair.tolist()
+        yield (first, second), (cells == pair[:, None]).all(0).nonzero()[:, 0]
+
+
 def basis(variance: Tensor, cell: int, count: int) -> Tensor:
     """T_i(x), ``n x count``, of variances in a cell."""
     log = variance.double().clamp(min=TINY).log()
@@ -130,10 +144,7 @@ def fit_table(
         )
         coefficients = found / np.asarray(scales)[:, None, None, None]
         for axis in (1, 2, 3):
-            coefficients = dct(coefficients, type=2, axis=axis) / count[axis - 1]
-            first: list[slice | int] = [slice(None)] * 4
-            first[axis] = 0
-            coefficients[tuple(first)] /= 2
+            coefficients = chebyshev_transform(coefficients, axis)
         sizes = [
             np.abs(coefficients).max(axis=tuple(a for a in range(4) if a != axis))
             for axis in (1, 2, 3)

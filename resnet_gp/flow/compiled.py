@@ -166,6 +166,27 @@ def covariance(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _chain(source, scale, scales, value, slope, speed, target, sums, x, spare):
+    """The chain rule for one row: from the gradient ``source`` in scale scales value.
+
+    ``target`` gets the gradient in the inner products, ``sums`` what it adds to that in ``scales``;
+    returns that in ``scale`` and in the time.
+    """
+    for j in range(len(source)):
+        scaled = source[j] * scale * scales[j]
+        target[j] = scaled * slope[j]
+        end = source[j] * value[j]
+        sums[j] += end * scale
+        x[j] = end * scales[j]
+        spare[j] = scaled * speed[j]
+    total, speeds = x.dtype.type(0), x.dtype.type(0)
+    for j in range(len(source)):
+        total += x[j]
+        speeds += spare[j]
+    return total, speeds
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def gradient(
     u,
     v,
@@ -190,7 +211,7 @@ def gradient(
     to ``grad_scale_u``, ``b x n``, ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``.
     """
     n, m = grad.shape[1], grad.shape[2]
-    zero, one, two = grad.dtype.type(0), grad.dtype.type(1), grad.dtype.type(2)
+    one, two = grad.dtype.type(1), grad.dtype.type(2)
     buffers = np.empty((7, _BLOCK), grad.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
@@ -210,23 +231,24 @@ def gradient(
             _polynomial(phi, True, x, phi_start, spare)
             _half_tangent_variable(gap_end, x)
             _polynomial(phi, True, x, phi_end, spare)
-            source, target = grad[b, i, first:last], weight[b, i, first:last]
-            scales, scale = scale_v[b, first:last], scale_u[b, i]
-            sums = grad_scale_v[b, first:last]
             for j in range(len(gap)):
                 cube = ratio[j] * ratio[j] * ratio[j] * phi_end[j]
                 half = gap[j] / two
-                seen = source[j]
-                scaled = seen * scale * scales[j]
-                target[j] = scaled * cube / phi_start[j]
-                end = seen * (one - gap_end[j])
-                sums[j] += end * scale
-                x[j] = end * scales[j]
-                spare[j] = scaled * (half * math.sqrt(half)) * cube
-            total, speed = zero, zero
-            for j in range(len(gap)):
-                total += x[j]
-                speed += spare[j]
+                phi_start[j] = cube / phi_start[j]
+                phi_end[j] = half * math.sqrt(half) * cube
+                ratio[j] = one - gap_end[j]
+            total, speed = _chain(
+                grad[b, i, first:last],
+                scale_u[b, i],
+                scale_v[b, first:last],
+                ratio,
+                phi_start,
+                phi_end,
+                weight[b, i, first:last],
+                grad_scale_v[b, first:last],
+                x,
+                spare,
+            )
             grad_scale_u[b, i] += total
             grad_horizon[b] += speed
 
@@ -275,19 +297,17 @@ def depth_gradient(
                 for j in range(len(gap)):
                     value[j] = one - gap[j] * value[j] * value[j]
                     speed[j] = gap[j] * math.sqrt(gap[j]) * speed[j]
-            source, target = grad[b, i, first:last], weight[b, i, first:last]
-            scales, scale = scale_v[b, first:last], scale_u[b, i]
-            sums = grad_scale_v[b, first:last]
-            for j in range(len(gap)):
-                scaled = source[j] * scale * scales[j]
-                target[j] = scaled * slope[j]
-                end = source[j] * value[j]
-                sums[j] += end * scale
-                x[j] = end * scales[j]
-                spare[j] = scaled * speed[j]
-            total, speeds = zero, zero
-            for j in range(len(gap)):
-                total += x[j]
-                speeds += spare[j]
+            total, speeds = _chain(
+                grad[b, i, first:last],
+                scale_u[b, i],
+                scale_v[b, first:last],
+                value,
+                slope,
+                speed,
+                weight[b, i, first:last],
+                grad_scale_v[b, first:last],
+                x,
+                spare,
+            )
             grad_scale_u[b, i] += total
             grad_time[b] += speeds

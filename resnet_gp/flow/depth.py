@@ -15,7 +15,7 @@ and the tangent kernel, per unit of sqrt(q_L(a, a) q_L(b, b)) (Jacot et al. 2018
 All are functions of c_0 alone, and not computed block by block: the map of 2k blocks is the
 map of k blocks after itself, and a table for any L takes about log2(L) compositions of Chebyshev
 interpolants. What is interpolated are quantities that are small when the map is close to the
-identity (log of the gap's decrease, M - 1, ...), so that nothing is lost however small h is: the
+identity (log of the gap's decrease, 1 - M, ...), so that nothing is lost however small h is: the
 limit itself is ``LIMIT_DEPTH`` blocks, whose distance to it is below rounding.
 """
 
@@ -29,12 +29,17 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from scipy.fft import dct
 from torch import Tensor
 from torch.autograd import Function
 
 from resnet_gp.flow.angles import Array, reduced_speed
-from resnet_gp.flow.table import Polynomial, moebius_parameter, refuse_horizon
+from resnet_gp.flow.table import (
+    Polynomial,
+    chebyshev_transform,
+    moebius_parameter,
+    refuse_horizon,
+    table_variable,
+)
 
 MAX_DEPTH = 10**6
 LIMIT_DEPTH = 2**52
@@ -149,7 +154,7 @@ class DepthTable:
     speed: Polynomial
 
     def values(self, gap: Tensor) -> Tensor:
-        value = self.value(self._variable(gap))
+        value = self.value(table_variable(gap, self.kappa))
         return value if self.tangent else 1 - gap * value.square_()
 
     def derivatives(self, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,19 +163,13 @@ class DepthTable:
         The tangent kernel has a kink at c_0 = 1, and at finite depth at -1; the derivative in c_0
         there counts as 0, which leaves the radial part of an input gradient.
         """
-        x = self._variable(gap)
+        x = table_variable(gap, self.kappa)
         value, slope, speed = self.value(x), self.slope(x), self.speed(x)
         if not self.tangent:
             return 1 - gap * value.square_(), slope, gap**1.5 * speed
         sine = (gap * (2 - gap)).sqrt_()
         slope = torch.where(sine == 0, 0, slope / torch.where(sine == 0, 1, sine))
         return value, slope, speed
-
-    def _variable(self, gap: Tensor) -> Tensor:
-        root = gap.sqrt()
-        kappa = self.kappa.to(gap.device)
-        denominator = (2 - gap).sqrt_() + math.sqrt(2)
-        return (2 + 2 * kappa) * root / (denominator + kappa * root) - 1
 
 
 def depth_table(spec: DepthMap, weight_variance: Tensor, dtype: torch.dtype) -> DepthTable:
@@ -208,7 +207,9 @@ def _coefficients(spec: DepthMap, weight: float, dtype: torch.dtype) -> tuple[fl
     whole = _iterated(_Block(spec, weight), spec.blocks)
     for nodes in _NODES:
         grid = _Grid(horizon, nodes, kappa)
-        series = [grid.coefficients(part) for part in _tabulated(whole(grid.gaps), grid.gaps, spec)]
+        series = [
+            chebyshev_transform(part) for part in _tabulated(whole(grid.gaps), grid.gaps, spec)
+        ]
         tail = max(_relative_tail(row) for row in series)
         if tail < _TAIL[dtype]:
             break
@@ -273,12 +274,6 @@ class _Grid:
         else:
             rest = self.width * np.sinh(s * math.asinh(math.pi / self.width))
             self.gaps = _Gaps(2 * np.cos(rest / 2) ** 2, 2 * np.sin(rest / 2) ** 2)
-
-    def coefficients(self, values: Array) -> Array:
-        """Of the interpolating Chebyshev series, lowest order first, along the last axis."""
-        row = dct(values, type=2) / len(self.orders)
-        row[..., 0] /= 2
-        return row
 
     def basis(self, gaps: _Gaps) -> Array:
         """The Chebyshev polynomials elsewhere."""
@@ -368,7 +363,7 @@ class _Interpolant:
     """A number of blocks at any gaps."""
 
     def __init__(self, grid: _Grid, whole: _Map) -> None:
-        self.grid, self.series = grid, grid.coefficients(whole.arrays())
+        self.grid, self.series = grid, chebyshev_transform(whole.arrays())
 
     def __call__(self, gaps: _Gaps) -> _Map:
         return _Map(*(self.series @ self.grid.basis(gaps)))

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from resnet_gp.activations import GELU, AnyActivation, ClosedForm, LeakyReLU, Partials
+from resnet_gp.flow.depth import checked_depth
 
-MAX_DEPTH = 10**6
 #: Up to this depth the recursion is run as it is.
 RECURSION_DEPTH = 512
 # Depths whose results, with the limit, are extrapolated in 1/L to deeper networks.
@@ -81,8 +81,7 @@ def schemes(
     Raises:
         ValueError: the depth is not None and not a whole number from 1 to MAX_DEPTH.
     """
-    if depth is not None and not (isinstance(depth, int) and 1 <= depth <= MAX_DEPTH):
-        raise ValueError(f"depth must be None or from 1 to {MAX_DEPTH}, got {depth!r}")
+    depth = checked_depth(depth)
     if depth is not None and depth <= RECURSION_DEPTH:
         return [(1.0, euler(depth))]
     growth = weight_variance * activation.steepness

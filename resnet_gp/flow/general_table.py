@@ -21,7 +21,8 @@ from resnet_gp.flow.cells import (
     Array,
     CellTable,
     angle_between,
-    cell_of,
+    cell_groups,
+    cell_pairs,
     fit_table,
 )
 from resnet_gp.flow.general import (
@@ -186,8 +187,8 @@ def table_tiles(
 
     With ``symmetric``, of two mirrored entries at least one is there.
     """
-    groups1 = _cell_groups(variance1)
-    groups2 = groups1 if symmetric else _cell_groups(variance2)
+    groups1 = list(cell_groups(variance1))
+    groups2 = groups1 if symmetric else list(cell_groups(variance2))
     for cell1, members1 in groups1:
         for cell2, members2 in groups2:
             if symmetric and cell2 < cell1:
@@ -204,11 +205,6 @@ def table_tiles(
                 if half:
                     mirror(fields)
                 yield rows, columns, fields
-
-
-def _cell_groups(variance: Tensor) -> list[tuple[int, Tensor]]:
-    cells = cell_of(variance)
-    return [(int(cell), (cells == cell).nonzero()[:, 0]) for cell in torch.unique(cells)]
 
 
 def table_covariance(
@@ -284,10 +280,8 @@ def _single_pairs(
 ) -> Tensor:
     out = covariance.new_empty(5 if slopes else 1, len(covariance))
     angle = angle_between(variance1, variance2, covariance)
-    cells = torch.stack([cell_of(variance1), cell_of(variance2)])
-    for cell1, cell2 in torch.unique(cells, dim=1).T.tolist():
-        table = covariance_table(network, (cell1, cell2), slopes, covariance.dtype)
+    for cells, members in cell_pairs(variance1, variance2):
+        table = covariance_table(network, cells, slopes, covariance.dtype)
         table = CellTable(table.cells, table.coefficients.to(covariance.device))
-        members = ((cells[0] == cell1) & (cells[1] == cell2)).nonzero()[:, 0]
         out[:, members] = table.pairs(variance1[members], variance2[members], angle[members])
     return out

@@ -12,11 +12,9 @@ They know nothing of the network: one set of tables serves all hyperparameters a
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from resnet_gp.activations import Activation, Partials
@@ -24,8 +22,9 @@ from resnet_gp.flow.cells import (
     Array,
     CellTable,
     angle_between,
+    cell_groups,
     cell_nodes,
-    cell_of,
+    cell_pairs,
     fit_table,
 )
 from resnet_gp.hermite import HermiteSeries, hermite_series, require_accuracy
@@ -60,30 +59,22 @@ class TabulatedMoments:
         if variance1.shape == covariance.shape:
             flat1, flat2, angles = variance1.flatten(), variance2.flatten(), angle.flatten()
             out = out.reshape(last - first, -1)
-            cells = torch.stack([cell_of(flat1), cell_of(flat2)])
-            for pair in torch.unique(cells, dim=1).T:
-                where = (cells == pair[:, None]).all(0).nonzero()[:, 0]
-                table = self._table(int(pair[0]), int(pair[1]), first, last)
+            for cells, where in cell_pairs(flat1, flat2):
+                table = self._table(*cells, first)
                 out[:, where] = table.pairs(flat1[where], flat2[where], angles[where])
             return out.reshape(last - first, *covariance.shape)
         flat1, flat2 = variance1.flatten(), variance2.flatten()
-        for cell1, rows in _groups(flat1):
-            for cell2, columns in _groups(flat2):
-                table = self._table(cell1, cell2, first, last)
+        for cell1, rows in cell_groups(flat1):
+            for cell2, columns in cell_groups(flat2):
+                table = self._table(cell1, cell2, first)
                 block = angle[rows[:, None], columns]
                 out[:, rows[:, None], columns] = table.matrix(flat1[rows], flat2[columns], block)
         return out
 
-    def _table(self, cell1: int, cell2: int, first: int, last: int) -> CellTable:
+    def _table(self, cell1: int, cell2: int, first: int) -> CellTable:
         if first == 0:
             return _moment_table(self.activation, cell1, cell2)
         return _slope_table(self.activation, cell1, cell2)
-
-
-def _groups(variance: Tensor) -> Iterator[tuple[int, Tensor]]:
-    cells = cell_of(variance)
-    for cell in torch.unique(cells):
-        yield int(cell), (cells == cell).nonzero()[:, 0]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -127,12 +127,16 @@ class HorizonTable:
 
     def __call__(self, gap: Tensor) -> Tensor:
         """p = sin(theta_T / 2) / sin(theta_0 / 2) at gaps g = 1 - c_0 in [0, 2]."""
-        root = gap.sqrt()
-        kappa = self.kappa.to(gap.device)
-        denominator = (2 - gap).sqrt_() + math.sqrt(2)
-        denominator = denominator + kappa * root
-        x = (2 + 2 * kappa) * root / denominator - 1
-        return self.polynomial(x)
+        return self.polynomial(table_variable(gap, self.kappa))
+
+
+def table_variable(gap: Tensor, kappa: Tensor) -> Tensor:
+    """2 s - 1 at gaps g in [0, 2], with which the shape of ``kappa`` broadcasts."""
+    root = gap.sqrt()
+    kappa = kappa.to(gap.device)
+    denominator = (2 - gap).sqrt_() + math.sqrt(2)
+    denominator = denominator + kappa * root
+    return (2 + 2 * kappa) * root / denominator - 1
 
 
 def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
@@ -185,6 +189,13 @@ def speed_polynomial(dtype: torch.dtype) -> Polynomial:
     return Polynomial.from_chebyshev([row], dtype).reshape(torch.Size())
 
 
+def chebyshev_transform(values: Array, axis: int = -1) -> Array:
+    """Coefficients, lowest degree first, of the series through values at the Chebyshev nodes."""
+    series = np.moveaxis(dct(values, type=2, axis=axis) / values.shape[axis], axis, 0)
+    series[0] /= 2
+    return np.moveaxis(series, 0, axis)
+
+
 def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtype) -> Array:
     """Coefficients in T_k(2 s - 1) of an analytic function of s in [0, 1], lowest degree first.
 
@@ -195,8 +206,7 @@ def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtyp
     """
     for nodes in _NODES[dtype]:
         phase = math.pi * (np.arange(nodes) + 0.5) / nodes
-        row = dct(function(np.cos(phase / 2) ** 2), type=2) / nodes
-        row[0] /= 2
+        row = chebyshev_transform(function(np.cos(phase / 2) ** 2))
         degree = np.nonzero(np.abs(row) > _NOISE[dtype] * np.abs(row).max())[0][-1]
         if degree < 3 * nodes // 4:
             return row[: degree + 1]

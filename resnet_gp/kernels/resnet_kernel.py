@@ -206,8 +206,7 @@ class ResNetKernel(Kernel):
                 lengthscale=self.lengthscale,
                 input_bias_variance=input_bias_variance,
                 diag=diag,
-                # Tables converge slowly for kinked activations, and moments with closed forms
-                # are as quick to integrate.
+                # The tables' series converge too slowly where an activation has a kink.
                 path="direct" if isinstance(self.activation, LeakyReLU) else "table",
             )
         return resnet_covariance(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,18 +99,22 @@ def maximise(
             if before - value < least_gain:
                 raise StopIteration
 
-        search = functools.partial(
-            minimize,
-            negative,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=box,
-            options=options,
-            callback=stop_where_little_is_gained,
-        )
+        def search(start: Array) -> OptimizeResult:
+            result = minimize(
+                negative,
+                start,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=box,
+                options=options,
+                callback=stop_where_little_is_gained,
+            )
+            if result.status == _STOPPED:
+                result.success = True
+                result.message = f"an iteration gained less than {least_gain:g}"
+            return result
+
         result = search(start)
-        if result.status == _STOPPED:
-            result.success, result.message = True, f"an iteration gained less than {least_gain:g}"
         while result.status == _LINE_SEARCH_FAILED:  # its picture of the curvature may be stale
             before, result = result, search(result.x)
             result.nit += before.nit

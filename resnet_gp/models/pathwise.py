@@ -66,7 +66,7 @@ class PriorPaths(Module):
     ) -> None:
         super().__init__()
         self.kernel = copy.deepcopy(kernel).requires_grad_(False)
-        limit, factor = _unwrap(self.kernel)
+        limit = _limit_kernel(self.kernel)
         dims = num_dims if kernel.active_dims is None else len(kernel.active_dims)
         self.num_dims = num_dims
         mixture = gaussian_mixture(limit.horizon.item())
@@ -80,7 +80,7 @@ class PriorPaths(Module):
             num_paths, len(amplitudes), dtype=torch.float64, generator=generator, device="cpu"
         )
         like = limit.lengthscale
-        self.register_buffer("scale_factor", factor)
+        self.register_buffer("scale_factor", _scale_factor(self.kernel))
         self.register_buffer("frequencies", frequencies.to(like))
         self.register_buffer("amplitudes", amplitudes.to(like))
         self.register_buffer("weights", normal.to(like))
@@ -141,7 +141,7 @@ class PriorPaths(Module):
             raise ValueError(f"x must be of shape ... x n x {self.num_dims}, got {tuple(x.shape)}")
         if self.kernel.active_dims is not None:
             x = x.index_select(-1, self.kernel.active_dims)
-        limit, _ = _unwrap(self.kernel)
+        limit = _limit_kernel(self.kernel)
         bias = limit.input_bias_variance if limit.input_bias else None
         unit, scale = unit_and_scale(x, limit.lengthscale, bias)
         phase = unit @ self.frequencies.mT
@@ -176,7 +176,7 @@ def draw_prior(
         ValueError: a kernel with a batch shape or with d other than ``num_dims``, a count that
             cannot be, or a variance that overflows.
     """
-    limit, _ = _unwrap(kernel)
+    limit = _limit_kernel(kernel)
     for name, count in [("num_dims", num_dims), ("num_paths", num_paths)]:
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
@@ -251,7 +251,7 @@ class PosteriorPaths(Module):
         Returns:
             ``num_paths x batch_shape x n``.
         """
-        update = self.prior.kernel(x, self.train_x).to_dense() @ self.weights
+        update = self._cross(x) @ self.weights
         values = self.prior(x) + update.movedim(-1, 0)
         return values if self.mean_module is None else values + self.mean_module(x)
 
@@ -366,13 +366,11 @@ def draw_posterior(
     return condition(prior, train_x, train_y, noise, mean_module=mean_module, generator=generator)
 
 
-def _unwrap(kernel: Kernel) -> tuple[ResNetLimitKernel, Tensor]:
-    """The limit kernel inside, and the standard deviation that multiplies that of the flow."""
+def _limit_kernel(kernel: Kernel) -> ResNetLimitKernel:
+    """The limit kernel inside."""
     if len(getattr(kernel, "batch_shape", ())) > 0:
         raise ValueError(f"kernel must not be a batch, got batch_shape {tuple(kernel.batch_shape)}")
-    variance = torch.ones(())
     while isinstance(kernel, ScaleKernel):
-        variance = variance * kernel.outputscale.detach()
         kernel = kernel.base_kernel
     if not isinstance(kernel, ResNetLimitKernel):
         raise TypeError(
@@ -383,11 +381,20 @@ def _unwrap(kernel: Kernel) -> tuple[ResNetLimitKernel, Tensor]:
         raise ValueError(
             "kernel must be at infinite depth, of the (leaky) ReLU family and without block bias"
         )
+    return kernel
+
+
+def _scale_factor(kernel: Kernel) -> Tensor:
+    """The standard deviation that multiplies that of the flow."""
+    variance = torch.ones(())
+    while isinstance(kernel, ScaleKernel):
+        variance = variance * kernel.outputscale.detach()
+        kernel = kernel.base_kernel
     factor = variance.to(kernel.lengthscale).sqrt()
     if kernel.growth:
         growth = growth_factor(kernel.weight_variance, kernel.negative_slope)
         factor = factor * growth.detach()[0, 0]
-    return kernel, factor
+    return factor
 
 
 def _random_frequencies(

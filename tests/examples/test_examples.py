@@ -1,36 +1,25 @@
 """Every example has a quick mode, and it runs."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
-
-FOLDER = Path(__file__).parents[2] / "examples"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts import load
 
 
 class TestThompsonSampling:
     def test_runs(self, capsys):
-        regrets = load("thompson_sampling").main(["--quick"])
+        regrets = load("examples", "thompson_sampling").main(["--quick"])
         assert [len(run) for run in regrets] == [3, 3]
         assert all(run == sorted(run, reverse=True) and run[-1] > -1e-5 for run in regrets)
         assert "worst" in capsys.readouterr().out
 
     def test_objective_is_the_branin_function(self):
-        example = load("thompson_sampling")
+        example = load("examples", "thompson_sampling")
         maximisers = torch.tensor([[-torch.pi, 12.275], [torch.pi, 2.275], [9.42478, 2.475]])
         x = (maximisers.double() + torch.tensor([5.0, 0.0])) / 15
         assert example.objective(x).tolist() == pytest.approx([example.MAXIMUM] * 3, abs=1e-5)
 
     def test_maximiser_finds_no_less_than_a_grid(self):
-        example = load("thompson_sampling")
+        example = load("examples", "thompson_sampling")
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(8, 2, dtype=torch.float64, generator=generator)
         model = example.fitted_model(x, example.objective(x))
@@ -38,4 +27,5 @@ class TestThompsonSampling:
         best = example.maximiser(paths, generator, num_starts=8)[None]
         axis = torch.linspace(-1, 1, 41, dtype=torch.float64)
         on_grid = paths(torch.cartesian_prod(axis, axis))[0].max()
-        assert paths(2 * best - 1)[0, 0] >= on_grid
+        # They may meet in a corner, where products of other shapes round in another way.
+        assert paths(2 * best - 1)[0, 0] >= on_grid - 1e-12

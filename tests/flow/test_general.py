@@ -60,7 +60,7 @@ def test_depth_is_the_recursion(activation, depth):
 @pytest.mark.parametrize("depth", [0, -1, 1.5, 10**6 + 1])
 def test_depth_out_of_range(depth):
     x = torch.ones(2, 2, dtype=torch.float64)
-    with pytest.raises(ValueError, match="depth must be None or from 1"):
+    with pytest.raises(ValueError, match="depth must be a number of blocks from 1"):
         general_covariance(x, x, torch.tensor(1.0), activation="erf", depth=depth, path="direct")
 
 

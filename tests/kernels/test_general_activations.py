@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from kernels.properties import KernelProperties, dense, points
+from kernels.test_resnet_limit_kernel import Configuration as LimitConfiguration
 
 from resnet_gp import Activation, ResNetLimitKernel, ResNetTangentKernel
 
 
-@dataclasses.dataclass(frozen=True)
-class Configuration:
-    activation: str
-    block_bias: bool = False
-    input_bias: bool = False
-    ard: bool = False
-    dtype: torch.dtype = torch.float64
-    depth: int | None = None
-    dimensions: int = 3
+class Configuration(LimitConfiguration):
     twice_differentiable = False
     roundings = 1000  # tables and integration: about 1e-12
-
-    def __str__(self):
-        return f"{self.activation}-{self.depth}-{self.block_bias}-{str(self.dtype)[6:]}"
-
-    def kernel(self, batch_shape=None):
-        kernel = ResNetLimitKernel(
-            self.activation,
-            self.depth,
-            block_bias=self.block_bias,
-            input_bias=self.input_bias,
-            ard_num_dims=self.dimensions if self.ard else None,
-            batch_shape=batch_shape,
-        ).to(self.dtype)
-        kernel.weight_variance = 1.3
-        kernel.lengthscale = torch.tensor([0.7, 1.1, 1.6]) if self.ard else 0.8
-        if self.block_bias:
-            kernel.block_bias_variance = 0.3
-        return kernel
-
-    def linear_limit(self, kernel, x, z):
-        kernel.weight_variance = 1e-17
-        scale, biases = kernel.lengthscale.detach(), 0.0
-        for name in ["block_bias", "input_bias"]:
-            if getattr(self, name):
-                biases += getattr(kernel, f"{name}_variance").item()
-        return (x / scale) @ (z / scale).mT / self.dimensions + biases
 
 
 CONFIGURATIONS = [

@@ -32,6 +32,7 @@ class Configuration:
     dtype: torch.dtype = torch.float64
     dimensions: int = 3
     depth: int | None = None
+    block_bias: bool = False
     roundings = 1
 
     @property
@@ -42,6 +43,7 @@ class Configuration:
         parts = [self.activation, str(self.dtype)[6:]]
         parts += [str(self.depth)] * (self.depth is not None)
         parts += ["bias"] * self.input_bias + ["ard"] * self.ard
+        parts += ["block_bias"] * self.block_bias
         return "-".join(parts + ["bounded"] * (not self.growth))
 
     def kernel(self, batch_shape=None):
@@ -50,6 +52,7 @@ class Configuration:
             self.depth,
             negative_slope=0.1,
             input_bias=self.input_bias,
+            block_bias=self.block_bias,
             growth=self.growth,
             ard_num_dims=self.dimensions if self.ard else None,
             batch_shape=batch_shape,
@@ -58,6 +61,8 @@ class Configuration:
         kernel.lengthscale = torch.tensor([0.7, 1.1, 1.6]) if self.ard else 0.8
         if self.input_bias:
             kernel.input_bias_variance = 0.4
+        if self.block_bias:
+            kernel.block_bias_variance = 0.3
         return kernel
 
     def without_bias(self):
@@ -67,6 +72,8 @@ class Configuration:
         kernel.weight_variance = 1e-17
         scale = kernel.lengthscale.detach()
         bias = kernel.input_bias_variance.item() if self.input_bias else 0
+        if self.block_bias:
+            bias += kernel.block_bias_variance.item()
         return (x / scale) @ (z / scale).mT / self.dimensions + bias
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_gp.models import maximise
+from resnet_gp.models import fitting, maximise
 from resnet_gp.models.fitting import get_raw, set_raw, value_and_gradient
 
 
@@ -62,6 +62,27 @@ def test_a_gain_below_the_least_ends_a_run():
     assert coarse.iterations < fine.iterations
     assert coarse.converged
     assert 1 < coarse.value < fine.value
+
+
+def test_a_run_that_fails_once_may_still_end_by_its_least_gain(monkeypatch):
+    """The status of every search counts, not only of the first."""
+    hill, calls = Hill(), []
+
+    def failing_once(*args, **kwargs):
+        result = minimize(*args, **kwargs)
+        calls.append(result)
+        if len(calls) == 1:
+            result.status, result.success = 2, False
+        else:
+            result.fun -= 1.0  # as if the second search had gained something
+        return result
+
+    minimize = fitting.minimize
+    monkeypatch.setattr(fitting, "minimize", failing_once)
+    found = maximise(hill.height, hill, {}, [np.array([2.2, 0.2])], least_gain=0.1)
+    assert len(calls) == 2
+    assert calls[1].status == 99
+    assert found.converged
 
 
 def test_a_summit_that_rounding_hides_counts_as_found():
