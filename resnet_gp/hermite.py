@@ -31,6 +31,8 @@ _GOAL = 1e-12
 _TERMS = (96, 768, 4096, 16384)
 _RANGE = 12.0  # standard deviations
 _BLOCK = 256
+# Below, phi is its Taylor polynomial, whose terms beyond the first two drown in their rounding.
+_SMALL = 4.0**-15
 _CHECKED = tuple(10.0**k for k in range(-3, 4))
 
 
@@ -64,6 +66,13 @@ def hermite_series(function: Callable[[Tensor], Tensor], variances: Array) -> He
         tail = np.abs(second_moment - (coefficients**2).sum(0))
         if (tail <= _GOAL * scale).all():
             break
+    small = variances < _SMALL
+    if small.any():
+        least = hermite_series(function, np.array([_SMALL])).coefficients[2:]
+        orders = np.arange(2, 2 + len(least))[:, None]
+        coefficients[2 : 2 + len(least), small] = least * (variances[small] / _SMALL) ** (
+            orders / 2
+        )
     return HermiteSeries(coefficients, second_moment, tail + discretisation)
 
 

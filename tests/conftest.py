@@ -17,4 +17,5 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         pytest.importorskip("numba")
     else:
         monkeypatch.setattr("resnet_gp.flow.covariance._compiled_loops", lambda tensor: None)
+        monkeypatch.setattr("resnet_gp.flow.cells._numba_loops", lambda: None)
     return request.param

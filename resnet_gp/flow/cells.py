@@ -3,17 +3,23 @@ r"""Piecewise Chebyshev tables in two variances and an angle.
 A variance q > 0 belongs to the cell floor(log(q) / log 4): cells are fixed, so that an entry does
 not depend on the others in the call, and there is no end to them. One table serves a pair of cells,
 
-    f(q_a, q_b, theta) = sum_k T_k(2 theta / pi - 1) sum_ij C_ijk T_i(x_a) T_j(x_b),
+    f(q_a, q_b, theta) = sum_k T_k(2 tan(theta / 4) - 1) sum_ij C_kij T_i(x_a) T_j(x_b),
 
-x the place of log q in its cell. On matrices the inner sum is a product of small matrices for each
-k. The angle and not the correlation: functions that bend near c = +-1 need far fewer terms in it.
+x the place of log q in its cell. The angle and not the correlation: functions that bend near
+c = +-1 need far fewer terms in it, and tan(theta / 4) costs two square roots.
+
+Tables of several pairs of cells are fitted and evaluated together. The evaluation is compiled if
+numba is there and the tensors are on the CPU (``compiled_cells``), in plain torch otherwise.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -25,50 +31,12 @@ from resnet_gp.flow.table import chebyshev_transform
 _WIDTH = math.log(4)
 #: What a variance of 0 counts as: its square root is below the rounding of anything beside it.
 TINY = 4.0**-50 * (1 + 1e-9)  # just inside a cell, below all of its nodes
-_START = (9, 9, 24)
+_START = (13, 13, 40)
 _MOST = (140, 140, 640)
+_GROUP = 4  # the compiled loops take so many terms of x_b at a time
+_TOGETHER = 16  # pairs of cells whose values are computed together: more would leave the cache
 
-
-@dataclass(frozen=True, eq=False)
-class CellTable:
-    """C of some functions (fields) on one pair of cells, ``fields x i x j x k``."""
-
-    cells: tuple[int, int]
-    coefficients: Tensor
-
-    def matrix(self, variance1: Tensor, variance2: Tensor, angle: Tensor) -> Tensor:
-        """``fields x n x m`` at ``n`` and ``m`` variances and ``n x m (x ...)`` angles."""
-        rest = (1,) * (angle.dim() - 2)
-        left = basis(variance1, self.cells[0], self.coefficients.shape[1])
-        right = basis(variance2, self.cells[1], self.coefficients.shape[2])
-        rows = torch.einsum("ni,fijk->kfnj", left, self.coefficients)
-        fields, n, m = rows.shape[1], len(left), len(right)
-        flat = rows.reshape(len(rows), fields * n, -1)
-
-        def coefficient(k: int) -> Tensor:
-            return (flat[k] @ right.mT).reshape(fields, n, m, *rest)
-
-        return _clenshaw(coefficient, len(rows), angle)
-
-    def pairs(self, variance1: Tensor, variance2: Tensor, angle: Tensor) -> Tensor:
-        """``fields x n`` at single pairs."""
-        left = basis(variance1, self.cells[0], self.coefficients.shape[1])
-        right = basis(variance2, self.cells[1], self.coefficients.shape[2])
-        rows = torch.einsum("ni,nj,fijk->kfn", left, right, self.coefficients)
-        return _clenshaw(lambda k: rows[k], len(rows), angle)
-
-
-def _clenshaw(coefficient: Callable[[int], Tensor], count: int, angle: Tensor) -> Tensor:
-    twice = (angle * (4 / math.pi)).sub_(2)
-    last = coefficient(count - 1)
-    value = last.expand(len(last), *angle.shape).clone()
-    if count == 1:
-        return value
-    previous = torch.zeros_like(value)
-    for k in range(count - 2, 0, -1):
-        previous.neg_().add_(coefficient(k)).addcmul_(twice, value)
-        value, previous = previous, value
-    return previous.neg_().add_(coefficient(0)).addcmul_(twice, value, value=0.5)
+Pair: TypeAlias = tuple[int, int]
 
 
 def cell_of(variance: Tensor) -> Tensor:
@@ -76,91 +44,234 @@ def cell_of(variance: Tensor) -> Tensor:
     return torch.floor(variance.detach().double().clamp(min=TINY).log() / _WIDTH).long()
 
 
-def cell_groups(variance: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """The cells in which there are variances, and the places of those, in order."""
-    cells = cell_of(variance)
-    for cell in torch.unique(cells):
-        yield int(cell), (cells == cell).nonzero()[:, 0]
+def present_cells(variance: Tensor) -> tuple[int, ...]:
+    """The cells in which there are variances, in order."""
+    return tuple(torch.unique(cell_of(variance)).tolist())
 
 
-def cell_pairs(variance1: Tensor, variance2: Tensor) -> Iterator[tuple[tuple[int, int], Tensor]]:
-    """The same for single pairs of variances."""
-    cells = torch.stack([cell_of(variance1), cell_of(variance2)])
-    for pair in torch.unique(cells, dim=1).T:
-        first, second = pair.tolist()
-        yield (first, second), (cells == pair[:, None]).all(0).nonzero()[:, 0]
-
-
-def basis(variance: Tensor, cell: int, count: int) -> Tensor:
-    """T_i(x), ``n x count``, of variances in a cell."""
+def basis(variance: Tensor, cell: Tensor, count: int) -> Tensor:
+    """T_i(x), ``... x count``, of variances in their cells."""
     log = variance.double().clamp(min=TINY).log()
     place = (log * (2 / _WIDTH) - (2 * cell + 1)).clamp(-1, 1)
     orders = torch.arange(count, dtype=torch.float64, device=variance.device)
-    return torch.cos(orders * torch.acos(place)[:, None]).to(variance.dtype)
+    return torch.cos(orders * torch.acos(place)[..., None]).to(variance.dtype)
 
 
-def angle_between(variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
-    """arccos(q_ab / sqrt(q_aa q_bb)); pi / 2 where the covariance is 0."""
+def place_of(variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
+    """2 tan(theta / 4) - 1 of q_ab = sqrt(q_aa q_bb) cos(theta); right angles where q_ab is 0."""
     scale = variance1.clamp(min=TINY).sqrt() * variance2.clamp(min=TINY).sqrt()
-    return torch.div(covariance, scale).clamp_(-1, 1).acos_()
+    gap = torch.div(covariance, scale).neg_().add_(1).clamp_(0, 2)
+    root = gap.sqrt()
+    return root.div_((2 - gap).sqrt_().add_(math.sqrt(2))).mul_(2).sub_(1)
 
 
-def cell_nodes(cell: int, count: int) -> Array:
-    """Variances at the Chebyshev nodes of a cell."""
-    return np.exp(_WIDTH * (cell + (1 + _nodes(count)) / 2))
+def cell_nodes(cells: Sequence[int], count: int) -> Array:
+    """Variances at the Chebyshev nodes of some cells, ``cells x count``."""
+    nodes: Array = np.exp(_WIDTH * (np.asarray(cells)[:, None] + (1 + _nodes(count)) / 2))
+    return nodes
 
 
 def angle_nodes(count: int) -> Array:
-    """Angles at the Chebyshev nodes of [0, pi]."""
-    return (1 + _nodes(count)) * (math.pi / 2)
+    """Angles at the Chebyshev nodes of their variable."""
+    angles: Array = 4 * np.arctan((1 + _nodes(count)) / 2)
+    return angles
 
 
 def _nodes(count: int) -> Array:
     return np.cos(math.pi * (np.arange(count) + 0.5) / count)
 
 
-def fit_table(
-    cells: tuple[int, int],
-    values: Callable[[Array, Array, Array], tuple[Array, Sequence[float]]],
-    tolerance: float,
-    what: str,
-) -> CellTable:
-    """The table of a function on a pair of cells, with as many nodes as it takes.
+#: From nodes of the variances, ``pairs x i`` and ``pairs x j``, and of the angle, ``k``: the fields
+#: at all combinations, ``fields x pairs x i x j x k``, and the scale of each, ``fields x pairs``.
+Values: TypeAlias = Callable[[Array, Array, Array], tuple[Array, Array]]
+
+
+def fit_tables(
+    pairs: Sequence[Pair], values: Values, tolerance: float, what: str
+) -> dict[Pair, Array]:
+    """Coefficients C of a function on pairs of cells, ``fields x k x i x j``.
 
     Args:
-        cells: of the two variances.
-        values: of variances, variances and angles; the fields at all combinations of them,
-            ``fields x n x m x k``, and the scale of each field.
+        pairs: of cells of the two variances.
+        values: the function.
         tolerance: for the coefficients left out, as a part of the scale.
         what: the subject of the message.
 
     Raises:
-        ArithmeticError: the series does not converge.
+        ArithmeticError: a series does not converge.
     """
-    count = list(_START)
-    while True:
+    counts: dict[Pair, tuple[int, ...]] = dict.fromkeys(pairs, _START)
+    tables = {}
+    while counts:
+        count = next(iter(counts.values()))
+        together = [pair for pair in counts if counts[pair] == count][:_TOGETHER]
+        first, second = zip(*together, strict=True)
         found, scales = values(
-            cell_nodes(cells[0], count[0]), cell_nodes(cells[1], count[1]), angle_nodes(count[2])
+            cell_nodes(first, count[0]), cell_nodes(second, count[1]), angle_nodes(count[2])
         )
-        coefficients = found / np.asarray(scales)[:, None, None, None]
-        for axis in (1, 2, 3):
-            coefficients = chebyshev_transform(coefficients, axis)
-        sizes = [
-            np.abs(coefficients).max(axis=tuple(a for a in range(4) if a != axis))
-            for axis in (1, 2, 3)
-        ]
-        short = [float(size[-max(2, len(size) // 8) :].max()) > tolerance for size in sizes]
-        if not any(short):
-            break
-        for axis, needed in enumerate(short):
-            if needed:
-                count[axis] = count[axis] * 3 // 2 + (axis == 2) * count[axis] // 8
-                if count[axis] > _MOST[axis]:
-                    raise ArithmeticError(
-                        f"the Chebyshev series of {what} did not converge with {count} nodes"
-                    )
-    keep = [1 + int(np.nonzero(size > tolerance / 10)[0].max(initial=0)) for size in sizes]
-    trimmed = (
-        coefficients[:, : keep[0], : keep[1], : keep[2]] * np.asarray(scales)[:, None, None, None]
-    )
-    return CellTable(cells, torch.from_numpy(np.ascontiguousarray(trimmed)))
+        relative = found / scales[..., None, None, None]
+        for axis in (2, 3, 4):
+            relative = chebyshev_transform(relative, axis)
+        for index, pair in enumerate(together):
+            own = relative[:, index]
+            sizes = [np.abs(own).max(axis=tuple({0, 1, 2, 3} - {axis})) for axis in (1, 2, 3)]
+            grown = _grown(count, sizes, tolerance)
+            if grown == count:
+                del counts[pair]
+                i, j, k = (1 + int(np.nonzero(s > tolerance / 10)[0].max(initial=0)) for s in sizes)
+                scaled = own[:, :i, :j, :k] * scales[:, index, None, None, None]
+                tables[pair] = scaled.transpose(0, 3, 1, 2)
+            elif any(n > most for n, most in zip(grown, _MOST, strict=True)):
+                raise ArithmeticError(
+                    f"the Chebyshev series of {what} in variance cells {pair} did not converge "
+                    f"with {count} nodes"
+                )
+            else:
+                counts[pair] = grown
+    return tables
+
+
+def _grown(count: tuple[int, ...], sizes: list[Array], tolerance: float) -> tuple[int, ...]:
+    """Larger numbers of nodes where the last coefficients are not yet below the tolerance."""
+    short = [bool((size[-max(2, len(size) // 8) :] > tolerance).any()) for size in sizes]
+    return tuple(n * 3 // 2 if needed else n for n, needed in zip(count, short, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class TableGrid:
+    """The tables of all pairs of some cells, padded with zeros to a common shape.
+
+    Attributes:
+        cells1: of the first variance, in order.
+        cells2: of the second.
+        coefficients: ``cells1 x cells2 x fields x k x i x j``.
+        lengths: how many k there are, ``cells1 x cells2``.
+    """
+
+    cells1: tuple[int, ...]
+    cells2: tuple[int, ...]
+    coefficients: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        cells1: tuple[int, ...],
+        cells2: tuple[int, ...],
+        tables: Mapping[Pair, Array],
+        dtype: torch.dtype,
+    ) -> TableGrid:
+        used = [[tables[one, two] for two in cells2] for one in cells1]
+        shape = np.max([table.shape for row in used for table in row], axis=0)
+        shape[3] += -shape[3] % _GROUP
+        padded = np.zeros((len(cells1), len(cells2), *shape))
+        for target, row in zip(padded, used, strict=True):
+            for own, table in zip(target, row, strict=True):
+                own[tuple(map(slice, table.shape))] = table
+        lengths = torch.tensor([[table.shape[1] for table in row] for row in used])
+        return cls(cells1, cells2, torch.from_numpy(padded).to(dtype), lengths)
+
+    @classmethod
+    def stack(cls, grids: Sequence[TableGrid]) -> TableGrid:
+        """A batch of grids on the same cells; of length 1 if it is the same one throughout."""
+        distinct = grids if any(grid is not grids[0] for grid in grids) else grids[:1]
+        shape = np.max([grid.coefficients.shape for grid in distinct], axis=0)
+        coefficients = distinct[0].coefficients.new_zeros(len(distinct), *shape)
+        for target, grid in zip(coefficients, distinct, strict=True):
+            target[tuple(map(slice, grid.coefficients.shape))] = grid.coefficients
+        lengths = torch.stack([grid.lengths for grid in distinct])
+        return cls(grids[0].cells1, grids[0].cells2, coefficients, lengths)
+
+    @property
+    def fields(self) -> int:
+        return self.coefficients.shape[-4]
+
+    def bases(self, variance1: Tensor, variance2: Tensor) -> tuple[Tensor, ...]:
+        """Indices of the cells of variances of any shape, and T_i and T_j there."""
+        index1, left = self._basis(variance1, self.cells1, self.coefficients.shape[-2])
+        index2, right = self._basis(variance2, self.cells2, self.coefficients.shape[-1])
+        return index1, index2, left, right
+
+    def _basis(self, variance: Tensor, cells: tuple[int, ...], count: int) -> tuple[Tensor, Tensor]:
+        cell = cell_of(variance)
+        known = torch.tensor(cells, device=variance.device)
+        return torch.searchsorted(known, cell), basis(variance, cell, count)
+
+    def pairs(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
+        """``fields x n`` at ``n`` single pairs."""
+        index1, index2, left, right = self.bases(variance1, variance2)
+        out = covariance.new_empty(self.fields, len(covariance))
+        place = place_of(variance1, variance2, covariance)
+        for one, two, members in _groups(index1, index2):
+            table = self._table(one, two, covariance)
+            rows = torch.einsum("fkij,ni,nj->kfn", table, left[members], right[members])
+            out[:, members] = _clenshaw(rows.__getitem__, len(rows), place[members])
+        return out
+
+    def matrix(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
+        """``fields x n x m (x ...)`` at ``n`` and ``m`` variances, ``n x m (x ...)`` covariances.
+
+        In plain torch.
+        """
+        index1, index2, left, right = self.bases(variance1, variance2)
+        out = covariance.new_empty(self.fields, *covariance.shape)
+        rest = (1,) * (covariance.dim() - 2)
+        for one in torch.unique(index1).tolist():
+            rows = (index1 == one).nonzero()[:, 0]
+            for two in torch.unique(index2).tolist():
+                columns = (index2 == two).nonzero()[:, 0]
+                place = place_of(
+                    variance1[rows].reshape(-1, 1, *rest),
+                    variance2[columns].reshape(-1, *rest),
+                    covariance[rows[:, None], columns],
+                )
+                table = self._table(one, two, covariance)
+                series = torch.einsum("fkij,ni->kfnj", table, left[rows])
+                across = right[columns].mT
+
+                def coefficient(k: int, series: Tensor = series, across: Tensor = across) -> Tensor:
+                    product = series[k] @ across
+                    return product.reshape(*product.shape, *rest)
+
+                found = _clenshaw(coefficient, len(series), place)
+                out[:, rows[:, None], columns] = found
+        return out
+
+    def _table(self, one: int, two: int, like: Tensor) -> Tensor:
+        """One table, ``fields x k x i x j``."""
+        return self.coefficients[one, two, :, : int(self.lengths[one, two])].to(like.device)
+
+
+def _groups(index1: Tensor, index2: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """The pairs of indices that occur, and where."""
+    both = torch.stack([index1, index2])
+    for pair in torch.unique(both, dim=1).T:
+        one, two = pair.tolist()
+        yield one, two, (both == pair[:, None]).all(0).nonzero()[:, 0]
+
+
+def _clenshaw(coefficient: Callable[[int], Tensor], count: int, place: Tensor) -> Tensor:
+    last = coefficient(count - 1)
+    value = last.expand(len(last), *place.shape).clone()
+    if count == 1:
+        return value
+    twice = 2 * place
+    previous = torch.zeros_like(value)
+    for k in range(count - 2, 0, -1):
+        previous.neg_().add_(coefficient(k)).addcmul_(twice, value)
+        value, previous = previous, value
+    return previous.neg_().add_(coefficient(0)).addcmul_(twice, value, value=0.5)
+
+
+@functools.cache
+def _numba_loops() -> ModuleType | None:
+    try:
+        from resnet_gp.flow import compiled_cells
+    except (ImportError, RuntimeError):  # numba is an extra, and wants a folder for its cache
+        return None
+    return compiled_cells
+
+
+def compiled_loops(tensor: Tensor) -> ModuleType | None:
+    """The compiled evaluation, where it can be used."""
+    return _numba_loops() if tensor.device.type == "cpu" else None

@@ -12,10 +12,8 @@ the tensors are on the CPU, in plain torch otherwise.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -26,13 +24,13 @@ from torch.autograd import Function
 from resnet_gp.flow.correlation import flow, flow_and_slopes
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_table
 from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
+from resnet_gp.flow.threads import in_threads, row_ranges
 
 # Gaps below this are computed again from the difference of the unit vectors: 1 - <u, v> has an
 # error of a few eps, which is too much for the derivatives where the gap itself is small.
 _NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
 _NEAR_PAIRS = 2**18
 _TILE = {"cpu": 2**16, "cuda": 2**24}
-_SERIAL = 2**15  # entries below which threads cost more than they give
 
 
 def resnet_covariance(
@@ -323,16 +321,6 @@ def _arrays(kappa: Tensor, polynomial: Polynomial) -> tuple[Any, ...]:
     return kappa.numpy(), polynomial.coefficients.numpy(), polynomial.power_basis.numpy()
 
 
-def _row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[int, int]]:
-    """One range of rows for each thread, of equal work; symmetric work falls from row to row."""
-    threads = torch.get_num_threads() if rows * columns > _SERIAL else 1
-    shares = [k / threads for k in range(threads + 1)]
-    if symmetric:
-        shares = [1 - math.sqrt(1 - share) for share in shares]
-    bounds = [round(rows * share) for share in shares]
-    return list(itertools.pairwise(bounds))
-
-
 def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
     unit1, unit2, scale1, scale2, time, spec = inputs
     batch, n, m = len(unit1), unit1.shape[1], unit2.shape[1]
@@ -345,9 +333,9 @@ def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
         depth = depth_table(spec, time, unit1.dtype)
         arrays = _arrays(depth.kappa, depth.value)
     arguments = (*_compiled_arguments(*inputs[:4]), *arrays, spec.is_tangent, out.numpy())
-    ranges = _row_ranges(batch * n, m, symmetric and batch == 1)
+    ranges = row_ranges(batch * n, m, symmetric and batch == 1)
     covariance = functools.partial(compiled.covariance, *arguments, symmetric)
-    _in_threads([functools.partial(covariance, *rows) for rows in ranges])
+    in_threads([functools.partial(covariance, *rows) for rows in ranges])
     return out
 
 
@@ -355,7 +343,7 @@ def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tens
     unit1, unit2, scale1, scale2, time, grad, spec = inputs
     weight = torch.empty_like(grad, memory_format=torch.contiguous_format)
     grad_scale1 = torch.zeros_like(scale1, memory_format=torch.contiguous_format)
-    ranges = _row_ranges(unit1.shape[0] * unit1.shape[1], unit2.shape[1])
+    ranges = row_ranges(unit1.shape[0] * unit1.shape[1], unit2.shape[1])
     partial2 = scale2.new_zeros(len(ranges), *scale2.shape)
     partial_time = scale2.new_zeros(len(ranges), len(scale2))
     arguments = _compiled_arguments(unit1, unit2, scale1, scale2)
@@ -374,7 +362,7 @@ def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tens
         )
         arguments = (*arguments, *_arrays(depth.kappa, stacked), spec.is_tangent)
     shared = (grad.contiguous().numpy(), weight.numpy(), grad_scale1.numpy())
-    _in_threads(
+    in_threads(
         [
             functools.partial(gradient, *arguments, *shared, sum2, sum_time, *rows)
             for sum2, sum_time, rows in zip(
@@ -383,13 +371,3 @@ def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tens
         ]
     )
     return weight, grad_scale1, partial2.sum(0), partial_time.sum(0)
-
-
-def _in_threads(tasks: list[functools.partial[None]]) -> None:
-    if len(tasks) <= 1:
-        for task in tasks:
-            task()
-        return
-    with ThreadPoolExecutor(len(tasks)) as pool:
-        for future in [pool.submit(task) for task in tasks]:
-            future.result()

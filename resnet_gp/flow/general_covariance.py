@@ -100,8 +100,6 @@ def general_covariance(
             (covariance, entry),
         )
     ]
-    out = [
-        matrix(w_b, bias_b, depth, variance1_b, variance2_b, covariance_b, same)
-        for w_b, bias_b, variance1_b, variance2_b, covariance_b in zip(*flat, strict=True)
-    ]
-    return torch.stack(out).reshape((*batch, *entry))
+    w, bias, variance1, variance2, covariance = flat
+    out = matrix(w, bias, depth, variance1, variance2, covariance, same)
+    return out.reshape((*batch, *entry))

@@ -8,7 +8,6 @@ derivatives of k are tables too, so that nothing is divided by sin(theta).
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,30 +17,34 @@ from torch.autograd import Function
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, Sine
 from resnet_gp.flow.cells import (
+    TINY,
     Array,
-    CellTable,
-    angle_between,
-    cell_groups,
-    cell_pairs,
-    fit_table,
+    Pair,
+    TableGrid,
+    compiled_loops,
+    fit_tables,
+    present_cells,
 )
 from resnet_gp.flow.general import (
     Moments,
     Scheme,
+    direct_covariance,
     last_state,
     mirror,
     pair_covariance,
     refuse_second_order,
     schemes,
     states,
-    tiles,
     variance_path,
 )
 from resnet_gp.flow.moment_table import TabulatedMoments
+from resnet_gp.flow.threads import in_threads, row_ranges
 
 _TOLERANCE = {torch.float64: 2e-11, torch.float32: 1e-8}
 _COARSER = 10  # times that, where moments are tabulated or oscillate
+_FINER = 0.3  # times that for ReLU, whose coefficients fall slowly: many of them are left out
 _SLOPES = 100  # times the tolerance, for the derivatives
+_SINE_TABLES_UP_TO = 64.0
 _KINKED_SLOPES = 10_000  # the same for ReLU, whose angle leaves pi like sqrt(t)
 
 
@@ -59,65 +62,78 @@ def moments_of(activation: AnyActivation) -> Moments:
     return TabulatedMoments(activation) if isinstance(activation, Activation) else activation
 
 
-@functools.lru_cache(maxsize=512)
-def covariance_table(
-    network: Network, cells: tuple[int, int], slopes: bool, dtype: torch.dtype
-) -> CellTable:
-    """k, or with ``slopes`` its derivatives in q_aa, q_bb, q_ab, w and sigma_b^2, on two cells.
+@functools.lru_cache(maxsize=64)
+def covariance_grid(
+    network: Network,
+    cells1: tuple[int, ...],
+    cells2: tuple[int, ...],
+    slopes: bool,
+    dtype: torch.dtype,
+) -> TableGrid:
+    """k, or with ``slopes`` its derivatives in q_aa, q_bb, q_ab, w and sigma_b^2, on some cells.
 
     Raises:
         ArithmeticError: the Chebyshev series does not converge.
         ValueError: the moments of the activation are not known at variances that the flow reaches.
     """
+    tables = _tables(network, slopes, dtype)
+    pairs = {(min(one, two), max(one, two)) for one in cells1 for two in cells2}
     kinked = isinstance(network.activation, LeakyReLU)
-    tolerance = _TOLERANCE[dtype]
+    tolerance = _TOLERANCE[dtype] * (_FINER if kinked else 1)
     if slopes:
         tolerance *= _KINKED_SLOPES if kinked else _SLOPES
     if isinstance(network.activation, (Activation, Sine)):
         tolerance *= _COARSER
-    table = fit_table(
-        cells,
+    found = fit_tables(
+        sorted(pairs - tables.keys()),
         functools.partial(_values, network, slopes),
         tolerance,
-        f"the covariance of {network.activation} in variance cells {cells}",
+        f"the covariance of {network.activation}",
     )
-    return CellTable(cells, table.coefficients.to(dtype))
+    for (one, two), table in found.items():
+        tables[one, two] = table
+        mirrored = table.transpose(0, 1, 3, 2)
+        tables[two, one] = mirrored[[1, 0, 2, 3, 4]] if slopes else mirrored
+    return TableGrid.of(cells1, cells2, tables, dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def _tables(network: Network, slopes: bool, dtype: torch.dtype) -> dict[Pair, Array]:
+    """All tables of a network that were made so far."""
+    return {}
 
 
 def _values(
     network: Network, slopes: bool, nodes1: Array, nodes2: Array, angle: Array
-) -> tuple[Array, list[float]]:
+) -> tuple[Array, Array]:
     """k or its derivatives at all combinations of nodes, and the scales of these fields."""
     moments = moments_of(network.activation)
     weight_variance, bias = network.weight_variance, network.block_bias_variance
-    variance1 = torch.from_numpy(nodes1)[:, None, None]
-    variance2 = torch.from_numpy(nodes2)[None, :, None]
+    variance1 = torch.from_numpy(nodes1)[:, :, None, None]
+    variance2 = torch.from_numpy(nodes2)[:, None, :, None]
     covariance = (variance1 * variance2).sqrt() * torch.from_numpy(np.cos(angle))
-    total, scale = torch.zeros(5 if slopes else 1, *covariance.shape, dtype=torch.float64), 0.0
+    total = torch.zeros(5 if slopes else 1, *covariance.shape, dtype=torch.float64)
+    scale = torch.zeros(len(nodes1), dtype=torch.float64)
     for weight, scheme in schemes(network.activation, weight_variance, network.depth):
         if slopes:
             path1 = _path_slopes(moments, scheme, variance1, weight_variance, bias)
             path2 = _path_slopes(moments, scheme, variance2, weight_variance, bias)
             own = (weight_variance, bias)
             total += weight * _pair_slopes(moments, scheme, path1, path2, covariance, *own)
-            ends = path1[-1, 0].max(), path2[-1, 0].max()
+            ends = path1[-1, 0], path2[-1, 0]
         else:
             arguments = [torch.tensor(x, dtype=torch.float64) for x in (weight_variance, bias)]
             path1 = variance_path(moments, scheme, variance1, *arguments)
             path2 = variance_path(moments, scheme, variance2, *arguments)
             total += weight * pair_covariance(moments, scheme, path1, path2, covariance, *arguments)
-            ends = path1[-1].max(), path2[-1].max()
-        scale += weight * float((ends[0] * ends[1]).sqrt())
+            ends = path1[-1], path2[-1]
+        scale += weight * (ends[0].amax((1, 2, 3)) * ends[1].amax((1, 2, 3))).sqrt()
     if not slopes:
-        return total.numpy(), [scale]
-    largest = total.abs().amax(dim=(1, 2, 3)).tolist()
-    return total.numpy(), [
-        scale / nodes1.min(),
-        scale / nodes2.min(),
-        largest[2],
-        max(scale, largest[3]),
-        max(1.0, largest[4]),
-    ]
+        return total.numpy(), scale.numpy()[None]
+    end, one = scale.numpy(), np.ones(len(nodes1))
+    usual = [np.minimum(one, end / own.min(1)) for own in (nodes1, nodes2)]
+    largest = total.abs().amax(dim=(2, 3, 4)).numpy()
+    return total.numpy(), np.maximum([*usual, 0 * one, end, one], largest)
 
 
 def _path_slopes(
@@ -175,38 +191,6 @@ def _pair_slopes(
     return last_state(scheme, start, speed)[1:]
 
 
-def table_tiles(
-    network: Network,
-    variance1: Tensor,
-    variance2: Tensor,
-    covariance: Tensor,
-    slopes: bool,
-    symmetric: bool,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows, columns and the tabulated fields there, ``fields x rows x columns``.
-
-    With ``symmetric``, of two mirrored entries at least one is there.
-    """
-    groups1 = list(cell_groups(variance1))
-    groups2 = groups1 if symmetric else list(cell_groups(variance2))
-    for cell1, members1 in groups1:
-        for cell2, members2 in groups2:
-            if symmetric and cell2 < cell1:
-                continue
-            table = covariance_table(network, (cell1, cell2), slopes, covariance.dtype)
-            table = CellTable(table.cells, table.coefficients.to(covariance.device))
-            half = symmetric and cell1 == cell2
-            for i, j in tiles(len(members1), len(members2), covariance.device, half):
-                rows, columns = members1[i], members2[j]
-                own1, own2 = variance1[rows], variance2[columns]
-                block = covariance[rows[:, None], columns]
-                angle = angle_between(own1[:, None], own2, block)
-                fields = table.matrix(own1, own2, angle)
-                if half:
-                    mirror(fields)
-                yield rows, columns, fields
-
-
 def table_covariance(
     activation: AnyActivation,
     weight_variance: Tensor,
@@ -217,7 +201,17 @@ def table_covariance(
     covariance: Tensor,
     symmetric: bool,
 ) -> Tensor:
-    """q_1 of a matrix of pairs, or of single pairs, by tables; as ``direct_covariance``."""
+    """q_1 of a batch of matrices of pairs, or of single pairs, by tables.
+
+    As ``direct_covariance``, which takes the sine's place of variances so large that its moments
+    are spikes.
+    """
+    largest = max(variance1.detach().max(), variance2.detach().max())
+    if isinstance(activation, Sine) and largest > _SINE_TABLES_UP_TO:
+        inputs = (variance1, variance2, covariance)
+        return direct_covariance(
+            activation, weight_variance, block_bias_variance, depth, *inputs, symmetric
+        )
     settings = (activation, depth, symmetric)
     return _TableCovariance.apply(
         settings, variance1, variance2, covariance, weight_variance, block_bias_variance
@@ -236,52 +230,110 @@ class _TableCovariance(Function):
         block_bias_variance: Tensor,
     ) -> Tensor:
         activation, depth, symmetric = settings
-        network = Network(
-            activation, float(weight_variance.detach()), float(block_bias_variance.detach()), depth
-        )
-        ctx.network, ctx.symmetric = network, symmetric
+        hyperparameters = torch.stack([weight_variance, block_bias_variance], dim=1)
+        ctx.networks = [
+            Network(activation, w, bias, depth) for w, bias in hyperparameters.detach().tolist()
+        ]
         ctx.save_for_backward(variance1, variance2, covariance)
-        if covariance.dim() == 1:
-            return _single_pairs(network, variance1, variance2, covariance, slopes=False)[0]
-        out = torch.empty_like(covariance)
-        for rows, columns, fields in table_tiles(
-            network, variance1, variance2, covariance, slopes=False, symmetric=symmetric
-        ):
-            out[rows[:, None], columns] = fields[0]
+        if covariance.dim() == 2:
+            return _single_pairs(ctx.networks, variance1, variance2, covariance, slopes=False)[0]
+        grids = _grids(ctx.networks, variance1, variance2, False, covariance.dtype)
+        compiled = compiled_loops(covariance)
+        if compiled is None:
+            each = zip(grids, variance1, variance2, covariance, strict=True)
+            out = torch.stack([grid.matrix(*own)[0] for grid, *own in each])
             if symmetric:
-                out[columns[:, None], rows] = fields[0].mT
+                mirror(out)
+            return out
+        out = torch.empty_like(covariance, memory_format=torch.contiguous_format)
+        arguments = _compiled_arguments(grids, variance1, variance2, covariance)
+        ranges = row_ranges(covariance.shape[:2].numel(), covariance.shape[2], symmetric)
+        matrix = functools.partial(compiled.matrix, *arguments, out.numpy(), symmetric)
+        in_threads([functools.partial(matrix, *rows) for rows in ranges])
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_order()
         variance1, variance2, covariance = ctx.saved_tensors
-        if covariance.dim() == 1:
+        if covariance.dim() == 2:
             fields = grad * _single_pairs(
-                ctx.network, variance1, variance2, covariance, slopes=True
+                ctx.networks, variance1, variance2, covariance, slopes=True
             )
-            return None, fields[0], fields[1], fields[2], fields[3].sum(), fields[4].sum()
-        sums = [torch.zeros_like(tensor) for tensor in ctx.saved_tensors]
-        by_weight, by_bias = grad.new_zeros(()), grad.new_zeros(())
-        for rows, columns, fields in table_tiles(
-            ctx.network, variance1, variance2, covariance, slopes=True, symmetric=False
-        ):
-            fields.mul_(grad[rows[:, None], columns])
-            sums[0][rows] += fields[0].sum(1)
-            sums[1][columns] += fields[1].sum(0)
-            sums[2][rows[:, None], columns] = fields[2]
-            by_weight += fields[3].sum()
-            by_bias += fields[4].sum()
-        return None, *sums, by_weight, by_bias
+            return None, fields[0], fields[1], fields[2], fields[3].sum(-1), fields[4].sum(-1)
+        grids = _grids(ctx.networks, variance1, variance2, True, covariance.dtype)
+        compiled = compiled_loops(covariance)
+        if compiled is not None:
+            return None, *_compiled_gradient(grids, variance1, variance2, covariance, grad)
+        sums = []
+        for grid, *own, seen in zip(grids, variance1, variance2, covariance, grad, strict=True):
+            fields = grid.matrix(*own).mul_(seen)
+            totals = fields.sum((1, 2))
+            sums.append((fields[0].sum(1), fields[1].sum(0), fields[2], totals[3], totals[4]))
+        return None, *(torch.stack(one) for one in zip(*sums, strict=True))
+
+
+def _grids(
+    networks: list[Network],
+    variance1: Tensor,
+    variance2: Tensor,
+    slopes: bool,
+    dtype: torch.dtype,
+) -> list[TableGrid]:
+    """One for each network, all on the same cells."""
+    cells1, cells2 = present_cells(variance1), present_cells(variance2)
+    return [covariance_grid(network, cells1, cells2, slopes, dtype) for network in networks]
+
+
+def _compiled_arguments(
+    grids: list[TableGrid], variance1: Tensor, variance2: Tensor, covariance: Tensor
+) -> tuple[Any, ...]:
+    """What ``compiled_cells.matrix`` and its gradient take first."""
+    grid = TableGrid.stack(grids)
+    index1, index2, left, right = grid.bases(variance1, variance2)
+    order = index2.argsort(dim=1, stable=True)
+    inside = torch.arange(len(grid.cells2) + 1)
+    starts = torch.searchsorted(index2.gather(1, order), inside.expand(len(order), -1).contiguous())
+    right = right.gather(1, order[..., None].expand_as(right)).mT
+    root1 = variance1.clamp(min=TINY).sqrt()
+    root2 = variance2.clamp(min=TINY).sqrt().gather(1, order)
+    tensors = (left, root1, right, root2, order, starts, covariance)
+    return tuple(
+        tensor.detach().contiguous().numpy()
+        for tensor in (grid.coefficients, grid.lengths, index1, *tensors)
+    )
+
+
+def _compiled_gradient(
+    grids: list[TableGrid], variance1: Tensor, variance2: Tensor, covariance: Tensor, grad: Tensor
+) -> tuple[Tensor, ...]:
+    compiled = compiled_loops(covariance)
+    assert compiled is not None
+    arguments = _compiled_arguments(grids, variance1, variance2, covariance)
+    by_covariance = torch.empty_like(covariance, memory_format=torch.contiguous_format)
+    by_variance1 = torch.zeros_like(variance1, memory_format=torch.contiguous_format)
+    ranges = row_ranges(grad.shape[:2].numel(), grad.shape[2])
+    by_variance2 = grad.new_zeros(len(ranges), *variance2.shape)
+    by_hyper = grad.new_zeros(2, len(ranges), len(grad))
+    shared = (grad.contiguous().numpy(), by_covariance.numpy(), by_variance1.numpy())
+    parts = zip(by_variance2.numpy(), *by_hyper.numpy(), ranges, strict=True)
+    in_threads(
+        [
+            functools.partial(compiled.matrix_gradient, *arguments, *shared, *part, *rows)
+            for *part, rows in parts
+        ]
+    )
+    return by_variance1, by_variance2.sum(0), by_covariance, *by_hyper.sum(1)
 
 
 def _single_pairs(
-    network: Network, variance1: Tensor, variance2: Tensor, covariance: Tensor, slopes: bool
+    networks: list[Network],
+    variance1: Tensor,
+    variance2: Tensor,
+    covariance: Tensor,
+    slopes: bool,
 ) -> Tensor:
-    out = covariance.new_empty(5 if slopes else 1, len(covariance))
-    angle = angle_between(variance1, variance2, covariance)
-    for cells, members in cell_pairs(variance1, variance2):
-        table = covariance_table(network, cells, slopes, covariance.dtype)
-        table = CellTable(table.cells, table.coefficients.to(covariance.device))
-        out[:, members] = table.pairs(variance1[members], variance2[members], angle[members])
-    return out
+    """``fields x b x n``."""
+    grids = _grids(networks, variance1, variance2, slopes, covariance.dtype)
+    each = zip(grids, variance1, variance2, covariance, strict=True)
+    return torch.stack([grid.pairs(*own) for grid, *own in each], dim=1)

@@ -15,17 +15,18 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from resnet_gp.activations import Activation, Partials
 from resnet_gp.flow.cells import (
+    TINY,
     Array,
-    CellTable,
-    angle_between,
-    cell_groups,
-    cell_nodes,
-    cell_pairs,
-    fit_table,
+    Pair,
+    TableGrid,
+    compiled_loops,
+    fit_tables,
+    present_cells,
 )
 from resnet_gp.hermite import HermiteSeries, hermite_series, require_accuracy
 
@@ -37,93 +38,118 @@ _CHUNK = 2048  # orders of the series at a time
 class TabulatedMoments:
     """The moments of an activation, from tables that are made when they are needed.
 
-    The arguments are either ``n x 1 x 1``, ``1 x m x 1`` and ``n x m x k``, or all of one shape.
+    The arguments are either ``p x n x 1 x 1``, ``p x 1 x m x 1`` and ``p x n x m x k``, or all of
+    one shape.
     """
 
     activation: Activation
 
     def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
         """E[phi(u) phi(v)]."""
-        return self._fields(variance1, variance2, covariance, 0, 1)[0]
+        return self._fields(variance1, variance2, covariance, slopes=False)[0]
 
     def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials:
         """The derivatives of ``moment`` in its three arguments, in their order."""
-        slope1, slope2, slope = self._fields(variance1, variance2, covariance, 1, 4)
+        slope1, slope2, slope = self._fields(variance1, variance2, covariance, slopes=True)
         return slope1, slope2, slope
 
     def _fields(
-        self, variance1: Tensor, variance2: Tensor, covariance: Tensor, first: int, last: int
+        self, variance1: Tensor, variance2: Tensor, covariance: Tensor, slopes: bool
     ) -> Tensor:
-        angle = angle_between(variance1, variance2, covariance)
-        out = covariance.new_empty(last - first, *covariance.shape)
-        if variance1.shape == covariance.shape:
-            flat1, flat2, angles = variance1.flatten(), variance2.flatten(), angle.flatten()
-            out = out.reshape(last - first, -1)
-            for cells, where in cell_pairs(flat1, flat2):
-                table = self._table(*cells, first)
-                out[:, where] = table.pairs(flat1[where], flat2[where], angles[where])
-            return out.reshape(last - first, *covariance.shape)
-        flat1, flat2 = variance1.flatten(), variance2.flatten()
-        for cell1, rows in cell_groups(flat1):
-            for cell2, columns in cell_groups(flat2):
-                table = self._table(cell1, cell2, first)
-                block = angle[rows[:, None], columns]
-                out[:, rows[:, None], columns] = table.matrix(flat1[rows], flat2[columns], block)
-        return out
+        cells1, cells2 = present_cells(variance1), present_cells(variance2)
+        grid = _grid(self.activation, cells1, cells2, slopes)
+        shape = covariance.shape
+        if variance1.shape == shape:  # single pairs are matrices of one entry
+            own = [part.reshape(-1, 1, 1, 1) for part in (variance1, variance2, covariance)]
+        else:
+            own = [variance1, variance2, covariance]
+        return _node_fields(grid, own[0][:, :, 0, 0], own[1][:, 0, :, 0], own[2]).reshape(
+            grid.fields, *shape
+        )
 
-    def _table(self, cell1: int, cell2: int, first: int) -> CellTable:
-        if first == 0:
-            return _moment_table(self.activation, cell1, cell2)
-        return _slope_table(self.activation, cell1, cell2)
+
+def _node_fields(
+    grid: TableGrid, variance1: Tensor, variance2: Tensor, covariance: Tensor
+) -> Tensor:
+    """``fields x p x n x m x k`` at variances ``p x n`` and ``p x m``."""
+    compiled = compiled_loops(covariance)
+    if compiled is None:
+        each = zip(variance1, variance2, covariance, strict=True)
+        return torch.stack([grid.matrix(*own) for own in each], dim=1)
+    out = covariance.new_empty(grid.fields, *covariance.shape)
+    roots = (variance.clamp(min=TINY).sqrt() for variance in (variance1, variance2))
+    tensors = (grid.coefficients, grid.lengths, *grid.bases(variance1, variance2), *roots)
+    compiled.nodes(*(tensor.contiguous().numpy() for tensor in (*tensors, covariance, out)))
+    return out
+
+
+@functools.lru_cache(maxsize=256)
+def _grid(
+    activation: Activation, cells1: tuple[int, ...], cells2: tuple[int, ...], slopes: bool
+) -> TableGrid:
+    tables = _tables(activation, slopes)
+    missing = [(one, two) for one in cells1 for two in cells2 if (one, two) not in tables]
+    values = functools.partial(_slopes if slopes else _moments, activation)
+    tolerance = 100 * _TOLERANCE if slopes else _TOLERANCE
+    what = f"{'the slopes' if slopes else 'E[phi phi]'} of activation {activation.name!r}"
+    tables.update(fit_tables(missing, values, tolerance, what))
+    return TableGrid.of(cells1, cells2, tables, torch.float64)
+
+
+@functools.lru_cache(maxsize=32)
+def _tables(activation: Activation, slopes: bool) -> dict[Pair, Array]:
+    """All tables of an activation that were made so far."""
+    return {}
+
+
+def _moments(
+    activation: Activation, nodes1: Array, nodes2: Array, angle: Array
+) -> tuple[Array, Array]:
+    found, scales = [], []
+    for variance1, variance2 in zip(nodes1, nodes2, strict=True):
+        series1, series2 = _series(activation, *variance1), _series(activation, *variance2)
+        found.append(_mehler(series1.coefficients, series2.coefficients, np.cos(angle)))
+        scales.append(_scale(series1, variance1) * _scale(series2, variance2))
+    return np.stack(found)[None], np.array(scales)[None]
+
+
+def _slopes(
+    activation: Activation, nodes1: Array, nodes2: Array, angle: Array
+) -> tuple[Array, Array]:
+    found, scales = [], []
+    for variance1, variance2 in zip(nodes1, nodes2, strict=True):
+        series1, series2 = _series(activation, *variance1), _series(activation, *variance2)
+        fields = _slope_fields(series1.coefficients, series2.coefficients, np.cos(angle))
+        fields[0] /= 2 * variance1[:, None, None]
+        fields[1] /= 2 * variance2[:, None]
+        fields[2] /= np.sqrt(variance1[:, None, None] * variance2[:, None])
+        found.append(fields)
+        scale = _scale(series1, variance1) * _scale(series2, variance2)
+        steepness = activation.steepness
+        usual = [min(steepness, scale / own.min()) for own in (variance1, variance2)]
+        scales.append(np.maximum([*usual, steepness], np.abs(fields).max((1, 2, 3))))
+    return np.stack(found, axis=1), np.array(scales).T
+
+
+def _slope_fields(a: Array, b: Array, cosine: Array) -> Array:
+    """The three sums of the module's docstring, without what they are divided by."""
+    count = min(len(a), len(b))
+    orders = np.arange(count)[:, None]
+    twice = np.sqrt((orders[:-2] + 1.0) * (orders[:-2] + 2.0))
+    return np.stack(
+        [
+            _mehler(twice * a[2:count], b[: count - 2], cosine),
+            _mehler(a[: count - 2], twice * b[2:count], cosine),
+            _mehler((orders * a[:count])[1:], b[1:count], cosine),
+        ]
+    )
 
 
 @functools.lru_cache(maxsize=1024)
-def _series(activation: Activation, cell: int, count: int) -> HermiteSeries:
-    variances = cell_nodes(cell, count)
-    series = hermite_series(activation.function, variances)
-    require_accuracy(series, variances, activation.name)
+def _series(activation: Activation, *variances: float) -> HermiteSeries:
+    series = hermite_series(activation.function, np.array(variances))
+    require_accuracy(series, np.array(variances), activation.name)
     return series
-
-
-@functools.lru_cache(maxsize=4096)
-def _moment_table(activation: Activation, cell1: int, cell2: int) -> CellTable:
-    def values(variance1: Array, variance2: Array, angle: Array) -> tuple[Array, list[float]]:
-        series1 = _series(activation, cell1, len(variance1))
-        series2 = _series(activation, cell2, len(variance2))
-        found = _mehler(series1.coefficients, series2.coefficients, np.cos(angle))
-        return found[None], [_scale(series1, variance1) * _scale(series2, variance2)]
-
-    return fit_table(
-        (cell1, cell2), values, _TOLERANCE, f"E[phi phi] of activation {activation.name!r}"
-    )
-
-
-@functools.lru_cache(maxsize=4096)
-def _slope_table(activation: Activation, cell1: int, cell2: int) -> CellTable:
-    def values(variance1: Array, variance2: Array, angle: Array) -> tuple[Array, list[float]]:
-        series1 = _series(activation, cell1, len(variance1))
-        series2 = _series(activation, cell2, len(variance2))
-        a, b = series1.coefficients, series2.coefficients
-        count = min(len(a), len(b))
-        orders = np.arange(count)[:, None]
-        twice = np.sqrt((orders[:-2] + 1.0) * (orders[:-2] + 2.0))
-        cosine = np.cos(angle)
-        found = np.stack(
-            [
-                _mehler(twice * a[2:count], b[: count - 2], cosine)
-                / (2 * variance1[:, None, None]),
-                _mehler(a[: count - 2], twice * b[2:count], cosine) / (2 * variance2[:, None]),
-                _mehler((orders * a[:count])[1:], b[1:count], cosine)
-                / np.sqrt(variance1[:, None, None] * variance2[:, None]),
-            ]
-        )
-        scale = _scale(series1, variance1) * _scale(series2, variance2)
-        steepness = max(activation.steepness, float(np.abs(found[2]).max()))
-        return found, [scale / variance1.min(), scale / variance2.min(), steepness]
-
-    return fit_table(
-        (cell1, cell2), values, 100 * _TOLERANCE, f"the slopes of activation {activation.name!r}"
-    )
 
 
 def _scale(series: HermiteSeries, variance: Array) -> float:

@@ -32,8 +32,9 @@ def solutions(activation):
 @pytest.mark.parametrize("activation", ["erf", "gelu", "relu", "sin"])
 def test_stored_solutions(activation):
     for (w, bias), (qa, qb, q, kaa, kbb, kab) in solutions(activation).items():
-        hyper = torch.tensor(w, dtype=torch.float64), torch.tensor(bias, dtype=torch.float64)
-        found = direct_covariance(any_activation(activation), *hyper, None, qa, qb, q, False)
+        hyper = torch.tensor([[w], [bias]], dtype=torch.float64)
+        phi, pairs = any_activation(activation), (qa[None], qb[None], q[None])
+        (found,) = direct_covariance(phi, *hyper, None, *pairs, symmetric=False)
         assert ((found - kab) / (kaa * kbb).sqrt()).abs().max() <= 1e-10
 
 
@@ -65,17 +66,17 @@ def test_depth_out_of_range(depth):
 
 
 def test_an_entry_does_not_depend_on_the_others():
-    phi, w = any_activation("gelu"), torch.tensor(1.0, dtype=torch.float64)
-    qa = torch.tensor([0.5, 2.0, 30.0], dtype=torch.float64)
-    q = 0.4 * (qa[:, None] * qa).sqrt()
+    phi, w = any_activation("gelu"), torch.ones(1, dtype=torch.float64)
+    qa = torch.tensor([[0.5, 2.0, 30.0]], dtype=torch.float64)
+    q = 0.4 * (qa[..., None] * qa).sqrt()
     whole = direct_covariance(phi, w, 0 * w, None, qa, qa, q, False)
-    part = direct_covariance(phi, w, 0 * w, None, qa[1:2], qa[2:], q[1:2, 2:], False)
-    assert whole[1, 2] == part[0, 0]
+    part = direct_covariance(phi, w, 0 * w, None, qa[:, 1:2], qa[:, 2:], q[:, 1:2, 2:], False)
+    assert whole[0, 1, 2] == part[0, 0, 0]
 
 
 def test_coarse_euler_is_not_the_limit():
-    qa = torch.ones(1, dtype=torch.float64)
-    phi, w = any_activation("erf"), torch.tensor(1.0, dtype=torch.float64)
+    qa = torch.ones(1, 1, dtype=torch.float64)
+    phi, w = any_activation("erf"), torch.ones(1, dtype=torch.float64)
     path = variance_path(phi, euler(3), qa, w, 0 * w)
     end = pair_covariance(phi, euler(3), path, path, qa, w, 0 * w)
     assert end == path[-1]
