@@ -69,7 +69,8 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
     The model, on inputs and targets standardised inside, is
     :math:`y = f(x) + \varepsilon`, :math:`f \sim GP(0, s\,k)`, with the ResNet limit kernel k (one
     lengthscale for each feature, an input bias of variance 1, no growth factor, which the output
-    scale s would absorb). Inference is exact: one Cholesky factor of an n x n matrix, in float64.
+    scale s would absorb, and the contrast of the correlation, see ``ResNetLimitKernel``). Inference
+    is exact: one Cholesky factor of an n x n matrix, in float64.
 
     Parameters
     ----------
@@ -312,6 +313,7 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
             negative_slope=self.negative_slope,
             input_bias=True,
             growth=False,
+            contrast=True,
             ard_num_dims=self.n_features_in_,
         )
         # (lengthscale, bias, output scale) -> (s l, bias / s^2, s^2 scale) changes nothing: fix one

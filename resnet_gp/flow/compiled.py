@@ -197,6 +197,8 @@ def gradient(
     coefficients,
     power_basis,
     phi,
+    largest,
+    decrease,
     grad,
     weight,
     grad_scale_u,
@@ -208,7 +210,8 @@ def gradient(
     """From ``grad``, the gradient of a scalar in the covariance, ``b x n x m``:
 
     ``weight``, in the inner products <u_i, v_j> (same shape), and this call's contributions, added
-    to ``grad_scale_u``, ``b x n``, ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``.
+    to ``grad_scale_u``, ``b x n``, ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``. For
+    1 - (1 - c_T) / largest, the latter decreasing with T at a rate.
     """
     n, m = grad.shape[1], grad.shape[2]
     one, two = grad.dtype.type(1), grad.dtype.type(2)
@@ -231,12 +234,13 @@ def gradient(
             _polynomial(phi, True, x, phi_start, spare)
             _half_tangent_variable(gap_end, x)
             _polynomial(phi, True, x, phi_end, spare)
+            inverse = one / largest[table]
             for j in range(len(gap)):
-                cube = ratio[j] * ratio[j] * ratio[j] * phi_end[j]
-                half = gap[j] / two
+                cube = ratio[j] * ratio[j] * ratio[j] * phi_end[j] * inverse
+                half, relative = gap[j] / two, gap_end[j] * inverse
                 phi_start[j] = cube / phi_start[j]
-                phi_end[j] = half * math.sqrt(half) * cube
-                ratio[j] = one - gap_end[j]
+                phi_end[j] = half * math.sqrt(half) * cube - relative * decrease[table] * inverse
+                ratio[j] = one - relative
             total, speed = _chain(
                 grad[b, i, first:last],
                 scale_u[b, i],

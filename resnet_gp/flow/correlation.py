@@ -29,7 +29,21 @@ def flow(gap: Tensor, horizon: Tensor) -> Tensor:
         At ``gap == 0`` the second derivative in the gap, which is infinite, is dropped: in every
         input Hessian it is multiplied by zero.
     """
-    return _Flow.apply(gap, horizon)
+    return 1 - gap_flow(gap, horizon)
+
+
+def gap_flow(gap: Tensor, horizon: Tensor) -> Tensor:
+    """1 - c_T, accurate to its own rounding however small it is; as ``flow`` in all else."""
+    return _GapFlow.apply(gap, horizon)
+
+
+def contrast(gap: Tensor, horizon: Tensor) -> Tensor:
+    """(c_T - c_T(pi)) / (1 - c_T(pi)): 1 for equal directions, 0 for opposite ones.
+
+    Positive definite as c_T is: the constant that is taken off is a part of its expansion in
+    Gegenbauer polynomials. Arguments and derivatives are those of ``flow``.
+    """
+    return 1 - gap_flow(gap, horizon) / gap_flow(torch.full_like(horizon, 2), horizon)
 
 
 def tau(gap: Tensor) -> Tensor:
@@ -48,12 +62,12 @@ def flow_and_slopes(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor, Tenso
     return gap_end, cube / phi(2 * tau(gap) - 1), (gap / 2) ** 1.5 * cube
 
 
-class _Flow(Function):
+class _GapFlow(Function):
     @staticmethod
     def forward(ctx: Any, gap: Tensor, horizon: Tensor) -> Tensor:
         ctx.save_for_backward(gap, horizon)
         ratio = horizon_table(horizon, gap.dtype)(gap)
-        return 1 - gap * ratio * ratio
+        return gap * ratio * ratio
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -61,8 +75,8 @@ class _Flow(Function):
         slope, speed = _FlowSlopes.apply(gap, horizon)
         needs_gap, needs_horizon = ctx.needs_input_grad
         return (
-            (-grad * slope).sum_to_size(gap.shape) if needs_gap else None,
-            (grad * speed).sum_to_size(horizon.shape) if needs_horizon else None,
+            (grad * slope).sum_to_size(gap.shape) if needs_gap else None,
+            (-grad * speed).sum_to_size(horizon.shape) if needs_horizon else None,
         )
 
 

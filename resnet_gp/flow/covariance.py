@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_table
 from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
@@ -44,6 +45,7 @@ def resnet_covariance(
     depth: int | None = None,
     layers: Layers = "readout",
     growth: bool = True,
+    contrast: bool = False,
     diag: bool = False,
 ) -> Tensor:
     """Covariance of the infinitely wide ResNet between two sets of inputs, or its tangent kernel.
@@ -61,6 +63,8 @@ def resnet_covariance(
         growth: False leaves out the factor exp(w (1 + alpha^2) / 2), by which the variance grows
             with depth and which no model with an output scale can tell from it; at finite depth,
             (1 + w (1 + alpha^2) / (2 L))^L.
+        contrast: (c_T - c_T(pi)) / (1 - c_T(pi)) in the place of c_T, only for the limit and the
+            readout. With T the values of c_T come close together, and those of this do not.
         diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
 
     Returns:
@@ -72,7 +76,7 @@ def resnet_covariance(
     """
     unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance)
     unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance)
-    spec = DepthMap(negative_slope, depth, layers)
+    spec = DepthMap(negative_slope, depth, layers, contrast)
     time = weight_variance * (1 - negative_slope) ** 2 if spec.is_limit else weight_variance
     if growth:
         factor = growth_factor(weight_variance, negative_slope, depth)
@@ -133,7 +137,17 @@ def unit_and_scale(
 
 
 def _map(gap: Tensor, time: Tensor, spec: DepthMap) -> Tensor:
-    return flow(gap, time) if spec.is_limit else depth_map(gap, time, spec)
+    if not spec.is_limit:
+        return depth_map(gap, time, spec)
+    return flow_contrast(gap, time) if spec.contrast else flow(gap, time)
+
+
+def _largest_gap(horizon: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
+    """What divides 1 - c_T in a map of the limit, and its rate of decrease with T."""
+    if not spec.contrast:
+        return torch.ones_like(horizon), torch.zeros_like(horizon)
+    gap_end, _, speed = flow_and_slopes(torch.full_like(horizon, 2), horizon)
+    return gap_end, speed
 
 
 def unit_covariance(
@@ -251,7 +265,10 @@ def _tiled_gradient(
         gap, times = _unit_gap(unit1[:, rows], unit2), time[:, None, None]
         if spec.is_limit:
             gap_end, slope, speed = flow_and_slopes(gap, times)
-            end = 1 - gap_end
+            largest, decrease = _largest_gap(times, spec)
+            relative = gap_end / largest
+            end, slope = 1 - relative, slope / largest
+            speed = (speed - relative * decrease) / largest
         else:
             end, slope, speed = depth_table(spec, times, gap.dtype).derivatives(gap)
         seen, scale = grad[:, rows], scale1[:, rows, None]
@@ -328,6 +345,8 @@ def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
     symmetric = torch.equal(unit1, unit2) and torch.equal(scale1, scale2)
     if spec.is_limit:
         table = horizon_table(time, unit1.dtype)
+        if spec.contrast:
+            table = table.scaled(_largest_gap(time, spec)[0].rsqrt())
         arrays = _arrays(table.kappa, table.polynomial)
     else:
         depth = depth_table(spec, time, unit1.dtype)
@@ -351,7 +370,8 @@ def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tens
         table = horizon_table(time, unit1.dtype)
         phi = speed_polynomial(unit1.dtype).coefficients.numpy()
         gradient = compiled.gradient
-        arguments = (*arguments, *_arrays(table.kappa, table.polynomial), phi)
+        divisors = (part.numpy() for part in _largest_gap(time, spec))
+        arguments = (*arguments, *_arrays(table.kappa, table.polynomial), phi, *divisors)
     else:
         depth = depth_table(spec, time, unit1.dtype)
         gradient = compiled.depth_gradient

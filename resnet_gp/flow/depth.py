@@ -56,12 +56,14 @@ class DepthMap:
     """What is computed from c_0 and w.
 
     The correlation c_L ("readout") or the tangent kernel per unit of variance, of all layers or of
-    the residual blocks alone.
+    the residual blocks alone. ``contrast`` is for the correlation of the limit, and in
+    ``resnet_gp.flow.correlation``.
     """
 
     negative_slope: float = 0.0
     depth: int | None = None
     layers: Layers = "readout"
+    contrast: bool = False
 
     @property
     def blocks(self) -> int:

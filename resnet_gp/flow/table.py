@@ -129,6 +129,11 @@ class HorizonTable:
         """p = sin(theta_T / 2) / sin(theta_0 / 2) at gaps g = 1 - c_0 in [0, 2]."""
         return self.polynomial(table_variable(gap, self.kappa))
 
+    def scaled(self, factor: Tensor) -> HorizonTable:
+        """The table of p times a factor, ``batch_shape``."""
+        scaled = self.polynomial.coefficients * factor[..., None].cpu()
+        return HorizonTable(self.kappa, Polynomial(scaled, self.polynomial.power_basis))
+
 
 def table_variable(gap: Tensor, kappa: Tensor) -> Tensor:
     """2 s - 1 at gaps g in [0, 2], with which the shape of ``kappa`` broadcasts."""

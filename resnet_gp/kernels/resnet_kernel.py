@@ -31,6 +31,7 @@ class ResNetKernel(Kernel):
         input_bias: bool = False,
         block_bias: bool = False,
         growth: bool = True,
+        contrast: bool = False,
         ard_num_dims: int | None = None,
         batch_shape: torch.Size | None = None,
         active_dims: tuple[int, ...] | None = None,
@@ -60,7 +61,13 @@ class ResNetKernel(Kernel):
                 "growth=False needs an activation of the (leaky) ReLU family and no block_bias: "
                 "elsewhere growth is not one factor"
             )
+        if contrast and not (self.is_homogeneous and depth is None):
+            raise ValueError(
+                "contrast=True needs an activation of the (leaky) ReLU family, no block_bias and "
+                "infinite depth"
+            )
         self.growth = growth
+        self.contrast = contrast
         self._start_at_one("lengthscale")
         self._add_variance("weight_variance", weight_variance_prior, weight_variance_constraint)
         for name, present, prior, constraint in (
@@ -219,5 +226,6 @@ class ResNetKernel(Kernel):
             depth=self.depth,
             layers=self.layers,
             growth=self.growth,
+            contrast=self.contrast,
             diag=diag,
         )

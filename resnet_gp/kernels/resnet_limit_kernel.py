@@ -44,6 +44,11 @@ class ResNetLimitKernel(ResNetKernel):
         growth: False leaves out the factor :math:`e^{w (1 + \alpha^2) / 2}`, which no model with
             an output scale can tell from it, and which overflows for large w. Only for the (leaky)
             ReLU family without block bias.
+        contrast: take :math:`(c_T - c_\pi) / (1 - c_\pi)` in the place of :math:`c_T`, with
+            :math:`c_\pi` the correlation of opposite inputs: positive definite as well. At long
+            horizons all c_T come close to 1, and a covariance matrix close to a singular one, as
+            large as it may be; this form stays of order one. Only for the (leaky) ReLU family
+            without block bias at infinite depth.
         ard_num_dims: d, for one lengthscale per input dimension.
         batch_shape: shape of the batch of hyperparameters.
         active_dims: the input dimensions to use.

@@ -377,9 +377,10 @@ def _limit_kernel(kernel: Kernel) -> ResNetLimitKernel:
             "kernel must be a ResNetLimitKernel or a ScaleKernel of one, "
             f"got {type(kernel).__name__}"
         )
-    if not kernel.is_homogeneous or kernel.depth is not None:
+    if not kernel.is_homogeneous or kernel.depth is not None or kernel.contrast:
         raise ValueError(
-            "kernel must be at infinite depth, of the (leaky) ReLU family and without block bias"
+            "kernel must be at infinite depth, of the (leaky) ReLU family, without block bias and "
+            "without contrast"
         )
     return kernel
 

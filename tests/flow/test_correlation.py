@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
-from resnet_gp.flow.correlation import flow, flow_and_slopes
+from resnet_gp.flow.correlation import contrast, flow, flow_and_slopes
 
 EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
 DTYPES = [torch.float64, torch.float32]
@@ -37,6 +37,17 @@ def test_against_the_oracle(horizon):
         assert abs(gap_end[index].item() - (1 - row.c)) <= 1e-14 * (1 - row.c)
         assert abs(slope[index].item() - row.slope) <= 1e-14 * row.slope
         assert abs(speed[index].item() - row.speed) <= 1e-14 * row.speed
+
+
+@pytest.mark.parametrize("horizon", oracle.table())
+def test_contrast_against_the_oracle(horizon):
+    rows = oracle.table()[horizon]
+    (opposite,) = (row.c for row in rows if row.c0 == -1)
+    gap = torch.tensor([float(1 - row.c0) for row in rows], dtype=torch.float64)
+    found = contrast(gap, tensor(horizon))
+    for index, row in enumerate(rows):
+        exact = (row.c - opposite) / (1 - opposite)
+        assert abs(found[index].item() - exact) <= 2e-14  # at every horizon
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -138,6 +149,13 @@ def test_second_derivatives():
     gap = tensor(0.02, 0.4, 1.0, 1.6, 1.97).requires_grad_()
     horizon = tensor(0.3, 2.0, 25.0)[:, None].requires_grad_()
     assert gradgradcheck(flow, (gap, horizon))
+
+
+def test_derivatives_of_the_contrast():
+    gap = tensor(0.3, 1.0, 1.7).requires_grad_()
+    horizon = tensor(2.0).requires_grad_()
+    assert gradcheck(contrast, (gap, horizon))
+    assert gradgradcheck(contrast, (gap, horizon))
 
 
 def test_second_derivatives_at_equal_points_are_dropped():

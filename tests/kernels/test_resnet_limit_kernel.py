@@ -33,6 +33,7 @@ class Configuration:
     dimensions: int = 3
     depth: int | None = None
     block_bias: bool = False
+    contrast: bool = False
     roundings = 1
 
     @property
@@ -43,7 +44,7 @@ class Configuration:
         parts = [self.activation, str(self.dtype)[6:]]
         parts += [str(self.depth)] * (self.depth is not None)
         parts += ["bias"] * self.input_bias + ["ard"] * self.ard
-        parts += ["block_bias"] * self.block_bias
+        parts += ["block_bias"] * self.block_bias + ["contrast"] * self.contrast
         return "-".join(parts + ["bounded"] * (not self.growth))
 
     def kernel(self, batch_shape=None):
@@ -54,6 +55,7 @@ class Configuration:
             input_bias=self.input_bias,
             block_bias=self.block_bias,
             growth=self.growth,
+            contrast=self.contrast,
             ard_num_dims=self.dimensions if self.ard else None,
             batch_shape=batch_shape,
         ).to(self.dtype)
@@ -74,7 +76,13 @@ class Configuration:
         bias = kernel.input_bias_variance.item() if self.input_bias else 0
         if self.block_bias:
             bias += kernel.block_bias_variance.item()
-        return (x / scale) @ (z / scale).mT / self.dimensions + bias
+        covariance = (x / scale) @ (z / scale).mT / self.dimensions + bias
+        if not self.contrast:
+            return covariance
+        first, second = (
+            ((part / scale).square().sum(-1) / self.dimensions + bias).sqrt() for part in (x, z)
+        )
+        return (covariance + first[:, None] * second) / 2
 
 
 CONFIGURATIONS = [
@@ -88,6 +96,9 @@ CONFIGURATIONS = [
     Configuration("abs", ard=True),
     Configuration("abs", input_bias=True, growth=False),
     Configuration("abs", input_bias=True, dtype=torch.float32),
+    Configuration("relu", input_bias=True, ard=True, growth=False, contrast=True),
+    Configuration("leaky_relu", contrast=True, dtype=torch.float32),
+    Configuration("abs", contrast=True),
     Configuration("relu", depth=1, input_bias=True),
     Configuration("relu", depth=10**6, ard=True, growth=False),
     Configuration("leaky_relu", depth=37, dtype=torch.float32),
@@ -546,3 +557,9 @@ def test_finite_depth_meets_the_limit_with_slope_minus_one(activation):
     slopes = np.diff(np.log(errors)) / np.log(2)
     assert slopes == pytest.approx(-1, abs=0.03)
     assert slopes[-1] == pytest.approx(-1, abs=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"depth": 3}, {"activation": "erf"}, {"block_bias": True}])
+def test_contrast_is_of_the_homogeneous_limit(options):
+    with pytest.raises(ValueError, match="contrast=True needs"):
+        ResNetLimitKernel(contrast=True, **options)

@@ -39,6 +39,8 @@ class ResNetLimitKernel(KeOpsKernel, DenseResNetLimitKernel):
                 f"depth must be None on KeOps, got {depth!r}; use resnet_gp.ResNetLimitKernel"
             )
         super().__init__(activation, **arguments)
+        if self.contrast:
+            raise ValueError("contrast must be False on KeOps; use resnet_gp.ResNetLimitKernel")
         if not self.is_homogeneous:
             raise ValueError(
                 "activation must be of the (leaky) ReLU family on KeOps, without block_bias; "
