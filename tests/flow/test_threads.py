@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from resnet_gp.flow.threads import in_threads, row_ranges
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_ranges_cover_every_row_once(threads, rows, symmetric):
+    ranges = row_ranges(rows, 1000, symmetric)
+    assert [row for first, last in ranges for row in range(first, last)] == list(range(rows))
+    assert len(ranges) <= threads
+
+
+def test_small_matrices_are_left_to_one_thread(threads):
+    assert len(row_ranges(10, 10)) == 1
+
+
+def test_symmetric_work_is_shared_evenly(threads):
+    n = 1000
+    work = [sum(n - row for row in range(*rows)) for rows in row_ranges(n, n, symmetric=True)]
+    assert max(work) < 1.01 * n**2 / 2 / len(work) + n
+
+
+def test_all_tasks_run_and_an_error_is_raised(threads):
+    done = []
+    in_threads([functools.partial(done.append, k) for k in range(9)])
+    assert sorted(done) == list(range(9))
+    with pytest.raises(ZeroDivisionError):
+        in_threads([functools.partial(divmod, 1, 0)] * 2)
+    in_threads([])
