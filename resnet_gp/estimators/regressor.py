@@ -34,9 +34,9 @@ _BOUNDS = {
     "covar_module.base_kernel.raw_lengthscale": (math.log(1e-2), math.log(10)),
 }
 _HORIZON_BOUNDS = (1e-3, 5e3)
-# Horizons, noise variances and lengthscales to try first. On the energy set the second finds optima
-# 30 to 40 nats above those of the first.
-_CANDIDATES = ((5.0, 0.1, 1.0), (20.0, 0.01, 1.0), (5.0, 0.01, 0.5))
+# Horizons, noise variances and lengthscales to try first. On some splits of the energy set, only the
+# second finds the optimum that is 30 nats above the others.
+_CANDIDATES = ((5.0, 0.1, 1.0), (1.0, 0.001, 0.5), (5.0, 0.01, 0.5))
 # Matrices of n x n numbers that are alive at the peak of one evaluation with gradient.
 _MATRICES = 6
 _SERIAL_SAMPLES = 400
