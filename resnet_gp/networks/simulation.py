@@ -255,6 +255,7 @@ class _State:
         self._saved = time.monotonic()
         if self._path and self._path.exists():
             self._load(self._path, kind)
+        self._on_disk = self.done
 
     def merge(self, block: Results) -> None:
         for depth, statistic in block.items():
@@ -266,7 +267,7 @@ class _State:
             self.save()
 
     def save(self) -> None:
-        if self._path is None or self.done == 0:
+        if self._path is None or self.done == self._on_disk:
             return
         arrays = {
             f"{depth}/{name}": array
@@ -278,7 +279,7 @@ class _State:
         with unfinished.open("wb") as file:
             np.savez(file, identity=self._identity, done=self.done, **arrays)  # type: ignore[arg-type]
         os.replace(unfinished, self._path)
-        self._saved = time.monotonic()
+        self._saved, self._on_disk = time.monotonic(), self.done
 
     def _load(self, path: Path, kind: type[Moments] | type[Samples]) -> None:
         with np.load(path, allow_pickle=False) as archive:
