@@ -3,8 +3,9 @@
     python benchmarks/samplers.py
     python benchmarks/samplers.py --quick
 
-Times a network of width 1000 and depth 100 at four inputs with explicit weights and exactly in law,
-and, in a process of its own for its peak memory, 200 networks of width and depth 5000 at two inputs.
+Times a network of width 1000 and depth 100 at four inputs, with explicit weights and exactly in
+law; and, in a process of its own for its peak memory, 200 networks of width and depth 5000 at two
+inputs.
 """
 
 from __future__ import annotations

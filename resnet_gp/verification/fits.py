@@ -59,7 +59,10 @@ def curve_fit(
         return (model(parameters) - values) / errors
 
     found = least_squares(residuals, start, x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14)
-    covariance = np.linalg.inv(found.jac.T @ found.jac)
+    try:
+        covariance = np.linalg.inv(found.jac.T @ found.jac)
+    except np.linalg.LinAlgError:  # a parameter makes no difference where the fit ends
+        covariance = np.full((len(start), len(start)), np.nan)
     return Fit(found.x, covariance, 2 * float(found.cost), len(values) - len(found.x))
 
 
