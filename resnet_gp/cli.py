@@ -1,7 +1,11 @@
-"""The command line: ``resnet-gp demo``. It parses, prints and writes; the work is elsewhere."""
+"""The command line: ``resnet-gp demo`` and ``verify``.
+
+It parses, prints and writes; the work is elsewhere.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -14,7 +18,15 @@ try:
     import typer
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.table import Table
 except ImportError as error:
     sys.exit(f'the command line needs an extra ({error}): pip install "resnet-gp[cli]"')
@@ -93,6 +105,81 @@ def demo(
     work.write_json(out / "demo.json", all_scores)
     work.draw(out / "demo.png", [predictions for _, predictions in results])
     console.print(f"wrote {out / 'demo.json'} and {out / 'demo.png'}")
+
+
+@app.command()
+def verify(
+    out: Annotated[Path, typer.Option(help="Folder for the report, the figures and the numbers.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: half a minute.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    experiments: Annotated[
+        list[str] | None,
+        typer.Option(help="Names, with commas or repeated; all if left out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    memory: Annotated[
+        int,
+        typer.Option(min=1, help="MiB for the networks alive at a time; no number depends on it."),
+    ] = 1024,
+) -> None:
+    """Check the theory and the kernels against finite random networks, with a report.
+
+    Exits with 1 if a prediction fails. What was done is kept when interrupted: the same command
+    goes on from there.
+    """
+    from resnet_gp.verification import session
+
+    console = Console()
+    try:
+        lab = session.make_lab(out, quick, device, seed, memory * 2**20)
+        chosen = session.choose(experiments, lab)
+    except session.SessionError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from error
+    with _time_left(console) as progress:
+        task = progress.add_task("", total=sum(one.cost(lab) for one in chosen.values()))
+        watched = dataclasses.replace(lab, progress=lambda cost: progress.advance(task, cost))
+        try:
+            outcome = session.Outcome()
+            for name, one in chosen.items():
+                progress.update(task, description=name)
+                outcome.run(name, one, watched)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command goes on from here")
+            raise typer.Exit(130) from None
+    verdicts = session.report(out, outcome, lab)
+    console.print(_verdict_table(outcome, verdicts))
+    failed = [verdict.check.name for verdict in verdicts if not verdict.passed]
+    console.print(f"wrote {out / 'report.html'} and {out / 'results.json'}")
+    if failed:
+        console.print(f"{len(failed)} of {len(verdicts)} checks failed: {'; '.join(failed)}")
+        raise typer.Exit(1)
+
+
+def _time_left(console: Console) -> Progress:
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
+def _verdict_table(outcome: Any, verdicts: list[Any]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for title in ("experiment", "theorem"):
+        table.add_column(title)
+    for title in ("checks", "failed", "seconds"):
+        table.add_column(title, justify="right")
+    left = iter(verdicts)
+    for result in outcome.results:
+        own = [next(left) for _ in result.checks]
+        failed = sum(not verdict.passed for verdict in own)
+        seconds = f"{outcome.seconds[result.name]:.1f}"
+        table.add_row(result.name, result.theorem, str(len(own)), str(failed), seconds)
+    return table
 
 
 def _progress(console: Console) -> Progress:

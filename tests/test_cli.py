@@ -69,3 +69,81 @@ def test_pykeops_is_quiet():
         env=environment,
     )
     assert result.stdout == ""
+
+
+def fast_verify(monkeypatch):
+    """One experiment that takes no time, in place of all."""
+    from resnet_gp.verification import experiments, roles
+
+    monkeypatch.setattr(roles, "widths", lambda lab: (1024, 4096, 16384))
+    one = experiments.EXPERIMENTS["roles"]
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"roles": one})
+
+
+def test_verify_writes_a_report(tmp_path, monkeypatch):
+    fast_verify(monkeypatch)
+    out = tmp_path / "deep" / "out"
+    result = invoke("verify", "--out", out, "--quick", "--device", "cpu", "--seed", 3)
+    content = json.loads((out / "results.json").read_text())
+    # Networks this narrow do not tell 1/L from 1/L^2: "differs" fails, and so does the command.
+    assert result.exit_code == 1, result.output
+    assert "2 of 5 checks failed: χ² of the fit" in result.stdout
+    assert content["seed"] == 3
+    assert content["device"].startswith("cpu")
+    assert sum(check["passed"] for check in content["checks"]) == 3
+    assert {p.name for p in out.iterdir()} == {"report.html", "results.json", "figures"}
+
+
+def test_verify_exits_with_0_if_every_prediction_holds(tmp_path):
+    result = invoke("verify", "--out", tmp_path, "--quick", "--experiments", "roles")
+    assert result.exit_code == 0, result.output
+
+
+def test_verify_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    from resnet_gp.networks import simulation
+    from resnet_gp.verification import roles
+
+    fast_verify(monkeypatch)
+    arguments = ("verify", "--out", tmp_path / "one", "--quick")
+    with monkeypatch.context() as patch:
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        patch.setattr(roles, "fit_roles", stop)
+        result = invoke(*arguments)
+    assert result.exit_code == 130
+    assert "the same command goes on from here" in result.output
+    kept = sorted((tmp_path / "one" / "unfinished").iterdir())
+    assert len(kept) == 9
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation, "layers", lambda *_: pytest.fail("simulated again"))
+        assert invoke(*arguments).exit_code == 1
+    invoke("verify", "--out", tmp_path / "two", "--quick")
+    one, two = (
+        json.loads((tmp_path / name / "results.json").read_text())["checks"]
+        for name in ("one", "two")
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--experiments", "rolls"), "--experiments: no experiment rolls"),
+        (("--device", "cuda:99"), "--device: cuda:99 is not there"),
+        (("--memory", "1"), "--memory: at least"),
+        (("--seed", "-1"), "--seed"),
+    ],
+)
+def test_verify_names_the_argument_that_is_wrong(tmp_path, arguments, message):
+    result = invoke("verify", "--out", tmp_path, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_verify_needs_a_folder_that_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    result = invoke("verify", "--out", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "--out: cannot write to" in result.output

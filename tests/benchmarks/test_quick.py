@@ -26,3 +26,9 @@ def test_fit_time():
     result = load("benchmarks", "fit_time").main(["--quick"])
     assert result["ratio"] > 0
     assert result["nats below the best"] < 0.5
+
+
+def test_samplers():
+    result = load("benchmarks", "samplers").main(["--quick"])
+    assert result["explicit / exact"] > 1
+    assert result["n = L = 200, m = 2, 8 networks"]["peak MiB"] < 1024

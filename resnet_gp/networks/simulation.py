@@ -1,0 +1,295 @@
+r"""Many random networks in bounded memory, reproducible to the bit, interruptible.
+
+The networks of a simulation come in blocks of a fixed size. Each block has random numbers of its
+own, from a spawned seed sequence, and is reduced to a statistic; these merge in the order of the
+blocks. How many blocks are computed at a time depends on the memory budget and on the threads; the
+numbers do not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_gp.networks.laws import Network, ResNet
+from resnet_gp.networks.samplers import Sampler, layers
+from resnet_gp.networks.statistics import Array, Moments, Samples, Statistic
+from resnet_gp.networks.tangent import tangent_kernels
+
+Observable: TypeAlias = Callable[[int, Tensor], Tensor]
+Results: TypeAlias = dict[int, Statistic]
+Progress: TypeAlias = Callable[[float], None]
+
+DEFAULT_MEMORY = 2**30
+_BLOCK = 2**17  # pre-activations (or 32 times as many weights) of a block: they fit in a cache
+_COPIES = 5  # of the pre-activations, alive at a time within a layer
+_SAVE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is to be simulated.
+
+    Args:
+        name: identifies it among the saved states.
+        network: the law.
+        inputs: ``m x d``; where and in what dtype it is computed is up to ``simulate``.
+        networks: N, how many independent networks.
+        observe: from a depth l and the pre-activations Y_l, ``N x m x n``, to what is observed of
+            each network, ``N x k``.
+        depths: the l at which it is called, from 0 to L; the last layer if left out.
+        keep: keep what is observed of each network (``Samples``), not only its ``Moments``.
+        sampler: "exact" or "explicit".
+
+    Raises:
+        ValueError: no networks, or depths outside 0 to L.
+    """
+
+    name: str
+    network: Network
+    inputs: Tensor
+    networks: int
+    observe: Observable
+    depths: tuple[int, ...] = ()
+    keep: bool = False
+    sampler: Sampler = "exact"
+
+    def __post_init__(self) -> None:
+        if self.networks < 1:
+            raise ValueError(f"networks must be at least 1, got {self.networks}")
+        if not self.depths:
+            object.__setattr__(self, "depths", (self.network.depth,))
+        if not all(0 <= depth <= self.network.depth for depth in self.depths):
+            raise ValueError(f"depths must be from 0 to {self.network.depth}, got {self.depths}")
+
+    @property
+    def statistic(self) -> type[Moments] | type[Samples]:
+        return Samples if self.keep else Moments
+
+    @property
+    def draws(self) -> int:
+        """Random numbers of one layer of one network."""
+        rows = self.network.width if self.sampler == "explicit" else len(self.inputs)
+        return rows * self.network.width
+
+    @property
+    def cost(self) -> float:
+        """Random numbers of the whole simulation: what its time is proportional to."""
+        return float(self.networks) * max(self.depths) * self.draws
+
+    @property
+    def block(self) -> int:
+        """Networks of a block."""
+        room = _BLOCK * (32 if self.sampler == "explicit" else 1)
+        return min(self.networks, max(1, room // self.draws))
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.networks // self.block)
+
+    def sample(
+        self, inputs: Tensor, count: int, generator: torch.Generator
+    ) -> Iterator[tuple[int, Tensor]]:
+        """What is observed of ``count`` networks, with its depth."""
+        wanted, last = set(self.depths), max(self.depths)
+        states = layers(self.network, inputs, count, generator, self.sampler)
+        for depth, hidden in enumerate(itertools.islice(states, last + 1)):
+            if depth in wanted:
+                yield depth, self.observe(depth, hidden)
+
+    def bytes_of_block(self, dtype: torch.dtype) -> int:
+        """What a block takes while it is computed."""
+        weights = self.draws if self.sampler == "explicit" else 0
+        numbers = _COPIES * len(self.inputs) * self.network.width + weights
+        return self.block * numbers * dtype.itemsize
+
+
+@dataclass(frozen=True)
+class TangentSimulation(Simulation):
+    """Empirical tangent kernels of ResNets, in place of pre-activations.
+
+    ``observe`` gets the depth of the network and, for ``N`` networks and ``m`` inputs, the parts of
+    ``tangent_kernels`` as one tensor, ``3 x N x m x m``.
+    """
+
+    @property
+    def draws(self) -> int:
+        return 2 * super().draws
+
+    def sample(
+        self, inputs: Tensor, count: int, generator: torch.Generator
+    ) -> Iterator[tuple[int, Tensor]]:
+        assert isinstance(self.network, ResNet)
+        parts = tangent_kernels(self.network, inputs, count, generator, self.sampler)
+        yield self.network.depth, self.observe(self.network.depth, torch.stack(parts))
+
+    def bytes_of_block(self, dtype: torch.dtype) -> int:
+        """Those of all layers, which backpropagation needs."""
+        return self.network.depth * super().bytes_of_block(dtype)
+
+
+def simulate(
+    simulation: Simulation,
+    seed: np.random.SeedSequence,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+    folder: Path | None = None,
+) -> Results:
+    """The statistic of the observed numbers at each depth.
+
+    Args:
+        simulation: what to simulate.
+        seed: parent of the blocks' seeds; the same seed gives the same results to the bit, on the
+            same device and in the same dtype, whatever the memory and the threads.
+        device: where the networks live. On the CPU, as many blocks run at a time as torch has
+            threads, if they fit in memory.
+        dtype: of the networks; what is observed is averaged in float64.
+        memory: budget in bytes for the networks that are alive at a time.
+        progress: called with the share of ``simulation.cost`` that was done.
+        folder: where the state is saved every few seconds and when interrupted. A saved state of
+            the same simulation is taken up again.
+
+    Returns:
+        ``Moments`` or ``Samples`` by depth.
+
+    Raises:
+        ValueError: a single block does not fit in the memory budget.
+    """
+    device = torch.device(device)
+    workers = _blocks_at_a_time(simulation, device, dtype, memory)
+    inputs = simulation.inputs.to(device=device, dtype=dtype)
+    seeds = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(simulation.blocks)
+    state = _State(simulation, seed, device, dtype, folder)
+    if progress and state.done:
+        progress(simulation.cost * state.done / simulation.blocks)
+
+    def run(index: int) -> Results:
+        generator = torch.Generator(device)
+        generator.manual_seed(int(seeds[index].generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        first = index * simulation.block
+        count = min(simulation.block, simulation.networks - first)
+        with torch.no_grad():
+            sampled = simulation.sample(inputs, count, generator)
+            return {depth: simulation.statistic.of(values) for depth, values in sampled}
+
+    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+        try:
+            for first in range(state.done, simulation.blocks, workers):
+                chunk = range(first, min(first + workers, simulation.blocks))
+                for results in pool.map(run, chunk):
+                    state.merge(results)
+                if progress:
+                    progress(simulation.cost * len(chunk) / simulation.blocks)
+                state.save_now_and_then()
+        finally:
+            state.save()
+    return state.results
+
+
+def _blocks_at_a_time(
+    simulation: Simulation, device: torch.device, dtype: torch.dtype, memory: int
+) -> int:
+    needed = simulation.bytes_of_block(dtype)
+    if needed > memory:
+        raise ValueError(
+            f"memory of {memory / 2**20:.0f} MiB is too small: {simulation.name} needs "
+            f"{needed / 2**20:.0f} MiB for {simulation.block} networks"
+        )
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    return max(1, min(threads, memory // needed, simulation.blocks))
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Blocks side by side, each on one thread: fast, and sums have one order only."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _State:
+    """The merged results of the first blocks, with their copy on disk."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        seed: np.random.SeedSequence,
+        device: torch.device,
+        dtype: torch.dtype,
+        folder: Path | None,
+    ) -> None:
+        self.done = 0
+        kind = simulation.statistic
+        self.results: Results = {depth: kind() for depth in sorted(set(simulation.depths))}
+        self._path = folder / f"{simulation.name}.npz" if folder else None
+        self._identity = json.dumps(
+            {
+                "network": repr(simulation.network),
+                "inputs": simulation.inputs.tolist(),
+                "networks": [simulation.networks, simulation.block],
+                "depths": simulation.depths,
+                "kind": kind.__name__,
+                "sampler": simulation.sampler,
+                "seed": [str(seed.entropy), seed.spawn_key],
+                "where": [str(device), str(dtype), torch.__version__],
+            }
+        )
+        self._saved = time.monotonic()
+        if self._path and self._path.exists():
+            self._load(self._path, kind)
+        self._on_disk = self.done
+
+    def merge(self, block: Results) -> None:
+        for depth, statistic in block.items():
+            self.results[depth] = self.results[depth].merge(statistic)  # type: ignore[arg-type]
+        self.done += 1
+
+    def save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved > _SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        if self._path is None or self.done == self._on_disk:
+            return
+        arrays = {
+            f"{depth}/{name}": array
+            for depth, statistic in self.results.items()
+            for name, array in statistic.state().items()
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self._path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.savez(file, identity=self._identity, done=self.done, **arrays)  # type: ignore[arg-type]
+        os.replace(unfinished, self._path)
+        self._saved, self._on_disk = time.monotonic(), self.done
+
+    def _load(self, path: Path, kind: type[Moments] | type[Samples]) -> None:
+        with np.load(path, allow_pickle=False) as archive:
+            if str(archive["identity"]) != self._identity:
+                return
+            self.done = int(archive["done"])
+            for depth in self.results:
+                state: dict[str, Array] = {
+                    name.partition("/")[2]: archive[name]
+                    for name in archive.files
+                    if name.startswith(f"{depth}/")
+                }
+                self.results[depth] = kind.from_state(state)

@@ -1,0 +1,186 @@
+r"""Do the limits of width and of depth commute? In ResNets they do, in MLPs they do not.
+
+Each way to infinity is a pair of networks, one four times as large as the other, and Richardson's
+extrapolation in what is left: the error is of first order in 1/n, in 1/L, or in both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from resnet_gp.networks import ResNet, Results, Simulation
+from resnet_gp.verification import mlps
+from resnet_gp.verification.checks import Check
+from resnet_gp.verification.fits import Array
+from resnet_gp.verification.lab import Lab
+from resnet_gp.verification.observables import (
+    at_pairs,
+    covariances,
+    inputs_at,
+    moments,
+    precision_check,
+)
+from resnet_gp.verification.predictions import covariance
+from resnet_gp.verification.result import COLOURS, Result, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INPUTS = inputs_at(0.0, 45.0)
+PAIRS = ((0, 0), (0, 1))
+WIDE = 8192  # where width is infinite for all that is measured here
+RATIO = 4  # between the two networks on a way to infinity
+
+
+@dataclass(frozen=True)
+class Way:
+    """Two networks on a way to infinity.
+
+    ``at_depth``: the limit is that of networks with the depth that both have.
+    """
+
+    label: str
+    small: ResNet
+    large: ResNet
+    at_depth: bool = False
+
+
+def ways(lab: Lab) -> list[Way]:
+    deep, joint = lab.size((512, 256), (64, 64))
+    together = [
+        Way(
+            f"n = {ratio:g} L",
+            ResNet(round(ratio * joint / RATIO), joint // RATIO),
+            ResNet(round(ratio * joint), joint),
+        )
+        for ratio in lab.size((0.5, 1.0, 4.0), (1.0, 4.0))
+    ]
+    return [
+        Way("width, then depth", ResNet(WIDE, 8), ResNet(WIDE, 8 * RATIO)),
+        Way("depth, then width", ResNet(128, deep), ResNet(128 * RATIO, deep), at_depth=True),
+        *together,
+    ]
+
+
+def plan(lab: Lab) -> list[Simulation]:
+    neurons = lab.size(2_500_000, 800_000)
+    return [
+        Simulation(_key(one), one, INPUTS, share // one.width, covariances(PAIRS))
+        for way in ways(lab)
+        for one, share in ((way.small, neurons // 2), (way.large, neurons))
+    ] + mlps.plan(lab)
+
+
+def _key(network: ResNet) -> str:
+    return f"commutation-n{network.width}-L{network.depth}"
+
+
+@dataclass(frozen=True)
+class CommutationResult(Result):
+    """Extrapolated covariances, and log-norms and correlations of networks with n = L."""
+
+    labels: tuple[str, ...]
+    estimates: Array  # ways x pairs
+    standard_errors: Array
+    limit: Array
+    norm_variance: Array  # MLP, ResNet x sizes
+    gap: Array  # 1 - mean correlation, MLP, ResNet x sizes
+    mlp_norms: Array  # log-norms of the largest MLP
+
+    name = "commutation"
+    title = "Do width and depth commute?"
+    theorem = "Theorems 1 and 2"
+    summary = (
+        "ResNets reach the same covariance whether the width grows first, the depth first, or both "
+        "together as n = rL: estimates are Richardson extrapolations from two sizes. Critical ReLU "
+        "MLPs do not. With width first their norm does not fluctuate; with n = L its logarithm "
+        "keeps a variance near 5, and the norm is log-normal, so that single neurons have heavy "
+        "tails. Their correlation tends to 1. Means and variances of the log-norm, and the "
+        "kurtosis, are exact predictions."
+    )
+
+    def plot(self) -> Figure:
+        figure, axes = new_figure(2, 2)
+        place = np.arange(len(self.labels))
+        percent = 100 / self.limit
+        for k, name in enumerate(("q(a, a)", "q(a, b)")):
+            axes[0].errorbar(
+                percent[k] * (self.estimates[:, k] - self.limit[k]),
+                place + 0.15 * k,
+                xerr=2 * percent[k] * self.standard_errors[:, k],
+                fmt="o",
+                ms=4,
+                color=COLOURS[k],
+                label=name,
+            )
+        axes[0].axvline(0, color="black", linewidth=0.8)
+        axes[0].set_yticks(place, self.labels)
+        axes[0].set(title="ResNet: ways to infinity", xlabel="deviation from the limit, %")
+        for k, name in enumerate(mlps.KINDS):
+            colour = COLOURS[1 - k]
+            axes[1].plot(mlps.SIZES, self.norm_variance[k], "o-", color=colour, label=name)
+            axes[2].plot(mlps.SIZES, self.gap[k], "o-", color=colour, label=name)
+        axes[1].set(xscale="log", yscale="log", title="variance of log |Y|²", xlabel="n = L")
+        axes[2].set(xscale="log", yscale="log", title="1 - mean correlation", xlabel="n = L")
+        for axis in axes[:3]:
+            axis.legend(frameon=False, fontsize=8)
+        mean, variance = mlps.log_norm(mlps.SIZES[-1])
+        grid = np.linspace(self.mlp_norms.min(), self.mlp_norms.max(), 200)
+        law = stats.norm.pdf(grid, mean, math.sqrt(variance))
+        axes[3].hist(self.mlp_norms, 50, density=True, color=COLOURS[1], alpha=0.5)
+        axes[3].plot(grid, law, color="black", linewidth=1)
+        axes[3].set(title=f"MLP, n = L = {mlps.SIZES[-1]}: law of the norm", xlabel="log |Y|²/n")
+        return figure
+
+
+def run(lab: Lab) -> CommutationResult:
+    """Experiment e."""
+    found = lab.run(plan(lab))
+    chosen = ways(lab)
+    estimates, errors = (
+        np.array(column)
+        for column in zip(*(_extrapolated(way, found) for way in chosen), strict=True)
+    )
+    checks = [
+        check
+        for k, way in enumerate(chosen)
+        for check in _covariance_checks(way, estimates[k], errors[k])
+    ]
+    checks.append(precision_check("extrapolated covariances", checks))
+    norms = mlps.norms(found)
+    by_size = np.array([[norms[kind, n] for n in mlps.SIZES] for kind in mlps.KINDS])
+    return CommutationResult(
+        (*checks, *mlps.checks(found)),
+        tuple(way.label for way in chosen),
+        estimates,
+        errors,
+        at_pairs(covariance(chosen[0].large, INPUTS, limit=True), PAIRS),
+        by_size[..., 0].var(-1),
+        1 - by_size[..., 1].mean(-1),
+        norms["MLP", mlps.SIZES[-1]][:, 0],
+    )
+
+
+def _extrapolated(way: Way, found: dict[str, Results]) -> tuple[Array, Array]:
+    """What is left of order 1/size is removed from the pair of means."""
+    small, large = (moments(found[_key(one)][one.depth]) for one in (way.small, way.large))
+    weight = 1 / (RATIO - 1)
+    estimate = (1 + weight) * large.mean - weight * small.mean
+    error = np.hypot((1 + weight) * large.standard_error, weight * small.standard_error)
+    return estimate, error
+
+
+def _covariance_checks(way: Way, estimates: Array, errors: Array) -> list[Check]:
+    limit = at_pairs(covariance(way.large, INPUTS, limit=not way.at_depth), PAIRS)
+    group = "covariance along several ways to infinity"
+    return [
+        Check(f"{name}, {way.label}", float(e), float(s), float(target), group=group)
+        for name, e, s, target in zip(
+            ("q_1(a, a)", "q_1(a, b)"), estimates, errors, limit, strict=True
+        )
+    ]

@@ -1,0 +1,162 @@
+"""The whole family of kernels: every activation, bias setting, finite depth and tangent kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_gp.activations import ACTIVATIONS
+from resnet_gp.networks import Moments, ResNet, Results, Simulation, TangentSimulation
+from resnet_gp.verification.checks import Check
+from resnet_gp.verification.fits import Array
+from resnet_gp.verification.lab import Lab
+from resnet_gp.verification.observables import (
+    at_pairs,
+    covariances,
+    mean_checks,
+    moments,
+    precision_check,
+)
+from resnet_gp.verification.predictions import covariance, tangent
+from resnet_gp.verification.result import COLOURS, Result, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INPUTS = torch.tensor([[1.0, 0.6, -0.3], [0.8, 0.9, 0.4], [0.9, -0.3, 0.6]], dtype=torch.float64)
+PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2))
+WEIGHT_VARIANCE = 1.3
+BIASES = ((0.0, 0.0), (0.4, 0.0), (0.0, 0.3), (0.4, 0.3))  # of the input layer, of the blocks
+TANGENT_ACTIVATIONS = ("relu", "leaky_relu", "abs")
+SLOPE = 0.2  # of leaky_relu: with 0.01 it could hardly be told from ReLU
+WIDTH = 4096
+
+
+def configurations(lab: Lab) -> list[ResNet]:
+    """Networks whose mean covariances are tested against ``ResNetLimitKernel``."""
+    depths = lab.size((3, 8), (3,))
+    return [
+        ResNet(WIDTH, depth, activation, WEIGHT_VARIANCE, *biases, negative_slope=SLOPE)
+        for activation in ACTIVATIONS
+        for biases in BIASES
+        for depth in depths
+    ]
+
+
+def tangent_configurations(lab: Lab) -> list[ResNet]:
+    """Networks whose mean tangent kernels are tested against ``ResNetTangentKernel``."""
+    depths = lab.size((3, 8), (3,))
+    return [
+        ResNet(WIDTH, depth, activation, WEIGHT_VARIANCE, bias, negative_slope=SLOPE)
+        for activation in TANGENT_ACTIVATIONS
+        for bias in (0.0, 0.4)
+        for depth in depths
+    ]
+
+
+def describe(network: ResNet) -> str:
+    present = [
+        name
+        for name, variance in (
+            ("input", network.input_bias_variance),
+            ("block", network.block_bias_variance),
+        )
+        if variance
+    ]
+    return f"{network.activation}, L = {network.depth}, {' and '.join(present) or 'no'} bias"
+
+
+def _key(kind: str, network: ResNet) -> str:
+    biases = f"{network.input_bias_variance}-{network.block_bias_variance}"
+    return f"family-{kind}-{network.activation}-L{network.depth}-{biases}"
+
+
+def plan(lab: Lab) -> list[Simulation]:
+    networks, tangents = lab.size((640, 260), (320, 160))
+    return [
+        Simulation(_key("covariance", one), one, INPUTS, networks, covariances(PAIRS))
+        for one in configurations(lab)
+    ] + [
+        TangentSimulation(_key("tangent", one), one, INPUTS, tangents, _tangent_parts)
+        for one in tangent_configurations(lab)
+    ]
+
+
+def _tangent_parts(depth: int, parts: Tensor) -> Tensor:
+    """All layers, and the blocks alone, ``N x 2 pairs``."""
+    rows, columns = (list(indices) for indices in zip(*PAIRS, strict=True))
+    return torch.cat([parts.sum(0)[:, rows, columns], parts[1][:, rows, columns]], 1)
+
+
+@dataclass(frozen=True)
+class FamilyResult(Result):
+    """z-scores by configuration, ``configurations x numbers``."""
+
+    labels: tuple[str, ...]
+    z: tuple[Array, ...]
+
+    name = "family"
+    title = "Every kernel of the package"
+    theorem = "Theorem 2; tangent kernels"
+    summary = (
+        "Means over finite networks of <Y(a), Y(b)>/n, and of the empirical tangent kernel, "
+        "against the kernels of the same depth, for every activation and bias setting. Five pairs "
+        "of three inputs; the figure shows their z-scores, which should look like standard normal "
+        "numbers."
+    )
+
+    def plot(self) -> Figure:
+        figure, (axis,) = new_figure(1, height=0.6 + 0.19 * len(self.labels))
+        figure.set_figwidth(8.5)
+        for row, scores in enumerate(self.z):
+            axis.plot(scores, np.full(len(scores), row), "o", ms=3.5, color=COLOURS[row // 4 % 2])
+        axis.axvspan(-1.96, 1.96, color="0.5", alpha=0.12, linewidth=0)
+        axis.set_yticks(range(len(self.labels)), self.labels, fontsize=7)
+        axis.set(xlabel="z (band: 95 %)", ylim=(len(self.labels) - 0.5, -0.5))
+        return figure
+
+
+def run(lab: Lab) -> FamilyResult:
+    """Experiment g."""
+    found = lab.run(plan(lab))
+    groups = [(describe(one), _covariance_checks(one, found)) for one in configurations(lab)]
+    groups += [
+        (f"tangent: {describe(one)}", _tangent_checks(one, found))
+        for one in tangent_configurations(lab)
+    ]
+    checks = [check for _, group in groups for check in group]
+    labels = tuple(label for label, _ in groups)
+    z = tuple(np.array([check.z or 0.0 for check in group]) for _, group in groups)
+    return FamilyResult((*checks, precision_check("covariances of the family", checks)), labels, z)
+
+
+def _moments(results: Results) -> Moments:
+    (found,) = results.values()
+    return moments(found)
+
+
+def _covariance_checks(network: ResNet, found: dict[str, Results]) -> list[Check]:
+    names = [f"k(x{i}, x{j}), {describe(network)}" for i, j in PAIRS]
+    predicted = at_pairs(covariance(network, INPUTS), PAIRS)
+    return mean_checks(
+        names,
+        _moments(found[_key("covariance", network)]),
+        predicted,
+        f"kernel, {network.activation}",
+    )
+
+
+def _tangent_checks(network: ResNet, found: dict[str, Results]) -> list[Check]:
+    names = [
+        f"Θ(x{i}, x{j}), {layers} layers, {describe(network)}"
+        for layers in ("all", "block")
+        for i, j in PAIRS
+    ]
+    predicted = [at_pairs(tangent(network, INPUTS, layers), PAIRS) for layers in ("all", "blocks")]
+    means = _moments(found[_key("tangent", network)])
+    group = f"tangent kernel, {network.activation}"
+    return mean_checks(names, means, np.concatenate(predicted), group)

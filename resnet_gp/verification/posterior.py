@@ -1,0 +1,179 @@
+r"""The posterior of a wide Bayesian ResNet against that of the Gaussian process.
+
+Given the hidden weights, the network with a standard normal readout is a linear model of covariance
+K = <Y_L, Y_L>/n whose posterior and marginal likelihood are exact. The posterior of the whole
+network averages over hidden weights from the prior, with the marginal likelihoods as weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_gp.networks import ResNet, Simulation
+from resnet_gp.verification.checks import Check
+from resnet_gp.verification.fits import Array, extrapolate, power_law
+from resnet_gp.verification.lab import Lab
+from resnet_gp.verification.observables import gram, values
+from resnet_gp.verification.predictions import covariance
+from resnet_gp.verification.result import COLOURS, Result, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TRAIN = torch.tensor([[-1.4], [-0.7], [0.1], [0.8], [1.5]], dtype=torch.float64)
+TARGETS = torch.tensor([1.1, -0.3, -0.6, 0.5, 1.4], dtype=torch.float64)
+TEST = torch.tensor([[-2.0], [-0.3], [1.1]], dtype=torch.float64)
+NOISE = 0.05  # variance
+DEPTH = 4
+INPUT_BIAS = 1.0
+WIDTHS = (32, 64, 128, 256)
+
+
+def network(width: int) -> ResNet:
+    return ResNet(width, DEPTH, weight_variance=2.0, input_bias_variance=INPUT_BIAS)
+
+
+def plan(lab: Lab) -> list[Simulation]:
+    inputs = torch.cat([TRAIN, TEST])
+    networks = lab.size(80_000, 8_000)
+    return [
+        Simulation(f"posterior-n{n}", network(n), inputs, networks, _conditional, keep=True)
+        for n in WIDTHS
+    ]
+
+
+def _conditional(depth: int, hidden: Tensor) -> Tensor:
+    """Log marginal likelihood, means and variances given the hidden weights, ``N x 7``."""
+    return torch.cat(regression(gram(hidden.double())), 1)
+
+
+def regression(K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gaussian regression of ``TARGETS``, for covariances of training and test inputs.
+
+    Args:
+        K: ``N x m x m``.
+
+    Returns:
+        Log marginal likelihood up to a constant, ``N x 1``; posterior means and variances of the
+        function at ``TEST``, ``N x tests``.
+    """
+    train = len(TRAIN)
+    eye = torch.eye(train, dtype=K.dtype, device=K.device)
+    root = torch.linalg.cholesky(K[:, :train, :train] + NOISE * eye)
+    sides = [TARGETS.to(K).expand(len(K), -1)[..., None], K[:, :train, train:]]
+    whitened = torch.linalg.solve_triangular(root, torch.cat(sides, -1), upper=False)
+    y, cross = whitened[..., :1], whitened[..., 1:]
+    log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+    evidence = -0.5 * y.square().sum((-2, -1))[:, None] - log_det
+    mean = (cross.mT @ y)[..., 0]
+    prior = K.diagonal(dim1=-2, dim2=-1)[:, train:]
+    return evidence, mean, prior - cross.square().sum(-2)
+
+
+@dataclass(frozen=True)
+class PosteriorResult(Result):
+    """Posterior moments by width, ``widths x (means, variances)``, and those of the GP."""
+
+    estimates: Array
+    standard_errors: Array
+    prediction: Array
+    effective_samples: Array
+
+    name = "posterior"
+    title = "The posterior of a Bayesian ResNet"
+    theorem = "Theorem 1, conditioned on data"
+    summary = (
+        "Regression on five points with a finite Bayesian ResNet. The readout is integrated "
+        "exactly, the hidden weights by importance sampling from the prior. Posterior means and "
+        "variances at three test inputs approach those of the Gaussian process like 1/n: "
+        "extrapolated to infinite width they are tested against it."
+    )
+
+    def plot(self) -> Figure:
+        figure, axes = new_figure(2)
+        tests = len(TEST)
+        for k, (axis, name) in enumerate(zip(axes, ("mean", "variance"), strict=True)):
+            for j in range(tests):
+                column = k * tests + j
+                error = np.abs(self.estimates[:, column] - self.prediction[column])
+                axis.errorbar(
+                    WIDTHS,
+                    error,
+                    2 * self.standard_errors[:, column],
+                    fmt="o-",
+                    ms=4,
+                    color=COLOURS[j],
+                    label=f"x = {float(TEST[j, 0]):g}",
+                )
+            guide = np.abs(self.estimates - self.prediction)[0].max() * WIDTHS[0] / np.array(WIDTHS)
+            axis.plot(WIDTHS, guide, color="black", linewidth=0.8, label="slope -1")
+            axis.set(
+                xscale="log", yscale="log", xlabel="n", title=f"|error| of the posterior {name}"
+            )
+        axes[0].legend(frameon=False, fontsize=8)
+        return figure
+
+
+def run(lab: Lab) -> PosteriorResult:
+    """Experiment h."""
+    found = lab.run(plan(lab))
+    rows = [weighted_posterior(values(found[f"posterior-n{n}"][DEPTH])) for n in WIDTHS]
+    estimates, errors = (np.array([row[k] for row in rows]) for k in (0, 1))
+    inputs = torch.cat([TRAIN, TEST])
+    exact = regression(torch.from_numpy(covariance(network(1), inputs))[None])
+    prediction = torch.cat(exact[1:], 1)[0].numpy()
+    checks = _limit_checks(estimates, errors, prediction)
+    checks.append(_slope_check(estimates, errors, prediction))
+    effective = np.array([row[2] for row in rows])
+    return PosteriorResult(tuple(checks), estimates, errors, prediction, effective)
+
+
+def weighted_posterior(rows: Array) -> tuple[Array, Array, float]:
+    """Posterior means and variances with standard errors, and the effective sample size.
+
+    Args:
+        rows: of each network the log marginal likelihood, the means and the variances.
+    """
+    weights = np.exp(rows[:, 0] - rows[:, 0].max())
+    weights /= weights.sum()
+    mean, variance = np.split(rows[:, 1:], 2, axis=1)
+    centre = weights @ mean
+    spread = variance + np.square(mean - centre)
+    total = weights @ spread
+    influence = np.concatenate([mean - centre, spread - total], 1)
+    errors = np.sqrt(np.square(weights) @ np.square(influence))
+    return np.concatenate([centre, total]), errors, float(1 / np.square(weights).sum())
+
+
+def _limit_checks(estimates: Array, errors: Array, prediction: Array) -> list[Check]:
+    names = [
+        f"posterior {what} at x = {float(x):g}, extrapolated to n = ∞"
+        for what in ("mean", "variance")
+        for x in TEST[:, 0]
+    ]
+    inverse = 1 / np.array(WIDTHS, float)
+    return [
+        Check(
+            name,
+            *extrapolate(inverse, estimates[:, k], errors[:, k], 2),
+            float(prediction[k]),
+            group="posterior means and variances, extrapolated to n = ∞",
+        )
+        for k, name in enumerate(names)
+    ]
+
+
+def _slope_check(estimates: Array, errors: Array, prediction: Array) -> Check:
+    """Of the root mean square error over means and variances, less its noise."""
+    gap = estimates - prediction
+    square = np.square(gap).sum(1) - np.square(errors).sum(1)
+    noise = 2 * np.sqrt(np.square(gap * errors).sum(1))
+    root = np.sqrt(np.maximum(square, 1e-300))
+    fit = power_law(np.array(WIDTHS, float), root, noise / (2 * root))
+    name = "slope of log error in log n, bounded by -1/2"
+    return Check(name, float(fit.parameters[1]), float(fit.standard_errors[1]), -0.5, "at most")
