@@ -30,12 +30,12 @@ _BOUNDS = {
     "likelihood.noise_covar.raw_noise": (math.log(1e-8), math.log(1e2)),
     "covar_module.raw_outputscale": (math.log(1e-6), math.log(1e6)),
     # In standard deviations of the feature. At 10 a feature matters little but is not lost: with
-    # 10^4 here, boston's mean test RMSE was 2.61 instead of 2.58 (benchmarks/regression.py).
+    # 10^4 here, boston's mean test RMSE was 2.61 instead of 2.57 (benchmarks/regression.py).
     "covar_module.base_kernel.raw_lengthscale": (math.log(1e-2), math.log(10)),
 }
 _HORIZON_BOUNDS = (1e-3, 5e3)
-# Horizons, noise variances and lengthscales to try first. On some splits of the energy set, only the
-# second finds the optimum that is 30 nats above the others.
+# Horizons, noise variances and lengthscales to try first. On some splits of the energy set, only
+# the second finds the optimum that is 30 nats above the others.
 _CANDIDATES = ((5.0, 0.1, 1.0), (1.0, 0.001, 0.5), (5.0, 0.01, 0.5))
 # Matrices of n x n numbers that are alive at the peak of one evaluation with gradient.
 _MATRICES = 6
