@@ -1,0 +1,73 @@
+"""What the theory says about the scale of a deep ResNet, for those who choose one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from resnet_gp.mean_ode import scales
+
+SOURCES = (
+    "residual scale sqrt(D)/(LM) and step sizes: Chizat 2025, arXiv 2509.10167, sections 2 and 5",
+    "distance to the limit: the same paper's experiments (tanh, D = N = 10, 100 steps), whose"
+    " constants `resnet-gp mean-ode` fits anew",
+)
+DEPTH_CONSTANT, WIDTH_CONSTANT = 0.15, 0.22  # reported: 0.15 / L + 0.22 sqrt(D) / sqrt(LM)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A scale and what to expect of it.
+
+    Attributes:
+        residual_scale: what multiplies a block whose U and V start as in ``ResidualMLP`` with
+            entries of variance D in U and 1 in V: alpha sqrt(D) / (LM).
+        alpha: the residual scale over sqrt(D) / (LM).
+        learning_rate_U, learning_rate_V: of every layer of ``ResidualMLP``, for plain gradient
+            descent on a loss that is a mean over samples and outputs.
+        regime: in words; "outside the theory" where blocks at the start already swamp the input.
+        depth_error, width_error: predicted root-mean-square distance of the output to the limit,
+            in units of the targets' standard deviation: its 1/L and its 1/sqrt(LM) part.
+        sources: of these numbers.
+    """
+
+    residual_scale: float
+    alpha: float
+    learning_rate_U: float
+    learning_rate_V: float
+    regime: str
+    depth_error: float
+    width_error: float
+    sources: tuple[str, ...] = SOURCES
+
+    @property
+    def distance_to_limit(self) -> float:
+        """The sum of the two parts."""
+        return self.depth_error + self.width_error
+
+
+def advise_scale(D: int, M: int, L: int, scale: scales.Scale | float = "complete") -> Advice:
+    """The critical residual scale of a network, or what to expect of another.
+
+    The constants were fitted at D = 10 and tanh after 100 full-batch steps: read them as orders of
+    magnitude elsewhere. The 1/sqrt(LM) part grows with alpha beyond 1.
+
+    Args:
+        D, M, L: embedding dimension, hidden units per block, blocks.
+        scale: "complete" is the advice; "lazy" or a residual scale of one's own to judge it.
+
+    Raises:
+        ValueError: a size is not positive, or the scale makes no sense.
+    """
+    scales.check_sizes(D, M, L)
+    alpha = scales.alpha_of(scale, D, M, L)
+    rate_U, rate_V = scales.learning_rates(alpha, D, M, L)
+    return Advice(
+        residual_scale=scales.residual_scale(alpha, D, M, L),
+        alpha=alpha,
+        learning_rate_U=rate_U,
+        learning_rate_V=rate_V,
+        regime=scales.regime(alpha, D, M, L),
+        depth_error=DEPTH_CONSTANT / L,
+        width_error=WIDTH_CONSTANT * max(1.0, alpha) * math.sqrt(D / (L * M)),
+    )

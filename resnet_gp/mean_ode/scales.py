@@ -1,0 +1,66 @@
+r"""The scales of a deep ResNet: prefactor, residual scale, step sizes and regimes.
+
+Blocks are alpha/(LM) V rho(U' h / D), with entries of U and V that start as N(0, D). What a block adds
+to an entry of h has the residual scale s = alpha sqrt(D) / (LM): alpha is s over its critical value
+sqrt(D) / (LM). Source: Chizat 2025, arXiv 2509.10167, sections 2 and 5. No networks here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+Scale: TypeAlias = Literal["complete", "lazy"]
+Number = TypeVar("Number", float, Tensor)
+
+LAZY_FROM = 3.0  # movement of U is half of its largest value near alpha = 2 and falls as 3 / alpha
+
+
+def alpha_of(scale: Scale | float, D: int, M: int, L: int) -> float:
+    """The alpha of a residual scale: 1, the best lazy one (LM)^(1/4), or that of a number.
+
+    Raises:
+        ValueError: the scale is unknown, or not positive and finite.
+    """
+    if scale == "complete":
+        return 1.0
+    if scale == "lazy":
+        return float((L * M) ** 0.25)
+    if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        raise ValueError(f'scale must be "complete", "lazy" or a positive number, got {scale!r}')
+    return scale * L * M / math.sqrt(D)
+
+
+def residual_scale(alpha: float, D: int, M: int, L: int) -> float:
+    """alpha sqrt(D) / (LM)."""
+    return alpha * math.sqrt(D) / (L * M)
+
+
+def learning_rates(alpha: Number, D: int, M: int, L: int) -> tuple[Number, Number]:
+    """Step sizes of U and of V at every depth: min(1, alpha^-2) LMD and alpha^-2 LMD.
+
+    For a loss that is a mean over samples and over the D outputs.
+    """
+    rate = alpha**-2 * (L * M * D)
+    largest = L * M * D
+    bounded = rate.clamp(max=largest) if isinstance(rate, torch.Tensor) else min(rate, largest)
+    return bounded, rate
+
+
+def regime(alpha: float, D: int, M: int, L: int) -> str:
+    """Which part of the phase diagram alpha is in, in words."""
+    if alpha > math.sqrt(L * M / D):
+        return "outside the theory"
+    if alpha >= LAZY_FROM:
+        return "lazy"
+    return "complete feature learning" if alpha >= 1 / LAZY_FROM else "small initialisation"
+
+
+def check_sizes(D: int, M: int, L: int) -> None:
+    """Raises ValueError where a size is not a positive integer."""
+    for name, size in {"D": D, "M": M, "L": L}.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a positive integer, got {size!r}")

@@ -1,0 +1,146 @@
+r"""Full-batch gradient descent on many deep ResNets at once, without a graph over depth.
+
+Networks and steps are those of Chizat 2025 (arXiv 2509.10167), section 2, with rho = tanh. Steps
+descend the loss (1/2ND) sum |h^L - y|^2 at the rates of ``scales``:
+
+    h^l = h^{l-1} + alpha/(LM) V^l rho(U^l' h^{l-1} / D)
+
+The scales are folded into the arrays, P = U / D and Q = alpha V / (LM), which saves a product with
+each of them at every depth and step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from resnet_gp.mean_ode import scales
+
+
+@dataclass(frozen=True)
+class Networks:
+    """B networks of L blocks at their start, and the data of each.
+
+    Args:
+        U, V: ``L x B x D x M``.
+        X, Y: inputs and targets, ``B x N x D``.
+        alpha: ``B``.
+    """
+
+    U: Tensor
+    V: Tensor
+    X: Tensor
+    Y: Tensor
+    alpha: Tensor
+
+    @property
+    def prefactor(self) -> Tensor:
+        """alpha / (LM), ``B x 1 x 1``."""
+        L, _, _, M = self.U.shape
+        return self.alpha[:, None, None] / (L * M)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left.
+
+    Args:
+        output: h^L after the last step, ``B x N x D``.
+        losses: (1/ND) sum |h^L - y|^2 before each step and after the last, ``(K + 1) x B``.
+        displacement_U, displacement_V: alpha (U - U at the start), ``L x B x D x M``, and of V.
+    """
+
+    output: Tensor
+    losses: Tensor
+    displacement_U: Tensor
+    displacement_V: Tensor
+
+
+class Sweep(Protocol):
+    """Forward and backward passes of a batch, and the steps that they give."""
+
+    def __init__(self, networks: Networks) -> None: ...
+    def forward(self) -> Tensor: ...
+    def backward(self) -> None: ...
+    def step(self) -> None: ...
+    def displacements(self) -> tuple[Tensor, Tensor]: ...
+
+
+class NetworkSweep:
+    """The passes of the networks themselves.
+
+    States and adjoints of all depths are kept: the steps of all layers are then two products.
+    """
+
+    def __init__(self, networks: Networks) -> None:
+        L, B, D, M = networks.U.shape
+        N = networks.X.shape[1]
+        self.networks = networks
+        self.P = networks.U / D
+        self.Q = networks.V * networks.prefactor
+        rate_U, rate_V = scales.learning_rates(networks.alpha, D, M, L)
+        self.rate_P = -rate_U[:, None, None] / D**2
+        self.rate_Q = -rate_V[:, None, None] * networks.prefactor.square()
+        new = networks.U.new_empty
+        self.states, self.adjoints = new(L + 1, B, N, D), new(L + 1, B, N, D)
+        self.hidden, self.sensitivities = new(L, B, N, M), new(L, B, N, M)
+        self.states[0] = networks.X
+
+    def forward(self) -> Tensor:
+        """The output h^L, ``B x N x D``."""
+        for layer in range(len(self.P)):
+            before, hidden = self.states[layer], self.hidden[layer]
+            torch.bmm(before, self.P[layer], out=hidden).tanh_()
+            torch.baddbmm(before, hidden, self.Q[layer].mT, out=self.states[layer + 1])
+        return self.states[-1]
+
+    def backward(self) -> None:
+        """Derivatives of the loss in the states, and in the hidden units before tanh."""
+        torch.mul(self.hidden, self.hidden, out=self.sensitivities).neg_().add_(1)
+        self.adjoints[-1] = loss_gradient(self.states[-1], self.networks.Y)
+        for layer in reversed(range(len(self.P))):
+            after, sensitivity = self.adjoints[layer + 1], self.sensitivities[layer]
+            sensitivity.mul_(torch.bmm(after, self.Q[layer]))
+            torch.baddbmm(after, sensitivity, self.P[layer].mT, out=self.adjoints[layer])
+
+    def step(self) -> None:
+        """One step of all layers."""
+        add_products(self.P, self.states[:-1], self.sensitivities.mul_(self.rate_P))
+        add_products(self.Q, self.adjoints[1:], self.hidden.mul_(self.rate_Q))
+
+    def displacements(self) -> tuple[Tensor, Tensor]:
+        """alpha (U - U at the start), and of V."""
+        networks, D = self.networks, self.P.shape[2]
+        return (
+            (self.P * D).sub_(networks.U).mul_(networks.alpha[:, None, None]),
+            (self.Q / networks.prefactor).sub_(networks.V).mul_(networks.alpha[:, None, None]),
+        )
+
+
+def loss_gradient(output: Tensor, Y: Tensor) -> Tensor:
+    """Of (1/2ND) sum |output - Y|^2, ``B x N x D``."""
+    return (output - Y).div_(Y.shape[1] * Y.shape[2])
+
+
+def add_products(target: Tensor, left: Tensor, right: Tensor) -> None:
+    """target += left' right, for all layers and networks at once."""
+    target.flatten(0, 1).baddbmm_(left.flatten(0, 1).mT, right.flatten(0, 1))
+
+
+def train(networks: Networks, steps: int, sweep: type[Sweep] = NetworkSweep) -> Trained:
+    """Gradient descent for a number of steps.
+
+    Memory: six arrays of the size of U, four of ``L x B x N x D`` or ``L x B x N x M``.
+    """
+    passes = sweep(networks)
+    losses = []
+    for step in range(steps + 1):
+        output = passes.forward()
+        losses.append((output - networks.Y).square().mean((1, 2)))
+        if step < steps:
+            passes.backward()
+            passes.step()
+    return Trained(output.clone(), torch.stack(losses), *passes.displacements())
