@@ -1,13 +1,13 @@
 r"""The lazy limit: ResNets whose blocks are linear in the displacements of their parameters.
 
-For alpha to infinity (Chizat 2025, section 3.3) displacements of order 1/alpha suffice, and blocks tend
-to their linearisation at the start. With A = alpha (U - U0) / D and B = alpha (V - V0) / (LM),
+For alpha to infinity (Chizat 2025, section 3.3) displacements of order 1/alpha suffice, and blocks
+tend to their linearisation at the start. With A = alpha (U - U0) / D and B = alpha (V - V0) / (LM),
 
     h^l = h^{l-1} + B rho(U0' h / D) + V0 / (LM) [rho'(U0' h / D) * (A' h)],
 
-trained at the rates that alpha leaves, LM/D for A and D/(LM) for B. V0 rho(U0' h / D) is left out: its
-mean is zero. Each block is a kernel machine: a step moves it by -sum_n k(h, h_n) p_n, where h_n and p_n
-are states and adjoints, and the kernel of infinitely many units, as V0 has variance D, is
+trained at the rates that alpha leaves, LM/D for A and D/(LM) for B. V0 rho(U0' h / D) is left out:
+its mean is zero. Each block is a kernel machine: a step moves it by -sum_n k(h, h_n) p_n, where h_n
+and p_n are states and adjoints, and the kernel of infinitely many units, as V0 has variance D, is
 
     k(h, h') = D (E[rho(u) rho(u')] + E[rho'(u) rho'(u')] h.h' / D),   (u, u') = U0' (h, h') / D.
 

@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class ResidualMLP(nn.Module):
     r"""L residual blocks of M hidden units on a stream of D numbers.
 
-    h^l = h^{l-1} + alpha/(LM) V^l rho(U^l' h^{l-1} / D), with entries of U and V that start as N(0, D)
+    h^l = h^{l-1} + alpha/(LM) V^l rho(U^l' h^{l-1} / D),  entries of U and V that start as N(0, D)
     (Chizat 2025, arXiv 2509.10167, section 2). Embeddings and readouts are up to the caller.
 
     Args:
@@ -34,8 +34,8 @@ class ResidualMLP(nn.Module):
         L: blocks.
         alpha: a factor on the scale.
         activation: rho, a name ("tanh", "relu", "gelu", "silu", "erf", "sin") or a function.
-        scale: the residual scale: "complete", the critical sqrt(D)/(LM); "lazy", (LM)^(1/4) times as
-            much, where the network is closest to its lazy limit; or a number.
+        scale: the residual scale: "complete", the critical sqrt(D)/(LM); "lazy", (LM)^(1/4) times
+            as much, where the network is closest to its lazy limit; or a number.
         generator: of the start.
 
     Attributes:
@@ -80,7 +80,9 @@ class ResidualMLP(nn.Module):
         return states
 
     def parameter_groups(self, lr: float = 1.0) -> list[dict[str, Any]]:
-        """Groups for a torch optimiser without momentum: min(1, alpha^-2) LMD for U, alpha^-2 LMD for V.
+        """Groups for a torch optimiser without momentum.
+
+        The rates are min(1, alpha^-2) LMD for U and alpha^-2 LMD for V.
 
         The rates are the same for all layers. They are meant for a loss that is a mean over samples
         and over the D outputs, and ``lr`` multiplies both; the theory's experiments have
