@@ -26,7 +26,7 @@ from resnet_gp.verification.observables import (
     precision_check,
 )
 from resnet_gp.verification.predictions import covariance
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,8 +125,10 @@ class CommutationResult(Result):
             colour = COLOURS[1 - k]
             axes[1].plot(mlps.SIZES, self.norm_variance[k], "o-", color=colour, label=name)
             axes[2].plot(mlps.SIZES, self.gap[k], "o-", color=colour, label=name)
-        axes[1].set(xscale="log", yscale="log", title="variance of log |Y|²", xlabel="n = L")
-        axes[2].set(xscale="log", yscale="log", title="1 - mean correlation", xlabel="n = L")
+        axes[1].set(yscale="log", title="variance of log |Y|²")
+        axes[2].set(yscale="log", title="1 - mean correlation")
+        for axis in axes[1:3]:
+            size_axis(axis, mlps.SIZES, "n = L")
         for axis in axes[:3]:
             axis.legend(frameon=False, fontsize=8)
         mean, variance = mlps.log_norm(mlps.SIZES[-1])

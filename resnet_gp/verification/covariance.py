@@ -121,7 +121,13 @@ class CovarianceResult(Result):
                 )  # fmt: skip
             axis.set(yscale="log", xlabel="t", title=NAMES[SHORT[pair]].replace("q(", "q_t("))
         axes[0].set_ylabel("L2 error against the limit")
-        axes[0].legend(frameon=False, fontsize=8, title=f"L = {depths[0]} (pale) to {depths[-1]}")
+        figure.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=len(widths),
+            frameon=False,
+            title=f"from L = {depths[0]} (pale) to L = {depths[-1]}",
+        )
         return figure
 
 

@@ -22,7 +22,7 @@ from resnet_gp.verification.neurons import (
     single_neuron,
 )
 from resnet_gp.verification.observables import values
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,7 +81,8 @@ class IndependenceResult(Result):
         )
         line = self.correlation[0][-1] * WIDTHS[-1] / np.array(WIDTHS)
         squares.plot(WIDTHS, line, color="black", linewidth=0.8, label="slope -1")
-        squares.set(xscale="log", yscale="log", xlabel="n", title="correlation of squares")
+        squares.set(yscale="log", title="correlation of squares")
+        size_axis(squares, WIDTHS, "n")
         squares.legend(frameon=False)
         return figure
 
@@ -109,7 +110,7 @@ def _joint_checks(pairs: Array, where: str) -> list[Check]:
     tests = (
         ("angle is uniform: Kolmogorov-Smirnov", stats.kstest(angle, "uniform")),
         ("squared radius is exponential: Kolmogorov-Smirnov", stats.kstest(radius, "expon")),
-        ("correlation", linear),
+        ("correlation of two neurons", linear),
     )
     return [
         Check(f"{name}, {where}", float(test.statistic), None, 0.0, p_value=float(test.pvalue))

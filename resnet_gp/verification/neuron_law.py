@@ -23,7 +23,7 @@ from resnet_gp.verification.neurons import (
     wasserstein,
 )
 from resnet_gp.verification.observables import values
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,7 +119,8 @@ class NeuronLawResult(Result):
             axis.plot(
                 x, found[0][0] * x[0] / np.array(x), color="black", linewidth=0.8, label="slope -1"
             )
-            axis.set(xscale="log", yscale="log", title=name, xlabel="L" if x is DEPTHS else "n")
+            axis.set(yscale="log", title=name)
+            size_axis(axis, x, "L" if x is DEPTHS else "n")
             axis.legend(frameon=False, fontsize=8)
         return figure
 

@@ -20,7 +20,7 @@ from resnet_gp.verification.fits import Array, extrapolate, power_law
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import gram, values
 from resnet_gp.verification.predictions import covariance
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,9 +112,8 @@ class PosteriorResult(Result):
                 )
             guide = np.abs(self.estimates - self.prediction)[0].max() * WIDTHS[0] / np.array(WIDTHS)
             axis.plot(WIDTHS, guide, color="black", linewidth=0.8, label="slope -1")
-            axis.set(
-                xscale="log", yscale="log", xlabel="n", title=f"|error| of the posterior {name}"
-            )
+            axis.set(yscale="log", title=f"|error| of the posterior {name}")
+            size_axis(axis, WIDTHS, "n")
         axes[0].legend(frameon=False, fontsize=8)
         return figure
 

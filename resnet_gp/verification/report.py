@@ -165,13 +165,15 @@ def _row(theorem: str | None, measured: str, verdict: Verdict) -> str:
         else f"p {check.p_value:.2g}"
     )
     cells = [
-        f"<td>{measured}</td>",
-        f'<td class="number">{_with_error(check)}</td>',
-        f'<td class="number">{prediction}</td>',
-        f'<td class="number">{z}</td>',
+        f'<td class="measured">{measured}</td>',
+        f'<td class="number" data-label="estimate">{_with_error(check)}</td>',
+        f'<td class="number" data-label="prediction">{prediction}</td>',
+        f'<td class="number" data-label="z">{z}</td>',
         f'<td><span class="{word}">{word}</span></td>',
     ]
-    return f"<tr>{'' if theorem is None else f'<td>{theorem}</td>'}{''.join(cells)}</tr>"
+    if theorem is not None:
+        cells.insert(0, f'<td class="theorem">{theorem}</td>')
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _with_error(check: Check) -> str:

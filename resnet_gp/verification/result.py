@@ -42,3 +42,11 @@ def new_figure(columns: int, rows: int = 1, height: float = 3.6) -> tuple[Figure
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25, linewidth=0.6)
     return figure, axes
+
+
+def size_axis(axis: Any, sizes: Sequence[int], label: str) -> None:
+    """A logarithmic x axis with ticks at these widths or depths."""
+    axis.set_xscale("log")
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel(label)
