@@ -30,6 +30,10 @@ def test_command_line_blocks(tmp_path, monkeypatch):
 
     monkeypatch.setattr("resnet_gp.demo.run", lambda data: iter(()))  # test_cli runs it
     monkeypatch.setattr("resnet_gp.demo.draw", lambda path, predictions: path.touch())
+    from resnet_gp.verification import experiments
+
+    fast = {"roles": experiments.EXPERIMENTS["roles"]}  # the others: tests/verification
+    monkeypatch.setattr(experiments, "EXPERIMENTS", fast)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DIR").mkdir()
     from test_demo import save_set

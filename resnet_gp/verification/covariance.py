@@ -31,6 +31,7 @@ PAIRS = tuple((0, j) for j in range(len(ANGLES)))
 NAMES = ("q(a, a)", *(f"q(a, b), {angle:.0f}°" for angle in ANGLES[1:]))
 SHORT = (0, 2, 5)  # the angles of the L2 errors
 SHORT_PAIRS = ((0, 0), (0, 1), (0, 2))
+DEEP = 50  # a depth whose Euler bias is far below the fluctuations of these widths
 
 
 def times(depth: int) -> tuple[int, ...]:
@@ -144,13 +145,13 @@ def run(lab: Lab) -> CovarianceResult:
     checks += _euler_bias_checks(
         moments(found[f"covariance-mean-L{depths[0]}"][depths[0]]), depths[0]
     )
-    widths, depths_, _ = error_design(lab)
+    widths, depths_, networks = error_design(lab)
     curves = tuple(
         _curve(width, depth, found[f"covariance-error-n{width}-L{depth}"])
         for width in widths
         for depth in depths_
     )
-    checks.append(_slope_check(curves, widths, depths_[-1]))
+    checks.append(_slope_check(curves, networks))
     return CovarianceResult(tuple(checks), curves)
 
 
@@ -182,11 +183,15 @@ def _curve(width: int, depth: int, found: Results) -> Curve:
     return Curve(width, depth, np.array(levels) / depth, root, noise / (2 * root))
 
 
-def _slope_check(curves: tuple[Curve, ...], widths: tuple[int, ...], depth: int) -> Check:
-    """Of the error in the width at t = 1 and great depth, where width is all that matters."""
-    chosen = [curve for curve in curves if curve.depth == depth]
+def _slope_check(curves: tuple[Curve, ...], networks: int) -> Check:
+    """Of the error in the width at t = 1, for depths at which width is all that matters.
+
+    With the standard error of a standard deviation of normal numbers: an estimate's own would be
+    small where the estimate is small by chance, and give it too large a weight.
+    """
+    chosen = [curve for curve in curves if curve.depth >= DEEP]
     n = np.array([curve.width for curve in chosen], dtype=float)
     error = np.array([curve.error[-1, 1] for curve in chosen])
-    fit = power_law(n, error, np.array([curve.standard_error[-1, 1] for curve in chosen]))
-    name = f"slope of log L2 error of q_1(a, b) in log n, L = {depth}"
+    fit = power_law(n, error, error / np.sqrt(2 * networks))
+    name = f"slope of log L2 error of q_1(a, b) in log n, L from {DEEP}"
     return Check(name, float(fit.parameters[1]), float(fit.standard_errors[1]), -0.5)

@@ -56,7 +56,7 @@ def test_sabotage_a_missing_root_of_the_depth(monkeypatch):
 @pytest.mark.parametrize("scale", [2.0, 10.0])
 def test_sabotage_is_seen_in_every_mean_covariance(scale, monkeypatch):
     """He weights, and at L = 10 the missing root: the least z-score at t = 1 is above 10."""
-    monkeypatch.setattr(covariance, "error_design", lambda lab: ((50, 500), (5,), 20))
+    monkeypatch.setattr(covariance, "error_design", lambda lab: ((50, 500), (50,), 20))
     monkeypatch.setattr(covariance, "mean_design", lambda lab: (8192, 200, (10,)))
     monkeypatch.setattr(ResNet, "layer_scale", property(lambda network: scale / network.depth))
     result = covariance.run(Lab(quick=True))
