@@ -1,4 +1,4 @@
-"""The command line: ``resnet-gp demo`` and ``verify``.
+"""The command line: ``resnet-gp demo``, ``verify`` and ``mean-ode``.
 
 It parses, prints and writes; the work is elsewhere.
 """
@@ -146,7 +146,47 @@ def verify(
         except KeyboardInterrupt:
             console.print("interrupted; the same command goes on from here")
             raise typer.Exit(130) from None
-    verdicts = session.report(out, outcome, lab)
+    _conclude(console, out, outcome, session.report(out, outcome, lab))
+
+
+@app.command("mean-ode")
+def mean_ode(
+    out: Annotated[Path, typer.Option(help="Folder for the report, the figures and the numbers.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: half a minute.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+) -> None:
+    """Check the theory of deep ResNets in training against networks, with a report.
+
+    Exits with 1 if a prediction fails. What was done is kept when interrupted: the same command
+    goes on from there.
+    """
+    from resnet_gp.mean_ode import experiments
+    from resnet_gp.verification import session
+
+    console = Console()
+    try:
+        lab = experiments.make_lab(out, quick, device, seed)
+    except session.SessionError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from error
+    chosen = experiments.EXPERIMENTS
+    outcome = session.Outcome()
+    with _progress(console) as progress:
+        task = progress.add_task("", total=sum(one.parts(lab) for one in chosen.values()))
+        watched = dataclasses.replace(lab, progress=lambda: progress.advance(task))
+        try:
+            with experiments.with_workers(watched) as working:
+                for name in chosen:
+                    progress.update(task, description=name)
+                    experiments.run(name, working, outcome)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command goes on from here")
+            raise typer.Exit(130) from None
+    _conclude(console, out, outcome, experiments.report(out, outcome, lab))
+
+
+def _conclude(console: Console, out: Path, outcome: Any, verdicts: list[Any]) -> None:
+    """Print the verdicts; the exit code is 1 if one failed."""
     console.print(_verdict_table(outcome, verdicts))
     failed = [verdict.check.name for verdict in verdicts if not verdict.passed]
     console.print(f"wrote {out / 'report.html'} and {out / 'results.json'}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from resnet_gp.mean_ode import scales
 
 SOURCES = (
-    "residual scale sqrt(D)/(LM) and step sizes: Chizat 2025, arXiv 2509.10167, sections 2 and 5",
+    "residual scale sqrt(D)/(LM) and step sizes: Chizat 2025, arXiv 2509.10167",
     "distance to the limit: the same paper's experiments (tanh, D = N = 10, 100 steps), whose"
     " constants `resnet-gp mean-ode` fits anew",
 )

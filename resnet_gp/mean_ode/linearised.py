@@ -1,6 +1,6 @@
 r"""The lazy limit: ResNets whose blocks are linear in the displacements of their parameters.
 
-For alpha to infinity (Chizat 2025, section 3.3) displacements of order 1/alpha suffice, and blocks
+For alpha to infinity (Chizat 2025) displacements of order 1/alpha suffice, and blocks
 tend to their linearisation at the start. With A = alpha (U - U0) / D and B = alpha (V - V0) / (LM),
 
     h^l = h^{l-1} + B rho(U0' h / D) + V0 / (LM) [rho'(U0' h / D) * (A' h)],

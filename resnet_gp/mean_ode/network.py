@@ -26,7 +26,7 @@ class ResidualMLP(nn.Module):
     r"""L residual blocks of M hidden units on a stream of D numbers.
 
     h^l = h^{l-1} + alpha/(LM) V^l rho(U^l' h^{l-1} / D),  entries of U and V that start as N(0, D)
-    (Chizat 2025, arXiv 2509.10167, section 2). Embeddings and readouts are up to the caller.
+    (Chizat 2025, arXiv 2509.10167). Embeddings and readouts are up to the caller.
 
     Args:
         D: embedding dimension.

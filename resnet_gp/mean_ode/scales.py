@@ -2,7 +2,7 @@ r"""The scales of a deep ResNet: prefactor, residual scale, step sizes and regim
 
 Blocks are alpha/(LM) V rho(U' h / D), with entries of U and V that start as N(0, D). What a block
 adds to an entry of h has the residual scale s = alpha sqrt(D) / (LM): alpha is s over its
-critical value sqrt(D) / (LM). Source: Chizat 2025, arXiv 2509.10167, sections 2 and 5. No networks
+critical value sqrt(D) / (LM). Source: Chizat 2025, arXiv 2509.10167. No networks
 here.
 """
 

@@ -1,6 +1,6 @@
 r"""Full-batch gradient descent on many deep ResNets at once, without a graph over depth.
 
-Networks and steps are those of Chizat 2025 (arXiv 2509.10167), section 2, with rho = tanh. Steps
+Networks and steps are those of Chizat 2025 (arXiv 2509.10167), with rho = tanh. Steps
 descend the loss (1/2ND) sum |h^L - y|^2 at the rates of ``scales``:
 
     h^l = h^{l-1} + alpha/(LM) V^l rho(U^l' h^{l-1} / D)

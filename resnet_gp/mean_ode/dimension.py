@@ -1,0 +1,132 @@
+r"""Experiment c: one residual scale moves features by order one in every dimension D.
+
+Three scales, alpha = 1/sqrt(D), 1 and sqrt(D): 1/(LM), sqrt(D)/(LM) and D/(LM). The first step
+moves features U' h / D in proportion to rate_U alpha, with the step sizes of the theory to
+min(alpha, 1/alpha): at its largest at the critical scale. With the step sizes of the critical
+scale at every scale it moves them in proportion to alpha: to nothing, or without bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resnet_gp.mean_ode import scales
+from resnet_gp.mean_ode.estimates import draws_check
+from resnet_gp.mean_ode.lab import Array, Lab, Measured
+from resnet_gp.mean_ode.units import even_units
+from resnet_gp.verification.checks import Check
+from resnet_gp.verification.result import COLOURS, Result, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DIMENSIONS = (10, 31, 100)
+M = 16
+POWERS = (-0.5, 0.0, 0.5)  # of D, in alpha
+NAMES = ("1/(LM)", "√D/(LM)", "D/(LM)")
+GROUP = "movement of features against D, after one step"
+
+
+@dataclass(frozen=True)
+class DimensionResult(Result):
+    """Root-mean-square movement of U's entries; arrays are ``draws x dimensions x scales``."""
+
+    dimensions: tuple[int, ...]
+    first: Array  # after one step
+    fixed_rate: Array  # after one step, at the step sizes of the critical scale
+    last: Array  # after all steps
+    steps: int
+
+    name = "dimension"
+    title = "Which scale learns features in every dimension?"
+    theorem = "Chizat 2025, residual scale"
+    summary = (
+        "Movement of U after a step, with the step sizes of the theory and with those of the "
+        "critical scale. Slopes in D: 0 at √D/(LM); at the others the movement relative to the "
+        "critical one vanishes like 1/√D, or, at fixed step sizes, grows like √D. After many "
+        "steps the movement at D/(LM) vanishes too, and at √D/(LM) it does not."
+    )
+
+    def plot(self) -> Figure:
+        figure, axes = new_figure(3)
+        panels = (
+            ("one step", self.first),
+            ("one step, critical step sizes", self.fixed_rate),
+            (f"{self.steps} steps", self.last),
+        )
+        for axis, (title, moved) in zip(axes, panels, strict=True):
+            for k, name in enumerate(NAMES):
+                mean = moved[:, :, k].mean(0)
+                axis.plot(self.dimensions, mean, "o-", color=COLOURS[k], label=name)
+            axis.set(xscale="log", yscale="log", title=title, xlabel="D", ylabel="movement of U")
+            axis.set_xticks(self.dimensions, map(str, self.dimensions))
+            axis.minorticks_off()
+        axes[0].legend(frameon=False, fontsize=8)
+        return figure
+
+
+def run(lab: Lab) -> DimensionResult:
+    """Experiment c."""
+    steps = lab.size(50, 10)
+    kept = lab.keep_all(_measure, {f"dimension-{D}": (D, steps) for D in DIMENSIONS})
+    first, last = (np.stack([one[key] for one in kept], 1) for key in ("first", "last"))
+    rates = np.array([_rate_ratio(D) for D in DIMENSIONS])
+    fixed = first * rates
+    checks = [
+        _slope_check(f"{what} {NAMES[k]} over √D/(LM)", moved[:, :, k] / moved[:, :, 1], target)
+        for k, target, what, moved in (
+            (0, -0.5, "one step:", first),
+            (2, -0.5, "one step:", first),
+            (0, -0.5, "critical step sizes:", fixed),
+            (2, 0.5, "critical step sizes:", fixed),
+        )
+    ]
+    order_one = _slopes(last[:, :, 1])
+    vanishing = _slopes(last[:, :, 2])
+    bounds = (
+        ("|slope| in D at √D/(LM) after all steps", np.abs(order_one.mean()), order_one, 0.15),
+        ("slope in D at D/(LM) after all steps", vanishing.mean(), vanishing, -0.25),
+    )
+    checks += [
+        draws_check(name, value, _error(all_slopes), bound, len(all_slopes), "at most")
+        for name, value, all_slopes, bound in bounds
+    ]
+    return DimensionResult(tuple(checks), DIMENSIONS, first, fixed, last, steps)
+
+
+def _measure(lab: Lab, D: int, steps: int) -> Measured:
+    """Movements of U, ``draws x scales``, after one step and after all."""
+    draws, L = lab.size((10, 128), (4, 32))
+    alphas = np.array([float(D**power) for power in POWERS])
+    data = [lab.data(draw, D) for draw in range(draws) for _ in alphas]
+    found = {}
+    for key, count in (("first", 1), ("last", steps)):
+        runs = lab.train("dimension", data, M, L, count, np.tile(alphas, draws), even_units)
+        found[key] = runs.movement_U.reshape(draws, len(alphas)) / alphas
+    return found
+
+
+def _rate_ratio(D: int) -> list[float]:
+    """U's step size at the critical scale over its own, for each scale.
+
+    One step is proportional to its step size, so that this is all that the step size does to it.
+    """
+    critical, _ = scales.learning_rates(1.0, D, M, 1)
+    return [critical / scales.learning_rates(float(D**power), D, M, 1)[0] for power in POWERS]
+
+
+def _slopes(moved: Array) -> Array:
+    """Slope of the logarithm in log D for each draw."""
+    return np.polyfit(np.log(DIMENSIONS), np.log(moved).T, 1)[0]
+
+
+def _error(values: Array) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _slope_check(name: str, ratios: Array, target: float) -> Check:
+    slopes = _slopes(ratios)
+    return draws_check(name, slopes.mean(), _error(slopes), target, len(slopes), group=GROUP)

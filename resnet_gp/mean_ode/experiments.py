@@ -1,0 +1,100 @@
+"""All experiments of the lab, by name, in the order of the report, and the run of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from resnet_gp.mean_ode import chaos, dimension, grid, lazy, phases, rates, separation, widths
+from resnet_gp.mean_ode.lab import Lab
+from resnet_gp.verification import session
+from resnet_gp.verification.checks import Verdict
+from resnet_gp.verification.lab import Lab as VerificationLab
+from resnet_gp.verification.report import write_report
+from resnet_gp.verification.result import Result
+
+TITLE = "Deep ResNets in training against the Neural Mean ODE"
+_MEMORY = 1  # of verification's simulations, of which there are none here
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The function that runs it, and the number of measurements that it asks the lab for."""
+
+    run: Callable[[Lab], Result]
+    parts: Callable[[Lab], int]
+
+
+def _on_grid(lab: Lab) -> int:
+    return len(grid.sizes(lab)) + grid.draws(lab)
+
+
+EXPERIMENTS = {
+    "rates": Experiment(rates.run, _on_grid),
+    "separation": Experiment(separation.run, _on_grid),
+    "widths": Experiment(widths.run, lambda lab: len(widths.WIDTHS) + grid.draws(lab)),
+    "dimension": Experiment(dimension.run, lambda lab: len(dimension.DIMENSIONS)),
+    "phases": Experiment(phases.run, lambda lab: len(phases.draws(lab))),
+    "lazy": Experiment(lazy.run, lazy.draws),
+    "chaos": Experiment(chaos.run, chaos.draws),
+}
+
+
+def make_lab(out: Path, quick: bool, device: str, seed: int) -> Lab:
+    """A lab that keeps its measurements in ``out`` until the report is written.
+
+    Raises:
+        SessionError: the device is not there, or the folder cannot be written.
+    """
+    found = session.make_lab(out, quick, device, seed, _MEMORY)
+    return Lab(seed, quick, found.device, found.folder)
+
+
+@contextmanager
+def with_workers(lab: Lab) -> Iterator[Lab]:
+    """The lab with a process for each core, of one thread each, if it is on a CPU.
+
+    The operations are too small to be worth threads. An interrupt ends what has not begun.
+    """
+    if torch.device(lab.device).type != "cpu":
+        yield lab
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, mp_context=context, initializer=_start_worker) as pool:
+        try:
+            yield replace(lab, pool=pool)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and decides
+    torch.set_num_threads(1)
+
+
+def run(name: str, lab: Lab, outcome: session.Outcome) -> None:
+    """Run the experiment of that name; its result and its time go to the outcome."""
+    start = time.perf_counter()
+    outcome.results.append(EXPERIMENTS[name].run(lab))
+    outcome.seconds[name] = time.perf_counter() - start
+
+
+def report(out: Path, outcome: session.Outcome, lab: Lab) -> list[Verdict]:
+    """Write the report and forget the measurements."""
+    facts = session.facts(VerificationLab(lab.seed, lab.quick, lab.device), outcome)
+    verdicts = write_report(out, outcome.results, title=TITLE, facts=facts)
+    if lab.folder is not None:
+        shutil.rmtree(lab.folder, ignore_errors=True)
+    return verdicts

@@ -1,0 +1,211 @@
+r"""Experiment e: at large alpha networks train like their linearisation.
+
+In the limit of depth two distances to the lazy limit are measured, with the same units in both:
+that of the units' displacements times alpha, which is of order 1/alpha, the theorem's rate, and
+that of the output. The law of the units at the start is symmetric in v, so that the output's
+first order in 1/alpha vanishes: the displacement of u is odd in v, that of v even, and what is
+left of a block is even over odd. Its distance is of order 1/alpha^2.
+
+Networks of LM units have deviations of order alpha / sqrt(LM) too. Against 1/alpha the best alpha
+is of order (LM)^(1/4), by the theorem's bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resnet_gp.mean_ode.estimates import draws_check, factor_check, mean_and_error
+from resnet_gp.mean_ode.lab import Array, Lab, Measured
+from resnet_gp.mean_ode.linearised import LinearisedSweep
+from resnet_gp.mean_ode.training import NetworkSweep, Trained, train
+from resnet_gp.mean_ode.units import Units, even_units, independent_units
+from resnet_gp.verification.checks import Check
+from resnet_gp.verification.result import COLOURS, Result, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+D = 10
+STEPS = 50
+ALPHAS = (8.0, 16.0, 32.0)  # of the slopes: three doublings beyond the end of feature learning
+BOUND = 0.06  # on the distance of the best alpha's slope from 1/4: the next order is felt
+
+
+@dataclass(frozen=True)
+class LazyResult(Result):
+    """Distances to the lazy limit, root mean squares over draws.
+
+    ``output``, ``units_moved``: in the limit of depth, one for each of ``alphas``; ``searched``:
+    the alphas tried on networks of ``sizes`` units, with the distances ``finite_units`` and
+    ``finite_output``, ``sizes x searched``.
+    """
+
+    alphas: Array
+    output: Array
+    units_moved: Array
+    sizes: Array
+    searched: Array
+    finite_units: Array
+    finite_output: Array
+    best: Array  # alpha of the smallest distance of units, and of output: 2 x sizes
+
+    name = "lazy"
+    title = "Is the lazy limit a kernel machine?"
+    theorem = "Chizat 2025, lazy ODE"
+    summary = (
+        "Networks at large alpha against networks whose blocks are linearised at the start, that "
+        "is, kernel machines. Units approach like 1/alpha, the theorem's rate; the output like "
+        "1/alpha², because the start is symmetric in V. The start's own noise grows like "
+        "alpha/√(LM), so that there is a best alpha, for the units near (LM)^¼."
+    )
+
+    def plot(self) -> Figure:
+        figure, axes = new_figure(3)
+        for k, (name, values) in enumerate((("units", self.units_moved), ("output", self.output))):
+            axes[0].plot(self.alphas, values, "o-", ms=4, color=COLOURS[k], label=name)
+            guide = values[-1] * (self.alphas / self.alphas[-1]) ** (-1 - k)
+            axes[0].plot(self.alphas, guide, ":", color="black", lw=1)
+        axes[0].set(title="limit of depth; dotted: slopes -1 and -2", xlabel="alpha")
+        axes[0].set(xscale="log", yscale="log", ylabel="distance to the lazy limit")
+        axes[0].legend(frameon=False)
+        found = (self.finite_units, self.finite_output)
+        for row, (axis, name) in enumerate(zip(axes[1:], ("units", "output"), strict=True)):
+            values = found[row]
+            for k, size in enumerate(self.sizes):
+                axis.plot(self.searched, values[k], color=COLOURS[k], label=f"LM = {size:g}")
+                axis.plot(self.best[row, k], values[k].min(), "v", color=COLOURS[k], ms=7)
+                if row == 0:
+                    axis.axvline(size**0.25, color=COLOURS[k], ls="--", lw=0.8)
+            axis.set(xscale="log", yscale="log", xlabel="alpha", title=f"networks: {name}")
+        axes[1].set_ylabel("distance; dashed: (LM)^¼")
+        axes[2].legend(frameon=False, fontsize=8)
+        return figure
+
+
+def run(lab: Lab) -> LazyResult:
+    """Experiment e."""
+    kept = lab.keep_all(_measure, {f"lazy-{draw}": (draw,) for draw in range(draws(lab))})
+    units, output, finite_units, finite_output = (
+        np.array([one[key] for one in kept])
+        for key in ("units", "output", "finite_units", "finite_output")
+    )
+    sizes = np.array([side**2 for side in _sides(lab)], float)
+    searched = _searched(lab)
+    best = np.array([_best(searched, one) for one in (finite_units, finite_output)])
+    checks = (
+        _slope_check("units' distance to the lazy limit against alpha", units, -1.0),
+        _slope_check("output's distance to the lazy limit against alpha", output, -2.0),
+        *_best_checks(best[0], sizes),
+    )
+    return LazyResult(
+        checks,
+        np.array(ALPHAS),
+        _root_mean(output),
+        _root_mean(units),
+        sizes,
+        searched,
+        _root_mean(finite_units),
+        _root_mean(finite_output),
+        np.exp(np.log(best).mean(1)),
+    )
+
+
+def draws(lab: Lab) -> int:
+    """Data draws."""
+    return lab.size(6, 3)
+
+
+def _sides(lab: Lab) -> tuple[int, ...]:
+    """L = M of the networks in which the best alpha is searched."""
+    return lab.size((16, 32, 64, 128), (16, 32))
+
+
+def _searched(lab: Lab) -> Array:
+    return np.geomspace(1, 16, lab.size(9, 7))
+
+
+def _measure(lab: Lab, draw: int) -> Measured:
+    """Distances on one data draw."""
+    seeds, side = lab.size((4, 64), (2, 32))
+    even = [even_units(lab.rng("lazy-limit", draw, s), D, side, side) for s in range(seeds)]
+    lazy = _train(lab, even, draw, 1.0, LinearisedSweep)
+    found = [_distances(_train(lab, even, draw, alpha), lazy, lazy) for alpha in ALPHAS]
+    finite = []
+    for size in _sides(lab):
+        own = [independent_units(lab.rng("lazy", draw, size, s), D, size, size) for s in range(2)]
+        own_lazy = _train(lab, own, draw, 1.0, LinearisedSweep)
+        finite.append(
+            [_distances(_train(lab, own, draw, a), own_lazy, lazy) for a in _searched(lab)]
+        )
+    units, output = np.moveaxis(np.array(found), -1, 0)
+    finite_units, finite_output = np.moveaxis(np.array(finite), -1, 0)
+    return {
+        "units": units,
+        "output": output,
+        "finite_units": finite_units,
+        "finite_output": finite_output,
+    }
+
+
+def _train(
+    lab: Lab,
+    units: list[Units],
+    draw: int,
+    alpha: float,
+    sweep: type[NetworkSweep] | type[LinearisedSweep] = NetworkSweep,
+) -> Trained:
+    count = len(units)
+    networks = lab.networks(units, [lab.data(draw, D)] * count, np.full(count, alpha))
+    return train(networks, STEPS, sweep)
+
+
+def _distances(trained: Trained, same_units: Trained, lazy: Trained) -> tuple[float, float]:
+    """Root mean squares: of displacements to those of the same units in lazy training, and of the
+    outputs to the lazy limit, by its mean where the units are others."""
+    moved = [
+        (getattr(trained, name) - getattr(same_units, name)).square().mean().item()
+        for name in ("displacement_U", "displacement_V")
+    ]
+    own = same_units is lazy
+    difference = trained.output - (lazy.output if own else lazy.output.mean(0))
+    mean = difference.mean(0) if own else difference
+    return math.sqrt(sum(moved) / 2), mean.square().mean().sqrt().item()
+
+
+def _root_mean(by_draw: Array) -> Array:
+    return np.sqrt(np.mean(by_draw**2, 0))
+
+
+def _best(alphas: Array, distances: Array) -> Array:
+    """alpha of the smallest distance, ``draws x sizes``: of a parabola through the three lowest."""
+    x, y = np.log(alphas), np.log(distances)
+    middle = np.clip(y.argmin(-1), 1, len(x) - 2)
+    low, at, high = (np.take_along_axis(y, middle[..., None] + k, -1)[..., 0] for k in (-1, 0, 1))
+    shift = (low - high) / (2 * (low - 2 * at + high))
+    return np.exp(x[middle] + np.clip(shift, -1, 1) * (x[1] - x[0]))
+
+
+def _slope_check(name: str, by_draw: Array, target: float) -> Check:
+    """Of the slopes over two doublings of alpha, extrapolated: what they are off by falls like
+    1/alpha^2, by a factor of four from one to the next."""
+    slopes = np.diff(np.log2(by_draw), axis=1)
+    mean, error = mean_and_error(list((4 * slopes[:, 1] - slopes[:, 0]) / 3))
+    return draws_check(name, mean, error, target, len(by_draw))
+
+
+def _best_checks(best: Array, sizes: Array) -> list[Check]:
+    """The best alpha for the units, ``draws x sizes``, against (LM)^(1/4): slope, and size."""
+    slope, slope_error = mean_and_error(list(np.polyfit(np.log(sizes), np.log(best).T, 1)[0]))
+    near, near_error = mean_and_error(list(np.log(best / sizes**0.25).mean(1)))
+    name = f"best alpha for the units, slope in LM {slope:.3f}: distance from 1/4"
+    factor = math.exp(near)
+    return [
+        draws_check(name, abs(slope - 0.25), slope_error, BOUND, len(best), "at most"),
+        factor_check(
+            "best alpha for the units over (LM)^¼", factor, factor * near_error, 1.0, 3.0, len(best)
+        ),
+    ]

@@ -1,0 +1,96 @@
+"""Experiment b: the limit of depth is the same for every hidden width."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resnet_gp.mean_ode.estimates import draws_check
+from resnet_gp.mean_ode.grid import STEPS, D, draws
+from resnet_gp.mean_ode.lab import Array, Lab, Measured
+from resnet_gp.mean_ode.limit import Limit, kept_limits
+from resnet_gp.verification.result import COLOURS, Result, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTHS = (1, 4, 16, 64)
+GROUP = "squared distance of each width's limit"
+
+
+@dataclass(frozen=True)
+class WidthsResult(Result):
+    """Squared distances to the limit, without noise: ``draws x widths``."""
+
+    widths: tuple[int, ...]
+    squares: Array
+    distances: Array  # of single networks of the larger depth, root mean square, widths
+
+    name = "widths"
+    title = "Is the limit the same for every width?"
+    theorem = "Chizat 2025, one limit for all widths"
+    summary = (
+        "Networks of two depths, extrapolated to infinite depth for each hidden width, against the "
+        "limit. The squared distance is estimated without the noise of finitely many seeds: it "
+        "is zero if the limit does not depend on M. Single networks of the larger depth are as "
+        "far away as the crosses show."
+    )
+
+    def plot(self) -> Figure:
+        figure, (axis,) = new_figure(1)
+        mean = self.squares.mean(0)
+        error = self.squares.std(0, ddof=1) / math.sqrt(len(self.squares))
+        axis.errorbar(self.widths, mean, 2 * error, fmt="o", color=COLOURS[0], label="extrapolated")
+        axis.plot(self.widths, self.distances**2, "x", color=COLOURS[1], label="one network")
+        axis.axhline(0, color="black", lw=0.8)
+        axis.set_yscale("symlog", linthresh=1e-5)
+        axis.set(xscale="log", xlabel="width M", ylabel="squared distance to the limit")
+        axis.set_xticks(self.widths, map(str, self.widths))
+        axis.legend(frameon=False)
+        return figure
+
+
+def run(lab: Lab) -> WidthsResult:
+    """Experiment b."""
+    kept = lab.keep_all(_measure, {f"widths-{M}": (M,) for M in WIDTHS})
+    squares, networks = [], []
+    for draw, limit in enumerate(kept_limits(lab, draws(lab), D, STEPS)):
+        pairs = [(one["shallow"][draw], one["deep"][draw]) for one in kept]
+        squares.append([squared_distance(*pair, limit) for pair in pairs])
+        networks.append([np.mean((deep - limit.mean) ** 2) for _, deep in pairs])
+    by_draw = np.array(squares)
+    error = by_draw.std(0, ddof=1) / math.sqrt(len(by_draw))
+    checks = tuple(
+        draws_check(f"squared distance, M = {M}", m, e, 0.0, len(by_draw), group=GROUP)
+        for M, m, e in zip(WIDTHS, by_draw.mean(0), error, strict=True)
+    )
+    return WidthsResult(checks, WIDTHS, by_draw, np.sqrt(np.mean(networks, 0)))
+
+
+def _measure(lab: Lab, M: int) -> Measured:
+    """Outputs at two depths, each ``draws x seeds x N x D``."""
+    depth = lab.size(128, 32)
+    seeds = max(4, lab.size(32, 16) // math.isqrt(M))
+    data = [lab.data(draw, D) for draw in range(draws(lab)) for _ in range(seeds)]
+    found = {}
+    for name, L in (("shallow", depth // 2), ("deep", depth)):
+        output = lab.train("widths", data, M, L, STEPS).output
+        found[name] = output.reshape(-1, seeds, *output.shape[1:])
+    return found
+
+
+def squared_distance(shallow: Array, deep: Array, limit: Limit) -> float:
+    """Of the extrapolated mean output to the limit, without the noise of either.
+
+    Args:
+        shallow, deep: outputs of networks of depth L / 2 and L, ``seeds x N x D``.
+    """
+    distance = np.mean((2 * deep.mean(0) - shallow.mean(0) - limit.mean) ** 2)
+    noise = sum(
+        weight * outputs.var(0, ddof=1).mean() / len(outputs)
+        for weight, outputs in ((4, deep), (1, shallow))
+    )
+    return float(distance - noise - limit.sampling_variance)
