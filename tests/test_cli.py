@@ -147,3 +147,73 @@ def test_verify_needs_a_folder_that_can_be_written(tmp_path):
     result = invoke("verify", "--out", tmp_path / "file")
     assert result.exit_code == 2
     assert "--out: cannot write to" in result.output
+
+
+def fast_mean_ode(monkeypatch):
+    """The quickest experiment in place of all."""
+    from resnet_gp.mean_ode import experiments
+
+    one = experiments.EXPERIMENTS["dimension"]
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"dimension": one})
+
+
+def test_mean_ode_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    from resnet_gp.mean_ode import dimension
+
+    fast_mean_ode(monkeypatch)
+    out = tmp_path / "deep" / "out"
+    arguments = ("mean-ode", "--out", out, "--quick", "--device", "cpu", "--seed", 3)
+    with monkeypatch.context() as patch:
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        patch.setattr(dimension, "_slopes", stop)
+        result = invoke(*arguments)
+    assert result.exit_code == 130
+    assert "the same command goes on from here" in result.output
+    kept = {path.name: path.stat().st_mtime_ns for path in (out / "unfinished").iterdir()}
+    assert len(kept) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "dimension" in result.stdout
+    assert kept == {path.name: path.stat().st_mtime_ns for path in (out / "unfinished").iterdir()}
+    content = json.loads((out / "results.json").read_text())
+    assert content["passed"]
+    assert content["seed"] == 3
+    assert (out / "report.html").exists()
+    assert (out / "figures" / "dimension.png").exists()
+
+
+def test_mean_ode_exits_with_1_if_a_prediction_fails(tmp_path, monkeypatch):
+    from resnet_gp.mean_ode import dimension
+
+    fast_mean_ode(monkeypatch)
+    monkeypatch.setattr(dimension, "_rate_ratio", lambda D: [1.0, 1.0, 1.0])  # wrong step sizes
+    result = invoke("mean-ode", "--out", tmp_path, "--quick")
+    assert result.exit_code == 1, result.output
+    assert "1 of 6 checks failed: critical step sizes: D/(LM) over" in result.stdout
+    assert not json.loads((tmp_path / "results.json").read_text())["passed"]
+    assert not (tmp_path / "unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--device", "cuda:99"), "--device: cuda:99 is not there"),
+        (("--seed", "-1"), "--seed"),
+    ],
+)
+def test_mean_ode_names_the_argument_that_is_wrong(tmp_path, arguments, message):
+    result = invoke("mean-ode", "--out", tmp_path, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_mean_ode_needs_a_folder_that_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    result = invoke("mean-ode", "--out", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "--out: cannot write to" in result.output

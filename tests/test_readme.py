@@ -34,6 +34,10 @@ def test_command_line_blocks(tmp_path, monkeypatch):
 
     fast = {"roles": experiments.EXPERIMENTS["roles"]}  # the others: tests/verification
     monkeypatch.setattr(experiments, "EXPERIMENTS", fast)
+    from resnet_gp.mean_ode import experiments as mean_ode
+
+    fast_too = {"dimension": mean_ode.EXPERIMENTS["dimension"]}  # the others: tests/mean_ode
+    monkeypatch.setattr(mean_ode, "EXPERIMENTS", fast_too)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DIR").mkdir()
     from test_demo import save_set

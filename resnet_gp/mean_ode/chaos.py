@@ -22,14 +22,15 @@ from resnet_gp.mean_ode.estimates import draws_check, mean_and_error
 from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.training import train
 from resnet_gp.mean_ode.units import independent_units
-from resnet_gp.verification.fits import power_law
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.verification.fits import corrected_power_law
+from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 D = 10
 STEPS = 20
+SIDES = (4, 8, 16, 32)  # L = M of the correlations
 SHOWN = 3  # coordinates of the tagged path in the figure
 
 
@@ -50,9 +51,9 @@ class ChaosResult(Result):
     theorem = "Chizat 2025, propagation of chaos"
     summary = (
         "Movements of two units of a network are correlated over seeds, negatively: what one "
-        "learns, the other need not. The correlation decays like 1/(LM). A tagged unit, with the "
-        "same start in every layer, ends on a smooth path: neighbouring layers differ by 1/L, "
-        "not by 1/√L."
+        "learns, the other need not. The correlation decays like 1/(LM), fitted with a correction "
+        "of order 1/L. A tagged unit, with the same start in every layer, ends on a smooth path: "
+        "neighbouring layers differ by 1/L, not by 1/√L."
     )
 
     def plot(self) -> Figure:
@@ -62,10 +63,11 @@ class ChaosResult(Result):
             (axes[1], self.depths, self.increments, self.increment_errors, "depth L"),
         ):
             axis.errorbar(x, y, 2 * error, fmt="o", color=COLOURS[0], ms=4)
-            axis.plot(x, y[0] * x[0] / x, ":", color="black", label="slope -1")
-            axis.set(xscale="log", yscale="log", xlabel=label)
+            axis.plot(x, y[-1] * x[-1] / x, ":", color="black", label="slope -1")
+            size_axis(axis, [int(size) for size in x], label)
+            axis.set_yscale("log", nonpositive="clip")
             axis.legend(frameon=False)
-        axes[0].set_ylabel("- correlation of two units")
+        axes[0].set_ylabel("minus the correlation of two units")
         axes[1].set_ylabel("step between layers")
         where = np.arange(len(self.path)) / len(self.path)
         for k in range(SHOWN):
@@ -76,7 +78,7 @@ class ChaosResult(Result):
 
 def run(lab: Lab) -> ChaosResult:
     """Experiment f."""
-    sides, depths = lab.size((4, 8, 16, 32), (4, 8)), lab.size((32, 64, 128, 256, 512), (16, 64))
+    sides, depths = lab.size(SIDES, SIDES[:3]), lab.size((32, 64, 128, 256, 512), (16, 64))
     count = draws(lab)
     kept = lab.keep_all(_measure, {f"chaos-{d}": (d, sides, depths) for d in range(count)})
     correlations, increments = (
@@ -89,13 +91,23 @@ def run(lab: Lab) -> ChaosResult:
     )
     slopes = np.polyfit(np.log(depth), np.log(increments).T, 1)[0]
     mean, error = mean_and_error(list(slopes))
-    fit = power_law(units, c, c_error)
-    (_, decay), (_, decay_error) = fit.parameters, fit.standard_errors
+    decay, decay_error = _decay(units, c, c_error)
     checks = (
         draws_check("slope of two units' correlation in LM", decay, decay_error, -1.0, count),
         draws_check("slope of a tagged unit's step between layers", mean, error, -1.0, count),
     )
     return ChaosResult(checks, units, c, c_error, depth, step, step_error, kept[0]["path"])
+
+
+def _decay(units: Array, correlations: Array, errors: Array) -> tuple[float, float]:
+    """Power in LM of the law with a correction of order 1/L, and its standard error.
+
+    NaN if a correlation has the wrong sign.
+    """
+    if not (correlations > 0).all():
+        return math.nan, math.nan
+    fit = corrected_power_law(np.sqrt(units), correlations, errors)
+    return float(fit.parameters[1]) / 2, float(fit.standard_errors[1]) / 2
 
 
 def draws(lab: Lab) -> int:

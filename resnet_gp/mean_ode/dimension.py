@@ -18,7 +18,7 @@ from resnet_gp.mean_ode.estimates import draws_check
 from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.units import even_units
 from resnet_gp.verification.checks import Check
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,9 +45,10 @@ class DimensionResult(Result):
     theorem = "Chizat 2025, residual scale"
     summary = (
         "Movement of U after a step, with the step sizes of the theory and with those of the "
-        "critical scale. Slopes in D: 0 at √D/(LM); at the others the movement relative to the "
-        "critical one vanishes like 1/√D, or, at fixed step sizes, grows like √D. After many "
-        "steps the movement at D/(LM) vanishes too, and at √D/(LM) it does not."
+        "critical scale. At √D/(LM) it keeps its order; at the others it vanishes against that "
+        "like 1/√D, or, at fixed step sizes, grows like √D. After many steps the movement at "
+        "D/(LM) vanishes too and that at √D/(LM) does not; at 1/(LM) it comes later, when V has "
+        "grown from its small start."
     )
 
     def plot(self) -> Figure:
@@ -60,10 +61,16 @@ class DimensionResult(Result):
         for axis, (title, moved) in zip(axes, panels, strict=True):
             for k, name in enumerate(NAMES):
                 mean = moved[:, :, k].mean(0)
-                axis.plot(self.dimensions, mean, "o-", color=COLOURS[k], label=name)
-            axis.set(xscale="log", yscale="log", title=title, xlabel="D", ylabel="movement of U")
-            axis.set_xticks(self.dimensions, map(str, self.dimensions))
-            axis.minorticks_off()
+                axis.plot(
+                    self.dimensions,
+                    mean,
+                    "os^"[k] + "-",
+                    color=COLOURS[k],
+                    label=name,
+                    ms=8 - 2 * k,
+                )
+            axis.set(yscale="log", title=title, ylabel="movement of U")
+            size_axis(axis, self.dimensions, "D")
         axes[0].legend(frameon=False, fontsize=8)
         return figure
 

@@ -24,7 +24,7 @@ from resnet_gp.mean_ode.linearised import LinearisedSweep
 from resnet_gp.mean_ode.training import NetworkSweep, Trained, train
 from resnet_gp.mean_ode.units import Units, even_units, independent_units
 from resnet_gp.verification.checks import Check
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,8 +69,9 @@ class LazyResult(Result):
             axes[0].plot(self.alphas, values, "o-", ms=4, color=COLOURS[k], label=name)
             guide = values[-1] * (self.alphas / self.alphas[-1]) ** (-1 - k)
             axes[0].plot(self.alphas, guide, ":", color="black", lw=1)
-        axes[0].set(title="limit of depth; dotted: slopes -1 and -2", xlabel="alpha")
-        axes[0].set(xscale="log", yscale="log", ylabel="distance to the lazy limit")
+        axes[0].set(title="limit of depth; dotted: slopes -1 and -2", yscale="log")
+        size_axis(axes[0], [int(alpha) for alpha in self.alphas], "alpha")
+        axes[0].set_ylabel("distance to the lazy limit")
         axes[0].legend(frameon=False)
         found = (self.finite_units, self.finite_output)
         for row, (axis, name) in enumerate(zip(axes[1:], ("units", "output"), strict=True)):
@@ -80,7 +81,8 @@ class LazyResult(Result):
                 axis.plot(self.best[row, k], values[k].min(), "v", color=COLOURS[k], ms=7)
                 if row == 0:
                     axis.axvline(size**0.25, color=COLOURS[k], ls="--", lw=0.8)
-            axis.set(xscale="log", yscale="log", xlabel="alpha", title=f"networks: {name}")
+            axis.set(yscale="log", title=f"networks: {name}")
+            size_axis(axis, (1, 2, 4, 8, 16), "alpha")
         axes[1].set_ylabel("distance; dashed: (LM)^¼")
         axes[2].legend(frameon=False, fontsize=8)
         return figure
@@ -164,16 +166,19 @@ def _train(
 
 
 def _distances(trained: Trained, same_units: Trained, lazy: Trained) -> tuple[float, float]:
-    """Root mean squares: of displacements to those of the same units in lazy training, and of the
-    outputs to the lazy limit, by its mean where the units are others."""
+    """Of displacements to those of the same units in lazy training, and of the output to the lazy
+    limit; root mean squares."""
     moved = [
         (getattr(trained, name) - getattr(same_units, name)).square().mean().item()
         for name in ("displacement_U", "displacement_V")
     ]
-    own = same_units is lazy
-    difference = trained.output - (lazy.output if own else lazy.output.mean(0))
-    mean = difference.mean(0) if own else difference
-    return math.sqrt(sum(moved) / 2), mean.square().mean().sqrt().item()
+    if same_units is lazy:  # the limit itself: its distance is that of the mean, without noise
+        difference = trained.output - lazy.output
+        noise = difference.var(0).mean() / len(difference)
+        square = difference.mean(0).square().mean() - noise
+    else:
+        square = (trained.output - lazy.output.mean(0)).square().mean()
+    return math.sqrt(sum(moved) / 2), math.sqrt(max(square.item(), 0.0))
 
 
 def _root_mean(by_draw: Array) -> Array:

@@ -128,6 +128,9 @@ def fit_terms(squares: Array, L: Array, units: Array, slopes: bool = False) -> A
     p = 1 and q = 1/2 are fitted too if ``slopes``.
     """
 
+    if not np.isfinite(squares).all():
+        return np.full(4, np.nan)
+
     def model(parameters: Array) -> Array:
         log_a, log_b, p, q = (*parameters, 1.0, 0.5)[:4]
         first = 2 * (log_a - p * np.log(L))

@@ -82,6 +82,9 @@ def run(lab: Lab) -> SeparationResult:
         return np.array([math.exp(level) / math.sqrt(grid.D), -slope])
 
     def bias_law(mean: Array) -> Array:
+        if not np.isfinite(mean).all():
+            return np.full(2, np.nan)
+
         def residuals(p: Array) -> Array:
             return weights * (np.exp(2 * p[0]) * depths ** (-2 * p[1]) - mean)
 

@@ -88,23 +88,37 @@ class NetworkSweep:
         self.states, self.adjoints = new(L + 1, B, N, D), new(L + 1, B, N, D)
         self.hidden, self.sensitivities = new(L, B, N, M), new(L, B, N, M)
         self.states[0] = networks.X
+        self._view_layers()
+
+    def _view_layers(self) -> None:
+        """Views of each layer's arrays, made once: on small networks, to index is half the work."""
+        states, adjoints = self.states.unbind(), self.adjoints.unbind()
+        up = (states[:-1], states[1:], self.hidden.unbind(), self.P.unbind(), self.Q.mT.unbind())
+        down = (
+            adjoints[1:],
+            adjoints[:-1],
+            self.sensitivities.unbind(),
+            self.P.mT.unbind(),
+            self.Q.unbind(),
+        )
+        self.upward = list(zip(*up, strict=True))
+        self.downward = list(zip(*down, strict=True))[::-1]
 
     def forward(self) -> Tensor:
         """The output h^L, ``B x N x D``."""
-        for layer in range(len(self.P)):
-            before, hidden = self.states[layer], self.hidden[layer]
-            torch.bmm(before, self.P[layer], out=hidden).tanh_()
-            torch.baddbmm(before, hidden, self.Q[layer].mT, out=self.states[layer + 1])
+        for before, after, hidden, P, Q_transposed in self.upward:
+            torch.bmm(before, P, out=hidden).tanh_()
+            torch.baddbmm(before, hidden, Q_transposed, out=after)
         return self.states[-1]
 
     def backward(self) -> None:
         """Derivatives of the loss in the states, and in the hidden units before tanh."""
         torch.mul(self.hidden, self.hidden, out=self.sensitivities).neg_().add_(1)
         self.adjoints[-1] = loss_gradient(self.states[-1], self.networks.Y)
-        for layer in reversed(range(len(self.P))):
-            after, sensitivity = self.adjoints[layer + 1], self.sensitivities[layer]
-            sensitivity.mul_(torch.bmm(after, self.Q[layer]))
-            torch.baddbmm(after, sensitivity, self.P[layer].mT, out=self.adjoints[layer])
+        product = torch.empty_like(self.hidden[0])
+        for after, before, sensitivity, P_transposed, Q in self.downward:
+            sensitivity.mul_(torch.bmm(after, Q, out=product))
+            torch.baddbmm(after, sensitivity, P_transposed, out=before)
 
     def step(self) -> None:
         """One step of all layers."""

@@ -12,7 +12,7 @@ from resnet_gp.mean_ode.estimates import draws_check
 from resnet_gp.mean_ode.grid import STEPS, D, draws
 from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.limit import Limit, kept_limits
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,9 +47,9 @@ class WidthsResult(Result):
         axis.plot(self.widths, self.distances**2, "x", color=COLOURS[1], label="one network")
         axis.axhline(0, color="black", lw=0.8)
         axis.set_yscale("symlog", linthresh=1e-5)
-        axis.set(xscale="log", xlabel="width M", ylabel="squared distance to the limit")
-        axis.set_xticks(self.widths, map(str, self.widths))
-        axis.legend(frameon=False)
+        size_axis(axis, self.widths, "width M")
+        axis.set_ylabel("squared distance to the limit")
+        axis.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return figure
 
 

@@ -32,3 +32,10 @@ def test_samplers():
     result = load("benchmarks", "samplers").main(["--quick"])
     assert result["explicit / exact"] > 1
     assert result["n = L = 200, m = 2, 8 networks"]["peak MiB"] < 1024
+
+
+def test_mean_ode_trainer():
+    result = load("benchmarks", "mean_ode_trainer").main(["--quick"])
+    ratios, peaks = result["time against the batched trainer"], result["added peak MiB"]
+    assert ratios["autograd, loop"] > ratios["autograd, batched"] > 1
+    assert peaks["batched trainer"] > 0

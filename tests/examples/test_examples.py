@@ -29,3 +29,15 @@ class TestThompsonSampling:
         on_grid = paths(torch.cartesian_prod(axis, axis))[0].max()
         # They may meet in a corner, where products of other shapes round in another way.
         assert paths(2 * best - 1)[0, 0] >= on_grid - 1e-12
+
+
+class TestTrainingDynamics:
+    def test_runs_and_only_the_advised_scale_moves_features(self, capsys, tmp_path):
+        figure = tmp_path / "curves.png"
+        example = load("examples", "training_dynamics")
+        results = example.main(["--quick", "--figure", str(figure)])
+        assert "complete feature learning" in capsys.readouterr().out
+        assert figure.exists()
+        assert all(losses[-1] < losses[0] for losses, _ in results.values())
+        moved = {name: movements[-1] for name, (_, movements) in results.items()}
+        assert moved["complete"] > 1.5 * max(moved["lazy"], moved["1/sqrt(LM)"])

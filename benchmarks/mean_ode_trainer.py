@@ -1,0 +1,138 @@
+"""What does the batched trainer of deep ResNets save against autograd?
+
+    python benchmarks/mean_ode_trainer.py
+    python benchmarks/mean_ode_trainer.py --quick
+
+Full-batch steps of 10 networks (D = 10, M = 10, L = 1000, 10 samples) by ``resnet_gp.mean_ode``, by
+torch's autograd for one network after the other, and by autograd for all networks in batched products.
+Medians of repeats in turns, in seconds per step of all networks; and the peak memory that each adds, in a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from resnet_gp.mean_ode import ResidualMLP
+from resnet_gp.mean_ode.training import Networks, train
+
+RESULTS = Path(__file__).parent / "results" / "mean_ode_trainer.json"
+
+
+def networks(D: int, M: int, L: int, seeds: int, samples: int = 10) -> Networks:
+    generator = torch.Generator().manual_seed(0)
+    U, V = torch.randn(2, L, seeds, D, M, generator=generator) * D**0.5
+    X, Y = torch.randn(2, seeds, samples, D, generator=generator)
+    return Networks(U, V, X, Y, torch.ones(seeds))
+
+
+def batched_trainer(start: Networks, steps: int) -> None:
+    train(start, steps)
+
+
+def autograd_loop(start: Networks, steps: int) -> None:
+    L, seeds, D, M = start.U.shape
+    for seed in range(seeds):
+        network = ResidualMLP(D, M, L)
+        network.load_state_dict({"U": start.U[:, seed], "V": start.V[:, seed]})
+        optimiser = torch.optim.SGD(network.parameter_groups())
+        for _ in range(steps):
+            optimiser.zero_grad()
+            ((network(start.X[seed]) - start.Y[seed]).square().mean() / 2).backward()
+            optimiser.step()
+
+
+def autograd_batched(start: Networks, steps: int) -> None:
+    """The same products as in the module, with a leading batch of networks."""
+    L, _, D, M = start.U.shape
+    U, V = (stack.clone().requires_grad_() for stack in (start.U, start.V))
+    optimiser = torch.optim.SGD([U, V], lr=L * M * D)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        h = start.X
+        for P, Q in zip((U / D).unbind(), (V / (L * M)).unbind(), strict=True):
+            h = torch.baddbmm(h, torch.tanh(torch.bmm(h, P)), Q.mT)
+        ((h - start.Y).square().mean((1, 2)).sum() / 2).backward()
+        optimiser.step()
+
+
+WAYS: dict[str, Callable[[Networks, int], None]] = {
+    "batched trainer": batched_trainer,
+    "autograd, batched": autograd_batched,
+    "autograd, loop": autograd_loop,
+}
+
+
+def seconds(start: Networks, repeats: int) -> dict[str, float]:
+    """Medians of the seconds per step: of two lengths, so that what is done once drops out."""
+    taken: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(repeats):
+        for name, way in WAYS.items():
+            times = []
+            for steps in (1, 3):
+                begin = time.perf_counter()
+                way(start, steps)
+                times.append(time.perf_counter() - begin)
+            taken[name].append((times[1] - times[0]) / 2)
+    return {name: float(np.median(values)) for name, values in taken.items()}
+
+
+def peak_bytes(name: str, sizes: list[int]) -> int:
+    command = [sys.executable, __file__, "--peak", name, "--sizes", *map(str, sizes)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def print_peak(name: str, sizes: list[int]) -> None:
+    WAYS[name](networks(4, 4, 4, 2), 2)  # code and workspaces
+    start = networks(*sizes)
+    before = high_water_mark()
+    WAYS[name](start, 2)
+    print(high_water_mark() - before)
+
+
+def high_water_mark() -> int:
+    """Peak resident bytes of this process (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def main(arguments: list[str] | None = None) -> dict[str, object]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="shallow networks, nothing saved")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peak", choices=list(WAYS), help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", type=int, nargs=4, default=None, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.peak:
+        print_peak(options.peak, options.sizes)
+        return {}
+    sizes, repeats = ([10, 10, 100, 10], 3) if options.quick else ([10, 10, 1000, 10], 7)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    times = seconds(networks(*sizes), repeats)
+    torch.set_num_threads(threads)
+    ours = times["batched trainer"]
+    result = {
+        "sizes D, M, L, networks": sizes,
+        "threads": options.threads,
+        "seconds per step": times,
+        "time against the batched trainer": {name: value / ours for name, value in times.items()},
+        "added peak MiB": {name: peak_bytes(name, sizes) / 2**20 for name in WAYS},
+    }
+    print(json.dumps(result, indent=1))
+    if not options.quick:
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+if __name__ == "__main__":
+    main()
