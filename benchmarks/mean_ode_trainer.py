@@ -3,10 +3,10 @@
     python benchmarks/mean_ode_trainer.py
     python benchmarks/mean_ode_trainer.py --quick
 
-Full-batch steps of 10 networks (D = 10, M = 10, L = 1000, 10 samples) by ``resnet_gp.mean_ode``, by
-torch's autograd for one network after the other, and by autograd for all networks in batched products.
-Medians of repeats in turns, in seconds per step of all networks; and the peak memory that each adds, in a
-process of its own.
+Full-batch steps of 10 networks (D = 10, M = 10, L = 1000, 10 samples) by ``resnet_gp.mean_ode``,
+by torch's autograd for one network after the other, and by autograd for all networks in batched
+products. Medians of repeats in turns, in seconds per step of all networks; and the peak memory that
+each adds, in a process of its own.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -191,6 +192,7 @@ def test_mean_ode_exits_with_1_if_a_prediction_fails(tmp_path, monkeypatch):
     from resnet_gp.mean_ode import dimension
 
     fast_mean_ode(monkeypatch)
+    monkeypatch.setattr("resnet_gp.mean_ode.experiments.with_workers", nullcontext)
     monkeypatch.setattr(dimension, "_rate_ratio", lambda D: [1.0, 1.0, 1.0])  # wrong step sizes
     result = invoke("mean-ode", "--out", tmp_path, "--quick")
     assert result.exit_code == 1, result.output

@@ -20,8 +20,8 @@ class Advice:
     """A scale and what to expect of it.
 
     Attributes:
-        residual_scale: what multiplies a block whose U and V start as in ``ResidualMLP`` with
-            entries of variance D in U and 1 in V: alpha sqrt(D) / (LM).
+        residual_scale: alpha sqrt(D) / (LM), the prefactor of blocks whose V starts with variance
+            1; ``ResidualMLP(scale=...)`` takes it.
         alpha: the residual scale over sqrt(D) / (LM).
         learning_rate_U, learning_rate_V: of every layer of ``ResidualMLP``, for plain gradient
             descent on a loss that is a mean over samples and outputs.

@@ -1,4 +1,4 @@
-"""The Neural Mean ODE in training, and its lazy limit, with the error of what is computed.
+"""The Neural Mean ODE in training, with the error of what is computed.
 
 The law of the units at all depths is represented by particles, spread evenly over it and over
 depth (``even_units``). The same particles make networks of three depths at equal LM: neighbouring

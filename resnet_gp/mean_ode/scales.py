@@ -1,9 +1,8 @@
 r"""The scales of a deep ResNet: prefactor, residual scale, step sizes and regimes.
 
 Blocks are alpha/(LM) V rho(U' h / D), with entries of U and V that start as N(0, D). What a block
-adds to an entry of h has the residual scale s = alpha sqrt(D) / (LM): alpha is s over its
-critical value sqrt(D) / (LM). Source: Chizat 2025, arXiv 2509.10167. No networks
-here.
+adds to an entry of h has the residual scale s = alpha sqrt(D) / (LM): alpha is s over its critical
+value sqrt(D) / (LM). Source: Chizat 2025, arXiv 2509.10167. No networks here.
 """
 
 from __future__ import annotations
