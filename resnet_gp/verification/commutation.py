@@ -68,7 +68,7 @@ def ways(lab: Lab) -> list[Way]:
 
 
 def plan(lab: Lab) -> list[Simulation]:
-    neurons = lab.size(2_500_000, 800_000)
+    neurons = lab.size(2_500_000, 620_000)
     return [
         Simulation(_key(one), one, INPUTS, share // one.width, covariances(PAIRS))
         for way in ways(lab)

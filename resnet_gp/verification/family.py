@@ -76,7 +76,7 @@ def _key(kind: str, network: ResNet) -> str:
 
 
 def plan(lab: Lab) -> list[Simulation]:
-    networks, tangents = lab.size((640, 260), (320, 160))
+    networks, tangents = lab.size((640, 200), (320, 150))
     return [
         Simulation(_key("covariance", one), one, INPUTS, networks, covariances(PAIRS))
         for one in configurations(lab)

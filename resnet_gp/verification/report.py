@@ -119,6 +119,7 @@ def _save_figure(result: Reportable, folder: Path) -> str:
     """The figure in both formats; its PNG as a data address."""
     figure = result.plot()
     figure.savefig(folder / f"{result.name}.svg")
+    figure.set_layout_engine("none")  # once is enough
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=_RESOLUTION)
     (folder / f"{result.name}.png").write_bytes(picture.getvalue())
