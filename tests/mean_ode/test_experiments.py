@@ -48,7 +48,7 @@ def test_predictions_hold(name, kept):
 @diverges
 @pytest.mark.parametrize(
     ("name", "power_L", "power_M"),
-    [("widths", 1.0, 0.5), ("chaos", 1.0, 0.5), ("chaos", 0.5, 1.0), ("chaos", 0.5, 0.5)],
+    [("chaos", 1.0, 0.5), ("chaos", 0.5, 1.0), ("widths", 0.5, 1.0)],
 )
 def test_sabotage_a_missing_root_in_the_scale(monkeypatch, name, power_L, power_M):
     """1/(L sqrt(M)) and the like in place of 1/(LM)."""
