@@ -177,6 +177,7 @@ def test_mean_ode_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     assert len(kept) == 3
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("resnet_gp.mean_ode.experiments.with_workers", nullcontext)
         result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     assert "dimension" in result.stdout

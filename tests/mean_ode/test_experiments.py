@@ -46,11 +46,8 @@ def test_predictions_hold(name, kept):
 
 
 @diverges
-@pytest.mark.parametrize(
-    ("name", "power_L", "power_M"),
-    [("chaos", 1.0, 0.5), ("chaos", 0.5, 1.0), ("widths", 0.5, 1.0)],
-)
-def test_sabotage_a_missing_root_in_the_scale(monkeypatch, name, power_L, power_M):
+@pytest.mark.parametrize(("power_L", "power_M"), [(1.0, 0.5), (0.5, 1.0), (0.5, 0.5)])
+def test_sabotage_a_missing_root_in_the_scale(monkeypatch, power_L, power_M):
     """1/(L sqrt(M)) and the like in place of 1/(LM)."""
 
     def prefactor(networks):
@@ -58,7 +55,7 @@ def test_sabotage_a_missing_root_in_the_scale(monkeypatch, name, power_L, power_
         return networks.alpha[:, None, None] / (L**power_L * M**power_M)
 
     monkeypatch.setattr(Networks, "prefactor", property(prefactor))
-    assert failures(name, Lab(quick=True))
+    assert failures("chaos", Lab(quick=True))
 
 
 @pytest.mark.parametrize("power", [0.0, -2.0], ids=["not scaled by alpha", "U as V"])
