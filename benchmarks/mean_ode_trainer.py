@@ -72,17 +72,15 @@ WAYS: dict[str, Callable[[Networks, int], None]] = {
 }
 
 
-def seconds(start: Networks, repeats: int) -> dict[str, float]:
-    """Medians of the seconds per step: of two lengths, so that what is done once drops out."""
+def seconds(start: Networks, repeats: int, steps: int = 3) -> dict[str, float]:
+    """Medians of the seconds per step, after an untimed call of each way."""
     taken: dict[str, list[float]] = {name: [] for name in WAYS}
-    for _ in range(repeats):
+    for repeat in range(repeats + 1):
         for name, way in WAYS.items():
-            times = []
-            for steps in (1, 3):
-                begin = time.perf_counter()
-                way(start, steps)
-                times.append(time.perf_counter() - begin)
-            taken[name].append((times[1] - times[0]) / 2)
+            begin = time.perf_counter()
+            way(start, steps)
+            if repeat:
+                taken[name].append((time.perf_counter() - begin) / steps)
     return {name: float(np.median(values)) for name, values in taken.items()}
 
 
@@ -115,7 +113,7 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     if options.peak:
         print_peak(options.peak, options.sizes)
         return {}
-    sizes, repeats = ([10, 10, 100, 10], 2) if options.quick else ([10, 10, 1000, 10], 7)
+    sizes, repeats = ([10, 10, 100, 10], 5) if options.quick else ([10, 10, 1000, 10], 7)
     threads = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     times = seconds(networks(*sizes), repeats)

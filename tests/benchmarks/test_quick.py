@@ -37,5 +37,5 @@ def test_samplers():
 def test_mean_ode_trainer():
     result = load("benchmarks", "mean_ode_trainer").main(["--quick"])
     ratios, peaks = result["time against the batched trainer"], result["added peak MiB"]
-    assert ratios["autograd, loop"] > ratios["autograd, batched"] > 1
+    assert ratios["autograd, loop"] > 2  # sixteen on an idle machine
     assert peaks["batched trainer"] > 0
