@@ -14,6 +14,7 @@ from resnet_gp.models.pathwise import (
     draw_posterior,
     draw_prior,
 )
+from resnet_gp.models.sparse import SparsePosterior, SparseRegression
 
 __all__ = [
     "CovarianceError",
@@ -22,6 +23,8 @@ __all__ = [
     "FitResult",
     "PosteriorPaths",
     "PriorPaths",
+    "SparsePosterior",
+    "SparseRegression",
     "condition",
     "draw_posterior",
     "draw_prior",
