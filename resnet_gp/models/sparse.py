@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,7 +255,7 @@ class _State:
     factor: Tensor
     statistics: Statistics
     precision: Tensor
-    pullback: Callable[[Cotangents], list[Tensor]] | Pullback
+    pullback: Pullback
 
     def cotangents(self) -> tuple[Tensor, Cotangents]:
         """In k(Z, Z) and in the statistics."""
