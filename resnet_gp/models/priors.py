@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from gpytorch import Module
-from gpytorch.priors import LogNormalPrior
+from gpytorch.priors import LogNormalPrior, Prior
 from torch import Tensor
 
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
@@ -44,12 +44,22 @@ def add_weak_priors(model: Any) -> None:
 
 
 def log_prior(model: Module) -> Tensor:
-    """Sum of the log densities of all priors in a model, in nats."""
+    """Sum of the log densities of all priors in a model, in nats.
+
+    A log-normal prior counts as the normal density of the logarithm, in which hyperparameters are
+    optimised: the density of the value itself has its mode at median / e^(spread^2), which for a
+    weak prior of the noise would be a strong wish for none.
+    """
     densities = [
-        prior.log_prob(closure(module)).sum()
+        _log_density(prior, closure(module)).sum()
         for _, module, prior, closure, _ in model.named_priors()
     ]
     return torch.stack(densities).sum() if densities else torch.zeros(())
+
+
+def _log_density(prior: Prior, value: Tensor) -> Tensor:
+    density: Tensor = prior.log_prob(value)
+    return density + value.log() if isinstance(prior, LogNormalPrior) else density
 
 
 def _add(module: Module, name: str, law: tuple[float, float]) -> None:

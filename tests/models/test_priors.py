@@ -4,6 +4,7 @@ import pytest
 import torch
 from gpytorch.kernels import RBFKernel
 from gpytorch.priors import GammaPrior
+from scipy import stats
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.models import ExactRegression
@@ -48,11 +49,13 @@ def test_the_median_horizon_is_that_of_every_slope(activation, median):
 def test_priors_of_other_kernels_stay_and_count():
     model = model_of(RBFKernel(lengthscale_prior=GammaPrior(3.0, 6.0)))
     assert len(names(model)) == 3
-    noise = model.likelihood.noise_covar.noise_prior.log_prob(model.likelihood.noise).sum()
-    scale = model.covar_module.outputscale_prior.log_prob(model.covar_module.outputscale)
     kernel = model.covar_module.base_kernel
     gamma = kernel.lengthscale_prior.log_prob(kernel.lengthscale).sum()
-    assert log_prior(model).item() == pytest.approx((noise + scale + gamma).item())
+    normal = [
+        stats.norm(math.log(median), spread).logpdf(math.log(value))
+        for value, (median, spread) in ((0.1, (0.05, 2.0)), (1.0, (1.0, 1.5)))
+    ]  # of the logarithms of noise and output scale
+    assert log_prior(model).item() == pytest.approx(gamma.item() + sum(normal), rel=1e-6)
 
 
 def test_no_priors_weigh_nothing():
