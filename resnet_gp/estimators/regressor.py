@@ -73,9 +73,11 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     n_inducing : int, default=1000
         Inducing points of the sparse and variational inference, chosen by greedy conditional
         variance (Burt et al. 2020).
-    hyperparameters : {"ml", "map"}, default="ml"
+    hyperparameters : {"ml", "map", "fixed"}, default="ml"
         "ml" maximises the marginal likelihood with L-BFGS-B and exact gradients; "map" adds weak
         priors, which help where there are tens of rows. A GPyTorch kernel's own priors count.
+        "fixed" keeps those of the last fit with ``warm_start``, else the initial ones (of the
+        standardised problem: unit lengthscales and output scale, T = 5, noise 0.1).
     hyperparameter_samples : int or None, default=3000
         Exact inference chooses the hyperparameters on at most so many rows, drawn at random, and
         predicts from all. None for all.
@@ -492,7 +494,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
 
     def _check_parameters(self) -> Covariance:
         for name, allowed in (
-            ("hyperparameters", ("ml", "map")),
+            ("hyperparameters", ("ml", "map", "fixed")),
             ("inference", ("auto", "exact", "sparse", "variational")),
             ("dtype", ("float64", "float32")),
         ):

@@ -12,14 +12,26 @@ def test_kernels(capsys):
     assert "with gradients" in capsys.readouterr().out
 
 
-def test_regression_saves_every_cell_and_resumes(tmp_path, monkeypatch):
+def test_regression_saves_every_cell_and_resumes(tmp_path, monkeypatch, capsys):
     benchmark = load("benchmarks", "regression")
     out = tmp_path / "cells.json"
     cells = benchmark.main(["--quick", "--out", str(out)])
-    assert len(cells) == 4
-    assert all(cell["rmse"] < 0.5 for cell in cells)
-    monkeypatch.setattr(benchmark, "cell", lambda *_: pytest.fail("a cell was run twice"))
+    assert len(cells) == 8
+    assert all(cell["rmse"] < 0.5 for cell in cells if cell["model"] != "ibnn")
+    assert "mean rank" in capsys.readouterr().out
+    monkeypatch.setattr(benchmark, "cells", lambda *_: pytest.fail("a cell was run twice"))
     assert benchmark.main(["--quick", "--out", str(out)]) == cells
+
+
+def test_regression_keeps_the_hyperparameters_of_the_first_split_of_large_sets(monkeypatch):
+    benchmark = load("benchmarks", "regression")
+    monkeypatch.setattr(benchmark, "REFIT_BELOW", 10)
+    data = benchmark.simulated()
+    whole = list(benchmark.cells(data, [0, 1], "resnet"))
+    assert whole[0]["iterations"] > 0
+    assert whole[1]["iterations"] == 0
+    [resumed] = benchmark.cells(data, [1], "resnet")
+    assert resumed["rmse"] == whole[1]["rmse"]
 
 
 def test_fit_time():

@@ -485,6 +485,21 @@ def test_warm_start_goes_on_from_the_last_fit(data):
     assert again.n_iter_ <= 2
 
 
+def test_fixed_hyperparameters(data):
+    X, y = data
+    kernel = MaternKernel(2.5)
+    kernel.lengthscale = 0.7
+    fitted = ResNetGPRegressor(kernel=kernel, hyperparameters="fixed").fit(X[:60], y[:60])
+    assert fitted.model_.covar_module.base_kernel.lengthscale.item() == pytest.approx(0.7)
+    assert fitted.n_iter_ == 0
+    learned = ResNetGPRegressor().fit(X[:60], y[:60])
+    theta = learned.theta_.copy()
+    learned.set_params(hyperparameters="fixed", warm_start=True).fit(X[60:], y[60:])
+    np.testing.assert_array_equal(learned.theta_, theta)
+    assert len(learned.y_train_) == 120
+    assert np.isfinite(learned.log_marginal_likelihood_value_)
+
+
 def test_the_loss_falls(fitted):
     assert len(fitted.loss_curve_) == fitted.n_iter_
     assert (np.diff(fitted.loss_curve_) <= 1e-9).all()
