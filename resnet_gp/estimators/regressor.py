@@ -78,9 +78,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         priors, which help where there are tens of rows. A GPyTorch kernel's own priors count.
         "fixed" keeps those of the last fit with ``warm_start``, else the initial ones (of the
         standardised problem: unit lengthscales and output scale, T = 5, noise 0.1).
-    hyperparameter_samples : int or None, default=3000
+    hyperparameter_samples : int or None, default=2000
         Exact inference chooses the hyperparameters on at most so many rows, drawn at random, and
-        predicts from all. None for all.
+        predicts from all; the others start from what it finds. None for all.
     noise_variance : float or None, default=None
         Variance of the noise in the squared units of y if it is known; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
@@ -162,7 +162,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         inference: Inference = "auto",
         n_inducing: int = 1000,
         hyperparameters: Hyperparameters = "ml",
-        hyperparameter_samples: int | None = 3000,
+        hyperparameter_samples: int | None = 2000,
         noise_variance: float | None = None,
         alpha: float | ArrayLike = 0.0,
         n_restarts: int = 0,
@@ -587,6 +587,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             noise,
             self.max_iter,
             self.n_restarts,
+            self.hyperparameter_samples,
             check_random_state(self.random_state),
             bar,
             checkpoint,
@@ -607,18 +608,21 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
 
     def _infer(self, search: Search, training: Training, known: Array | None) -> FitResult:
         if self.inference_ == "exact":
-            chosen = training
-            if self.hyperparameter_samples is not None:
-                chosen = training.sample(self.hyperparameter_samples)
-            self.model_, found = search.fit(chosen, known)
-            if chosen is not training:
-                raw = get_raw(self.model_)
-                self.model_ = search.exact_model(training)
-                set_raw(self.model_, raw)
+            self.model_, found = search.fit_exact(training, known)
             self._posterior = self.model_.posterior()
             self.log_marginal_likelihood_value_ = self._posterior.log_marginal_likelihood()
-            return found
-        raise NotImplementedError(self.inference_)
+        else:
+            self.model_, found = search.fit_sparse(training, self.n_inducing, known)
+            self._posterior = self.model_.posterior()
+            self.log_marginal_likelihood_value_ = self._bound(found)
+        return found
+
+    def _bound(self, found: FitResult) -> float:
+        """The bound at the hyperparameters found, without priors."""
+        if self.hyperparameters == "ml" and not found.interrupted:
+            return found.value
+        with torch.no_grad():
+            return _number(self.model_.log_marginal_likelihood())
 
     def _pack(self) -> dict[str, torch.Tensor]:
         # Transposed, as it lies in memory: the order of sums and so the last bit depend on that.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,9 @@ from resnet_gp.estimators.covariance import Covariance, Start
 from resnet_gp.estimators.progress import Checkpoint
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.fitting import FitResult, get_raw, maximise, set_raw
+from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.priors import add_weak_priors, log_prior
+from resnet_gp.models.sparse import SparseRegression
 
 Array = NDArray[np.float64]
 Hyperparameters = Literal["ml", "map", "fixed"]
@@ -33,6 +35,10 @@ _PILOT_ABOVE, _PILOT_SAMPLES = 1000, 400
 _GAIN_PER_SAMPLE = 1e-6
 # Optima of the pilot are told apart sooner than first starts.
 _SCREENING_AFTER_PILOT = 10
+# Passes over all rows are dear, and the exact fit before them leaves little to gain.
+_SPARSE_GAIN_PER_SAMPLE = 1e-4
+# Rows among which inducing points are chosen.
+_SELECTION_ROWS = 10_000
 _LEAST_NOISE = {torch.float64: 1e-8, torch.float32: 1e-4}
 
 
@@ -87,6 +93,7 @@ class Search:
         noise_variance: of the standardised targets if it is known, else None.
         max_iter: iterations of each run.
         n_restarts: further runs from random starts.
+        max_samples: rows on which exact models choose hyperparameters; None for all.
         generator: for these.
         bar: a progress bar that each iteration advances.
         checkpoint: keeps the best hyperparameters, or None.
@@ -97,6 +104,7 @@ class Search:
     noise_variance: float | None
     max_iter: int
     n_restarts: int
+    max_samples: int | None
     generator: np.random.RandomState
     bar: Any
     checkpoint: Checkpoint | None = None
@@ -120,7 +128,21 @@ class Search:
         """The first candidates, as raw parameters."""
         return [self.covariance.raw(model, start) for start in _CANDIDATES]
 
-    def fit(self, training: Training, known: Array | None = None) -> tuple[Any, FitResult]:
+    def fit_exact(
+        self, training: Training, known: Array | None = None
+    ) -> tuple[ExactRegression, FitResult]:
+        """An exact model of all rows, at the best hyperparameters of ``max_samples`` of them."""
+        some = training.sample(self.max_samples or len(training))
+        model, found = self.fit(some, known)
+        if some is not training:
+            raw = get_raw(model)
+            model = self.exact_model(training)
+            set_raw(model, raw)
+        return model, found
+
+    def fit(
+        self, training: Training, known: Array | None = None
+    ) -> tuple[ExactRegression, FitResult]:
         """An exact model at the best hyperparameters.
 
         Args:
@@ -152,9 +174,50 @@ class Search:
             found = self.maximise(
                 model, candidates, self._restarts(model), watch=self._watch, **options
             )
+        self._offer(model, found)
+        return model, found
+
+    def fit_sparse(
+        self, training: Training, num_inducing: int, known: Array | None = None
+    ) -> tuple[SparseRegression, FitResult]:
+        """A sparse model of all rows, after an exact one of ``max_samples`` of them.
+
+        The inducing points are chosen for the hyperparameters of the exact fit.
+
+        Args:
+            training: all of these data are used.
+            num_inducing: m, at most the number of rows.
+            known: raw hyperparameters in the place of those of an exact fit.
+        """
+        if known is None and self.checkpoint is not None and self.hyperparameters != "fixed":
+            known = self.checkpoint.read()
+        first, found = self.start(training, known)
+        rows = training.sample(max(num_inducing, _SELECTION_ROWS)).x
+        m = min(num_inducing, len(rows))
+        with torch.no_grad():
+            points = rows[greedy_inducing_points(first.covar_module, rows, m)]
+        kernel = self.covariance.build(training.x.shape[1])
+        model = SparseRegression(training.x, training.y, kernel, points, training.extra_variance)
+        self.prepare(model)
+        set_raw(model, get_raw(first))
+        if self.hyperparameters == "fixed" or found.interrupted:
+            return model, found
+        gain = _SPARSE_GAIN_PER_SAMPLE * len(training)
+        found = self.maximise(model, [get_raw(first)], watch=self._watch, least_gain=gain)
+        self._offer(model, found)
+        return model, found
+
+    def start(self, training: Training, known: Array | None) -> tuple[ExactRegression, FitResult]:
+        """An exact model of some rows at good hyperparameters, or at those that are known."""
+        some = training.sample(self.max_samples or len(training))
+        if known is None:
+            return replace(self, checkpoint=None).fit(some)
+        model = self.exact_model(some)
+        return model, self._keep(model, known)
+
+    def _offer(self, model: Any, found: FitResult) -> None:
         if self.checkpoint is not None:
             self.checkpoint.offer(get_raw(model), found.value, at_once=True)
-        return model, found
 
     def _keep(self, model: Any, known: Array | None) -> FitResult:
         if known is not None:

@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.estimators import search
+from resnet_gp.models import ExactRegression, SparseRegression
 
 
 @parametrize_with_checks([ResNetGPRegressor()])
@@ -506,14 +507,14 @@ def test_the_loss_falls(fitted):
     assert fitted.loss_curve_[-1] == pytest.approx(-fitted.log_marginal_likelihood_value_)
 
 
-def interrupt_after(monkeypatch, evaluations):
-    """Ctrl-C in so many evaluations of the likelihood."""
+def interrupt_after(monkeypatch, evaluations, kind=object):
+    """Ctrl-C after so many evaluations of the likelihood of that kind of model."""
     from resnet_gp.models import fitting
 
     evaluate, left = fitting.value_and_gradient, [evaluations]
 
     def counted(*args):
-        left[0] -= 1
+        left[0] -= isinstance(args[1], kind)
         if left[0] < 0:
             raise KeyboardInterrupt
         return evaluate(*args)
@@ -579,3 +580,59 @@ def test_pipelines_and_grids(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         assert grid.fit(X, y).best_score_ > 0.4
+
+
+@pytest.fixture(scope="module")
+def sparse(data):
+    X, y = data
+    model = ResNetGPRegressor(inference="sparse", n_inducing=60, hyperparameter_samples=80)
+    return model.fit(X[:120], y[:120])
+
+
+def test_sparse_inference_agrees_with_the_exact_one(sparse, fitted, data):
+    X, y = data[0][120:], data[1][120:]
+    assert sparse.inference_ == "sparse"
+    assert sparse.log_marginal_likelihood_value_ < fitted.log_marginal_likelihood_value_
+    mean, std = sparse.predict(X, return_std=True)
+    exact_mean, exact_std = fitted.predict(X, return_std=True)
+    assert np.abs((mean - exact_mean) / exact_std).max() < 0.4
+    np.testing.assert_allclose(std, exact_std, rtol=0.15)
+    assert 0.75 < np.mean(np.abs(y - mean) < 1.645 * std) <= 1
+    _, cov = sparse.predict(X[:5], return_cov=True)
+    np.testing.assert_allclose(np.diag(cov), std[:5] ** 2, rtol=1e-9)
+    assert sparse.log_marginal_likelihood() == pytest.approx(sparse.log_marginal_likelihood_value_)
+
+
+@pytest.mark.parametrize("method", ["loo_predict", "predict_gradient", "add_observations"])
+def test_what_needs_exact_inference_says_so(sparse, data, method):
+    arguments = {"loo_predict": 0, "predict_gradient": 1, "add_observations": 2}[method]
+    with pytest.raises(RuntimeError, match=f"{method} needs exact inference, this fit's is sparse"):
+        getattr(sparse, method)(*data[:arguments])
+
+
+def test_too_many_rows_for_exact_inference_are_fitted_sparsely(data):
+    X, y = data
+    fitted = ResNetGPRegressor(max_exact_samples=100, n_inducing=500, max_iter=20).fit(X, y)
+    assert fitted.inference_ == "sparse"
+    assert len(fitted.model_.inducing_points) == 180
+
+
+@pytest.mark.parametrize("kind", [ExactRegression, SparseRegression])
+def test_an_interrupted_sparse_fit_is_usable(data, monkeypatch, kind):
+    model = ResNetGPRegressor(inference="sparse", n_inducing=30, hyperparameter_samples=40)
+    interrupt_after(monkeypatch, 2, kind)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(*data)
+    assert model.fit_interrupted_
+    assert np.isfinite(model.predict(data[0])).all()
+    assert np.isfinite(model.log_marginal_likelihood_value_)
+
+
+def test_fixed_hyperparameters_of_a_sparse_model(sparse, data):
+    theta = sparse.theta_.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pickled = pickle.loads(pickle.dumps(sparse))
+        pickled.set_params(hyperparameters="fixed", warm_start=True).fit(*data)
+    np.testing.assert_array_equal(pickled.theta_, theta)
+    assert pickled.inference_ == "sparse"
