@@ -34,6 +34,8 @@ _BOUNDS = {
 # In standard deviations of the feature. At 10 a feature matters little but is not lost: with
 # 10^4 here, boston's mean test RMSE was 2.61 instead of 2.57 (benchmarks/regression.py).
 _LENGTHSCALE_BOUNDS = (1e-2, 10.0)
+# Of other kernels, whose long lengthscales mean more.
+_OTHER_LENGTHSCALE_BOUNDS = (1e-3, 1e3)
 
 
 @dataclass(frozen=True)
@@ -117,17 +119,28 @@ class Covariance:
         contrast = self.is_homogeneous and self.depth is None
         return ResNetLimitKernel(self.activation, self.depth, contrast=contrast, **arguments)
 
-    def bounds(self) -> dict[str, tuple[float, float]]:
-        """Bounds of raw parameters of a model by name; the user's kernels have none."""
+    def bounds(self, model: Any) -> dict[str, tuple[float, float]]:
+        """Bounds of a model's raw parameters by name.
+
+        Of a user's kernel, only the lengthscale has bounds, unless it came with its own.
+        """
         bounds = dict(_BOUNDS)
+        ours = "covar_module.base_kernel.raw_"
         if not isinstance(self.kernel, Kernel):
             low, high = (bound / self.horizon_factor for bound in _HORIZON_BOUNDS)
             weights = (low, high) if self.is_homogeneous else _GENERAL_WEIGHT_BOUNDS
-            ours = "covar_module.base_kernel.raw_"
             bounds[ours + "lengthscale"] = _LENGTHSCALE_BOUNDS
             bounds[ours + "weight_variance"] = weights
             bounds[ours + "block_bias_variance"] = _BLOCK_BIAS_BOUNDS
-        return {name: (math.log(low), math.log(high)) for name, (low, high) in bounds.items()}
+        raw = {name: (math.log(low), math.log(high)) for name, (low, high) in bounds.items()}
+        kernel = model.covar_module.base_kernel
+        if isinstance(self.kernel, Kernel) and kernel.has_lengthscale:
+            constraint = kernel.raw_lengthscale_constraint
+            if not math.isfinite(constraint.upper_bound):
+                ends = torch.tensor(_OTHER_LENGTHSCALE_BOUNDS, dtype=torch.float64)
+                low, high = constraint.inverse_transform(ends).tolist()
+                raw[ours + "lengthscale"] = (low, high)
+        return raw
 
     def raw(self, model: Any, start: Start) -> Array:
         """The raw free parameters of a model at a start; the model stays where it is.

@@ -252,7 +252,7 @@ class Search:
 
     def bounds(self, model: Any) -> dict[str, tuple[float, float]]:
         """Bounds of raw parameters by name."""
-        bounds = self.covariance.bounds()
+        bounds = self.covariance.bounds(model)
         name = "likelihood.noise_covar.raw_noise"
         dtype = model.likelihood.noise.dtype
         bounds[name] = (math.log(_LEAST_NOISE[dtype]), bounds[name][1])

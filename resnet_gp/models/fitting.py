@@ -106,9 +106,11 @@ def maximise(
         if not search.best_loss < _IMPOSSIBLE:
             raise
         return search.interrupted(runs)
-    best = min(runs, key=_loss)
-    if best.fun >= _IMPOSSIBLE:
+    if not search.best_loss < _IMPOSSIBLE:
         raise torch.linalg.LinAlgError("the covariance is not positive definite anywhere")
+    best = min(runs, key=_loss)
+    if _loss(best) > search.best_loss:  # it ended worse than where it, or a screening, had been
+        best.x, best.fun = search.best, search.best_loss
     set_raw(module, best.x)
     return FitResult(
         value=-_loss(best),
@@ -180,6 +182,8 @@ class _Search:
         try:
             value, gradient = value_and_gradient(self.objective, self.module, raw)
         except torch.linalg.LinAlgError:
+            return _IMPOSSIBLE, np.zeros_like(raw)
+        if not (math.isfinite(value) and np.isfinite(gradient).all()):
             return _IMPOSSIBLE, np.zeros_like(raw)
         if -value < self.best_loss:
             self.best_loss, self.best = -value, raw.copy()
