@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from gpytorch.kernels import Kernel, RBFKernel
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -29,6 +30,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+
+from resnet_gp import ResNetGPClassifier
+from resnet_gp.estimators.kernel_settings import KernelSetting
 
 RESULTS = Path(__file__).parent / "results" / "classification.json"
 MEASURES = ("accuracy", "log_loss", "seconds")
@@ -92,7 +96,38 @@ def svc(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Predictio
     return {"svc": Prediction(model.predict(X_test), None, model.classes_)}
 
 
-MODELS: dict[str, Model] = {"forest": forest, "svc": svc}
+class RBFGPClassifier(ResNetGPClassifier):
+    """The classifier with RBF kernels in place of ours, all else equal."""
+
+    def _settings(self) -> list[KernelSetting]:
+        """Lengthscales in root mean squared distances from the centre."""
+        return [KernelSetting("rbf", scale, 0.0) for scale in 2.0 ** np.arange(-3, 4.5, 0.5)]
+
+    def _make(self, setting: KernelSetting) -> Kernel:
+        kernel = RBFKernel().double()
+        kernel.lengthscale = setting.horizon * self.n_features_in_**0.5
+        return kernel.requires_grad_(False)
+
+
+def gp(
+    name: str,
+    make: type[ResNetGPClassifier],
+    **options: object,
+) -> Model:
+    def model(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Prediction]:
+        fitted = make(random_state=0, **options).fit(X, y)
+        p = fitted.predict_proba(X_test)
+        return {name: Prediction(fitted.classes_[p.argmax(1)], p, fitted.classes_)}
+
+    return model
+
+
+MODELS: dict[str, Model] = {
+    "resnet": gp("resnet", ResNetGPClassifier),
+    "rbf": gp("rbf", RBFGPClassifier),
+    "forest": forest,
+    "svc": svc,
+}
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
