@@ -1,0 +1,57 @@
+"""Where to put inducing points: greedy selection of training inputs."""
+
+from __future__ import annotations
+
+import torch
+from gpytorch.kernels import Kernel
+from torch import Tensor
+
+# Residual variances below this many eps of the largest prior variance are rounding.
+_ROUNDING = 64
+
+
+@torch.no_grad()
+def greedy_inducing_points(kernel: Kernel, x: Tensor, m: int) -> Tensor:
+    """Indices of m inputs, each of the largest prior variance given those before it.
+
+    That is the Cholesky factorisation of the kernel matrix with complete pivoting, stopped after m
+    columns (Burt, Rasmussen & van der Wilk 2020, "Convergence of Sparse Variational Inference in
+    Gaussian Processes Regression", section 4). Rows of the matrix are computed when they are
+    needed: O(n m) memory and O(n m^2) time. Where n is large, give it a random subset of the rows.
+
+    Args:
+        kernel: any GPyTorch kernel without batch dimensions.
+        x: ``n x d``.
+        m: the number of points, from 1 to n.
+
+    Returns:
+        Indices into the rows of x in the order of selection: m, or fewer where the others are
+        determined by those up to rounding (duplicates, or a kernel of low rank).
+
+    Raises:
+        ValueError: bad shapes, m out of range, or a variance that is not finite or all zero.
+    """
+    if x.dim() != 2:
+        raise ValueError(f"x must be n x d, got shape {tuple(x.shape)}")
+    if not 1 <= m <= len(x):
+        raise ValueError(f"m must be from 1 to the number of rows {len(x)}, got {m}")
+    residual = kernel(x, diag=True).clone()
+    largest = residual.max()
+    if residual.shape != x.shape[:1] or not (residual.isfinite().all() and largest > 0):
+        raise ValueError(
+            "kernel must give one finite variance for each row of x, not all of them 0"
+        )
+    least = _ROUNDING * torch.finfo(residual.dtype).eps * largest
+    factor = residual.new_empty(m, len(x))
+    chosen: list[int] = []
+    for k in range(m):
+        pivot = int(residual.argmax())
+        variance = residual[pivot].clone()
+        if variance <= least:
+            break
+        row = kernel(x[pivot : pivot + 1], x).to_dense()[0]
+        torch.sub(row, factor[:k, pivot] @ factor[:k], out=factor[k]).div_(variance.sqrt())
+        residual.addcmul_(factor[k], factor[k], value=-1)
+        residual[pivot] = 0
+        chosen.append(pivot)
+    return torch.tensor(chosen, device=x.device)
