@@ -8,6 +8,8 @@ from torch import Tensor
 
 # Residual variances below this many eps of the largest prior variance are rounding.
 _ROUNDING = 64
+# Rows of the candidates that come next are computed together: one call has a cost of its own.
+_CANDIDATES = 16
 
 
 @torch.no_grad()
@@ -43,14 +45,18 @@ def greedy_inducing_points(kernel: Kernel, x: Tensor, m: int) -> Tensor:
         )
     least = _ROUNDING * torch.finfo(residual.dtype).eps * largest
     factor = residual.new_empty(m, len(x))
+    rows: dict[int, Tensor] = {}
     chosen: list[int] = []
     for k in range(m):
         pivot = int(residual.argmax())
         variance = residual[pivot].clone()
         if variance <= least:
             break
-        row = kernel(x[pivot : pivot + 1], x).to_dense()[0]
-        torch.sub(row, factor[:k, pivot] @ factor[:k], out=factor[k]).div_(variance.sqrt())
+        if pivot not in rows:
+            residual[pivot] = torch.inf  # comes first among equals
+            candidates = residual.topk(min(_CANDIDATES, len(x))).indices
+            rows = dict(zip(candidates.tolist(), kernel(x[candidates], x).to_dense(), strict=True))
+        torch.sub(rows[pivot], factor[:k, pivot] @ factor[:k], out=factor[k]).div_(variance.sqrt())
         residual.addcmul_(factor[k], factor[k], value=-1)
         residual[pivot] = 0
         chosen.append(pivot)
