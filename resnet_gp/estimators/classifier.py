@@ -25,7 +25,7 @@ from resnet_gp.models.kernel_search import Candidate, on_all_rows, search
 Array = NDArray[np.float64]
 logger = logging.getLogger("resnet_gp")
 
-NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
+NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Above so many samples, the kernels are compared on some of them, and fewer are kept.
 _SEARCH_SAMPLES = 800
 _MEMBERS, _MEMBERS_ABOVE = 10, 4

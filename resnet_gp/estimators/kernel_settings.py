@@ -9,8 +9,8 @@ from gpytorch.kernels import Kernel
 from resnet_gp.activations import get_activation
 from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 
-HORIZONS = (0.5, 2.0, 5.0, 15.0, 40.0)
-INPUT_BIAS_VARIANCES = (0.0, 0.1, 1.0)
+HORIZONS = (0.5, 2.0, 5.0, 15.0, 40.0, 100.0)
+INPUT_BIAS_VARIANCES = (0.0, 1.0)
 
 
 class KernelSetting(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-_ENTRIES = 2**23  # of a slice of the covariance between new and training inputs
+_ROWS = 4096
 
 
 class Member(Protocol):
@@ -47,27 +47,23 @@ class ExactMember:
         return self._cross(x) @ self.weights
 
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The factor is computed anew: kept for every member, it would fill the memory."""
+        """The factors are computed anew: kept for every member, they would fill the memory."""
         cross = self._cross(x)
         prior = self.kernel(x, diag=True) / self.scale
         covariance = self._cross(self.x)
-        columns = self.noise.expand(len(self.x), -1) if self.noise.dim() == 2 else None
-        if columns is None:
-            variance = self._variance(covariance, self.noise, cross, prior)[:, None]
-        else:
-            parts = [self._variance(covariance, noise, cross, prior) for noise in columns.unbind(1)]
-            variance = torch.stack(parts, 1)
-        return cross @ self.weights, variance * self.outputscale
+        noises = self.noise.unbind(1) if self.noise.dim() == 2 else [self.noise]
+        explained = torch.stack([_explained(covariance, noise, cross) for noise in noises], 1)
+        return cross @ self.weights, (prior[:, None] - explained).clamp(min=0) * self.outputscale
 
     def _cross(self, x: Tensor) -> Tensor:
         return self.kernel(x, self.x).to_dense() / self.scale
 
-    @staticmethod
-    def _variance(covariance: Tensor, noise: Tensor, cross: Tensor, prior: Tensor) -> Tensor:
-        noisy = covariance.diagonal_scatter(covariance.diagonal() + noise)
-        factor = torch.linalg.cholesky(noisy)
-        whitened = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
-        return (prior - whitened.square().sum(0)).clamp(min=0)
+
+def _explained(covariance: Tensor, noise: Tensor, cross: Tensor) -> Tensor:
+    """k (K + noise)^{-1} k' at each row of ``cross``."""
+    noisy = covariance.diagonal_scatter(covariance.diagonal() + noise)
+    factor = torch.linalg.cholesky(noisy)
+    return torch.linalg.solve_triangular(factor, cross.mT, upper=False).square().sum(0)
 
 
 @dataclass(frozen=True)
@@ -85,17 +81,12 @@ class Ensemble:
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
         """``n x p``, in slices, so that memory stays bounded."""
-        parts = [sum(m.mean(part) for m in self.members) for part in self._slices(x)]
-        return torch.cat(parts) / len(self.members) + self.offset
+        parts = [torch.stack([m.mean(s) for m in self.members]).mean(0) for s in x.split(_ROWS)]
+        return torch.cat(parts) + self.offset
 
     @torch.no_grad()
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``n x p`` each: the members' mean variance and the variance of their means, added."""
         both = [member.mean_and_variance(x) for member in self.members]
         means, variances = (torch.stack(parts) for parts in zip(*both, strict=True))
-        spread = means.var(0, correction=0)
-        return means.mean(0) + self.offset, variances.mean(0) + spread
-
-    def _slices(self, x: Tensor) -> tuple[Tensor, ...]:
-        rows = max(getattr(member, "n_rows", 4096) for member in self.members)
-        return x.split(max(1, _ENTRIES // rows))
+        return means.mean(0) + self.offset, variances.mean(0) + means.var(0, correction=0)

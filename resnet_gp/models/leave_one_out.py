@@ -19,7 +19,8 @@ class LeaveOneOut:
 
     Attributes:
         mean: ``n x p``, one column for each column of targets.
-        variance: ``n``, of the noisy targets, in units of the kernel; the same for all columns.
+        variance: of the noisy targets, in units of the kernel; ``n x 1`` if it is the same for all
+            columns, else ``n x p``.
         weights: A^{-1} y, ``n x p``; the mean of f at z is k(z, x) @ weights.
     """
 
@@ -37,7 +38,7 @@ class LeaveOneOut:
         The maximum of the leave-one-out predictive density in an output scale is where the squared
         errors are on average as large as their variances.
         """
-        return ((self.mean - targets).square() / self.variance[:, None]).mean(0)
+        return ((self.mean - targets).square() / self.variance).mean(0)
 
 
 def leave_one_out(covariance: Tensor, targets: Tensor, noise: Tensor | float) -> LeaveOneOut:
@@ -85,4 +86,5 @@ class Spectrum:
 
 
 def _from_inverse(diagonal: Tensor, weights: Tensor, targets: Tensor) -> LeaveOneOut:
-    return LeaveOneOut(targets - weights / diagonal[:, None], 1 / diagonal, weights)
+    variance = 1 / diagonal[:, None]
+    return LeaveOneOut(targets - weights * variance, variance, weights)
