@@ -1,0 +1,248 @@
+r"""Sums over training rows: all that a sparse model needs to know of its data.
+
+With whitened features v_i = L^{-1} k(Z, x_i), L L' = k(Z, Z), and weights w_i = 1 / (noise +
+extra_i), the statistics are sums over rows of w v v', w v y', w |y|^2, log w and w k(x, x), and
+the gradient of any function of them is one more sum over rows. Nothing here holds a matrix of all
+rows and all inducing points unless it fits a stated budget, and both sums are sums of the sums over
+parts of the rows: ``resnet_gp.distributed`` takes them elsewhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from gpytorch.kernels import Kernel
+from torch import Tensor
+
+#: Features are kept between the sums and their gradient if all of them take no more bytes.
+CACHE_BYTES = 2**30
+_CHUNK_ENTRIES = 2**21
+_COLUMN_BLOCKS = 4
+
+
+@dataclass(frozen=True)
+class InducingFeatures:
+    """x -> v(x) = L^{-1} k(Z, x), whose inner products are Nystroem's approximation of k.
+
+    Attributes:
+        covar_module: k.
+        inducing_points: Z, ``m x d``.
+        factor: L, ``m x m``, lower triangular.
+    """
+
+    covar_module: Kernel
+    inducing_points: Tensor
+    factor: Tensor
+
+    def cross(self, x: Tensor) -> Tensor:
+        """k(x, Z), ``n x m``."""
+        return self.covar_module(x, self.inducing_points).to_dense()
+
+    def whiten(self, cross: Tensor) -> Tensor:
+        """From k(x, Z) to v(x), both ``n x m``."""
+        return torch.linalg.solve_triangular(self.factor, cross.mT, upper=False).mT
+
+    def variance(self, x: Tensor) -> Tensor:
+        """k(x_i, x_i), ``n``."""
+        return self.covar_module(x, diag=True)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The hyperparameters to be learned, in the order of ``covar_module.parameters()``."""
+        return [one for one in self.covar_module.parameters() if one.requires_grad]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over rows; ``a + b`` is that over the rows of both.
+
+    Attributes:
+        gram: of w v v', ``m x m``.
+        projection: of w v y', ``m x p``.
+        squares: of w |y|^2.
+        log_weights: of log w.
+        variances: of w k(x, x).
+        num_rows: how many rows.
+    """
+
+    gram: Tensor
+    projection: Tensor
+    squares: Tensor
+    log_weights: Tensor
+    variances: Tensor
+    num_rows: int
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(
+            self.gram + other.gram,
+            self.projection + other.projection,
+            self.squares + other.squares,
+            self.log_weights + other.log_weights,
+            self.variances + other.variances,
+            self.num_rows + other.num_rows,
+        )
+
+
+@dataclass(frozen=True)
+class Cotangents:
+    """Derivatives of a function of ``Statistics``, in the form in which rows need them.
+
+    Attributes:
+        gram: twice that in ``gram``, times L^{-1} from the right; ``m x m``.
+        projection: L^{-T} times that in ``projection``; ``m x p``.
+        squares, log_weights, variances: those in the sums of these names.
+    """
+
+    gram: Tensor
+    projection: Tensor
+    squares: float
+    log_weights: float
+    variances: float
+
+
+#: In the inducing points, in the noise, and in each of ``InducingFeatures.parameters``.
+Gradients: TypeAlias = list[Tensor]
+Pullback: TypeAlias = Callable[[Cotangents], Gradients]
+
+
+class RowSums(ABC):
+    """Training rows, wherever they are.
+
+    Attributes:
+        num_dims: d.
+        num_outputs: p, the number of columns of y.
+        is_vector: whether y was given as a vector.
+    """
+
+    num_dims: int
+    num_outputs: int
+    is_vector: bool
+
+    @abstractmethod
+    def statistics(
+        self, features: InducingFeatures, noise: Tensor, differentiable: bool = True
+    ) -> tuple[Statistics, Pullback]:
+        """The sums, and the map from their cotangents to gradients.
+
+        Args:
+            features: at the present hyperparameters, which must not change before the gradient.
+            noise: the variance to which that of each row is added, ``1``.
+            differentiable: False if the gradient will not be called for.
+        """
+
+
+class LocalRows(RowSums):
+    """Rows in the memory of this process.
+
+    Args:
+        x: ``n x d``.
+        y: ``n`` or ``n x p``.
+        extra_variance: known noise variances, ``n``, added to the learned one; 0 by default.
+
+    Raises:
+        ValueError: the shapes do not fit, or the variances are negative or not finite.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
+        if x.dim() != 2:
+            raise ValueError(f"train_x must be n x d, got shape {tuple(x.shape)}")
+        if y.dim() not in (1, 2) or len(y) != len(x):
+            raise ValueError(
+                f"train_y must be n or n x p with n = {len(x)}, got shape {tuple(y.shape)}"
+            )
+        if extra_variance is None:
+            extra_variance = x.new_zeros(len(x))
+        if extra_variance.shape != x.shape[:1]:
+            raise ValueError(
+                f"extra_variance must be of shape ({len(x)},), got {tuple(extra_variance.shape)}"
+            )
+        if not ((extra_variance >= 0) & extra_variance.isfinite()).all():
+            raise ValueError("extra_variance must be finite and not negative")
+        self.x, self.y, self.extra_variance = x, y.reshape(len(y), -1), extra_variance
+        self.num_dims, self.num_outputs = x.shape[1], self.y.shape[1]
+        self.is_vector = y.dim() == 1
+
+    @torch.no_grad()
+    def statistics(
+        self, features: InducingFeatures, noise: Tensor, differentiable: bool = True
+    ) -> tuple[Statistics, Pullback]:
+        m, kept = len(features.inducing_points), []
+        keep = differentiable and len(self.x) * m * self.x.element_size() <= CACHE_BYTES
+        weights = (noise + self.extra_variance).reciprocal()
+        variances = self.x.new_zeros(())
+        gram, projection = self.x.new_zeros(m, m), self.x.new_zeros(m, self.num_outputs)
+        for rows in self._chunks(m):
+            x, w = self.x[rows], weights[rows]
+            v = features.whiten(features.cross(x))
+            variances += w @ features.variance(x)
+            projection.addmm_(v.mT, w[:, None] * self.y[rows])
+            if keep:
+                kept.append(v)
+                v = v.clone()
+            _add_gram(v.mul_(w.sqrt()[:, None]), gram)
+        _mirror(gram)
+        squares = weights @ self.y.square().sum(1)
+        sums = Statistics(gram, projection, squares, weights.log().sum(), variances, len(self.x))
+
+        def pullback(cotangents: Cotangents) -> Gradients:
+            return self._pullback(features, weights, cotangents, kept)
+
+        return sums, pullback
+
+    def _pullback(
+        self,
+        features: InducingFeatures,
+        weights: Tensor,
+        cotangents: Cotangents,
+        kept: list[Tensor],
+    ) -> Gradients:
+        points = features.inducing_points.detach().requires_grad_()
+        features = InducingFeatures(features.covar_module, points, features.factor)
+        inputs = [points, *features.parameters]
+        totals = [torch.zeros_like(one) for one in inputs]
+        noise = self.x.new_zeros(1)
+        for k, rows in enumerate(self._chunks(len(points))):
+            x, y, w = self.x[rows], self.y[rows], weights[rows]
+            with torch.enable_grad():
+                cross, variance = features.cross(x), features.variance(x)
+            with torch.no_grad():
+                v = kept[k] if kept else features.whiten(cross)
+                toward = v @ cotangents.gram  # of the gram in k(x, Z), before the weights
+                in_weights = (
+                    torch.linalg.vecdot(cross, toward / 2)
+                    + torch.linalg.vecdot(cross @ cotangents.projection, y)
+                    + cotangents.squares * y.square().sum(1)
+                    + cotangents.log_weights / w
+                    + cotangents.variances * variance
+                )
+                noise -= w.square() @ in_weights
+                toward.addmm_(y, cotangents.projection.mT).mul_(w[:, None])
+            found = torch.autograd.grad(
+                [cross, variance], inputs, [toward, cotangents.variances * w], allow_unused=True
+            )
+            for total, part in zip(totals, found, strict=True):
+                if part is not None:
+                    total += part
+        return [totals[0], noise, *totals[1:]]
+
+    def _chunks(self, m: int) -> list[slice]:
+        size = max(1, _CHUNK_ENTRIES // m)
+        return [slice(first, first + size) for first in range(0, len(self.x), size)]
+
+
+def _add_gram(v: Tensor, gram: Tensor) -> None:
+    """gram += v' v above the diagonal of blocks: two thirds of a full product's time."""
+    m = v.shape[1]
+    size = -(-m // _COLUMN_BLOCKS)
+    for first in range(0, m, size):
+        last = min(first + size, m)
+        gram[:last, first:last].addmm_(v[:, :last].mT, v[:, first:last])
+
+
+def _mirror(gram: Tensor) -> None:
+    """What is below the diagonal from what is above."""
+    gram.copy_(gram.triu().add_(gram.triu(1).mT))

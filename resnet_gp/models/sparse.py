@@ -1,0 +1,277 @@
+"""Sparse Gaussian process regression: the collapsed bound on few inducing points (SGPR)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gpytorch import Module
+from gpytorch.kernels import Kernel, ScaleKernel
+from gpytorch.likelihoods import GaussianLikelihood
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.models.row_sums import (
+    Cotangents,
+    InducingFeatures,
+    LocalRows,
+    Pullback,
+    RowSums,
+    Statistics,
+)
+
+# Of the mean variance; added to the covariance of the inducing points only if it must be.
+_JITTERS = (0.0, 1e-12, 1e-10, 1e-8)
+_PREDICTION_ENTRIES = 2**22
+
+
+class SparseRegression(Module):
+    r"""y = f(x) + e as in ``ExactRegression``, with f seen through its values at few points.
+
+    The objective is Titsias' bound on the log marginal likelihood (2009, "Variational Learning of
+    Inducing Variables in Sparse Gaussian Processes", eq. 9), which is exact when the inducing
+    points are the inputs. Several outputs share all hyperparameters.
+
+    Hyperparameters have the names that they have in ``ExactRegression``. ``inducing_points`` is
+    fixed until its ``requires_grad`` is set; then it comes first in ``named_parameters``.
+
+    Args:
+        train_x: ``n x d``.
+        train_y: ``n`` or ``n x p``.
+        kernel: any GPyTorch kernel without an output scale of its own.
+        inducing_points: Z, ``m x d``.
+        extra_variance: known noise variances, ``n``, added to the learned one.
+
+    Raises:
+        ValueError: shapes do not fit, or negative variances.
+    """
+
+    def __init__(
+        self,
+        train_x: Tensor,
+        train_y: Tensor,
+        kernel: Kernel,
+        inducing_points: Tensor,
+        extra_variance: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self._build(LocalRows(train_x, train_y, extra_variance), kernel, inducing_points)
+
+    @classmethod
+    def from_rows(cls, rows: RowSums, kernel: Kernel, inducing_points: Tensor) -> SparseRegression:
+        """The same model of rows that may be elsewhere."""
+        model = cls.__new__(cls)
+        Module.__init__(model)
+        model._build(rows, kernel, inducing_points)
+        return model
+
+    def _build(self, rows: RowSums, kernel: Kernel, inducing_points: Tensor) -> None:
+        if inducing_points.dim() != 2 or inducing_points.shape[1] != rows.num_dims:
+            raise ValueError(
+                f"inducing_points must be m x {rows.num_dims}, "
+                f"got shape {tuple(inducing_points.shape)}"
+            )
+        self.rows = rows
+        self.inducing_points = torch.nn.Parameter(
+            inducing_points.detach().clone(), requires_grad=False
+        )
+        self.likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
+        self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
+        self.to(inducing_points)
+
+    def log_marginal_likelihood(self) -> Tensor:
+        """A lower bound of log p(y | X, hyperparameters) in nats, differentiable once.
+
+        Raises:
+            torch.linalg.LinAlgError: the covariance of the inducing points is not positive
+                definite in this precision.
+        """
+        covariance = self.covar_module(self.inducing_points).to_dense()
+        parameters = InducingFeatures(self.covar_module, self.inducing_points, covariance)
+        bound: Tensor = _CollapsedBound.apply(
+            self.rows,
+            self.covar_module,
+            covariance,
+            self.inducing_points,
+            self.likelihood.noise,
+            *parameters.parameters,
+        )
+        return bound
+
+    @torch.no_grad()
+    def posterior(self) -> SparsePosterior:
+        """The approximate posterior at the present hyperparameters; it needs no training rows.
+
+        Raises:
+            torch.linalg.LinAlgError: as ``log_marginal_likelihood``.
+        """
+        points = self.inducing_points.detach()
+        factor = inducing_factor(self.covar_module(points).to_dense())
+        features = InducingFeatures(self.covar_module, points, factor)
+        noise = self.likelihood.noise
+        statistics, _ = self.rows.statistics(features, noise, differentiable=False)
+        return SparsePosterior(features, statistics, self.rows.is_vector)
+
+
+class SparsePosterior:
+    """The process given what the inducing points know of the data.
+
+    Args:
+        features: the hyperparameters, taken as they are now.
+        statistics: of the training rows.
+        is_vector: whether means are ``n`` rather than ``n x p``. Variances are ``n`` always: all
+            outputs share them.
+    """
+
+    def __init__(self, features: InducingFeatures, statistics: Statistics, is_vector: bool) -> None:
+        self.features, self.is_vector = features, is_vector
+        self.factor = _posterior_factor(statistics)
+        whitened = torch.cholesky_solve(statistics.projection, self.factor)
+        self.weights = torch.linalg.solve_triangular(features.factor.mT, whitened, upper=True)
+
+    @torch.no_grad()
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean of f at ``n x d`` points, ``n`` or ``n x p``, in slices."""
+        parts = [self._mean(self.features.cross(part)) for part in self._slices(x)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of f at ``n x d`` points, ``n`` or ``n x p`` and ``n``, in slices."""
+        parts = map(self._mean_and_variance, self._slices(x))
+        means, variances = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(variances)
+
+    def _mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        cross = self.features.cross(x)
+        v, given = self._whitened(cross)
+        variance = self.features.variance(x) - v.square().sum(1) + given.square().sum(1)
+        return self._mean(cross), variance.clamp_(min=0)
+
+    @torch.no_grad()
+    def mean_and_covariance(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and covariance of f, ``n`` or ``n x p`` and ``n x n``."""
+        cross = self.features.cross(x)
+        v, given = self._whitened(cross)
+        covariance = self.features.covar_module(x).to_dense() - v @ v.mT + given @ given.mT
+        return self._mean(cross), covariance
+
+    def _mean(self, cross: Tensor) -> Tensor:
+        mean = cross @ self.weights
+        return mean[:, 0] if self.is_vector else mean
+
+    def _whitened(self, cross: Tensor) -> tuple[Tensor, Tensor]:
+        v = self.features.whiten(cross)
+        return v, torch.linalg.solve_triangular(self.factor, v.mT, upper=False).mT
+
+    def _slices(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.split(max(1, _PREDICTION_ENTRIES // len(self.weights)))
+
+
+def inducing_factor(covariance: Tensor) -> Tensor:
+    """The Cholesky factor of k(Z, Z), ``m x m``, with a relative jitter up to 1e-8 if needed.
+
+    The bound stays a bound with a jitter: it is that of inducing variables f(Z) + noise.
+
+    Raises:
+        torch.linalg.LinAlgError: no jitter is enough.
+    """
+    scale = covariance.diagonal().mean()
+    for jitter in _JITTERS:
+        shifted = covariance.diagonal_scatter(covariance.diagonal() + jitter * scale)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        if not failed and factor.isfinite().all():
+            return factor
+    raise torch.linalg.LinAlgError(
+        f"the covariance of inducing_points is not positive definite in {covariance.dtype}, "
+        f"with a relative jitter of {_JITTERS[-1]:g} neither: choose the points with "
+        "greedy_inducing_points, or fewer of them"
+    )
+
+
+def _posterior_factor(statistics: Statistics) -> Tensor:
+    """The Cholesky factor of B = I + gram, the precision of the whitened inducing variables."""
+    gram = statistics.gram
+    return torch.linalg.cholesky(gram.diagonal_scatter(gram.diagonal() + 1))
+
+
+class _CollapsedBound(Function):
+    """The bound, as a function of k(Z, Z), of Z through k(x, Z), and of the hyperparameters.
+
+    With p outputs, B = I + gram, beta = B^{-1} projection and alpha = L^{-T} beta:
+
+        in gram        D = p / 2 (I - B^{-1}) - beta beta' / 2
+        in projection  beta
+        in k(Z, Z)     L^{-T} p / 2 (I - B^{-1} - gram) L^{-1} - alpha alpha' / 2
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: RowSums,
+        covar_module: Kernel,
+        covariance: Tensor,
+        points: Tensor,
+        noise: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        factor = inducing_factor(covariance)
+        features = InducingFeatures(covar_module, points.detach(), factor)
+        differentiable = any(ctx.needs_input_grad)
+        statistics, pullback = rows.statistics(features, noise.detach(), differentiable)
+        precision = _posterior_factor(statistics)
+        if differentiable:
+            ctx.state = _State(factor, statistics, precision, pullback)
+        return _bound(statistics, precision)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        covariance, cotangents = ctx.state.cotangents()
+        points, noise, *parameters = ctx.state.pullback(cotangents)
+        found = [covariance, points, noise, *parameters]
+        needs = ctx.needs_input_grad[2:]
+        scaled = [grad * one if n else None for one, n in zip(found, needs, strict=True)]
+        return (None, None, *scaled)
+
+
+def _bound(statistics: Statistics, precision: Tensor) -> Tensor:
+    p = statistics.projection.shape[1]
+    whitened = torch.linalg.solve_triangular(precision, statistics.projection, upper=False)
+    log_determinant = 2 * precision.diagonal().log().sum() - statistics.log_weights
+    unexplained = statistics.variances - statistics.gram.trace()
+    normal = p * (statistics.num_rows * math.log(2 * math.pi) + log_determinant + unexplained)
+    return -0.5 * (normal + statistics.squares - whitened.square().sum())
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the gradient of the bound needs of its value."""
+
+    factor: Tensor
+    statistics: Statistics
+    precision: Tensor
+    pullback: Callable[[Cotangents], list[Tensor]] | Pullback
+
+    def cotangents(self) -> tuple[Tensor, Cotangents]:
+        """In k(Z, Z) and in the statistics."""
+        gram, projection = self.statistics.gram, self.statistics.projection
+        p = projection.shape[1]
+        beta = torch.cholesky_solve(projection, self.precision)
+        alpha = torch.linalg.solve_triangular(self.factor.mT, beta, upper=True)
+        explained = torch.cholesky_inverse(self.precision).neg_()
+        explained.diagonal().add_(1)
+        in_covariance = self._unwhiten(self._unwhiten(explained - gram).mT).mul_(p / 2)
+        in_covariance.addmm_(alpha, alpha.mT, alpha=-0.5)
+        in_gram = explained.mul_(p).addmm_(beta, beta.mT, alpha=-1)
+        rows = Cotangents(self._unwhiten(in_gram).mT.contiguous(), alpha, -0.5, p / 2, -p / 2)
+        return in_covariance, rows
+
+    def _unwhiten(self, matrix: Tensor) -> Tensor:
+        """L^{-T} matrix."""
+        return torch.linalg.solve_triangular(self.factor.mT, matrix, upper=True)
