@@ -101,11 +101,13 @@ class RBFGPClassifier(ResNetGPClassifier):
 
     def _settings(self) -> list[KernelSetting]:
         """Lengthscales in root mean squared distances from the centre."""
-        return [KernelSetting("rbf", scale, 0.0) for scale in 2.0 ** np.arange(-3, 4.5, 0.5)]
+        scales = 2.0 ** np.arange(-3, 4.5, 0.5)
+        blocks = self._inputs.blocks
+        return [KernelSetting("rbf", scale, 0.0, block) for block in blocks for scale in scales]
 
     def _make(self, setting: KernelSetting) -> Kernel:
-        kernel = RBFKernel().double()
-        kernel.lengthscale = setting.horizon * self.n_features_in_**0.5
+        kernel = RBFKernel(active_dims=setting.active_dims).double()
+        kernel.lengthscale = setting.horizon * len(setting.active_dims) ** 0.5
         return kernel.requires_grad_(False)
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from resnet_gp.activations import get_activation
 from resnet_gp.estimators.kernel_settings import KernelSetting, kernel_settings, make_kernel
-from resnet_gp.estimators.standardise import Standardiser
+from resnet_gp.estimators.encode import make_inputs
 from resnet_gp.models.calibration import fit_slope
 from resnet_gp.models.ensemble import Ensemble, ExactMember
 from resnet_gp.models.kernel_search import Candidate, on_all_rows, search
@@ -38,12 +38,14 @@ class ResNetGPClassifier(ClassifierMixin, BaseEstimator):
         *,
         activation: str = "relu",
         negative_slope: float = 0.01,
+        categorical_features: object = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | None = None,
     ) -> None:
         self.kernel = kernel
         self.activation = activation
         self.negative_slope = negative_slope
+        self.categorical_features = categorical_features
         self.random_state = random_state
         self.verbose = verbose
 
@@ -53,8 +55,8 @@ class ResNetGPClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
-        self._x_scaler = Standardiser.of(inputs)
-        x, labels = self._x_scaler(inputs), torch.from_numpy(labels)
+        self._inputs = make_inputs(inputs, self.categorical_features)
+        x, labels = self._inputs(inputs), torch.from_numpy(labels)
         targets = one_against_rest(labels, len(self.classes_))
         offset = targets.mean(0)
         chosen = self._search(x, targets - offset, labels)
@@ -71,11 +73,11 @@ class ResNetGPClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X: ArrayLike) -> Tensor:
         check_is_fitted(self)
-        x = self._x_scaler(validate_data(self, X, dtype=np.float64, reset=False))
+        x = self._inputs(validate_data(self, X, dtype=np.float64, reset=False))
         return self.slope_ * all_scores(self.posterior_.mean(x))
 
     def _settings(self) -> list[KernelSetting]:
-        return kernel_settings(self.kernel)
+        return kernel_settings(self.kernel, self._inputs.blocks)
 
     def _make(self, setting: KernelSetting) -> Kernel:
         return make_kernel(setting, self.activation, self.negative_slope)

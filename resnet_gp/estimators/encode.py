@@ -1,10 +1,11 @@
-"""Nominal features as indicators of their categories, the others as they are, all standardised."""
+"""Nominal features as indicators of their categories, beside the features as they are."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
@@ -15,9 +16,28 @@ from resnet_gp.estimators.standardise import Standardiser
 
 Array = NDArray[np.float64]
 
+# A column of so few different numbers may be a code of categories rather than a quantity.
+_FEWEST, _MOST = 3, 12
 
-class Encoder:
-    """From a table with nominal features to inputs of a kernel.
+
+class PlainInputs:
+    """The features, standardised.
+
+    Attributes:
+        blocks: columns of the inputs that together are one view of the features.
+    """
+
+    def __init__(self, X: Array) -> None:
+        self.scaler = Standardiser.of(X)
+        self.blocks = [tuple(range(X.shape[1]))]
+
+    def __call__(self, X: Array) -> Tensor:
+        """``n x d``."""
+        return self.scaler(X)
+
+
+class EncodedInputs:
+    """Declared nominal features as indicators, the others as they are, all standardised.
 
     The indicators of one feature are divided by one number, so that together they have the variance
     of one feature; divided each by its own, rare categories would be far from all others. All
@@ -25,38 +45,33 @@ class Encoder:
     A category that is new at prediction is none of those seen: all its indicators are zero.
 
     Args:
+        X: the table to learn from.
         categorical_features: indices, names or a mask of columns, anything that
             ``ColumnTransformer`` takes.
+
+    Raises:
+        ValueError: there are no such columns, or the others are not finite numbers.
     """
 
-    def __init__(self, categorical_features: Any) -> None:
+    def __init__(self, X: Any, categorical_features: Any) -> None:
         one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
         self.columns = ColumnTransformer(
             [("nominal", one_hot, categorical_features)], remainder="passthrough"
         )
-
-    def fit(self, X: Any) -> Array:
-        """Learn the categories and scales; returns the table as ``n x d`` numbers.
-
-        Raises:
-            ValueError: there are no such columns, or the others are not finite numbers.
-        """
         try:
             table = self.columns.fit_transform(X)
         except (ValueError, IndexError, KeyError, TypeError) as error:
             raise ValueError(f"categorical_features do not fit X: {error}") from error
         values = check_array(table, dtype=np.float64, input_name="X")
-        self._scaler = self._fit_scaler(values)
-        return values
+        self.scaler = self._scaler_of(values)
+        self.blocks = [tuple(range(values.shape[1]))]
 
-    def table(self, X: Any) -> Array:
-        """``n x d`` numbers, not standardised."""
-        return check_array(self.columns.transform(X), dtype=np.float64, input_name="X")
+    def __call__(self, X: Any) -> Tensor:
+        """``n x d``."""
+        values = check_array(self.columns.transform(X), dtype=np.float64, input_name="X")
+        return self.scaler(values)
 
-    def __call__(self, values: Array) -> Tensor:
-        return self._scaler(values)
-
-    def _fit_scaler(self, values: Array) -> Standardiser:
+    def _scaler_of(self, values: Array) -> Standardiser:
         plain = Standardiser.of(values)
         scale = plain.scale.copy()
         categories = getattr(self.columns.named_transformers_["nominal"], "categories_", [])
@@ -66,3 +81,43 @@ class Encoder:
             scale[columns] = np.sqrt(values[:, columns].var(axis=0).sum()) or 1.0
         n_features = values.shape[1] - start + len(categories)
         return Standardiser(plain.mean, scale / np.sqrt(values.shape[1] / n_features))
+
+
+class BothInputs:
+    """The features as they are and, beside them, with columns of few values as indicators.
+
+    A kernel sees one of the two blocks.
+    """
+
+    def __init__(self, X: Array, columns: list[int]) -> None:
+        self.plain, self.encoded = PlainInputs(X), EncodedInputs(X, columns)
+        d = X.shape[1]
+        [encoded] = self.encoded.blocks
+        self.blocks = [*self.plain.blocks, tuple(d + i for i in encoded)]
+
+    def __call__(self, X: Array) -> Tensor:
+        """``n x (d + d')``."""
+        return torch.cat([self.plain(X), self.encoded(X)], 1)
+
+
+def columns_of_few_values(X: Array) -> list[int]:
+    """Those that may be codes of categories: of 3 to 12 different numbers, each seen twice."""
+    chosen = []
+    for i, column in enumerate(X.T):
+        values = np.unique(column)
+        if _FEWEST <= len(values) <= _MOST and 2 * len(values) <= len(column):
+            chosen.append(i)
+    return chosen
+
+
+Inputs = PlainInputs | EncodedInputs | BothInputs
+
+
+def make_inputs(X: Any, categorical_features: Any) -> Inputs:
+    """For a table of numbers, or one whose nominal features are declared."""
+    if categorical_features is None:
+        return PlainInputs(X)
+    if isinstance(categorical_features, str) and categorical_features == "auto":
+        columns = columns_of_few_values(X)
+        return BothInputs(X, columns) if columns else PlainInputs(X)
+    return EncodedInputs(X, categorical_features)

@@ -1,4 +1,4 @@
-"""The kernels that the classifier tries: a grid over horizons and input biases."""
+"""The kernels that the classifier tries: a grid over horizons, input biases and encodings."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ INPUT_BIAS_VARIANCES = (0.0, 1.0)
 
 
 class KernelSetting(NamedTuple):
-    """Which kernel, for how long the correlation flows, and the variance of the input bias."""
+    """Which kernel, for how long the correlation flows, the variance of the input bias, and of what.
+
+    Attributes:
+        name: "limit" or "tangent".
+        horizon: T.
+        input_bias_variance: 0 for none.
+        active_dims: the columns of the inputs that the kernel sees.
+    """
 
     name: str
     horizon: float
     input_bias_variance: float
+    active_dims: tuple[int, ...]
 
 
-def kernel_settings(name: str) -> list[KernelSetting]:
-    """All settings of "limit", of "tangent", or of "both"."""
+def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSetting]:
+    """All settings of "limit", of "tangent", or of "both", on each block of columns."""
     names = ("limit", "tangent") if name == "both" else (name,)
     return [
-        KernelSetting(kind, horizon, bias)
+        KernelSetting(kind, horizon, bias, block)
+        for block in blocks
         for kind in names
         for horizon in HORIZONS
         for bias in INPUT_BIAS_VARIANCES
@@ -40,7 +49,12 @@ def make_kernel(setting: KernelSetting, activation: str, negative_slope: float) 
     """
     slope = get_activation(activation, negative_slope).negative_slope
     bias = setting.input_bias_variance
-    common = {"negative_slope": negative_slope, "growth": False, "input_bias": bias > 0}
+    common = {
+        "negative_slope": negative_slope,
+        "growth": False,
+        "input_bias": bias > 0,
+        "active_dims": setting.active_dims,
+    }
     if setting.name == "limit":
         kernel: Kernel = ResNetLimitKernel(activation, contrast=True, **common).double()
     else:
