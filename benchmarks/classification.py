@@ -1,4 +1,4 @@
-"""How well does the classifier predict, against a forest, an SVM and the same GP with an RBF kernel?
+"""How well does the classifier predict, against a forest, an SVM and a GP with an RBF kernel?
 
     python benchmarks/classification.py --data DIR [--sets iris wine] [--models resnet forest]
     python benchmarks/classification.py --quick          # simulated data, seconds
@@ -233,7 +233,17 @@ def report(cells: list[dict], console: Console) -> dict[str, dict[str, float]]:
     ranks = rankdata([-values[m, "accuracy"].round(10) for m in ranked], axis=0).mean(1)
     first, summary = next(iter(table)), {}
     view = Table(title=f"means over {len(shared)} sets; p of Wilcoxon's test against {first}")
-    for title in ("model", "accuracy", "rank", "log-loss", "calibration", "s in all", "p", "p", "p"):
+    for title in (
+        "model",
+        "accuracy",
+        "rank",
+        "log-loss",
+        "calibration",
+        "s in all",
+        "p",
+        "p",
+        "p",
+    ):
         view.add_column(title, justify="left" if title == "model" else "right")
     for model in table:
         row = {m: float(values[model, m].mean()) for m in measures}

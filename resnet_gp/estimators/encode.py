@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,22 +46,22 @@ class EncodedInputs:
 
     Args:
         X: the table to learn from.
-        categorical_features: indices, names or a mask of columns, anything that
-            ``ColumnTransformer`` takes.
+        columns: indices of the nominal features.
 
     Raises:
-        ValueError: there are no such columns, or the others are not finite numbers.
+        ValueError: the other features are not finite numbers, or a nominal one mixes numbers and
+            texts.
     """
 
-    def __init__(self, X: Any, categorical_features: Any) -> None:
+    def __init__(self, X: Any, columns: list[int]) -> None:
         one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-        self.columns = ColumnTransformer(
-            [("nominal", one_hot, categorical_features)], remainder="passthrough"
-        )
+        self.columns = ColumnTransformer([("nominal", one_hot, columns)], remainder="passthrough")
         try:
             table = self.columns.fit_transform(X)
-        except (ValueError, IndexError, KeyError, TypeError) as error:
-            raise ValueError(f"categorical_features do not fit X: {error}") from error
+        except TypeError as error:
+            raise ValueError(
+                f"a column of categorical_features cannot be sorted: {error}"
+            ) from error
         values = check_array(table, dtype=np.float64, input_name="X")
         self.scaler = self._scaler_of(values)
         self.blocks = [tuple(range(values.shape[1]))]
@@ -113,11 +113,47 @@ def columns_of_few_values(X: Array) -> list[int]:
 Inputs = PlainInputs | EncodedInputs | BothInputs
 
 
-def make_inputs(X: Any, categorical_features: Any) -> Inputs:
-    """For a table of numbers, or one whose nominal features are declared."""
-    if categorical_features is None:
+def nominal_columns(
+    declared: Any, n_features: int, names: NDArray[Any] | None
+) -> list[int] | Literal["auto"] | None:
+    """Indices of the declared columns; "auto" and None stay.
+
+    Args:
+        declared: "auto", None, or indices, names, or a mask of the columns.
+        n_features: how many columns there are.
+        names: of the columns, if they have any.
+
+    Raises:
+        ValueError: there are no such columns.
+    """
+    if declared is None:
+        return None
+    if isinstance(declared, str) and declared == "auto":
+        return "auto"
+    entries = np.asarray(declared)
+    if entries.ndim != 1:
+        raise ValueError(f"categorical_features must be a list of columns, got {declared!r}")
+    if entries.dtype == bool:
+        if len(entries) != n_features:
+            raise ValueError(f"categorical_features is a mask of {len(entries)} for {n_features}")
+        return np.flatnonzero(entries).tolist()
+    known = list(range(n_features)) if names is None else list(names)
+    columns = []
+    for entry in entries.tolist():
+        if isinstance(entry, str) and entry in known:
+            columns.append(known.index(entry))
+        elif isinstance(entry, int) and -n_features <= entry < n_features:
+            columns.append(entry % n_features)
+        else:
+            raise ValueError(f"categorical_features: there is no column {entry!r} in X")
+    return columns
+
+
+def make_inputs(X: Any, columns: list[int] | Literal["auto"] | None) -> Inputs:
+    """For a table of numbers, or one whose nominal columns are known."""
+    if columns is None:
         return PlainInputs(X)
-    if isinstance(categorical_features, str) and categorical_features == "auto":
+    if columns == "auto":
         columns = columns_of_few_values(X)
         return BothInputs(X, columns) if columns else PlainInputs(X)
-    return EncodedInputs(X, categorical_features)
+    return EncodedInputs(X, columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpytorch.kernels import Kernel
 
@@ -14,7 +14,7 @@ INPUT_BIAS_VARIANCES = (0.0, 1.0)
 
 
 class KernelSetting(NamedTuple):
-    """Which kernel, for how long the correlation flows, the variance of the input bias, and of what.
+    """One kernel to try.
 
     Attributes:
         name: "limit" or "tangent".
@@ -49,7 +49,7 @@ def make_kernel(setting: KernelSetting, activation: str, negative_slope: float) 
     """
     slope = get_activation(activation, negative_slope).negative_slope
     bias = setting.input_bias_variance
-    common = {
+    common: dict[str, Any] = {
         "negative_slope": negative_slope,
         "growth": False,
         "input_bias": bias > 0,

@@ -15,7 +15,7 @@ def smoothed_labels(labels: Tensor, n_classes: int, pseudo_counts: float) -> Ten
     """One-hot labels that share a mass of ``n_classes pseudo_counts`` samples with all classes.
 
     Where every held-out label is predicted rightly, the likelihood alone asks for certainty. With
-    one half for each class (Krichevsky & Trofimov 1981) it asks for no more than n samples can tell.
+    one half for each class (Krichevsky & Trofimov 1981) it asks for what n samples can tell.
 
     Args:
         labels: integers, ``n``.

@@ -14,7 +14,9 @@ from torch import Tensor
 from resnet_gp.models.leave_one_out import LeaveOneOut, leave_one_out
 
 
-def dirichlet_targets(labels: Tensor, n_classes: int, concentration: float) -> tuple[Tensor, Tensor]:
+def dirichlet_targets(
+    labels: Tensor, n_classes: int, concentration: float
+) -> tuple[Tensor, Tensor]:
     """Targets and their noise variances, ``n x C`` each (Milios et al. 2018, eq. 5).
 
     Args:

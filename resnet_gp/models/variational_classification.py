@@ -26,7 +26,7 @@ from torch import Tensor
 
 from resnet_gp.kernels.constraints import log_positive
 
-_RATE = 0.02
+_RATE = 0.1
 _ROWS = 4096
 
 
