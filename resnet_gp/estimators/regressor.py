@@ -2,119 +2,140 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import logging
+import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from gpytorch.kernels import Kernel
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from resnet_gp.activations import get_activation
+from resnet_gp.activations import AnyActivation
+from resnet_gp.estimators.covariance import Covariance, KernelName
+from resnet_gp.estimators.persistence import Persistent
+from resnet_gp.estimators.progress import Checkpoint, progress_bar
+from resnet_gp.estimators.search import Hyperparameters, Search, Training
 from resnet_gp.estimators.standardise import Standardiser
-from resnet_gp.kernels import ResNetLimitKernel
-from resnet_gp.models import ExactRegression, maximise
+from resnet_gp.kernels.resnet_kernel import ResNetKernel
+from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.fitting import FitResult, get_raw, set_raw, value_and_gradient
 
 Array = NDArray[np.float64]
+Inference = Literal["auto", "exact", "sparse", "variational"]
 
-# Raw parameters are logarithms. The bounds keep L-BFGS-B where the covariance can be factorised.
-_BOUNDS = {
-    "likelihood.noise_covar.raw_noise": (math.log(1e-8), math.log(1e2)),
-    "covar_module.raw_outputscale": (math.log(1e-6), math.log(1e6)),
-    # In standard deviations of the feature. At 10 a feature matters little but is not lost: with
-    # 10^4 here, boston's mean test RMSE was 2.61 instead of 2.57 (benchmarks/regression.py).
-    "covar_module.base_kernel.raw_lengthscale": (math.log(1e-2), math.log(10)),
-}
-_HORIZON_BOUNDS = (1e-3, 5e3)
-# Horizons, noise variances and lengthscales to try first. On some splits of the energy set, only
-# the second finds the optimum that is 30 nats above the others.
-_CANDIDATES = ((5.0, 0.1, 1.0), (1.0, 0.001, 0.5), (5.0, 0.01, 0.5))
-# Matrices of n x n numbers that are alive at the peak of one evaluation with gradient.
-_MATRICES = 6
-_SERIAL_SAMPLES = 400
-# Above so many samples, a pilot fit to some of them finds where the full fit starts.
-_PILOT_ABOVE, _PILOT_SAMPLES = 1000, 400
-# Then a smaller gain per sample and iteration ends the full fit. From the first starts, that would
-# lose 30 nats on the energy data.
-_GAIN_PER_SAMPLE = 1e-6
-# Optima of the pilot are told apart sooner than first starts.
-_SCREENING_AFTER_PILOT = 10
+_LOGGER = logging.getLogger("resnet_gp")
+
+# Exact inference without a limit of the user's: matrices of n x n numbers alive at the peak, the
+# share of the memory that they may take, and the rows that take minutes to factorise.
+_MATRICES, _MEMORY_SHARE = 3, 0.5
+_EXACT_SAMPLES = {"cpu": 12_000, "cuda": 30_000}
+# Above, a pass over all rows takes minutes, and minibatches are quicker.
+_SPARSE_SAMPLES = 500_000
 
 
-@contextmanager
-def _threads_for(n: int) -> Iterator[None]:
-    """One thread for small matrices: their factorisations lose time in waiting for each other.
-
-    Where other work keeps the cores busy, they lose a factor of ten and more.
-    """
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1 if n <= _SERIAL_SAMPLES else threads)
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-class ResNetGPRegressor(RegressorMixin, BaseEstimator):
+class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     r"""Gaussian process regression with the kernel of an infinitely wide and deep ResNet.
 
     The model, on inputs and targets standardised inside, is
     :math:`y = f(x) + \varepsilon`, :math:`f \sim GP(0, s\,k)`, with the ResNet limit kernel k (one
     lengthscale for each feature, an input bias of variance 1, no growth factor, which the output
-    scale s would absorb, and the contrast of the correlation, see ``ResNetLimitKernel``). Inference
-    is exact: one Cholesky factor of an n x n matrix, in float64.
+    scale s would absorb, and the contrast of the correlation, see ``ResNetLimitKernel``). Several
+    outputs are independent draws of one process, with the same hyperparameters.
 
     Parameters
     ----------
-    activation : {"relu", "leaky_relu", "abs"}, default="relu"
-        The activation of the infinite network.
+    activation : str or Activation, default="relu"
+        The activation of the infinite network, as for ``ResNetLimitKernel``.
+    kernel : {"limit", "tangent"} or gpytorch.kernels.Kernel, default="limit"
+        "limit" is the network at initialisation, "tangent" the network trained by gradient flow
+        in the lazy regime. A GPyTorch kernel replaces both, and the arguments that describe the
+        network; it starts at its own hyperparameters, needs no output scale, and is copied.
+    depth : int or None, default=None
+        Number of residual blocks; None for the limit.
+    block_bias : bool, default=False
+        Give the residual blocks biases of learned variance ("limit" only).
     negative_slope : float, default=0.01
         Slope of "leaky_relu" for negative inputs.
-    hyperparameters : {"ml"}, default="ml"
-        "ml" maximises the marginal likelihood with L-BFGS-B and exact gradients.
+    inference : {"auto", "exact", "sparse", "variational"}, default="auto"
+        "exact" takes one Cholesky factor of an n x n matrix; "sparse" maximises the collapsed bound
+        of Titsias (2009) with ``n_inducing`` inducing points, in passes over all rows;
+        "variational" is stochastic (Hensman et al. 2013), in minibatches. "auto" takes the first
+        that memory and patience allow; it is logged and kept in ``inference_``.
+    n_inducing : int, default=1000
+        Inducing points of the sparse and variational inference, chosen by greedy conditional
+        variance (Burt et al. 2020).
+    hyperparameters : {"ml", "map", "fixed"}, default="ml"
+        "ml" maximises the marginal likelihood with L-BFGS-B and exact gradients; "map" adds weak
+        priors, which help where there are tens of rows. A GPyTorch kernel's own priors count.
+        "fixed" keeps those of the last fit with ``warm_start``, else the initial ones (of the
+        standardised problem: unit lengthscales and output scale, T = 5, noise 0.1).
+    hyperparameter_samples : int or None, default=2000
+        Exact inference chooses the hyperparameters on at most so many rows, drawn at random, and
+        predicts from all; the others start from what it finds. None for all.
+    noise_variance : float or None, default=None
+        Variance of the noise in the squared units of y if it is known; None to learn it.
+    alpha : float or array-like of shape (n_samples,), default=0.0
+        Known variance of each target's noise beyond ``noise_variance``, in the squared units of y.
     n_restarts : int, default=0
         Further runs of the optimiser from random initial values.
     max_iter : int, default=200
         Iterations of each run.
-    max_exact_samples : int, default=10000
-        Refuse to fit more samples than this: memory grows like n^2 and time like n^3.
+    max_exact_samples : int or None, default=None
+        The most rows for exact inference; None for a limit chosen from memory and device.
+    device : str, default="auto"
+        A torch device; "auto" takes a GPU if there is one.
+    dtype : {"float64", "float32"}, default="float64"
+        float32 halves the memory, but covariance matrices of little noise cannot be factorised.
+    warm_start : bool, default=False
+        Start from the hyperparameters of the last fit.
+    checkpoint : path or None, default=None
+        A file that keeps the best hyperparameters while the fit runs. A fit of the same data and
+        parameters that finds it goes on from there.
+    verbose : bool or None, default=None
+        Whether to show a progress bar; None shows one on a terminal once a fit takes ten seconds.
     random_state : int, RandomState instance or None, default=None
-        For the initial values of restarts.
+        For the initial values of restarts, and for minibatches.
 
     Attributes
     ----------
-    model_ : resnet_gp.models.ExactRegression
+    model_ : gpytorch.Module
         The fitted GPyTorch model, on standardised data.
+    inference_ : {"exact", "sparse", "variational"}
     lengthscale_ : ndarray of shape (n_features,)
         Lengthscales in the units of the features; a long one means a feature of little effect (at
-        most 10 standard deviations).
+        most 10 standard deviations). Kernels of this package only.
     weight_variance_ : float
-        Variance w of the residual weights.
+        Variance w of the residual weights. Kernels of this package only.
     horizon_ : float
-        T = w (1 - alpha)^2, the time for which correlations flow.
-    outputscale_ : float
+        T = w (1 - alpha)^2, the time for which correlations flow. (Leaky) ReLU family only.
+    outputscale_ : float or ndarray of shape (n_outputs,)
         Output scale s, in the squared units of y.
-    noise_variance_ : float
-        Variance of the observation noise, in the squared units of y.
+    noise_variance_ : float or ndarray of shape (n_outputs,)
+        Variance of the observation noise, in the squared units of y, without ``alpha``.
     log_marginal_likelihood_value_ : float
-        Of the standardised targets, in nats.
+        Of the standardised targets, in nats; its lower bound if inference is not exact.
     restart_values_ : list of float
         What each run of the optimiser reached.
+    loss_curve_ : list of float
+        What the best run minimised, after each iteration, in nats.
     n_iter_ : int
         Iterations of the best run.
     converged_ : bool
         Whether the best run met the optimiser's criterion, or stopped where rounding hides any
         better value.
+    fit_interrupted_ : bool
+        Whether Ctrl-C ended the search. The model is then the best one so far.
     X_train_ : ndarray of shape (n_samples, n_features)
-    y_train_ : ndarray of shape (n_samples,)
+    y_train_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,)
 
@@ -126,32 +147,62 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
     >>> mean, std = model.predict(X[:2], return_std=True)
     """
 
+    model_: Any
+    theta_: Array
+    _posterior: Any
+
     def __init__(
         self,
-        activation: str = "relu",
+        activation: str | AnyActivation = "relu",
         *,
+        kernel: KernelName | Kernel = "limit",
+        depth: int | None = None,
+        block_bias: bool = False,
         negative_slope: float = 0.01,
-        hyperparameters: str = "ml",
+        inference: Inference = "auto",
+        n_inducing: int = 1000,
+        hyperparameters: Hyperparameters = "ml",
+        hyperparameter_samples: int | None = 2000,
+        noise_variance: float | None = None,
+        alpha: float | ArrayLike = 0.0,
         n_restarts: int = 0,
         max_iter: int = 200,
-        max_exact_samples: int = 10_000,
+        max_exact_samples: int | None = None,
+        device: str = "auto",
+        dtype: Literal["float64", "float32"] = "float64",
+        warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        verbose: bool | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.activation = activation
+        self.kernel = kernel
+        self.depth = depth
+        self.block_bias = block_bias
         self.negative_slope = negative_slope
+        self.inference = inference
+        self.n_inducing = n_inducing
         self.hyperparameters = hyperparameters
+        self.hyperparameter_samples = hyperparameter_samples
+        self.noise_variance = noise_variance
+        self.alpha = alpha
         self.n_restarts = n_restarts
         self.max_iter = max_iter
         self.max_exact_samples = max_exact_samples
+        self.device = device
+        self.dtype = dtype
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.verbose = verbose
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> ResNetGPRegressor:
-        """Choose the hyperparameters and factorise the covariance of the training targets.
+        """Choose the hyperparameters and condition on the training targets.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
 
         Returns
         -------
@@ -160,37 +211,32 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad values in X or y, bad parameters, or more than ``max_exact_samples`` samples.
+            Bad values in X or y, bad parameters, or ``inference="exact"`` on more rows than
+            ``max_exact_samples``.
+        numpy.linalg.LinAlgError
+            No covariance matrix of the search could be factorised.
         """
-        self._check_parameters()
+        covariance = self._check_parameters()
         inputs, targets = validate_data(
-            self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2
+            self,
+            X,
+            y,
+            dtype=np.float64,
+            y_numeric=True,
+            multi_output=True,
+            ensure_min_samples=2,
         )
-        self._refuse_too_many(len(inputs))
+        known = self.theta_ if self.warm_start and hasattr(self, "theta_") else None
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
         self._x_scaler = Standardiser.of(self.X_train_)
         self._y_scaler = Standardiser.of(self.y_train_)
-        train = self._x_scaler(self.X_train_), self._y_scaler(self.y_train_)
-        candidates = self._candidates()
-        piloted = len(inputs) > _PILOT_ABOVE
-        if piloted:
-            rows = np.random.RandomState(0).permutation(len(inputs))[:_PILOT_SAMPLES]
-            pilot = self._model(*(part[rows] for part in train))
-            candidates = self._optima(pilot, candidates)
-        self.model_ = self._model(*train)
-        found = self._maximise(self.model_, candidates, self._restarts(), piloted)
-        self._posterior = self.model_.posterior()
-        self.log_marginal_likelihood_value_ = found.value
-        self.restart_values_ = found.values
-        self.n_iter_, self.converged_ = found.iterations, found.converged
-        self._publish_hyperparameters()
-        if not found.converged:
-            warnings.warn(
-                f"L-BFGS-B stopped after {found.iterations} iterations without converging "
-                f"({found.message}); raise max_iter or n_restarts",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        training = self._training(self.X_train_, self.y_train_, self.alpha)
+        self.inference_ = self._choose_inference(len(inputs))
+        _LOGGER.info("inference on %d rows: %s", len(inputs), self.inference_)
+        with progress_bar("fitting", self.verbose) as bar:
+            found = self._infer(self._search(covariance, bar), training, known)
+        self._publish(found)
+        self._warn(found)
         return self
 
     def predict(
@@ -205,17 +251,19 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            Taken in slices, so that memory stays bounded unless ``return_cov``.
         return_std : bool, default=False
         return_cov : bool, default=False
         observation_noise : bool, default=True
-            Whether deviation and covariance are those of y, noise included, or of the latent f.
+            Whether deviation and covariance are those of y, noise included (without ``alpha``), or
+            of the latent f.
 
         Returns
         -------
-        mean : ndarray of shape (n_samples,)
-        std : ndarray of shape (n_samples,)
+        mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        std : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Only with ``return_std``, in the units of y.
-        cov : ndarray of shape (n_samples, n_samples)
+        cov : ndarray of shape (n_samples, n_samples) or (n_samples, n_samples, n_outputs)
             Only with ``return_cov``, in the squared units of y.
         """
         if return_std and return_cov:
@@ -224,12 +272,39 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
         noise = self._noise() if observation_noise else 0.0
         if return_cov:
             mean, covariance = self._posterior.mean_and_covariance(x)
-            covariance = covariance + noise * torch.eye(len(covariance), dtype=covariance.dtype)
-            return self._in_units(mean), covariance.numpy() * self._y_scaler.scale**2
+            covariance = _array(covariance) + noise * np.eye(len(covariance))
+            scale = self._y_scaler.scale**2
+            return self._in_units(mean), covariance[(...,) + (None,) * np.ndim(scale)] * scale
         if return_std:
             mean, variance = self._posterior.mean_and_variance(x)
-            return self._in_units(mean), (variance + noise).sqrt().numpy() * self._y_scaler.scale
+            return self._in_units(mean), self._deviation(_array(variance) + noise)
         return self._in_units(self._posterior.mean(x))
+
+    def predict_quantiles(
+        self,
+        X: ArrayLike,
+        quantiles: ArrayLike = (0.05, 0.5, 0.95),
+        observation_noise: bool = True,
+    ) -> Array:
+        """Quantiles of the posterior predictive distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
+            Probabilities between 0 and 1.
+        observation_noise : bool, default=True
+            Whether they are of y, noise included, or of the latent f.
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_quantiles) or (n_samples, n_outputs, n_quantiles)
+        """
+        levels = np.asarray(quantiles, dtype=np.float64)
+        if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
+            raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}")
+        mean, std = self.predict(X, return_std=True, observation_noise=observation_noise)
+        return mean[..., None] + std[..., None] * norm.ppf(levels)
 
     def sample_y(
         self,
@@ -250,25 +325,148 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        samples : ndarray of shape (n_samples_X, n_samples)
+        samples : ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
         """
         mean, covariance = self.predict(X, return_cov=True, observation_noise=observation_noise)
-        # The covariance of a latent f is singular up to rounding: no check, none is needed.
-        draws = check_random_state(random_state).multivariate_normal(
-            mean, covariance, n_samples, check_valid="ignore"
+        generator = check_random_state(random_state)
+
+        def draw(mean: Array, covariance: Array) -> Array:
+            # The covariance of a latent f is singular up to rounding: no check, none is needed.
+            return generator.multivariate_normal(
+                mean, covariance, n_samples, check_valid="ignore"
+            ).T
+
+        if mean.ndim == 1:
+            return draw(mean, covariance)
+        return np.stack(
+            [draw(mean[:, i], covariance[..., i]) for i in range(mean.shape[1])], axis=1
         )
-        return np.asarray(draws).T
+
+    def loo_predict(
+        self, return_std: bool = False, observation_noise: bool = True
+    ) -> Array | tuple[Array, Array]:
+        """Predictions of each training target from all the others, in closed form.
+
+        The hyperparameters stay those of the fit to all rows (Rasmussen & Williams 2006, eq. 5.12).
+
+        Parameters
+        ----------
+        return_std : bool, default=False
+        observation_noise : bool, default=True
+            Whether deviations are those of y, noise and ``alpha`` included, or of the latent f.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        std : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Only with ``return_std``.
+
+        Raises
+        ------
+        RuntimeError
+            Inference was not exact.
+        """
+        self._need_exact("loo_predict")
+        mean, variance = self._posterior.leave_one_out()
+        if not return_std:
+            return self._in_units(mean)
+        if not observation_noise:
+            variance = (variance - self.model_.noise_variance().detach()).clamp_(min=0)
+        return self._in_units(mean), self._deviation(_array(variance))
+
+    def predict_gradient(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> Array | tuple[Array, Array]:
+        """Gradient of the latent f: its posterior mean, and each component's standard deviation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+            Needs a kernel with second derivatives where its inputs coincide: the limit of the
+            (leaky) ReLU family at infinite depth.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
+            In units of y per unit of the feature.
+        std : ndarray of the same shape
+            Only with ``return_std``.
+
+        Raises
+        ------
+        RuntimeError
+            Inference was not exact, or the kernel has no second derivatives.
+        """
+        self._need_exact("predict_gradient")
+        mean, variance = self._posterior.gradient(self._standardised(X), return_std)
+        scale = np.divide.outer(self._y_scaler.scale, self._x_scaler.scale).T
+        if not return_std:
+            return _array(mean) * scale
+        deviation = np.sqrt(_array(variance))
+        return _array(mean) * scale, deviation[(...,) + (None,) * (scale.ndim - 1)] * scale
+
+    def add_observations(
+        self, X: ArrayLike, y: ArrayLike, alpha: float | ArrayLike = 0.0
+    ) -> ResNetGPRegressor:
+        """Condition on further rows at the hyperparameters and the scaling of the last fit.
+
+        Costs O(n^2 k) for k new rows, by a block update of the Cholesky factor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_new, n_features)
+        y : array-like of shape (n_new,) or (n_new, n_outputs)
+        alpha : float or array-like of shape (n_new,), default=0.0
+            Known noise variances of the new targets, as in the constructor.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        RuntimeError
+            Inference was not exact.
+        ValueError
+            Bad values, or shapes that do not match the first rows'.
+        """
+        self._need_exact("add_observations")
+        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if targets.shape != (len(inputs), *self.y_train_.shape[1:]):
+            raise ValueError(
+                f"y of new rows must have shape {(len(inputs), *self.y_train_.shape[1:])}, "
+                f"got {targets.shape}"
+            )
+        new = self._training(inputs, targets, alpha)
+        noise = self.model_.likelihood.noise.detach().expand(len(inputs))
+        extra = torch.zeros_like(noise) if new.extra_variance is None else new.extra_variance
+        self._posterior = self._posterior.condition(new.x, new.y, noise + extra)
+        before = self.model_.extra_variance
+        if before is not None or new.extra_variance is not None:
+            if before is None:
+                before = torch.zeros_like(self._posterior.train_x[: len(self.X_train_), 0])
+            self.model_.extra_variance = torch.cat([before, extra])
+        self.model_.set_train_data(self._posterior.train_x, self._posterior.train_y, strict=False)
+        self.X_train_ = np.concatenate([self.X_train_, inputs])
+        self.y_train_ = np.concatenate([self.y_train_, targets])
+        self.log_marginal_likelihood_value_ = self._posterior.log_marginal_likelihood()
+        return self
 
     def log_marginal_likelihood(
         self, theta: ArrayLike | None = None, eval_gradient: bool = False
     ) -> float | tuple[float, Array]:
         """Log marginal likelihood of the standardised training targets, in nats.
 
+        Its lower bound if inference is not exact.
+
         Parameters
         ----------
         theta : array-like of shape (n_hyperparameters,), default=None
-            Logarithms of noise, output scale, lengthscales and weight variance (of the standardised
-            problem, the order of ``theta_``); None for the fitted ones.
+            Logarithms of noise (unless it is known), output scale, lengthscales and weight variance
+            (of the standardised problem, the order of ``theta_``; for other kernels, the raw
+            parameters of ``model_``); None for the fitted ones.
         eval_gradient : bool, default=False
             Also return the gradient in ``theta``.
 
@@ -289,107 +487,248 @@ class ResNetGPRegressor(RegressorMixin, BaseEstimator):
             set_raw(model, self.theta_)
         return (value, gradient) if eval_gradient else value
 
-    def _check_parameters(self) -> None:
-        get_activation(self.activation, self.negative_slope)
-        if self.hyperparameters != "ml":
-            raise ValueError(f'hyperparameters must be "ml", got {self.hyperparameters!r}')
-        for name, least in (("n_restarts", 0), ("max_iter", 1), ("max_exact_samples", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
-    def _refuse_too_many(self, n: int) -> None:
-        if n > self.max_exact_samples:
-            needed = _MATRICES * 8 * n**2
+    def _check_parameters(self) -> Covariance:
+        for name, allowed in (
+            ("hyperparameters", ("ml", "map", "fixed")),
+            ("inference", ("auto", "exact", "sparse", "variational")),
+            ("dtype", ("float64", "float32")),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                options = " or ".join(f'"{option}"' for option in allowed)
+                raise ValueError(f"{name} must be {options}, got {value!r}")
+        for name, least in (
+            ("n_restarts", 0),
+            ("max_iter", 1),
+            ("n_inducing", 1),
+            ("hyperparameter_samples", 2),
+            ("max_exact_samples", 1),
+        ):
+            value = getattr(self, name)
+            if value is None and name in ("hyperparameter_samples", "max_exact_samples"):
+                continue
+            if not isinstance(value, Integral) or int(value) < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        noise: Any = self.noise_variance
+        if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
+            raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
+        return Covariance(
+            self.kernel, self.activation, self.negative_slope, self.depth, self.block_bias
+        )
+
+    def _torch_device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(f"device must be a torch device or auto: {error}") from error
+
+    def _tensor(self, values: torch.Tensor) -> torch.Tensor:
+        return values.to(self._torch_device(), getattr(torch, self.dtype))
+
+    def _training(self, inputs: Array, targets: Array, alpha: float | ArrayLike) -> Training:
+        extra = self._extra_variance(alpha, len(inputs))
+        return Training(
+            self._tensor(self._x_scaler(inputs)),
+            self._tensor(self._y_scaler(targets)),
+            None if extra is None else self._tensor(torch.from_numpy(extra)),
+        )
+
+    def _extra_variance(self, alpha: float | ArrayLike, n: int) -> Array | None:
+        values = np.asarray(alpha, dtype=np.float64)
+        if values.shape not in ((), (n,)):
+            raise ValueError(f"alpha must be a number or of shape ({n},), got {values.shape}")
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError("alpha must be finite and not negative")
+        if (values == 0).all():
+            return None
+        self._need_one_scale("alpha")
+        return np.broadcast_to(values / self._y_scaler.scale**2, (n,)).copy()
+
+    def _need_one_scale(self, name: str) -> None:
+        if np.size(self._y_scaler.scale) > 1:
+            raise ValueError(
+                f"{name} is in the squared units of one output: for several, fit an estimator to "
+                "each (sklearn.multioutput.MultiOutputRegressor)"
+            )
+
+    def _choose_inference(self, n: int) -> Literal["exact", "sparse", "variational"]:
+        limit = self.max_exact_samples or _exact_limit(self._torch_device(), self.dtype)
+        if self.inference == "auto":
+            if n <= limit:
+                return "exact"
+            return "sparse" if n <= _SPARSE_SAMPLES else "variational"
+        if self.inference == "exact" and n > limit:
+            needed = _MATRICES * n**2 * getattr(torch, self.dtype).itemsize
             raise ValueError(
                 f"exact inference on {n} samples would need about {needed:.3g} bytes "
-                f"({needed / 2**30:.1f} GiB) and is refused above max_exact_samples="
-                f"{self.max_exact_samples}; fit a subset or raise max_exact_samples"
+                f"({needed / 2**30:.1f} GiB) and is refused above {limit}; "
+                'set inference="sparse" or raise max_exact_samples'
             )
+        return self.inference
 
-    def _kernel(self) -> Kernel:
-        kernel = ResNetLimitKernel(
-            self.activation,
-            negative_slope=self.negative_slope,
-            input_bias=True,
-            growth=False,
-            contrast=True,
-            ard_num_dims=self.n_features_in_,
+    def _search(self, covariance: Covariance, bar: Any) -> Search:
+        noise = self.noise_variance
+        if noise is not None:
+            self._need_one_scale("noise_variance")
+            noise = float(noise / np.ravel(self._y_scaler.scale)[0] ** 2)
+        checkpoint = None
+        if self.checkpoint is not None:
+            checkpoint = Checkpoint(self.checkpoint, self._digest())
+        return Search(
+            covariance,
+            self.hyperparameters,
+            noise,
+            self.max_iter,
+            self.n_restarts,
+            self.hyperparameter_samples,
+            check_random_state(self.random_state),
+            bar,
+            checkpoint,
         )
-        # (lengthscale, bias, output scale) -> (s l, bias / s^2, s^2 scale) changes nothing: fix one
-        kernel.raw_input_bias_variance.requires_grad_(False)
-        return kernel
 
-    def _model(self, x: torch.Tensor, y: torch.Tensor) -> ExactRegression:
-        return ExactRegression(x, y, self._kernel().double())
+    def _digest(self) -> str:
+        """Of the data and of all parameters that the hyperparameters depend on."""
+        irrelevant = ("checkpoint", "verbose", "warm_start", "max_iter", "n_restarts", "device")
+        parameters = {
+            name: value
+            for name, value in sorted(self.get_params(deep=False).items())
+            if name not in (*irrelevant, "random_state", "alpha")
+        }
+        digest = hashlib.sha256(repr(parameters).encode())
+        for array in (self.X_train_, self.y_train_, np.asarray(self.alpha, dtype=np.float64)):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
-    def _optima(self, model: ExactRegression, starts: list[Array]) -> list[Array]:
-        """The different local maxima that the starts lead to, as raw parameters."""
-        found: dict[int, Array] = {}
-        for start in starts:
-            value = self._maximise(model, [start]).value
-            found.setdefault(round(value), get_raw(model))
-        return list(found.values())
+    def _infer(self, search: Search, training: Training, known: Array | None) -> FitResult:
+        if self.inference_ == "exact":
+            self.model_, found = search.fit_exact(training, known)
+            self._posterior = self.model_.posterior()
+            self.log_marginal_likelihood_value_ = self._posterior.log_marginal_likelihood()
+        else:
+            self.model_, found = search.fit_sparse(training, self.n_inducing, known)
+            self._posterior = self.model_.posterior()
+            self.log_marginal_likelihood_value_ = self._bound(found)
+        return found
 
-    def _maximise(
-        self,
-        model: ExactRegression,
-        candidates: list[Array],
-        restarts: Sequence[Array] = (),
-        piloted: bool = False,
-    ) -> FitResult:
-        n = len(model.train_targets)
-        objective, bounds = model.log_marginal_likelihood, self._bounds()
-        options = (_GAIN_PER_SAMPLE * n, _SCREENING_AFTER_PILOT) if piloted else ()
-        with _threads_for(n):
-            return maximise(objective, model, bounds, candidates, restarts, self.max_iter, *options)
+    def _bound(self, found: FitResult) -> float:
+        """The bound at the hyperparameters found, without priors."""
+        if self.hyperparameters == "ml" and not found.interrupted:
+            return found.value
+        with torch.no_grad():
+            return _number(self.model_.log_marginal_likelihood())
 
-    def _horizon_factor(self) -> float:
-        """T / w; 1 for the linear network, to which w makes no difference."""
-        slope = get_activation(self.activation, self.negative_slope).negative_slope
-        return (1 - slope) ** 2 or 1.0
+    def _pack(self) -> dict[str, torch.Tensor]:
+        state = {"cholesky": self._posterior.cholesky, "weights": self._posterior.weights}
+        for name, scaler in (("x", self._x_scaler), ("y", self._y_scaler)):
+            state[f"{name}_mean"] = torch.from_numpy(np.array(scaler.mean))
+            state[f"{name}_scale"] = torch.from_numpy(np.array(scaler.scale))
+        if self.model_.extra_variance is not None:
+            state["extra_variance"] = self.model_.extra_variance
+        parameters = self.model_.named_parameters()
+        return state | {f"model.{name}": value.detach() for name, value in parameters}
 
-    def _bounds(self) -> dict[str, tuple[float, float]]:
-        low, high = _HORIZON_BOUNDS
-        factor = self._horizon_factor()
-        horizon = (math.log(low / factor), math.log(high / factor))
-        return _BOUNDS | {"covar_module.base_kernel.raw_weight_variance": horizon}
-
-    def _candidates(self) -> list[Array]:
-        ones = np.ones(self.n_features_in_)
-        return [self._raw(horizon, noise, scale * ones) for horizon, noise, scale in _CANDIDATES]
-
-    def _restarts(self) -> list[Array]:
-        generator = check_random_state(self.random_state)
-        return [
-            self._raw(
-                np.exp(generator.uniform(0, 4)),
-                np.exp(generator.uniform(-6, -1)),
-                np.exp(generator.normal(size=self.n_features_in_)),
+    def _unpack(self, state: dict[str, torch.Tensor]) -> None:
+        self._x_scaler, self._y_scaler = (
+            Standardiser(state[f"{name}_mean"].numpy(), state[f"{name}_scale"].numpy())
+            for name in ("x", "y")
+        )
+        self.model_ = self._search(self._check_parameters(), None).exact_model(
+            Training(
+                self._tensor(self._x_scaler(self.X_train_)),
+                self._tensor(self._y_scaler(self.y_train_)),
+                self._tensor(state["extra_variance"]) if "extra_variance" in state else None,
             )
-            for _ in range(self.n_restarts)
-        ]
+        )
+        with torch.no_grad():
+            for name, parameter in self.model_.named_parameters():
+                parameter.copy_(state[f"model.{name}"])
+        self._posterior = ExactPosterior(
+            self.model_.covar_module,
+            self.model_.train_inputs[0],
+            self.model_.train_targets,
+            self._tensor(state["cholesky"]),
+            self._tensor(state["weights"]),
+        )
 
-    def _raw(self, horizon: float, noise: float, lengthscale: Array) -> Array:
-        weight_variance = horizon / self._horizon_factor()
-        return np.log(np.concatenate([[noise, 1.0], lengthscale, [weight_variance]]))
-
-    def _publish_hyperparameters(self) -> None:
-        kernel = self.model_.covar_module.base_kernel
+    def _publish(self, found: FitResult) -> None:
         self.theta_ = get_raw(self.model_)
-        self.lengthscale_ = kernel.lengthscale.detach().numpy()[0] * self._x_scaler.scale
-        self.weight_variance_ = float(kernel.weight_variance.detach())
-        self.horizon_ = float(kernel.horizon.detach())
-        scale = float(self._y_scaler.scale) ** 2
-        self.outputscale_ = float(self.model_.covar_module.outputscale.detach()) * scale
+        self.restart_values_ = found.values
+        self.loss_curve_ = [-value for value in found.trace]
+        self.n_iter_, self.converged_ = found.iterations, found.converged
+        self.fit_interrupted_ = found.interrupted
+        scale = self._y_scaler.scale**2
+        self.outputscale_ = _number(self.model_.covar_module.outputscale) * scale
         self.noise_variance_ = self._noise() * scale
+        kernel = self.model_.covar_module.base_kernel
+        if isinstance(kernel, ResNetKernel):
+            self.lengthscale_ = _array(kernel.lengthscale)[0] * self._x_scaler.scale
+            self.weight_variance_ = _number(kernel.weight_variance)
+            if kernel.is_homogeneous:
+                self.horizon_ = _number(kernel.horizon)
+
+    def _warn(self, found: FitResult) -> None:
+        if found.interrupted:
+            warnings.warn(
+                "the fit was interrupted and holds the best hyperparameters so far; "
+                "warm_start=True goes on from there",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        elif not found.converged:
+            warnings.warn(
+                f"L-BFGS-B stopped after {found.iterations} iterations without converging "
+                f"({found.message}); raise max_iter or n_restarts",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _need_exact(self, method: str) -> None:
+        check_is_fitted(self)
+        if self.inference_ != "exact":
+            raise RuntimeError(f"{method} needs exact inference, this fit's is {self.inference_}")
 
     def _noise(self) -> float:
-        return float(self.model_.likelihood.noise.detach())
+        return _number(self.model_.likelihood.noise)
 
     def _standardised(self, X: ArrayLike) -> torch.Tensor:
         check_is_fitted(self)
-        return self._x_scaler(validate_data(self, X, dtype=np.float64, reset=False))
+        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._tensor(self._x_scaler(inputs))
 
     def _in_units(self, mean: torch.Tensor) -> Array:
-        return np.asarray(mean.numpy() * self._y_scaler.scale + self._y_scaler.mean)
+        return np.asarray(_array(mean) * self._y_scaler.scale + self._y_scaler.mean)
+
+    def _deviation(self, variance: Array) -> Array:
+        """Standard deviations in the units of y, from variances that outputs may share."""
+        scale = self._y_scaler.scale
+        if variance.ndim == np.ndim(scale):
+            variance = variance[:, None]
+        return np.asarray(np.sqrt(variance) * scale)
+
+
+def _array(values: torch.Tensor) -> Array:
+    return np.asarray(values.detach().to("cpu", torch.float64).numpy())
+
+
+def _number(value: torch.Tensor) -> float:
+    return float(value.detach())
+
+
+def _exact_limit(device: torch.device, dtype: str) -> int:
+    """The most rows whose matrices take a moderate share of the memory, and minutes."""
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        memory = 8 * 2**30
+    row_bytes = _MATRICES * getattr(torch, dtype).itemsize
+    by_memory = int((memory * _MEMORY_SHARE / row_bytes) ** 0.5)
+    return min(by_memory, _EXACT_SAMPLES.get(device.type, by_memory))

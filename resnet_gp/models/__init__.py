@@ -3,7 +3,8 @@
 Tensors in and out; no scikit-learn, no standardisation.
 """
 
-from resnet_gp.models.exact import ExactPosterior, ExactRegression, gaussian_log_likelihood
+from resnet_gp.models.exact import ExactRegression, gaussian_log_likelihood
+from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.fitting import FitResult, maximise
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.pathwise import (

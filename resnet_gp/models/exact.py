@@ -1,4 +1,4 @@
-"""Gaussian process regression by one Cholesky factor."""
+"""Gaussian process regression by one Cholesky factor: the model and its marginal likelihood."""
 
 from __future__ import annotations
 
@@ -16,96 +16,67 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from resnet_gp.kernels.constraints import log_positive
-
-_PREDICTION_ROWS = 4096
+from resnet_gp.models.exact_posterior import ExactPosterior
 
 
 class ExactRegression(ExactGP):
     """y = f(x) + e with f ~ GP(0, outputscale kernel) and e ~ N(0, noise), a plain GPyTorch model.
 
-    Output scale and noise are optimised in logarithms and start at 1 and 0.1, which suits targets
-    of unit variance.
+    Several outputs are independent draws of one process: they share all hyperparameters. Output
+    scale and noise are optimised in logarithms and start at 1 and 0.1, which suits targets of unit
+    variance.
 
     Args:
         train_x: ``n x d``.
-        train_y: ``n``.
+        train_y: ``n`` or, for p outputs, ``n x p``.
         kernel: any GPyTorch kernel without an output scale of its own.
+        extra_variance: ``n``, known variances that the noise has beyond the learned one.
     """
 
-    def __init__(self, train_x: Tensor, train_y: Tensor, kernel: Kernel) -> None:
+    def __init__(
+        self,
+        train_x: Tensor,
+        train_y: Tensor,
+        kernel: Kernel,
+        extra_variance: Tensor | None = None,
+    ) -> None:
         likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
         super().__init__(train_x, train_y, likelihood)
         self.mean_module = ZeroMean()
         self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
+        self.register_buffer("extra_variance", extra_variance)
         self.to(train_x)
 
     def forward(self, x: Tensor) -> MultivariateNormal:
         return MultivariateNormal(self.mean_module(x), self.covar_module(x))
 
+    def noise_variance(self) -> Tensor:
+        """Variance of each training target's noise, ``n``."""
+        noise = self.likelihood.noise.expand(len(self.train_targets))
+        return noise if self.extra_variance is None else noise + self.extra_variance
+
     def noisy_covariance(self) -> Tensor:
         """Covariance of the training targets, ``n x n``."""
         covariance = self.covar_module(self.train_inputs[0]).to_dense()
-        return covariance.diagonal_scatter(covariance.diagonal() + self.likelihood.noise)
+        return covariance.diagonal_scatter(covariance.diagonal() + self.noise_variance())
 
     def log_marginal_likelihood(self) -> Tensor:
-        """log p(y | X, hyperparameters) in nats.
+        """log p(y | X, hyperparameters) in nats, summed over outputs.
 
         Raises:
             torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
         """
         return gaussian_log_likelihood(self.noisy_covariance(), self.train_targets)
 
+    @torch.no_grad()
     def posterior(self) -> ExactPosterior:
-        return ExactPosterior(self)
+        """The process given its training data; hyperparameters are taken as they are now.
 
-
-class ExactPosterior:
-    """The Gaussian process given its training data; hyperparameters are taken as they are now.
-
-    Raises:
-        torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
-    """
-
-    def __init__(self, model: ExactRegression) -> None:
-        self.covar_module = model.covar_module
-        self.train_x = model.train_inputs[0]
-        with torch.no_grad():
-            self.cholesky = torch.linalg.cholesky(model.noisy_covariance())
-            self.weights = torch.cholesky_solve(model.train_targets[:, None], self.cholesky)[:, 0]
-
-    @torch.no_grad()
-    def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of f at ``n x d`` points, in slices, so that memory stays bounded."""
-        slices = x.split(_PREDICTION_ROWS)
-        means, variances = zip(*map(self._mean_and_variance, slices), strict=True)
-        return torch.cat(means), torch.cat(variances)
-
-    def _mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        cross = self.covar_module(x, self.train_x).to_dense()
-        explained = self._whiten(cross).square().sum(0)
-        prior = self.covar_module(x, diag=True)
-        return cross @ self.weights, (prior - explained).clamp_(min=0)
-
-    @torch.no_grad()
-    def mean(self, x: Tensor) -> Tensor:
-        """Mean of f at ``n x d`` points."""
-        return torch.cat(
-            [
-                self.covar_module(part, self.train_x).to_dense() @ self.weights
-                for part in x.split(_PREDICTION_ROWS)
-            ]
-        )
-
-    @torch.no_grad()
-    def mean_and_covariance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and covariance of f, ``n`` and ``n x n``."""
-        cross = self.covar_module(x, self.train_x).to_dense()
-        whitened = self._whiten(cross)
-        covariance = self.covar_module(x).to_dense() - whitened.mT @ whitened
-        return cross @ self.weights, covariance
-
-    def _whiten(self, cross: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self.cholesky, cross.mT, upper=False)
+        Raises:
+            torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
+        """
+        factor = torch.linalg.cholesky(self.noisy_covariance())
+        return ExactPosterior(self.covar_module, self.train_inputs[0], self.train_targets, factor)
 
 
 def gaussian_log_likelihood(covariance: Tensor, y: Tensor) -> Tensor:
@@ -113,7 +84,7 @@ def gaussian_log_likelihood(covariance: Tensor, y: Tensor) -> Tensor:
 
     Args:
         covariance: ``n x n``, symmetric.
-        y: ``n``.
+        y: ``n``, or ``n x p`` for the sum over p vectors.
 
     Raises:
         torch.linalg.LinAlgError: ``covariance`` is not positive definite in this precision.
@@ -130,14 +101,17 @@ class _GaussianLogLikelihood(Function):
     @staticmethod
     def forward(ctx: Any, covariance: Tensor, y: Tensor) -> Tensor:
         factor = torch.linalg.cholesky(covariance)
-        weights = torch.cholesky_solve(y[:, None], factor)[:, 0]
+        columns = y.reshape(len(y), -1)
+        weights = torch.cholesky_solve(columns, factor)
         ctx.save_for_backward(factor, weights)
         log_determinant = 2 * factor.diagonal().log().sum()
-        return -0.5 * (y @ weights + log_determinant + len(y) * math.log(2 * math.pi))
+        constant = log_determinant + len(y) * math.log(2 * math.pi)
+        ctx.shape = y.shape
+        return -0.5 * ((columns * weights).sum() + columns.shape[1] * constant)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         factor, weights = ctx.saved_tensors
-        inner = torch.cholesky_inverse(factor).neg_().addr_(weights, weights)
-        return inner.mul_(0.5 * grad), -grad * weights
+        inner = torch.cholesky_inverse(factor).mul_(-weights.shape[1]).addmm_(weights, weights.mT)
+        return inner.mul_(0.5 * grad), (-grad * weights).reshape(ctx.shape)

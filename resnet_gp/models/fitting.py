@@ -34,6 +34,8 @@ class FitResult:
             search finds nothing better within rounding.
         message: what L-BFGS-B said of it.
         values: what each run reached.
+        trace: the objective after each iteration of the best run.
+        interrupted: whether Ctrl-C ended the search; then this is the best point seen.
     """
 
     value: float
@@ -41,6 +43,12 @@ class FitResult:
     converged: bool
     message: str
     values: list[float]
+    trace: list[float]
+    interrupted: bool = False
+
+
+Watch = Callable[[Array, float], None]
+"""Called after each iteration with the raw parameters and the objective."""
 
 
 def maximise(
@@ -52,11 +60,13 @@ def maximise(
     max_iter: int = 200,
     least_gain: float = 0.0,
     screening: int = 15,
+    watch: Watch | None = None,
 ) -> FitResult:
     """Maximise ``objective()`` over the free parameters of ``module``.
 
     Each candidate gets a few iterations, and the best of them is run to convergence; each restart
-    is run to convergence by itself. The parameters are left at the best point of all.
+    is run to convergence by itself. The parameters are left at the best point of all, also when
+    Ctrl-C ends the search.
 
     Args:
         objective: a scalar tensor that depends on ``module``; may raise ``LinAlgError`` where it
@@ -65,13 +75,15 @@ def maximise(
         bounds: raw bounds by parameter name; parameters without bounds are free.
         candidates: raw parameters, concatenated in the order of ``named_parameters``.
         restarts: the same.
-        max_iter: iterations of each run.
+        max_iter: iterations of each run, after the screening.
         least_gain: a run ends where an iteration gains less than this, as well as where it gains
             less than 2e-9 of the objective. Only for starts that are known to be good: elsewhere a
             slow stretch is taken for the summit.
         screening: iterations that tell a good candidate from a bad one.
+        watch: is told of each iteration.
 
     Raises:
+        KeyboardInterrupt: before there was any value to keep.
         torch.linalg.LinAlgError: the objective cannot be computed at the best point of any run.
     """
     box = [
@@ -81,64 +93,121 @@ def maximise(
         for _ in range(parameter.numel())
     ]
 
-    def negative(raw: Array) -> tuple[float, Array]:
-        try:
-            value, gradient = value_and_gradient(objective, module, raw)
-        except torch.linalg.LinAlgError:
-            return _IMPOSSIBLE, np.zeros_like(raw)
-        return -value, -gradient
+    search = _Search(objective, module, box, least_gain, watch)
+    runs: list[OptimizeResult] = []
+    try:
+        if len(candidates) > 1:
+            screened = [search.run(start, min(screening, max_iter)) for start in candidates]
+            runs.append(search.go_on(min(screened, key=_loss), max_iter))
+        else:
+            runs.extend(search.run(start, max_iter) for start in candidates)
+        runs.extend(search.run(start, max_iter) for start in restarts)
+    except KeyboardInterrupt:
+        if not search.best_loss < _IMPOSSIBLE:
+            raise
+        return search.interrupted(runs)
+    if not search.best_loss < _IMPOSSIBLE:
+        raise torch.linalg.LinAlgError("the covariance is not positive definite anywhere")
+    best = min(runs, key=_loss)
+    if _loss(best) > search.best_loss:  # it ended worse than where it, or a screening, had been
+        best.x, best.fun = search.best, search.best_loss
+    set_raw(module, best.x)
+    return FitResult(
+        value=-_loss(best),
+        iterations=int(best.nit),
+        converged=bool(best.success),
+        message=str(best.message),
+        values=[-_loss(result) for result in runs],
+        trace=best.trace,
+    )
 
-    def run(start: Array, iterations: int) -> OptimizeResult:
-        start = np.clip(start, *np.transpose(box))
-        options = {"maxiter": iterations, "ftol": _RELATIVE_GAIN}
-        value = math.inf
 
-        def stop_where_little_is_gained(intermediate_result: OptimizeResult) -> None:
-            nonlocal value
-            before, value = value, float(intermediate_result.fun)
-            if before - value < least_gain:
-                raise StopIteration
+def _loss(result: OptimizeResult) -> float:
+    return float(result.fun)
 
-        def search(start: Array) -> OptimizeResult:
-            result = minimize(
-                negative,
-                start,
-                jac=True,
-                method="L-BFGS-B",
-                bounds=box,
-                options=options,
-                callback=stop_where_little_is_gained,
-            )
-            if result.status == _STOPPED:
-                result.success = True
-                result.message = f"an iteration gained less than {least_gain:g}"
-            return result
 
-        result = search(start)
+class _Search:
+    """Runs of L-BFGS-B on one objective, and the best point that any of them saw."""
+
+    def __init__(
+        self,
+        objective: Callable[[], Tensor],
+        module: Module,
+        box: list[tuple[float, float]],
+        least_gain: float,
+        watch: Watch | None,
+    ) -> None:
+        self.objective, self.module, self.box = objective, module, box
+        self.least_gain, self.watch = least_gain, watch
+        self.best_loss, self.best = math.inf, np.empty(0)
+        self._trace: list[float] = []
+
+    def run(self, start: Array, iterations: int) -> OptimizeResult:
+        """To convergence, searching again where a line search failed."""
+        start = np.clip(start, *np.transpose(self.box))
+        self._last, self._trace = math.inf, []
+        result = self._minimise(start, iterations)
         while result.status == _LINE_SEARCH_FAILED:  # its picture of the curvature may be stale
-            before, result = result, search(result.x)
+            before, result = result, self._minimise(result.x, iterations)
             result.nit += before.nit
             if before.fun - result.fun < _FLAT:
                 result.success = True  # no better value within rounding
                 break
+        result.trace = self._trace
         return result
 
-    starts = list(candidates)
-    if len(starts) > 1:
-        screened = [run(start, min(screening, max_iter)) for start in starts]
-        starts = [min(screened, key=lambda result: float(result.fun)).x]
-    runs = [run(start, max_iter) for start in [*starts, *restarts]]
-    best = min(runs, key=lambda result: float(result.fun))
-    if best.fun >= _IMPOSSIBLE:
-        raise torch.linalg.LinAlgError("the covariance is not positive definite anywhere")
-    set_raw(module, best.x)
-    return FitResult(
-        value=-float(best.fun),
-        iterations=int(best.nit),
-        converged=bool(best.success),
-        message=str(best.message),
-        values=[-float(result.fun) for result in runs],
-    )
+    def go_on(self, before: OptimizeResult, iterations: int) -> OptimizeResult:
+        """A run from where another one ended, counted as one run."""
+        result = self.run(before.x, iterations)
+        result.nit += before.nit
+        result.trace = [*before.trace, *result.trace]
+        return result
+
+    def _minimise(self, start: Array, iterations: int) -> OptimizeResult:
+        result = minimize(
+            self._negative,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=self.box,
+            options={"maxiter": iterations, "ftol": _RELATIVE_GAIN},
+            callback=self._after_iteration,
+        )
+        if result.status == _STOPPED:
+            result.success = True
+            result.message = f"an iteration gained less than {self.least_gain:g}"
+        return result
+
+    def _negative(self, raw: Array) -> tuple[float, Array]:
+        try:
+            value, gradient = value_and_gradient(self.objective, self.module, raw)
+        except torch.linalg.LinAlgError:
+            return _IMPOSSIBLE, np.zeros_like(raw)
+        if not (math.isfinite(value) and np.isfinite(gradient).all()):
+            return _IMPOSSIBLE, np.zeros_like(raw)
+        if -value < self.best_loss:
+            self.best_loss, self.best = -value, raw.copy()
+        return -value, -gradient
+
+    def _after_iteration(self, intermediate_result: OptimizeResult) -> None:
+        before, self._last = self._last, _loss(intermediate_result)
+        self._trace.append(-self._last)
+        if self.watch is not None:
+            self.watch(intermediate_result.x, -self._last)
+        if before - self._last < self.least_gain:
+            raise StopIteration
+
+    def interrupted(self, runs: list[OptimizeResult]) -> FitResult:
+        set_raw(self.module, self.best)
+        return FitResult(
+            value=-self.best_loss,
+            iterations=len(self._trace),
+            converged=False,
+            message="interrupted",
+            values=[-_loss(result) for result in runs] + [-self.best_loss],
+            trace=self._trace,
+            interrupted=True,
+        )
 
 
 def value_and_gradient(

@@ -1,16 +1,24 @@
+import logging
 import pickle
 import warnings
 
+import gpytorch
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from gpytorch.kernels import MaternKernel, RBFKernel
+from gpytorch.priors import LogNormalPrior
+from scipy.sparse import csr_array
+from scipy.stats import multivariate_normal, norm
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.estimators import regressor
+from resnet_gp.estimators import search
+from resnet_gp.models import ExactRegression, SparseRegression
 
 
 @parametrize_with_checks([ResNetGPRegressor()])
@@ -197,10 +205,18 @@ def test_cross_validation(data):
     assert cross_val_score(ResNetGPRegressor(), data[0][:90], data[1][:90], cv=3).min() > 0.7
 
 
-def test_too_many_samples_are_refused_with_the_bytes(data):
+def test_exact_inference_on_too_many_samples_is_refused_with_the_bytes(data):
     X, y = data
-    with pytest.raises(ValueError, match=r"180 samples.*1\.56e\+06 bytes.*max_exact_samples=100"):
-        ResNetGPRegressor(max_exact_samples=100).fit(X, y)
+    model = ResNetGPRegressor(inference="exact", max_exact_samples=100)
+    with pytest.raises(ValueError, match=r"180 samples.*7\.78e\+05 bytes.*max_exact_samples"):
+        model.fit(X, y)
+
+
+def test_the_choice_of_inference_is_logged_and_kept(data, caplog):
+    with caplog.at_level(logging.INFO, logger="resnet_gp"):
+        fitted = ResNetGPRegressor(max_iter=30).fit(data[0][:30], data[1][:30])
+    assert fitted.inference_ == "exact"
+    assert "inference on 30 rows: exact" in caplog.text
 
 
 def test_no_convergence_is_a_warning_that_says_what_to_do(data):
@@ -218,6 +234,20 @@ def test_no_convergence_is_a_warning_that_says_what_to_do(data):
         ({"n_restarts": 1.5}, "n_restarts"),
         ({"max_iter": 0}, "max_iter"),
         ({"max_exact_samples": "many"}, "max_exact_samples"),
+        ({"hyperparameter_samples": 1}, "hyperparameter_samples"),
+        ({"n_inducing": 0}, "n_inducing"),
+        ({"kernel": "rbf"}, "kernel must be"),
+        ({"kernel": RBFKernel(ard_num_dims=2)}, "kernel has ard_num_dims=2, X has 3 features"),
+        ({"kernel": "tangent", "activation": "erf"}, "tangent kernel"),
+        ({"depth": 0}, "depth"),
+        ({"inference": "mcmc"}, 'inference must be "auto" or "exact"'),
+        ({"dtype": "float16"}, "dtype"),
+        ({"device": "abacus"}, "device"),
+        ({"noise_variance": -1.0}, "noise_variance"),
+        ({"noise_variance": "low"}, "noise_variance"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"alpha": np.ones(3)}, r"alpha must be a number or of shape \(180,\)"),
+        ({"alpha": np.full(180, np.nan)}, "alpha"),
     ],
 )
 def test_bad_parameters_are_named(data, parameters, message):
@@ -236,12 +266,17 @@ def test_bad_parameters_are_named(data, parameters, message):
         (np.ones((1, 2)), np.ones(1), "minimum of 2 is required"),
         (np.ones((3, 2)), np.ones(4), "inconsistent numbers of samples"),
         (np.array([["a"], ["b"]]), np.ones(2), "could not convert string"),
-        (np.ones((3, 2)), np.ones((3, 2)), "1d array"),
+        (np.ones((3, 2)), np.ones((3, 2, 2)), "dim 3"),
     ],
 )
 def test_bad_data_is_refused(X, y, message):
     with pytest.raises(ValueError, match=message):
         ResNetGPRegressor().fit(X, y)
+
+
+def test_sparse_data_are_refused():
+    with pytest.raises(TypeError, match="Sparse data was passed for X"):
+        ResNetGPRegressor().fit(csr_array(np.eye(3)), np.ones(3))
 
 
 def test_wrong_number_of_features_is_refused(fitted):
@@ -262,16 +297,18 @@ def test_wrong_theta_is_refused(fitted):
 def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypatch):
     X, y = (part[:120] for part in data)
     calls = []
-    maximise = regressor.maximise
+    maximise = search.maximise
     monkeypatch.setattr(
-        regressor,
+        search,
         "maximise",
-        lambda *args: calls.append((len(args[1].train_targets), len(args[3]))) or maximise(*args),
+        lambda *args, **kwargs: (
+            calls.append((len(args[1].train_targets), len(args[3]))) or maximise(*args, **kwargs)
+        ),
     )
-    monkeypatch.setattr(regressor, "_PILOT_ABOVE", 100)
-    monkeypatch.setattr(regressor, "_PILOT_SAMPLES", 60)
+    monkeypatch.setattr(search, "_PILOT_ABOVE", 100)
+    monkeypatch.setattr(search, "_PILOT_SAMPLES", 60)
     piloted = ResNetGPRegressor().fit(X, y)
-    starts = len(regressor._CANDIDATES)
+    starts = len(search._CANDIDATES)
     assert calls[:starts] == [(60, 1)] * starts
     [(samples, optima)] = calls[starts:]  # what the starts have found, each once
     assert samples == 120
@@ -279,3 +316,323 @@ def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypa
     gap = piloted.log_marginal_likelihood_value_ - fitted.log_marginal_likelihood_value_
     assert abs(gap) < 0.1
     assert len(piloted.restart_values_) == 1
+
+
+@pytest.fixture(scope="module")
+def two_outputs(data):
+    X, y = data
+    targets = np.column_stack([y, 100 + 30 * X[:, 1]])[:80]
+    return ResNetGPRegressor().fit(X[:80], targets), targets
+
+
+def test_several_outputs(two_outputs, data):
+    fitted, targets = two_outputs
+    X = data[0][80:90]
+    mean, std = fitted.predict(X, return_std=True)
+    _, cov = fitted.predict(X, return_cov=True)
+    assert mean.shape == std.shape == (10, 2)
+    assert cov.shape == (10, 10, 2)
+    np.testing.assert_allclose(np.einsum("iij->ij", cov), std**2, rtol=1e-9)
+    np.testing.assert_allclose(mean[:, 1], 100 + 30 * X[:, 1], atol=10)
+    np.testing.assert_allclose(std[:, 1] / std[:, 0], targets[:, 1].std() / targets[:, 0].std())
+    assert fitted.noise_variance_.shape == fitted.outputscale_.shape == (2,)
+    draws = fitted.sample_y(X, 2000, random_state=0)
+    assert draws.shape == (10, 2, 2000)
+    assert np.abs((draws.mean(2) - mean) / (std / np.sqrt(2000))).max() < 4.5
+    assert fitted.predict_quantiles(X).shape == (10, 2, 3)
+    assert fitted.predict_gradient(X).shape == (10, 3, 2)
+    with pytest.raises(ValueError, match="alpha is in the squared units of one output"):
+        ResNetGPRegressor(alpha=0.1).fit(data[0][:80], targets)
+
+
+def test_quantiles_are_those_of_the_predictive_normal(fitted, data):
+    X = data[0][:4]
+    mean, std = fitted.predict(X, return_std=True)
+    values = fitted.predict_quantiles(X, [0.1, 0.5, 0.9])
+    np.testing.assert_allclose(values[:, 1], mean)
+    np.testing.assert_allclose(values[:, 2] - values[:, 0], 2 * 1.2815515655446 * std)
+    with pytest.raises(ValueError, match="quantiles"):
+        fitted.predict_quantiles(X, [0.5, 1.0])
+
+
+def test_leave_one_out_predictions_are_calibrated_and_are_not_the_fit(fitted):
+    mean, std = fitted.loo_predict(return_std=True)
+    z = (fitted.y_train_ - mean) / std
+    assert z.std() == pytest.approx(1, abs=4 / np.sqrt(2 * len(z)))
+    assert (
+        np.square(fitted.y_train_ - mean).sum()
+        > np.square(fitted.y_train_ - fitted.predict(fitted.X_train_)).sum()
+    )
+    _, latent = fitted.loo_predict(return_std=True, observation_noise=False)
+    np.testing.assert_allclose(std**2 - latent**2, fitted.noise_variance_, rtol=1e-9)
+    np.testing.assert_array_equal(fitted.loo_predict(), mean)
+
+
+def test_gradient_is_that_of_the_mean_in_units(data):
+    X, y = data[0][:60], data[1][:60]
+    fitted = ResNetGPRegressor().fit(X * [1, 10, 0.1], y)
+    at, step = X[:5] * [1, 10, 0.1], 1e-5
+    mean, std = fitted.predict_gradient(at, return_std=True)
+    for i, direction in enumerate(np.diag([1, 10, 0.1])):
+        difference = fitted.predict(at + step * direction) - fitted.predict(at - step * direction)
+        expected = difference / (2 * step * direction[i])
+        np.testing.assert_allclose(mean[:, i], expected, rtol=1e-4, atol=1e-4)
+    assert std.shape == mean.shape
+    assert (std > 0).all()
+
+
+def test_new_rows_count_as_if_they_had_been_there(data):
+    X, y = data
+    alpha = np.linspace(0, 0.1, 60)
+    fitted = ResNetGPRegressor(alpha=alpha[:40], max_iter=30).fit(X[:40], y[:40])
+    theta, scale = fitted.theta_.copy(), fitted.model_.extra_variance[-1].item() / alpha[39]
+    returned = fitted.add_observations(X[40:60], y[40:60], alpha[40:])
+    assert returned is fitted
+    np.testing.assert_array_equal(fitted.theta_, theta)
+    assert len(fitted.X_train_) == len(fitted.y_train_) == 60
+    np.testing.assert_allclose(fitted.model_.extra_variance, scale * alpha, rtol=1e-12)
+    # the same as the whole model at these hyperparameters
+    direct = fitted.model_.posterior()
+    x = fitted.model_.train_inputs[0] + 0.1
+    np.testing.assert_allclose(fitted._posterior.mean(x), direct.mean(x), rtol=1e-8)
+    assert fitted.log_marginal_likelihood_value_ == pytest.approx(fitted.log_marginal_likelihood())
+    with pytest.raises(ValueError, match=r"y of new rows must have shape \(2,\)"):
+        fitted.add_observations(X[:2], y[:3])
+    with pytest.raises(ValueError, match="X has 2 features"):
+        fitted.add_observations(X[:2, :2], y[:2])
+
+
+def test_a_known_noise_is_kept_and_alpha_is_added_to_it(data):
+    X, y = data[0][:60], data[1][:60]
+    fixed = ResNetGPRegressor(noise_variance=0.04).fit(X, y)
+    assert fixed.noise_variance_ == pytest.approx(0.04, rel=1e-6)
+    assert len(fixed.theta_) == 5
+    split = ResNetGPRegressor(noise_variance=0.01, alpha=np.full(60, 0.03)).fit(X, y)
+    np.testing.assert_allclose(split.predict(X), fixed.predict(X), atol=1e-3)
+
+
+def test_rows_of_much_noise_count_less(data):
+    X, y = data[0][:60].copy(), data[1][:60].copy()
+    y[::4] += 30
+    alpha = np.where(np.arange(60) % 4 == 0, 900.0, 0.0)
+    fitted = ResNetGPRegressor(alpha=alpha).fit(X, y)
+    new = data[0][60:]
+    assert np.sqrt(np.mean((fitted.predict(new) - smooth(new)) ** 2)) < 0.6
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"kernel": "tangent"},
+        {"kernel": MaternKernel(2.5, ard_num_dims=3)},
+        {"kernel": RBFKernel() + gpytorch.kernels.LinearKernel()},
+        {"depth": 3},
+        {"hyperparameters": "map"},
+        {"kernel": RBFKernel(lengthscale_prior=LogNormalPrior(0, 1)), "hyperparameters": "map"},
+        {"dtype": "float32"},
+    ],
+    ids=str,
+)
+def test_kernels_and_kinds_of_fit(data, parameters, tmp_path):
+    X, y = data
+    given = [k for k in parameters.values() if isinstance(k, gpytorch.kernels.Kernel)]
+    before = [parameter.clone() for kernel in given for parameter in kernel.parameters()]
+    model = ResNetGPRegressor(**parameters, max_iter=40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = model.fit(X[:80], y[:80])
+    mean, std = fitted.predict(X[80:], return_std=True)
+    assert np.sqrt(np.mean((mean - smooth(X[80:])) ** 2)) < 0.4
+    assert 0.7 < np.mean(np.abs(y[80:] - mean) < 1.645 * std) <= 1
+    after = [parameter for kernel in given for parameter in kernel.parameters()]
+    assert all((old == new).all() for old, new in zip(before, after, strict=True))  # copied
+    fitted.save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model", **({"kernel": given[0]} if given else {}))
+    np.testing.assert_array_equal(
+        loaded.predict(X, return_std=True), (fitted.predict(X, return_std=True))
+    )
+
+
+def test_weak_priors_help_ten_rows(data):
+    X, y = data
+
+    def densities(hyperparameters):
+        for i in range(0, 100, 10):
+            fitted = ResNetGPRegressor(hyperparameters=hyperparameters)
+            mean, std = fitted.fit(X[i : i + 10], y[i : i + 10]).predict(X[100:], return_std=True)
+            assert fitted.converged_
+            yield norm.logpdf(y[100:], mean, std).mean()
+
+    assert np.mean([*densities("map")]) > np.mean([*densities("ml")]) + 0.5
+
+
+def test_a_subset_chooses_the_hyperparameters_and_all_rows_predict(data):
+    X, y = data
+    fitted = ResNetGPRegressor(hyperparameter_samples=60).fit(X, y)
+    assert len(fitted.model_.train_targets) == 180
+    assert fitted.log_marginal_likelihood_value_ == pytest.approx(fitted.log_marginal_likelihood())
+    assert fitted.score(X, y) > 0.95
+
+
+def test_warm_start_goes_on_from_the_last_fit(data):
+    X, y = data[0][:60], data[1][:60]
+    with pytest.warns(ConvergenceWarning):
+        fitted = ResNetGPRegressor(max_iter=1, warm_start=True).fit(X, y)
+    first = fitted.log_marginal_likelihood_value_
+    fitted.set_params(max_iter=200).fit(X, y)
+    assert fitted.converged_
+    assert fitted.log_marginal_likelihood_value_ > first
+    again = fitted.fit(X, y)
+    assert again.n_iter_ <= 2
+
+
+def test_fixed_hyperparameters(data):
+    X, y = data
+    kernel = MaternKernel(2.5)
+    kernel.lengthscale = 0.7
+    fitted = ResNetGPRegressor(kernel=kernel, hyperparameters="fixed").fit(X[:60], y[:60])
+    assert fitted.model_.covar_module.base_kernel.lengthscale.item() == pytest.approx(0.7)
+    assert fitted.n_iter_ == 0
+    learned = ResNetGPRegressor().fit(X[:60], y[:60])
+    theta = learned.theta_.copy()
+    learned.set_params(hyperparameters="fixed", warm_start=True).fit(X[60:], y[60:])
+    np.testing.assert_array_equal(learned.theta_, theta)
+    assert len(learned.y_train_) == 120
+    assert np.isfinite(learned.log_marginal_likelihood_value_)
+
+
+def test_the_loss_falls(fitted):
+    assert len(fitted.loss_curve_) == fitted.n_iter_
+    assert (np.diff(fitted.loss_curve_) <= 1e-9).all()
+    assert fitted.loss_curve_[-1] == pytest.approx(-fitted.log_marginal_likelihood_value_)
+
+
+def interrupt_after(monkeypatch, evaluations, kind=object):
+    """Ctrl-C after so many evaluations of the likelihood of that kind of model."""
+    from resnet_gp.models import fitting
+
+    evaluate, left = fitting.value_and_gradient, [evaluations]
+
+    def counted(*args):
+        left[0] -= isinstance(args[1], kind)
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return evaluate(*args)
+
+    monkeypatch.setattr(fitting, "value_and_gradient", counted)
+
+
+@pytest.mark.parametrize("evaluations", [1, 12, 40])
+def test_an_interrupted_fit_is_usable_and_goes_on(data, monkeypatch, evaluations):
+    X, y = data[0][:60], data[1][:60]
+    model = ResNetGPRegressor(warm_start=True)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, evaluations)
+        with pytest.warns(ConvergenceWarning, match="interrupted"):
+            model.fit(X, y)
+    assert model.fit_interrupted_
+    assert not model.converged_
+    assert np.isfinite(model.predict(X)).all()
+    value = model.log_marginal_likelihood_value_
+    model.fit(X, y)
+    assert not model.fit_interrupted_
+    assert model.log_marginal_likelihood_value_ > value
+
+
+def test_an_interruption_before_anything_was_found_is_passed_on(data, monkeypatch):
+    interrupt_after(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt):
+        ResNetGPRegressor().fit(data[0][:30], data[1][:30])
+
+
+def test_a_checkpoint_carries_a_fit_over(data, monkeypatch, tmp_path):
+    X, y = data[0][:60], data[1][:60]
+    path = tmp_path / "fit.json"
+    model = ResNetGPRegressor(checkpoint=path)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 60)
+        with pytest.warns(ConvergenceWarning, match="interrupted"):
+            model.fit(X, y)
+    resumed = ResNetGPRegressor(checkpoint=path).fit(X, y)
+    assert resumed.loss_curve_[0] <= -model.log_marginal_likelihood_value_ + 1e-6
+    with pytest.raises(ValueError, match=r"fit\.json is of a fit of other data"):
+        ResNetGPRegressor(checkpoint=path).fit(X, y + 1)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="cannot be read"):
+        ResNetGPRegressor(checkpoint=path).fit(X, y)
+
+
+def test_a_bar_shows_on_demand_only(data, capsys):
+    X, y = data[0][:20], data[1][:20]
+    ResNetGPRegressor(max_iter=200).fit(X, y)
+    ResNetGPRegressor(verbose=False).fit(X, y)
+    assert capsys.readouterr().err == ""
+    ResNetGPRegressor(verbose=True).fit(X, y)
+    shown = capsys.readouterr().err
+    assert "fitting" in shown
+    assert "log likelihood" in shown
+
+
+def test_pipelines_and_grids(data):
+    X, y = data[0][:60], data[1][:60]
+    pipeline = make_pipeline(QuantileTransformer(n_quantiles=20), ResNetGPRegressor(max_iter=60))
+    grid = GridSearchCV(pipeline, {"resnetgpregressor__activation": ["relu", "abs"]}, cv=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert grid.fit(X, y).best_score_ > 0.4
+
+
+@pytest.fixture(scope="module")
+def sparse(data):
+    X, y = data
+    model = ResNetGPRegressor(inference="sparse", n_inducing=60, hyperparameter_samples=80)
+    return model.fit(X[:120], y[:120])
+
+
+def test_sparse_inference_agrees_with_the_exact_one(sparse, fitted, data):
+    X, y = data[0][120:], data[1][120:]
+    assert sparse.inference_ == "sparse"
+    assert sparse.log_marginal_likelihood_value_ < fitted.log_marginal_likelihood_value_
+    mean, std = sparse.predict(X, return_std=True)
+    exact_mean, exact_std = fitted.predict(X, return_std=True)
+    assert np.abs((mean - exact_mean) / exact_std).max() < 0.4
+    np.testing.assert_allclose(std, exact_std, rtol=0.15)
+    assert 0.75 < np.mean(np.abs(y - mean) < 1.645 * std) <= 1
+    _, cov = sparse.predict(X[:5], return_cov=True)
+    np.testing.assert_allclose(np.diag(cov), std[:5] ** 2, rtol=1e-9)
+    assert sparse.log_marginal_likelihood() == pytest.approx(sparse.log_marginal_likelihood_value_)
+
+
+@pytest.mark.parametrize("method", ["loo_predict", "predict_gradient", "add_observations"])
+def test_what_needs_exact_inference_says_so(sparse, data, method):
+    arguments = {"loo_predict": 0, "predict_gradient": 1, "add_observations": 2}[method]
+    with pytest.raises(RuntimeError, match=f"{method} needs exact inference, this fit's is sparse"):
+        getattr(sparse, method)(*data[:arguments])
+
+
+def test_too_many_rows_for_exact_inference_are_fitted_sparsely(data):
+    X, y = data
+    fitted = ResNetGPRegressor(max_exact_samples=100, n_inducing=500, max_iter=20).fit(X, y)
+    assert fitted.inference_ == "sparse"
+    assert len(fitted.model_.inducing_points) == 180
+
+
+@pytest.mark.parametrize("kind", [ExactRegression, SparseRegression])
+def test_an_interrupted_sparse_fit_is_usable(data, monkeypatch, kind):
+    model = ResNetGPRegressor(inference="sparse", n_inducing=30, hyperparameter_samples=40)
+    interrupt_after(monkeypatch, 2, kind)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(*data)
+    assert model.fit_interrupted_
+    assert np.isfinite(model.predict(data[0])).all()
+    assert np.isfinite(model.log_marginal_likelihood_value_)
+
+
+def test_fixed_hyperparameters_of_a_sparse_model(sparse, data):
+    theta = sparse.theta_.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pickled = pickle.loads(pickle.dumps(sparse))
+        pickled.set_params(hyperparameters="fixed", warm_start=True).fit(*data)
+    np.testing.assert_array_equal(pickled.theta_, theta)
+    assert pickled.inference_ == "sparse"

@@ -123,9 +123,9 @@ def test_tables_are_quick_at_any_depth():
     seconds = []
     for blocks in [10, 999, 10**4, 10**6 - 1, 10**6] * 3:
         depth._table.cache_clear()
-        start = time.perf_counter()
+        start = time.process_time()  # whatever else the machine does
         depth_table(DepthMap(0.0, blocks, "all"), tensor(1.0), torch.float64)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert np.median(seconds) < 0.05
 
 

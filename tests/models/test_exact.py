@@ -83,7 +83,7 @@ def test_prediction_in_slices_is_prediction_at_once(model, monkeypatch):
     x = torch.randn(11, 3, dtype=torch.float64)
     posterior = model.posterior()
     whole = posterior.mean_and_variance(x)
-    monkeypatch.setattr("resnet_gp.models.exact._PREDICTION_ROWS", 4)
+    monkeypatch.setattr("resnet_gp.models.exact_posterior._PREDICTION_ROWS", 4)
     sliced = posterior.mean_and_variance(x)
     for one, other in zip(whole, sliced, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)

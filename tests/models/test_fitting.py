@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +107,32 @@ def test_walks_around_impossible_points():
         return hill.height()
 
     assert maximise(cliff, hill, {}, [np.array([1.5, 0.0])]).value == pytest.approx(2, abs=1e-6)
+
+
+def test_values_that_are_no_numbers_are_impossible():
+    hill = Hill()
+
+    def edge():
+        height = hill.height()
+        return height * math.nan if hill.place[0] > 3.5 else height
+
+    found = maximise(edge, hill, {}, [np.array([1.5, 0.0])])
+    assert found.value == pytest.approx(2, abs=1e-6)
+
+
+def test_keeps_the_best_point_seen_when_a_run_ends_worse(monkeypatch):
+    hill = Hill()
+
+    def lost(*args, **kwargs):
+        result = minimize(*args, **kwargs)
+        result.x, result.fun = np.array([9.0, 9.0]), 1e15
+        return result
+
+    minimize = fitting.minimize
+    monkeypatch.setattr(fitting, "minimize", lost)
+    found = maximise(hill.height, hill, {}, [np.array([2.0, 0.0])])
+    assert found.value == pytest.approx(2, abs=1e-6)
+    np.testing.assert_allclose(hill.place.detach(), [3, 1], atol=1e-2)
 
 
 def test_raises_when_every_point_is_impossible():

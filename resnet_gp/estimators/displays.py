@@ -1,0 +1,332 @@
+"""Plots of fitted estimators, in scikit-learn's way: a display holds numbers, and plots them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom, norm
+from sklearn.utils.validation import check_is_fitted
+
+from resnet_gp.estimators.standardise import Standardiser
+
+Array = NDArray[np.float64]
+
+_INTERVAL = 0.9
+_BAND = 0.95  # of sampling error
+
+
+def _axes(ax: Any) -> Any:
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError('plots need an extra: pip install "resnet-gp[plot]"') from error
+    return pyplot.subplots(layout="constrained")[1]
+
+
+@dataclass
+class PosteriorDisplay:
+    """Predictive mean and intervals along one feature.
+
+    Attributes
+    ----------
+    x : ndarray of shape (n_points,)
+    mean, low, high : ndarray of shape (n_points,)
+        Predictive mean and the ends of 90 % intervals of y.
+    X, y : ndarray of shape (n_samples,) or None
+        Data to show beside them.
+    name : str
+        Of the feature.
+    """
+
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+    X: Array | None
+    y: Array | None
+    name: str
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        feature: int = 0,
+        n_points: int = 200,
+        margin: float = 0.2,
+        ax: Any = None,
+    ) -> PosteriorDisplay:
+        """Predict along ``feature``, the others at their medians in ``X``, and plot.
+
+        Parameters
+        ----------
+        estimator : fitted ResNetGPRegressor of one output
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            Shown as points if given.
+        feature : int, default=0
+        n_points : int, default=200
+        margin : float, default=0.2
+            How far to go beyond the data, in their range.
+        ax : matplotlib axes, default=None
+        """
+        check_is_fitted(estimator)
+        values = np.asarray(X, dtype=np.float64)
+        if not -values.shape[1] <= feature < values.shape[1]:
+            raise ValueError(f"feature must be below {values.shape[1]}, got {feature}")
+        column = values[:, feature]
+        reach = margin * np.ptp(column)
+        x = np.linspace(column.min() - reach, column.max() + reach, n_points)
+        points = np.tile(np.median(values, axis=0), (n_points, 1))
+        points[:, feature] = x
+        points = _with_names(estimator, points)
+        mean, std = estimator.predict(points, return_std=True)
+        half = norm.isf((1 - _INTERVAL) / 2) * std
+        shown = None if y is None else np.asarray(y, dtype=np.float64)
+        name = str(_names(estimator)[feature])
+        display = cls(x, mean, mean - half, mean + half, column, shown, name)
+        return display.plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> PosteriorDisplay:
+        self.ax_ = _axes(ax)
+        self.ax_.fill_between(
+            self.x, self.low, self.high, alpha=0.25, lw=0, label=f"{_INTERVAL:.0%} interval"
+        )
+        self.ax_.plot(self.x, self.mean, label="mean")
+        if self.X is not None and self.y is not None:
+            self.ax_.plot(self.X, self.y, ".", color="0.3", ms=4, label="data")
+        self.ax_.set(xlabel=self.name, ylabel="y")
+        self.ax_.legend(frameon=False)
+        self.figure_ = self.ax_.figure
+        return self
+
+
+@dataclass
+class PredictionDisplay:
+    """Predicted against true targets, with 90 % intervals.
+
+    Attributes
+    ----------
+    y_true, y_pred, y_std : ndarray of shape (n_samples,)
+    """
+
+    y_true: Array
+    y_pred: Array
+    y_std: Array
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, ax: Any = None
+    ) -> PredictionDisplay:
+        """Predict and plot.
+
+        Parameters
+        ----------
+        estimator : fitted ResNetGPRegressor of one output
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        ax : matplotlib axes, default=None
+        """
+        mean, std = estimator.predict(X, return_std=True)
+        return cls(np.asarray(y, dtype=np.float64), mean, std).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> PredictionDisplay:
+        self.ax_ = _axes(ax)
+        half = norm.isf((1 - _INTERVAL) / 2) * self.y_std
+        self.ax_.errorbar(
+            self.y_true, self.y_pred, half, fmt=".", ms=4, lw=0.7, alpha=0.7,
+            label=f"mean and {_INTERVAL:.0%} interval",
+        )  # fmt: skip
+        ends = [
+            min(self.y_true.min(), self.y_pred.min()),
+            max(self.y_true.max(), self.y_pred.max()),
+        ]
+        self.ax_.plot(ends, ends, color="0.3", lw=1)
+        self.ax_.set(xlabel="true y", ylabel="predicted y")
+        self.ax_.legend(frameon=False)
+        self.figure_ = self.ax_.figure
+        return self
+
+
+@dataclass
+class CoverageDisplay:
+    """How many targets lie in central intervals, against how many should.
+
+    Attributes
+    ----------
+    levels, coverage : ndarray of shape (n_levels,)
+    n_samples : int
+    """
+
+    levels: Array
+    coverage: Array
+    n_samples: int
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, n_levels: int = 19, ax: Any = None
+    ) -> CoverageDisplay:
+        """Predict and plot.
+
+        Parameters
+        ----------
+        estimator : fitted ResNetGPRegressor
+        X : array-like of shape (n_samples, n_features)
+            Not the training data, for which intervals are too wide for what they should cover.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        n_levels : int, default=19
+        ax : matplotlib axes, default=None
+        """
+        mean, std = estimator.predict(X, return_std=True)
+        tail = 2 * norm.sf(np.abs((np.asarray(y, dtype=np.float64) - mean) / std)).ravel()
+        levels = np.arange(1, n_levels + 1) / (n_levels + 1)
+        coverage = np.mean(1 - tail[:, None] <= levels, axis=0)
+        return cls(levels, coverage, len(tail)).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> CoverageDisplay:
+        self.ax_ = _axes(ax)
+        low, high = binom.interval(_BAND, self.n_samples, self.levels)
+        self.ax_.fill_between(
+            self.levels, low / self.n_samples, high / self.n_samples, color="0.85", lw=0,
+            label=f"{_BAND:.0%} of samples if calibrated",
+        )  # fmt: skip
+        self.ax_.plot([0, 1], [0, 1], color="0.3", lw=1)
+        self.ax_.plot(self.levels, self.coverage, ".-", label=f"{self.n_samples} targets")
+        self.ax_.set(xlabel="nominal coverage", ylabel="targets in the interval")
+        self.ax_.legend(frameon=False)
+        self.figure_ = self.ax_.figure
+        return self
+
+
+@dataclass
+class ReliabilityDisplay:
+    """How often the most probable class is the true one, against its probability.
+
+    Attributes
+    ----------
+    confidence, accuracy : ndarray of shape (n_bins,)
+        Means in bins of equal size.
+    counts : ndarray of shape (n_bins,)
+    expected_calibration_error : float
+    """
+
+    confidence: Array
+    accuracy: Array
+    counts: Array
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean gap between accuracy and confidence, bins weighted by their size."""
+        return float(np.average(np.abs(self.accuracy - self.confidence), weights=self.counts))
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, n_bins: int = 20, ax: Any = None
+    ) -> ReliabilityDisplay:
+        """Predict and plot.
+
+        Parameters
+        ----------
+        estimator : any fitted classifier with ``predict_proba``
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        n_bins : int, default=20
+        ax : matplotlib axes, default=None
+        """
+        probabilities = np.asarray(estimator.predict_proba(X))
+        best = probabilities.argmax(1)
+        right = estimator.classes_[best] == np.asarray(y)
+        confidence = probabilities[np.arange(len(best)), best]
+        return cls.from_predictions(confidence, right, n_bins=n_bins, ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls, confidence: ArrayLike, right: ArrayLike, *, n_bins: int = 20, ax: Any = None
+    ) -> ReliabilityDisplay:
+        """Plot from the probability of each prediction and whether it was right."""
+        confidence = np.asarray(confidence, dtype=np.float64)
+        order = np.argsort(confidence, kind="stable")
+        bins = [part for part in np.array_split(order, n_bins) if len(part)]
+        right = np.asarray(right, dtype=np.float64)
+        display = cls(
+            np.array([confidence[part].mean() for part in bins]),
+            np.array([right[part].mean() for part in bins]),
+            np.array([len(part) for part in bins]),
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> ReliabilityDisplay:
+        self.ax_ = _axes(ax)
+        low, high = binom.interval(_BAND, self.counts, np.clip(self.confidence, 0, 1))
+        self.ax_.fill_between(
+            self.confidence, low / self.counts, high / self.counts, color="0.85", lw=0,
+            label=f"{_BAND:.0%} of samples if calibrated",
+        )  # fmt: skip
+        self.ax_.plot([0, 1], [0, 1], color="0.3", lw=1)
+        label = f"calibration error {self.expected_calibration_error:.3f}"
+        self.ax_.plot(self.confidence, self.accuracy, ".-", label=label)
+        self.ax_.set(
+            xlabel="probability of the predicted class", ylabel="how often it is right",
+            xlim=(max(0, self.confidence.min() - 0.05), 1.02),
+        )  # fmt: skip
+        self.ax_.legend(frameon=False)
+        self.figure_ = self.ax_.figure
+        return self
+
+
+@dataclass
+class RelevanceDisplay:
+    """Inverse lengthscales of the standardised features: how fast f turns along each.
+
+    Attributes
+    ----------
+    names : ndarray of shape (n_features,)
+    relevance : ndarray of shape (n_features,)
+    """
+
+    names: NDArray[Any]
+    relevance: Array
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> RelevanceDisplay:
+        """Plot those of a fitted ResNetGPRegressor with one of its own kernels.
+
+        Raises
+        ------
+        ValueError
+            The estimator has no lengthscales.
+        """
+        check_is_fitted(estimator)
+        if not hasattr(estimator, "lengthscale_"):
+            raise ValueError("estimator has no lengthscale_: its kernel is not one of this package")
+        deviation = Standardiser.of(estimator.X_train_).scale
+        return cls(_names(estimator), deviation / estimator.lengthscale_).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> RelevanceDisplay:
+        self.ax_ = _axes(ax)
+        order = np.argsort(self.relevance)
+        self.ax_.barh([str(name) for name in self.names[order]], self.relevance[order])
+        self.ax_.set(xlabel="standard deviation of the feature / lengthscale")
+        self.figure_ = self.ax_.figure
+        return self
+
+
+def _names(estimator: Any) -> NDArray[Any]:
+    default = np.array([f"x{i}" for i in range(estimator.n_features_in_)], dtype=object)
+    return np.asarray(getattr(estimator, "feature_names_in_", default))
+
+
+def _with_names(estimator: Any, points: Array) -> Any:
+    """A data frame where the estimator was fitted to one, else the array."""
+    if not hasattr(estimator, "feature_names_in_"):
+        return points
+    import pandas
+
+    return pandas.DataFrame(points, columns=estimator.feature_names_in_)

@@ -1,0 +1,213 @@
+"""Saved estimators: one safetensors file whose header holds JSON. Reading it runs no code.
+
+The layout: arrays are the tensors of the file; parameters, numbers and texts are a JSON object in
+its metadata, with the version of the format and a SHA-256 digest of all the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import resnet_gp
+from resnet_gp.estimators.progress import write_atomically
+
+FORMAT = 1
+_PARAMETER = "parameter."
+_ATTRIBUTE = "attribute."
+_STATE = "state."
+_TRANSPOSED = "^T"
+
+Anything = TypeVar("Anything", bound="Persistent")
+
+
+class Persistent:
+    """An estimator with ``save`` and ``load``.
+
+    What subclasses owe: ``_pack()``, tensors from which ``_unpack(tensors)`` makes all that is
+    neither a parameter nor a number, text or array among the attributes whose names end with "_".
+    """
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to a file, training data included.
+
+        The file is written whole or not at all. GPyTorch kernels and activations that were given
+        as objects are not in it: ``load`` asks for them.
+
+        Parameters
+        ----------
+        path : path
+            A file that exists is replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+        """
+        from safetensors.torch import save
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self)
+        tensors = dict(_as_in_memory(_STATE + name, t) for name, t in self._pack().items())
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "estimator": type(self).__name__,
+            "version": resnet_gp.__version__,
+        }
+        attributes = {name: value for name, value in vars(self).items() if _is_fitted(name)}
+        for prefix, values in ((_PARAMETER, self._parameters()), (_ATTRIBUTE, attributes)):
+            kept = {name: _encode(value, prefix + name, tensors) for name, value in values.items()}
+            content[prefix] = {name: code for name, code in kept.items() if code is not None}
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+        text = json.dumps(content, sort_keys=True)
+        metadata = {"content": text, "digest": _digest(text, tensors)}
+        write_atomically(Path(path), save(tensors, metadata))
+
+    @classmethod
+    def load(cls: type[Anything], path: str | os.PathLike[str], **objects: Any) -> Anything:
+        """Read an estimator that ``save`` wrote; its predictions are the same to the bit.
+
+        Parameters
+        ----------
+        path : path
+        **objects
+            Parameters in the place of the saved ones: those that were objects (``kernel``,
+            ``activation``) are needed, ``device`` and ``verbose`` may be wanted.
+
+        Raises
+        ------
+        FileNotFoundError
+        ValueError
+            The file is cut off, was changed, is of another estimator or of a later version, or
+            needs objects.
+        """
+        content, tensors = _read(Path(path), cls.__name__)
+        parameters = {
+            name: _decode(code, _PARAMETER + name, tensors)
+            for name, code in content[_PARAMETER].items()
+        }
+        missing = [
+            name for name, code in content[_PARAMETER].items()
+            if code["kind"] == "object" and name not in objects
+        ]  # fmt: skip
+        if missing:
+            raise ValueError(
+                f"{path} was saved with objects as parameters, which it does not hold: "
+                f"load(path, {', '.join(f'{name}=...' for name in missing)})"
+            )
+        estimator = cls(**(parameters | objects))
+        for name, code in content[_ATTRIBUTE].items():
+            setattr(estimator, name, _decode(code, _ATTRIBUTE + name, tensors))
+        state = {
+            name.removeprefix(_STATE).removesuffix(_TRANSPOSED): (
+                tensor.mT if name.endswith(_TRANSPOSED) else tensor
+            )
+            for name, tensor in tensors.items()
+            if name.startswith(_STATE)
+        }
+        estimator._unpack(state)
+        return estimator
+
+    def _parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
+        return parameters
+
+    def _pack(self) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def _unpack(self, state: dict[str, Tensor]) -> None:
+        raise NotImplementedError
+
+
+def _as_in_memory(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+    """Transposed if it lies in columns: the order of sums, and their last bit, depend on that."""
+    if tensor.dim() == 2 and not tensor.is_contiguous() and tensor.mT.is_contiguous():
+        return name + _TRANSPOSED, tensor.mT
+    return name, tensor
+
+
+def _is_fitted(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("_")
+
+
+def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] | None:
+    """JSON for one value; arrays go to the tensors. None for models, which are packed apart."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return {"kind": "plain", "value": value}
+    if isinstance(value, os.PathLike):
+        return {"kind": "plain", "value": os.fspath(value)}
+    if isinstance(value, np.random.RandomState):
+        return {"kind": "plain", "value": None}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        tensors[key] = torch.from_numpy(np.ascontiguousarray(value).copy())
+        return {"kind": "array", "dtype": str(value.dtype)}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
+        return {"kind": "labels", "dtype": value.dtype.str, "value": value.tolist()}
+    if isinstance(value, (list, tuple)) and all(_is_plain(entry) for entry in value):
+        plain = [entry.item() if isinstance(entry, np.generic) else entry for entry in value]
+        return {"kind": type(value).__name__, "value": plain}
+    return {"kind": "object"} if key.startswith(_PARAMETER) else None
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str, np.generic)) or value is None
+
+
+def _decode(code: dict[str, Any], key: str, tensors: dict[str, Tensor]) -> Any:
+    kind = code["kind"]
+    if kind == "array":
+        return tensors[key].numpy().astype(code["dtype"], copy=False)
+    if kind == "labels":
+        if np.dtype(code["dtype"]).kind not in "OU":
+            raise ValueError(f"{key} has type {code['dtype']}")
+        return np.array(code["value"], dtype=code["dtype"])
+    if kind == "object":
+        return None
+    return tuple(code["value"]) if kind == "tuple" else code["value"]
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, estimator: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The content and the tensors of a file, checked."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            # Copied to where torch aligns memory: the last bit of a product depends on that.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is cut off or not a saved estimator: {error}") from error
+    try:
+        text, digest = metadata["content"], metadata["digest"]
+        content = json.loads(text)
+        version, kind = content["format"], content["estimator"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a saved estimator: {error!r} is missing") from error
+    if version != FORMAT:
+        raise ValueError(
+            f"{path} has format {version}, written by resnet-gp {content.get('version')}; "
+            f"this version reads format {FORMAT}"
+        )
+    if digest != _digest(text, tensors):
+        raise ValueError(f"{path} was changed or damaged after it was saved: digests differ")
+    if kind != estimator:
+        raise ValueError(f"{path} holds a {kind}: use {kind}.load")
+    return content, tensors

@@ -1,0 +1,116 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from sklearn.linear_model import LogisticRegression
+
+from resnet_gp import ResNetGPRegressor
+from resnet_gp.estimators.displays import (
+    CoverageDisplay,
+    PosteriorDisplay,
+    PredictionDisplay,
+    RelevanceDisplay,
+    ReliabilityDisplay,
+)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2)) * [1, 100]
+    return X, np.sin(2 * X[:, 0]) + 0.2 * rng.normal(size=120)
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return ResNetGPRegressor().fit(data[0][:60], data[1][:60])
+
+
+def test_posterior_along_a_feature(fitted, data):
+    X, y = data
+    display = PosteriorDisplay.from_estimator(fitted, X, y, n_points=50)
+    assert display.x[0] < X[:, 0].min() < X[:, 0].max() < display.x[-1]
+    at = np.column_stack([display.x, np.full(50, np.median(X[:, 1]))])
+    values = fitted.predict_quantiles(at)
+    np.testing.assert_allclose(display.low, values[:, 0])
+    np.testing.assert_allclose(display.high, values[:, 2])
+    assert display.ax_.get_xlabel() == "x0"
+    assert len(display.ax_.lines) == 2
+    assert len(PosteriorDisplay.from_estimator(fitted, X).ax_.lines) == 1
+    with pytest.raises(ValueError, match="feature"):
+        PosteriorDisplay.from_estimator(fitted, X, feature=2)
+
+
+def test_feature_names_are_used(data):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(data[0][:30], columns=["age", "height"])
+    fitted = ResNetGPRegressor().fit(frame, data[1][:30])
+    assert PosteriorDisplay.from_estimator(fitted, frame, feature=1).ax_.get_xlabel() == "height"
+    labels = RelevanceDisplay.from_estimator(fitted).ax_.get_yticklabels()
+    assert {label.get_text() for label in labels} == {"age", "height"}
+
+
+def test_predictions_against_truth_in_given_axes(fitted, data):
+    _, ax = pyplot.subplots()
+    display = PredictionDisplay.from_estimator(fitted, *data, ax=ax)
+    assert display.ax_ is ax
+    mean, std = fitted.predict(data[0], return_std=True)
+    np.testing.assert_array_equal(display.y_pred, mean)
+    np.testing.assert_array_equal(display.y_std, std)
+
+
+class Oracle:
+    """Knows the law of its targets, or is wrong about their deviation."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def predict(self, X, return_std):
+        return X[:, 0], np.full(len(X), self.factor)
+
+
+@pytest.mark.parametrize(("factor", "bias"), [(1.0, 0), (0.5, -1), (2.0, 1)])
+def test_coverage_finds_intervals_that_are_too_narrow_or_too_wide(factor, bias):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(4000, 1))
+    y = X[:, 0] + rng.normal(size=4000)
+    display = CoverageDisplay.from_estimator(Oracle(factor), X, y)
+    z = (display.coverage - display.levels) / np.sqrt(display.levels * (1 - display.levels) / 4000)
+    if bias == 0:
+        assert np.abs(z).max() < 4
+    else:
+        assert (bias * z > 4).all()
+
+
+def test_reliability():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(3000, 1))
+    y = np.where(rng.uniform(size=3000) < 1 / (1 + np.exp(-2 * X[:, 0])), "yes", "no")
+    right = LogisticRegression().fit(X, y)
+    good = ReliabilityDisplay.from_estimator(right, X, y)
+    assert good.counts.sum() == 3000
+    # the mean gap of 20 calibrated bins of 150
+    expected = np.sqrt(2 / np.pi * good.accuracy * (1 - good.accuracy) / good.counts).mean()
+    assert good.expected_calibration_error < 2 * expected
+    right.coef_ *= 4
+    assert ReliabilityDisplay.from_estimator(right, X, y).expected_calibration_error > 0.08
+
+
+def test_relevance(fitted):
+    display = RelevanceDisplay.from_estimator(fitted)
+    assert display.relevance[0] > 3 * display.relevance[1]
+    np.testing.assert_allclose(
+        display.relevance, fitted.X_train_.std(0) / fitted.lengthscale_, rtol=1e-12
+    )
+    del (other := ResNetGPRegressor().fit(fitted.X_train_, fitted.y_train_)).lengthscale_
+    with pytest.raises(ValueError, match="lengthscale_"):
+        RelevanceDisplay.from_estimator(other)

@@ -1,0 +1,181 @@
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from gpytorch.kernels import RBFKernel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.exceptions import NotFittedError
+
+from resnet_gp import ResNetGPRegressor
+from resnet_gp.estimators import persistence
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 2))
+    return ResNetGPRegressor(random_state=3, alpha=np.full(30, 0.01)).fit(X, X[:, 0] ** 2)
+
+
+@pytest.fixture
+def path(fitted, tmp_path):
+    path = tmp_path / "model"
+    fitted.save(path)
+    return path
+
+
+def metadata(path):
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()
+
+
+def rewrite(path, tensors=None, content=None, **changes):
+    """The file with other tensors or metadata, as somebody might make it."""
+    old = metadata(path)
+    text = json.dumps(json.loads(old["content"]) | content, sort_keys=True) if content else None
+    new = old | ({"content": text} if text else {}) | changes
+    save_file(load_file(path) if tensors is None else tensors, path, new)
+
+
+def test_everything_comes_back(fitted, path):
+    loaded = ResNetGPRegressor.load(path)
+    X = fitted.X_train_ + 0.3
+    for options in ({"return_std": True}, {"return_cov": True}):
+        for one, other in zip(
+            loaded.predict(X, **options), fitted.predict(X, **options), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    assert vars(loaded).keys() == vars(fitted).keys()
+    for name, value in fitted.get_params().items():
+        np.testing.assert_array_equal(loaded.get_params()[name], value)
+    assert loaded.loss_curve_ == fitted.loss_curve_
+    assert loaded.converged_ is fitted.converged_
+    np.testing.assert_array_equal(loaded.loo_predict(), fitted.loo_predict())
+    assert loaded.log_marginal_likelihood() == fitted.log_marginal_likelihood()
+
+
+def test_what_was_loaded_goes_on(fitted, path):
+    loaded = ResNetGPRegressor.load(path)
+    more = ResNetGPRegressor.load(path).add_observations(np.ones((2, 2)), np.ones(2))
+    more.save(path)
+    again = ResNetGPRegressor.load(path)
+    X = fitted.X_train_ - 0.1
+    np.testing.assert_array_equal(again.predict(X), more.predict(X))
+    assert not np.array_equal(more.predict(X), loaded.predict(X))
+
+
+def test_feature_names_come_back(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame({"a": np.arange(8.0), "b": np.arange(8.0) % 3})
+    fitted = ResNetGPRegressor().fit(X, X["a"])
+    fitted.save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model")
+    assert loaded.feature_names_in_.tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="feature names"):
+        loaded.predict(X[["b", "a"]])
+
+
+def test_an_object_is_asked_for(fitted, tmp_path):
+    path = tmp_path / "model"
+    other = ResNetGPRegressor(kernel=RBFKernel()).fit(fitted.X_train_, fitted.y_train_)
+    other.save(path)
+    with pytest.raises(ValueError, match=r"load\(path, kernel=\.\.\.\)"):
+        ResNetGPRegressor.load(path)
+    loaded = ResNetGPRegressor.load(path, kernel=RBFKernel())
+    np.testing.assert_array_equal(loaded.predict(fitted.X_train_), other.predict(fitted.X_train_))
+
+
+def test_a_file_cut_off_anywhere_is_refused(path):
+    whole = path.read_bytes()
+    for size in (0, 4, 200, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="cut off or not a saved estimator"):
+            ResNetGPRegressor.load(path)
+
+
+def test_a_changed_number_is_noticed(path):
+    tensors = load_file(path)
+    tensors["state.weights"][0] += 1e-12
+    rewrite(path, tensors)
+    with pytest.raises(ValueError, match="changed or damaged"):
+        ResNetGPRegressor.load(path)
+
+
+def test_a_changed_parameter_is_noticed(path):
+    rewrite(path, content={"version": "9.9"})
+    with pytest.raises(ValueError, match="changed or damaged"):
+        ResNetGPRegressor.load(path)
+
+
+def test_a_later_format_is_refused(path):
+    rewrite(path, content={"format": 2})
+    with pytest.raises(ValueError, match=r"has format 2.*reads format 1"):
+        ResNetGPRegressor.load(path)
+
+
+def test_other_files_are_refused(path, tmp_path):
+    save_file(load_file(path), tmp_path / "plain")
+    with pytest.raises(ValueError, match="not a saved estimator"):
+        ResNetGPRegressor.load(tmp_path / "plain")
+    (tmp_path / "pickle").write_bytes(pickle.dumps(os.system))
+    with pytest.raises(ValueError, match="not a saved estimator"):
+        ResNetGPRegressor.load(tmp_path / "pickle")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        ResNetGPRegressor.load(tmp_path / "nowhere")
+
+
+def test_another_estimator_is_refused(path):
+    class Other(ResNetGPRegressor):
+        pass
+
+    with pytest.raises(ValueError, match=r"use ResNetGPRegressor\.load"):
+        Other.load(path)
+
+
+def test_a_failed_save_leaves_the_old_file(fitted, path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        fitted.save(path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["model"]
+
+
+def test_not_fitted(tmp_path):
+    with pytest.raises(NotFittedError):
+        ResNetGPRegressor().save(tmp_path / "model")
+
+
+def test_another_process_predicts_the_same(fitted, path, tmp_path):
+    code = (
+        "import sys, numpy, torch; from resnet_gp import ResNetGPRegressor as R;"
+        "torch.set_num_threads(int(sys.argv[3]));"
+        "m = R.load(sys.argv[1]); numpy.save(sys.argv[2], m.predict(m.X_train_ + 1))"
+    )
+    out, threads = tmp_path / "mean.npy", str(torch.get_num_threads())
+    subprocess.run([sys.executable, "-c", code, str(path), str(out), threads], check=True)
+    np.testing.assert_array_equal(np.load(out), fitted.predict(fitted.X_train_ + 1))
+
+
+def test_joblib_and_pickle(fitted, tmp_path):
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    for loaded in (joblib.load(tmp_path / "model.joblib"), pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(
+            loaded.predict(fitted.X_train_), fitted.predict(fitted.X_train_)
+        )
+
+
+def test_what_cannot_be_kept_is_no_surprise():
+    assert persistence._encode(object(), "attribute.model_", {}) is None
+    assert persistence._encode(object(), "parameter.kernel", {}) == {"kind": "object"}

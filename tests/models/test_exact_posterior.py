@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+from gpytorch.kernels import RBFKernel
+
+from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
+from resnet_gp.models import ExactRegression
+
+
+def make(outputs=None, kernel=None, n=24, extra=False):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 2, dtype=torch.float64, generator=generator)
+    shape = (n,) if outputs is None else (n, outputs)
+    y = torch.randn(shape, dtype=torch.float64, generator=generator)
+    kernel = kernel or ResNetLimitKernel(input_bias=True, growth=False, contrast=True)
+    variance = 0.5 * torch.rand(n, dtype=torch.float64, generator=generator) if extra else None
+    return ExactRegression(x, y, kernel.double(), variance)
+
+
+@pytest.mark.parametrize("outputs", [None, 1, 3])
+@pytest.mark.parametrize("extra", [False, True])
+def test_outputs_are_independent_and_share_the_variance(outputs, extra):
+    model = make(outputs, extra=extra)
+    x = torch.randn(5, 2, dtype=torch.float64)
+    posterior = model.posterior()
+    mean, variance = posterior.mean_and_variance(x)
+    columns = [model.train_targets] if outputs is None else model.train_targets.unbind(-1)
+    alone = [
+        ExactRegression(
+            model.train_inputs[0], column, model.covar_module.base_kernel, model.extra_variance
+        )
+        for column in columns
+    ]
+    means = torch.stack([one.posterior().mean(x) for one in alone], -1)
+    torch.testing.assert_close(mean.reshape(means.shape), means, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(variance, alone[0].posterior().mean_and_variance(x)[1])
+    total = sum(one.log_marginal_likelihood() for one in alone)
+    torch.testing.assert_close(model.log_marginal_likelihood(), total, rtol=1e-12, atol=1e-10)
+    assert posterior.log_marginal_likelihood() == pytest.approx(total.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_leave_one_out_is_what_fits_without_each_row_say(outputs):
+    model = make(outputs, n=8, extra=True)
+    mean, variance = model.posterior().leave_one_out()
+    x, y, extra = model.train_inputs[0], model.train_targets, model.extra_variance
+    for i in range(8):
+        others = torch.arange(8) != i
+        kernel = model.covar_module.base_kernel
+        less = ExactRegression(x[others], y[others], kernel, extra[others]).posterior()
+        expected_mean, latent = less.mean_and_variance(x[i : i + 1])
+        torch.testing.assert_close(mean[i], expected_mean[0], rtol=1e-10, atol=1e-11)
+        noise = model.likelihood.noise.detach()[0] + extra[i]
+        torch.testing.assert_close(variance[i], latent[0] + noise, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_conditioning_in_two_steps_is_conditioning_at_once(outputs):
+    model = make(outputs, extra=True)
+    x, y, extra = model.train_inputs[0], model.train_targets, model.extra_variance
+    kernel, noise = model.covar_module.base_kernel, model.likelihood.noise.detach()
+    first = ExactRegression(x[:15], y[:15], kernel, extra[:15]).posterior()
+    both = first.condition(x[15:], y[15:], noise + extra[15:])
+    whole = model.posterior()
+    torch.testing.assert_close(both.cholesky, whole.cholesky, rtol=1e-10, atol=1e-12)
+    points = torch.randn(4, 2, dtype=torch.float64)
+    for one, other in zip(
+        both.mean_and_variance(points), whole.mean_and_variance(points), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_gradient_of_the_posterior(outputs, monkeypatch):
+    monkeypatch.setattr("resnet_gp.models.exact_posterior._GRADIENT_PAIRS", 50)  # several slices
+    posterior = make(outputs).posterior()
+    x = torch.randn(5, 2, dtype=torch.float64)
+    mean, variance = posterior.gradient(x, with_variance=True)
+    step = 1e-4
+    for i, direction in enumerate(torch.eye(2, dtype=torch.float64)):
+        pairs = torch.stack([x + step * direction, x - step * direction], 1)
+        above, below = posterior.mean(pairs[:, 0]), posterior.mean(pairs[:, 1])
+        torch.testing.assert_close(mean[:, i], (above - below) / (2 * step), rtol=1e-5, atol=1e-6)
+        for row in range(5):
+            _, covariance = posterior.mean_and_covariance(pairs[row])
+            difference = torch.tensor([1.0, -1.0], dtype=torch.float64) / (2 * step)
+            expected = difference @ covariance @ difference
+            assert variance[row, i].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [ResNetTangentKernel(input_bias=True), RBFKernel()])
+def test_gradient_variance_needs_second_derivatives(kernel):
+    posterior = make(kernel=kernel).posterior()
+    x = torch.randn(3, 2, dtype=torch.float64)
+    assert posterior.gradient(x, with_variance=False)[0].shape == (3, 2)
+    with pytest.raises(RuntimeError, match="second derivatives"):
+        posterior.gradient(x, with_variance=True)
+
+
+def test_a_starting_value_is_finite():
+    assert math.isfinite(make().log_marginal_likelihood().item())
