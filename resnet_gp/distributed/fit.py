@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from distributed import Client
-from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
 from resnet_gp.distributed.moments import moments
 from resnet_gp.distributed.partitions import Pair, Partitions
 from resnet_gp.distributed.rows import DaskRows, local_rows
+from resnet_gp.estimators.covariance import Covariance
+from resnet_gp.estimators.progress import progress_bar
+from resnet_gp.estimators.search import Search, Training
 from resnet_gp.estimators.standardise import Standardiser
 from resnet_gp.models.fitting import FitResult, get_raw, maximise, set_raw
-from resnet_gp.models.pilot import pilot_model
 from resnet_gp.models.sparse import SparsePosterior, SparseRegression
 
 Array = NDArray[np.float64]
+
+#: The covariance of ``ResNetGPRegressor``.
+DEFAULT = Covariance("limit", "relu", 0.01, None, False)
+_INITIAL_ITERATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -64,32 +69,30 @@ def fit(
     client: Client,
     x: Any,
     y: Any,
-    kernel: Kernel,
     *,
-    num_inducing_points: int,
-    bounds: dict[str, tuple[float, float]],
-    candidates: Sequence[Array],
+    covariance: Covariance = DEFAULT,
+    hyperparameters: Literal["ml", "map"] = "ml",
+    n_inducing: int = 512,
     initial_rows: int = 50_000,
-    initial_iterations: int = 20,
+    hyperparameter_samples: int = 2000,
     max_iter: int = 10,
     seed: int = 0,
     on_evaluation: Callable[[int, float, float], None] | None = None,
 ) -> DistributedFit:
     """Fit a sparse regression to Dask collections.
 
-    A random subset of rows comes to the caller, where exact fits to a few hundred of them choose
-    among the candidates, inducing points are selected greedily, and a sparse fit goes as far as it
-    can. The rest is done with all rows, which stay where they are.
+    A random subset of rows comes to the caller, where an exact fit to some of them chooses the
+    hyperparameters to start from, inducing points are selected greedily, and a sparse fit goes as
+    far as it can. The rest is done with all rows, which stay where they are.
 
     Args:
         client: of a running cluster.
         x, y: as for ``Partitions``.
-        kernel: in double precision, without an output scale of its own.
-        num_inducing_points: m; fewer are used where the inputs are determined by fewer.
-        bounds, candidates: as for ``maximise``, of the names in ``SparseRegression``; the model's
-            data are standardised.
+        covariance: the kernel; that of ``ResNetGPRegressor`` if left out.
+        hyperparameters: as for ``ResNetGPRegressor``.
+        n_inducing: m; fewer are used where the inputs are determined by fewer.
         initial_rows: the size of the subset, at most all.
-        initial_iterations: of L-BFGS-B with the subset.
+        hyperparameter_samples: rows of the exact fit.
         max_iter: of L-BFGS-B with all rows.
         seed: of the subset.
         on_evaluation: is told the number of each evaluation with all rows, the bound and how many
@@ -102,12 +105,13 @@ def fit(
     x_moments, y_moments = moments(client, partitions.pairs)
     scalers = x_moments.standardiser(), y_moments.standardiser()
     subset = _random_rows(client, partitions, x_moments.count, initial_rows, seed)
-    subset_x, subset_y = (scale(part) for scale, part in zip(scalers, subset, strict=True))
-    generator = torch.Generator().manual_seed(seed)
-    start = _start(
-        subset_x, subset_y, kernel, num_inducing_points, bounds, candidates,
-        initial_iterations, generator,
+    training = Training(*(scale(part) for scale, part in zip(scalers, subset, strict=True)))
+    generator = np.random.RandomState(seed)
+    search = Search(
+        covariance, hyperparameters, None, _INITIAL_ITERATIONS, 0, hyperparameter_samples,
+        generator, progress_bar("fitting", False),
     )  # fmt: skip
+    start, _ = search.fit_sparse(training, n_inducing)
     rows = DaskRows(
         client,
         client.map(partial(_local_rows, scalers), partitions.pairs, pure=False),
@@ -115,27 +119,13 @@ def fit(
         partitions.num_outputs,
         partitions.is_vector,
     )
+    kernel = covariance.build(partitions.num_dims)
     model = SparseRegression.from_rows(rows, kernel, start.inducing_points)
+    search.prepare(model)
     set_raw(model, raw := get_raw(start))
-    objective = _observed(model, on_evaluation)
-    result = maximise(objective, model, bounds, [raw], max_iter=max_iter)
+    objective = _observed(search.objective(model), on_evaluation)
+    result = maximise(objective, model, search.bounds(model), [raw], max_iter=max_iter)
     return DistributedFit(model, model.posterior(), *scalers, result)
-
-
-def _start(
-    x: Tensor,
-    y: Tensor,
-    kernel: Kernel,
-    m: int,
-    bounds: dict[str, tuple[float, float]],
-    candidates: Sequence[Array],
-    iterations: int,
-    generator: Generator,
-) -> SparseRegression:
-    model = pilot_model(x, y, kernel, min(m, len(x)), bounds, candidates, generator)
-    objective = model.log_marginal_likelihood
-    maximise(objective, model, bounds, [get_raw(model)], max_iter=iterations)
-    return model
 
 
 def _local_rows(scalers: tuple[Standardiser, Standardiser], pair: Pair) -> Any:
@@ -143,20 +133,19 @@ def _local_rows(scalers: tuple[Standardiser, Standardiser], pair: Pair) -> Any:
 
 
 def _observed(
-    model: SparseRegression, on_evaluation: Callable[[int, float, float], None] | None
+    objective: Callable[[], Tensor], on_evaluation: Callable[[int, float, float], None] | None
 ) -> Callable[[], Tensor]:
-    count = 0
+    if on_evaluation is None:
+        return objective
+    count = itertools.count(1)
 
-    def objective() -> Tensor:
-        nonlocal count
+    def observed() -> Tensor:
         start = time.perf_counter()
-        value = model.log_marginal_likelihood()
-        count += 1
-        if on_evaluation is not None:
-            on_evaluation(count, float(value.detach()), time.perf_counter() - start)
+        value = objective()
+        on_evaluation(next(count), float(value.detach()), time.perf_counter() - start)
         return value
 
-    return objective
+    return observed
 
 
 def _random_rows(

@@ -1,6 +1,5 @@
 """Two worker processes, and the same numbers as in one."""
 
-import math
 import os
 import pickle
 import signal
@@ -15,20 +14,16 @@ pd = pytest.importorskip("pandas")
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.distributed import DaskRows, Partitions, fit
+from resnet_gp.distributed.fit import DEFAULT
 from resnet_gp.distributed.moments import Moments, moments
 from resnet_gp.distributed.rows import local_rows
+from resnet_gp.estimators.progress import progress_bar
+from resnet_gp.estimators.search import Search, Training
 from resnet_gp.estimators.standardise import Standardiser
 from resnet_gp.models import SparseRegression, greedy_inducing_points, maximise
 from resnet_gp.models.fitting import get_raw, set_raw
-from resnet_gp.models.pilot import pilot_model
 
 D = 3
-BOUNDS = {
-    "likelihood.noise_covar.raw_noise": (math.log(1e-6), math.log(10)),
-    "covar_module.base_kernel.raw_lengthscale": (math.log(1e-2), math.log(10)),
-    "covar_module.base_kernel.raw_weight_variance": (math.log(1e-2), math.log(1e3)),
-}
-START = [np.log([0.1, 1.0, 1.0, 1.0, 1.0, 5.0])]
 UNITS = Standardiser(np.zeros(D), np.ones(D)), Standardiser(np.zeros(()), np.ones(()))
 
 
@@ -83,22 +78,22 @@ def test_bound_gradient_and_posterior_are_the_local_ones(client, outputs):
 
 def local_fit(x, y, initial_rows, max_iter=100):
     """What ``fit`` does, on one machine."""
-    standard = [Standardiser.of(part)(part) for part in (x, y)]
+    training = Training(*(Standardiser.of(part)(part) for part in (x, y)))
     chosen = np.sort(np.random.default_rng(0).choice(len(x), initial_rows, replace=False))
-    subset = [part[chosen] for part in standard]
-    generator = torch.Generator().manual_seed(0)
-    start = pilot_model(*subset, kernel(), 20, BOUNDS, START, generator)
-    maximise(start.log_marginal_likelihood, start, BOUNDS, [get_raw(start)], max_iter=5)
-    model = SparseRegression(*standard, kernel(), start.inducing_points)
+    search = Search(
+        DEFAULT, "ml", None, 100, 0, 100, np.random.RandomState(0), progress_bar("", False)
+    )
+    start, _ = search.fit_sparse(Training(training.x[chosen], training.y[chosen]), 20)
+    model = SparseRegression(training.x, training.y, DEFAULT.build(D), start.inducing_points)
     set_raw(model, raw := get_raw(start))
-    maximise(model.log_marginal_likelihood, model, BOUNDS, [raw], max_iter=max_iter)
-    return model.posterior().mean(standard[0]).numpy()
+    maximise(model.log_marginal_likelihood, model, search.bounds(model), [raw], max_iter=max_iter)
+    return model.posterior().mean(training.x).numpy()
 
 
 def fitted(client, x, y, **options):
     return fit(
-        client, x, y, kernel(), num_inducing_points=20, bounds=BOUNDS, candidates=START,
-        initial_rows=300, initial_iterations=5, **{"max_iter": 100} | options,
+        client, x, y, n_inducing=20, initial_rows=300, hyperparameter_samples=100,
+        **{"max_iter": 100} | options,
     )  # fmt: skip
 
 
