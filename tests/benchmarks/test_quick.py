@@ -61,3 +61,9 @@ def test_classification(tmp_path, capsys):
     assert min(cell["accuracy"] for cell in cells) > 0.5
     assert "Wilcoxon" in capsys.readouterr().out
     assert benchmark.main(["--quick", "--out", str(out), "--models", "resnet", "rbf"]) == cells
+
+
+def test_dask_fit():
+    result = load("benchmarks", "dask_fit").main(["--quick"])
+    assert result["rmse to the truth"] < 0.7 * result["rmse of zero"]
+    assert result["driver peak MiB"] > 0
