@@ -86,10 +86,10 @@ def forest(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Predic
 
 
 def svc(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Prediction]:
-    """RBF kernel, C and gamma d by 5-fold cross-validation on at most 1500 rows."""
+    """RBF kernel, C and gamma by 5-fold cross-validation on at most 1500 rows."""
     rows = np.random.default_rng(0).permutation(len(y))[:SEARCH_ROWS]
     grid = SVC_GRID | {"svc__gamma": SVC_GRID["svc__gamma"] / X.shape[1]}
-    folds = min(5, len(rows))
+    folds = min(5, int(np.unique(y[rows], return_counts=True)[1].max()))
     search = GridSearchCV(make_pipeline(StandardScaler(), SVC()), grid, cv=folds, error_score=0.0)
     search.fit(X[rows], y[rows])
     model = search.best_estimator_.fit(X, y)
@@ -129,7 +129,11 @@ MODELS: dict[str, Model] = {
     "rbf": gp("rbf", RBFGPClassifier),
     "forest": forest,
     "svc": svc,
+    "laplace": gp("laplace", ResNetGPClassifier, method="laplace"),
+    "dirichlet": gp("dirichlet", ResNetGPClassifier, method="dirichlet"),
 }
+# The other two methods are slow, and are asked for by name.
+STANDARD = ["resnet", "rbf", "forest", "svc"]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -280,7 +284,8 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of .npz classification sets")
     parser.add_argument("--sets", nargs="+")
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--max-rows", type=int, help="leave out larger sets")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=STANDARD)
     parser.add_argument("--out", type=Path, help=f"default: {RESULTS.name}")
     parser.add_argument("--quick", action="store_true", help="a simulated set, nothing saved")
     options = parser.parse_args(arguments)
@@ -291,6 +296,8 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         parser.error("--data or --quick is needed")
     else:
         data_sets, out = load_sets(options.data, options.sets), options.out or RESULTS
+    if options.max_rows is not None:
+        data_sets = [one for one in data_sets if len(one.y) <= options.max_rows]
     # Cells with all their confidences; too long to be kept with the results.
     log = out.with_suffix(".cells.jsonl") if out else None
     cells = [json.loads(s) for s in log.read_text().splitlines()] if log and log.exists() else []
