@@ -124,7 +124,9 @@ def fit(
     search.prepare(model)
     set_raw(model, raw := get_raw(start))
     objective = _observed(search.objective(model), on_evaluation)
-    result = maximise(objective, model, search.bounds(model), [raw], max_iter=max_iter)
+    result = maximise(
+        objective, model, search.bounds(model), [raw], max_iter=max_iter, unit=x_moments.count
+    )
     return DistributedFit(model, model.posterior(), *scalers, result)
 
 
