@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 from distributed import Client, Future
 from torch import Tensor
 
@@ -21,6 +23,9 @@ from resnet_gp.models.row_sums import (
     RowSums,
     Statistics,
 )
+
+# Above, Dask warns and advises to scatter.
+_LARGE_TASK = "distributed.admin.large-graph-warning-threshold"
 
 
 class DaskRows(RowSums):
@@ -54,16 +59,20 @@ class DaskRows(RowSums):
         copied = InducingFeatures(
             copy.deepcopy(features.covar_module), features.inducing_points, features.factor
         )
-        # As the values of tasks they can be made again, which what is scattered cannot.
-        state = self.client.submit(_state, copied, noise, pure=False)
+        state = self._send(_state, copied, noise)
         sums: Statistics = self._sum(_statistics, state)
 
         def pullback(cotangents: Cotangents) -> Gradients:
-            sent = self.client.submit(_cotangents, cotangents, pure=False)
+            sent = self._send(_cotangents, cotangents)
             total: _GradientSums = self._sum(_gradients, state, sent)
             return total.gradients
 
         return sums, pullback
+
+    def _send(self, function: Any, *values: Any) -> Future:
+        """The value of a task, which can be made again: what is scattered cannot."""
+        with dask.config.set({_LARGE_TASK: sys.maxsize}):
+            return self.client.submit(function, *values, pure=False)
 
     def _sum(self, function: Any, *arguments: Future) -> Any:
         tasks = [self.client.submit(function, part, *arguments, pure=False) for part in self.parts]

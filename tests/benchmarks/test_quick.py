@@ -67,3 +67,9 @@ def test_dask_fit():
     result = load("benchmarks", "dask_fit").main(["--quick"])
     assert result["rmse to the truth"] < 0.7 * result["rmse of zero"]
     assert result["driver peak MiB"] > 0
+
+
+def test_sparse():
+    cells = load("benchmarks", "sparse").main(["--quick"])
+    assert len(cells) == 3
+    assert all(cell["rmse"] < 0.5 for cell in cells)

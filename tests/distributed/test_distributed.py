@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
@@ -47,11 +48,11 @@ def dask_rows(client, x, y, chunks=170):
     return DaskRows(client, parts, D, partitions.num_outputs, partitions.is_vector)
 
 
-def models(client, outputs=None):
+def models(client, outputs=None, num_points=20):
     """The same model twice: rows here, rows there."""
     x, y = data(outputs=outputs)
     local_x, local_y = torch.from_numpy(x), torch.from_numpy(y)
-    points = local_x[greedy_inducing_points(kernel(), local_x, 20)]
+    points = local_x[greedy_inducing_points(kernel(), local_x, num_points)]
     here = SparseRegression(local_x, local_y, kernel(), points)
     there = SparseRegression.from_rows(dask_rows(client, x, y), kernel(), points)
     return here, there
@@ -74,6 +75,13 @@ def test_bound_gradient_and_posterior_are_the_local_ones(client, outputs):
     expected, posterior = (model.posterior().mean_and_variance(x) for model in (here, there))
     for one, other in zip(posterior, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_many_inducing_points_are_no_reason_to_scatter(client):
+    """Dask warns of tasks that carry much, and warnings are errors here."""
+    _, there = models(client, num_points=60)
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": 15_000}):
+        there.log_marginal_likelihood().backward()
 
 
 def local_fit(x, y, initial_rows, max_iter=100):

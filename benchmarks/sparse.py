@@ -1,0 +1,194 @@
+"""Sparse regression against GPyTorch's own, in the same wall time.
+
+    python benchmarks/sparse.py --data DIR [--sets kin40k protein] [--seconds 360]
+    python benchmarks/sparse.py --quick
+
+ResNetGPRegressor(inference="sparse") against GPyTorch's InducingPointKernel of an ARD Matern-5/2
+kernel, trained by Adam and by L-BFGS-B, inducing points included. Both have 1000 inducing points,
+standardised data and float64, and are stopped after so many seconds where they are. Prints the
+error and the negative log predictive density of the first split's test rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import gpytorch
+import numpy as np
+import torch
+from botorch.optim.fit import fit_gpytorch_mll_scipy
+from gpytorch.kernels import InducingPointKernel, MaternKernel, ScaleKernel
+
+from resnet_gp import ResNetGPRegressor
+from resnet_gp.demo import DataSet, find_sets, load_set, scores
+from resnet_gp.estimators.standardise import Standardiser
+
+RESULTS = Path(__file__).parent / "results" / "sparse.json"
+HYPERPARAMETER_SAMPLES = 1500
+# Of the seconds; the rest is for predictions.
+SHARE = 0.95
+ITERATIONS = 1000
+Predicted = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Where fits end: after so many seconds, or iterations."""
+
+    seconds: float
+    iterations: int
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """As if Ctrl-C had been pressed then: fits keep the best that they saw."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def resnet(x: np.ndarray, y: np.ndarray, new: np.ndarray, m: int, budget: Budget) -> Predicted:
+    model = ResNetGPRegressor(
+        inference="sparse", n_inducing=m, hyperparameter_samples=HYPERPARAMETER_SAMPLES,
+        max_iter=budget.iterations, random_state=0,
+    )  # fmt: skip
+    with interrupted_after(SHARE * budget.seconds):
+        model.fit(x, y)
+    return model.predict(new, return_std=True)
+
+
+class Titsias(gpytorch.models.ExactGP):
+    """GPyTorch's example of sparse regression."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, m: int) -> None:
+        likelihood = gpytorch.likelihoods.GaussianLikelihood()
+        super().__init__(x, y, likelihood)
+        self.mean_module = gpytorch.means.ConstantMean()
+        rows = torch.from_numpy(np.random.RandomState(0).permutation(len(x))[:m])
+        kernel = ScaleKernel(MaternKernel(2.5, ard_num_dims=x.shape[1]))
+        self.covar_module = InducingPointKernel(kernel, x[rows].clone(), likelihood)
+        self.double()
+
+    def forward(self, x: torch.Tensor) -> gpytorch.distributions.MultivariateNormal:
+        return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
+
+    def transform_inputs(self, X: torch.Tensor) -> torch.Tensor:
+        """BoTorch's optimiser asks for it."""
+        return X
+
+
+def adam(mll: gpytorch.mlls.MarginalLogLikelihood, budget: Budget) -> None:
+    end = time.perf_counter() + SHARE * budget.seconds
+    model = mll.model
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(budget.iterations):
+        optimiser.zero_grad()
+        (-mll(model(*model.train_inputs), model.train_targets)).backward()
+        optimiser.step()
+        if time.perf_counter() > end:
+            break
+
+
+def l_bfgs_b(mll: gpytorch.mlls.MarginalLogLikelihood, budget: Budget) -> None:
+    fit_gpytorch_mll_scipy(
+        mll, options={"maxiter": budget.iterations}, timeout_sec=SHARE * budget.seconds
+    )
+
+
+def matern(
+    optimise: Callable[..., None],
+    x: np.ndarray,
+    y: np.ndarray,
+    new: np.ndarray,
+    m: int,
+    budget: Budget,
+) -> Predicted:
+    x_scaler, y_scaler = Standardiser.of(x), Standardiser.of(y)
+    model = Titsias(x_scaler(x), y_scaler(y), m)
+    mll = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model).train()
+    optimise(mll, budget)
+    model.eval()
+    with torch.no_grad():
+        parts = [model.likelihood(model(part)) for part in x_scaler(new).split(1000)]
+        mean = torch.cat([part.mean for part in parts]).numpy()
+        deviation = torch.cat([part.variance.sqrt() for part in parts]).numpy()
+    return mean * y_scaler.scale + y_scaler.mean, deviation * y_scaler.scale
+
+
+MODELS: dict[str, Callable[..., Predicted]] = {
+    "resnet": resnet,
+    "matern, Adam": partial(matern, adam),
+    "matern, L-BFGS-B": partial(matern, l_bfgs_b),
+}
+
+
+def simulated(n: int = 400) -> DataSet:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3))
+    y = np.sin(2 * x[:, 0]) + x[:, 1] + 0.1 * rng.normal(size=n)
+    return DataSet("simulated", x, y, [(np.arange(n - 100), np.arange(n - 100, n))])
+
+
+def measure(data: DataSet, model: str, m: int, budget: Budget) -> dict[str, float | str]:
+    train, test = data.splits[0]
+    start, processor = time.perf_counter(), time.process_time()
+    mean, std = MODELS[model](data.X[train], data.y[train], data.X[test], m, budget)
+    elapsed, processor = time.perf_counter() - start, time.process_time() - processor
+    rmse, nlpd, coverage = scores(data.y[test], mean, std)
+    return {
+        "set": data.name, "rows": len(train), "m": m, "model": model, "rmse": rmse, "nlpd": nlpd,
+        "coverage": coverage, "seconds": elapsed, "processor seconds": processor,
+        "load of the machine": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> list[dict[str, float | str]]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of .npz regression sets")
+    parser.add_argument("--sets", nargs="+", default=["kin40k", "protein"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--inducing", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=360, help="of each model and set")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="simulated data, nothing saved")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        sets, options.inducing = [simulated()], 30
+    elif options.data is None:
+        parser.error("--data or --quick is needed")
+    else:
+        sets = [load_set(path) for path in find_sets(options.data, options.sets)]
+    budget = Budget(options.seconds, 20 if options.quick else ITERATIONS)
+    cells = []
+    for data in sets:
+        for model in options.models:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                cell = measure(data, model, options.inducing, budget)
+            print(json.dumps(cell), flush=True)
+            cells.append(cell)
+            if not options.quick:
+                options.out.write_text(json.dumps(cells, indent=1) + "\n")
+    return cells
+
+
+if __name__ == "__main__":
+    main()
