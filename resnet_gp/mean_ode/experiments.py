@@ -36,7 +36,7 @@ class Experiment:
 
 
 def _on_grid(lab: Lab) -> int:
-    return len(grid.sizes(lab)) + grid.draws(lab)
+    return grid.repeats(lab) + len(grid.sizes(lab)) + grid.draws(lab)
 
 
 EXPERIMENTS = {
@@ -44,7 +44,7 @@ EXPERIMENTS = {
     "separation": Experiment(separation.run, _on_grid),
     "widths": Experiment(widths.run, lambda lab: len(widths.WIDTHS) + grid.draws(lab)),
     "dimension": Experiment(dimension.run, lambda lab: len(dimension.DIMENSIONS)),
-    "phases": Experiment(phases.run, lambda lab: len(phases.draws(lab))),
+    "phases": Experiment(phases.run, lambda lab: sum(phases.draws(lab).values())),
     "lazy": Experiment(lazy.run, lazy.draws),
     "chaos": Experiment(chaos.run, chaos.draws),
 }

@@ -11,6 +11,7 @@ each of them at every depth and step.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -125,14 +126,13 @@ class NetworkSweep:
         adjoint = loss_gradient(self.states[-1], self.networks.Y)
         for slab, layers in zip(self.slabs, self.downward, strict=True):
             self.adjoints[len(layers)] = adjoint
-            self._backward(slab, layers)
+            self._backward(self.hidden[slab], layers)
             self._step(slab)
             adjoint = self.adjoints[0]
 
-    def _backward(self, slab: slice, layers: list[tuple[Tensor, ...]]) -> None:
+    def _backward(self, hidden: Tensor, layers: Iterable[tuple[Tensor, ...]]) -> None:
         """Derivatives of the loss in the states, and in the hidden units before tanh."""
-        hidden, slopes = self.hidden[slab], self.sensitivities[: len(layers)]
-        torch.mul(hidden, hidden, out=slopes).neg_().add_(1)
+        torch.mul(hidden, hidden, out=self.sensitivities[: len(hidden)]).neg_().add_(1)
         for after, before, sensitivity, P_transposed, Q in layers:
             sensitivity.mul_(torch.bmm(after, Q, out=self.product))
             torch.baddbmm(after, sensitivity, P_transposed, out=before)
