@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,17 +94,23 @@ def reported_spread(alpha: Array, D: int, units: int) -> Array:
 
 
 def draws(lab: Lab) -> dict[int, int]:
-    """Data draws for each D: fewer where each has more entries."""
-    return lab.size({10: 6, 31: 3, 100: 2}, {10: 4, 31: 2})
+    """Data draws for each D, the largest first: fewer where each takes longest."""
+    return lab.size({100: 6, 31: 10, 10: 10}, {31: 2, 10: 4})
 
 
 def run(lab: Lab) -> PhasesResult:
     """Experiment d."""
-    alphas = np.geomspace(1e-2, 1e2, 9)
+    alphas = np.geomspace(1e-2, 1e2, lab.size(20, 9))
     L = lab.size(1000, 100)
     counts = draws(lab)
-    parts = {f"phases-{D}": (D, count, L, alphas) for D, count in counts.items()}
-    kept = dict(zip(counts, lab.keep_all(_measure, parts), strict=True))
+    parts = {
+        f"phases-{D}-{draw}": (D, draw, L, alphas)
+        for D, count in counts.items()
+        for draw in range(count)
+    }
+    measured = iter(lab.keep_all(_measure, parts))
+    by_dimension = {D: list(itertools.islice(measured, count)) for D, count in counts.items()}
+    kept = {D: _stack(by_dimension[D]) for D in sorted(counts)}
     boundaries = np.array([math.sqrt(L * M / D) for D in kept])
     spread, movement, loss = (
         np.array([one[key].mean(1) for one in kept.values()])
@@ -123,18 +130,23 @@ def run(lab: Lab) -> PhasesResult:
     )
 
 
-def _measure(lab: Lab, D: int, draws: int, L: int, alphas: Array) -> Measured:
-    """Mean squares and losses, ``alphas x draws``."""
-    data = [lab.data(draw, D) for draw in range(draws) for _ in range(SEEDS)]
-    found: dict[str, list[Array]] = {"spread": [], "movement": [], "loss": []}
-    for alpha in alphas:
-        runs = lab.train("phases", data, M, L, STEPS, alpha)
-        output = runs.output.reshape(draws, SEEDS, -1)
-        found["spread"].append(output.var(1, ddof=1).mean(1))
-        moved = (runs.movement_U / alpha) ** 2
-        found["movement"].append(moved.reshape(draws, SEEDS).mean(1))
-        found["loss"].append(runs.loss.reshape(draws, SEEDS).mean(1))
-    return {key: np.array(rows) for key, rows in found.items()}
+def _stack(by_draw: list[Measured]) -> Measured:
+    """``alphas x draws``."""
+    return {key: np.stack([one[key] for one in by_draw], 1) for key in by_draw[0]}
+
+
+def _measure(lab: Lab, D: int, draw: int, L: int, alphas: Array) -> Measured:
+    """Mean squares and losses on one data draw, one for each alpha."""
+    repeated = np.repeat(alphas, SEEDS)
+    data = [lab.data(draw, D)] * len(repeated)
+    runs = lab.train(f"phases-{draw}", data, M, L, STEPS, repeated)
+    output = runs.output.reshape(len(alphas), SEEDS, -1)
+    moved = (runs.movement_U / repeated) ** 2
+    return {
+        "spread": output.var(1, ddof=1).mean(1),
+        "movement": moved.reshape(-1, SEEDS).mean(1),
+        "loss": runs.loss.reshape(-1, SEEDS).mean(1),
+    }
 
 
 def _checks(
