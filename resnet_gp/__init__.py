@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resnet_gp.activations import Activation
-    from resnet_gp.estimators import ResNetGPRegressor
+    from resnet_gp.estimators import ResNetGPClassifier, ResNetGPRegressor
     from resnet_gp.functions import correlation, kernel_matrix
     from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 
 __version__ = version("resnet-gp")
 __all__ = [
     "Activation",
+    "ResNetGPClassifier",
     "ResNetGPRegressor",
     "ResNetLimitKernel",
     "ResNetTangentKernel",
@@ -26,6 +27,7 @@ __all__ = [
 # command line has to set an environment variable before GPyTorch is imported.
 _LAZY = {
     "Activation": "resnet_gp.activations",
+    "ResNetGPClassifier": "resnet_gp.estimators",
     "ResNetGPRegressor": "resnet_gp.estimators",
     "ResNetLimitKernel": "resnet_gp.kernels",
     "ResNetTangentKernel": "resnet_gp.kernels",

@@ -23,6 +23,7 @@ FORMAT = 1
 _PARAMETER = "parameter."
 _ATTRIBUTE = "attribute."
 _STATE = "state."
+_TRANSPOSED = "^T"
 
 Anything = TypeVar("Anything", bound="Persistent")
 
@@ -53,7 +54,7 @@ class Persistent:
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self)
-        tensors = {_STATE + name: tensor for name, tensor in self._pack().items()}
+        tensors = dict(_as_in_memory(_STATE + name, t) for name, t in self._pack().items())
         content: dict[str, Any] = {
             "format": FORMAT,
             "estimator": type(self).__name__,
@@ -104,7 +105,9 @@ class Persistent:
         for name, code in content[_ATTRIBUTE].items():
             setattr(estimator, name, _decode(code, _ATTRIBUTE + name, tensors))
         state = {
-            name.removeprefix(_STATE): tensor
+            name.removeprefix(_STATE).removesuffix(_TRANSPOSED): (
+                tensor.mT if name.endswith(_TRANSPOSED) else tensor
+            )
             for name, tensor in tensors.items()
             if name.startswith(_STATE)
         }
@@ -120,6 +123,13 @@ class Persistent:
 
     def _unpack(self, state: dict[str, Tensor]) -> None:
         raise NotImplementedError
+
+
+def _as_in_memory(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+    """Transposed if it lies in columns: the order of sums, and their last bit, depend on that."""
+    if tensor.dim() == 2 and not tensor.is_contiguous() and tensor.mT.is_contiguous():
+        return name + _TRANSPOSED, tensor.mT
+    return name, tensor
 
 
 def _is_fitted(name: str) -> bool:

@@ -625,8 +625,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             return _number(self.model_.log_marginal_likelihood())
 
     def _pack(self) -> dict[str, torch.Tensor]:
-        # Transposed, as it lies in memory: the order of sums and so the last bit depend on that.
-        state = {"cholesky": self._posterior.cholesky.mT, "weights": self._posterior.weights}
+        state = {"cholesky": self._posterior.cholesky, "weights": self._posterior.weights}
         for name, scaler in (("x", self._x_scaler), ("y", self._y_scaler)):
             state[f"{name}_mean"] = torch.from_numpy(np.array(scaler.mean))
             state[f"{name}_scale"] = torch.from_numpy(np.array(scaler.scale))
@@ -654,7 +653,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             self.model_.covar_module,
             self.model_.train_inputs[0],
             self.model_.train_targets,
-            self._tensor(state["cholesky"]).mT,
+            self._tensor(state["cholesky"]),
             self._tensor(state["weights"]),
         )
 

@@ -203,7 +203,9 @@ class Search:
         if self.hyperparameters == "fixed" or found.interrupted:
             return model, found
         gain = _SPARSE_GAIN_PER_SAMPLE * len(training)
-        found = self.maximise(model, [get_raw(first)], watch=self._watch, least_gain=gain)
+        found = self.maximise(
+            model, [get_raw(first)], watch=self._watch, least_gain=gain, unit=len(training)
+        )
         self._offer(model, found)
         return model, found
 

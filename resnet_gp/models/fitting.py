@@ -61,6 +61,7 @@ def maximise(
     least_gain: float = 0.0,
     screening: int = 15,
     watch: Watch | None = None,
+    unit: float = 1.0,
 ) -> FitResult:
     """Maximise ``objective()`` over the free parameters of ``module``.
 
@@ -81,6 +82,8 @@ def maximise(
             slow stretch is taken for the summit.
         screening: iterations that tell a good candidate from a bad one.
         watch: is told of each iteration.
+        unit: the objective is divided by this where the optimiser sees it. Its first step is as
+            long as the gradient: from a start that is known to be good, give the number of rows.
 
     Raises:
         KeyboardInterrupt: before there was any value to keep.
@@ -93,7 +96,7 @@ def maximise(
         for _ in range(parameter.numel())
     ]
 
-    search = _Search(objective, module, box, least_gain, watch)
+    search = _Search(objective, module, box, least_gain, watch, unit)
     runs: list[OptimizeResult] = []
     try:
         if len(candidates) > 1:
@@ -136,9 +139,10 @@ class _Search:
         box: list[tuple[float, float]],
         least_gain: float,
         watch: Watch | None,
+        unit: float,
     ) -> None:
         self.objective, self.module, self.box = objective, module, box
-        self.least_gain, self.watch = least_gain, watch
+        self.least_gain, self.watch, self.unit = least_gain, watch, unit
         self.best_loss, self.best = math.inf, np.empty(0)
         self._trace: list[float] = []
 
@@ -173,6 +177,7 @@ class _Search:
             options={"maxiter": iterations, "ftol": _RELATIVE_GAIN},
             callback=self._after_iteration,
         )
+        result.fun = _loss(result) * self.unit
         if result.status == _STOPPED:
             result.success = True
             result.message = f"an iteration gained less than {self.least_gain:g}"
@@ -187,10 +192,10 @@ class _Search:
             return _IMPOSSIBLE, np.zeros_like(raw)
         if -value < self.best_loss:
             self.best_loss, self.best = -value, raw.copy()
-        return -value, -gradient
+        return -value / self.unit, -gradient / self.unit
 
     def _after_iteration(self, intermediate_result: OptimizeResult) -> None:
-        before, self._last = self._last, _loss(intermediate_result)
+        before, self._last = self._last, _loss(intermediate_result) * self.unit
         self._trace.append(-self._last)
         if self.watch is not None:
             self.watch(intermediate_result.x, -self._last)

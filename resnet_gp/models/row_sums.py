@@ -10,7 +10,7 @@ parts of the rows: ``resnet_gp.distributed`` takes them elsewhere.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -162,7 +162,7 @@ class LocalRows(RowSums):
             )
         if not ((extra_variance >= 0) & extra_variance.isfinite()).all():
             raise ValueError("extra_variance must be finite and not negative")
-        self.x, self.y, self.extra_variance = x, y.reshape(len(y), -1), extra_variance
+        self.x, self.y, self.extra_variance = x, y[:, None] if y.dim() == 1 else y, extra_variance
         self.num_dims, self.num_outputs = x.shape[1], self.y.shape[1]
         self.is_vector = y.dim() == 1
 
@@ -189,22 +189,24 @@ class LocalRows(RowSums):
         sums = Statistics(gram, projection, squares, weights.log().sum(), variances, len(self.x))
 
         def pullback(cotangents: Cotangents) -> Gradients:
-            return self._pullback(features, weights, cotangents, kept)
+            return self.gradients(features, noise, cotangents, kept)
 
         return sums, pullback
 
-    def _pullback(
+    def gradients(
         self,
         features: InducingFeatures,
-        weights: Tensor,
+        noise: Tensor,
         cotangents: Cotangents,
-        kept: list[Tensor],
+        kept: Sequence[Tensor] = (),
     ) -> Gradients:
+        """From the cotangents of the statistics; ``kept`` are v(x) in chunks, if at hand."""
+        weights = (noise + self.extra_variance).reciprocal()
         points = features.inducing_points.detach().requires_grad_()
         features = InducingFeatures(features.covar_module, points, features.factor)
         inputs = [points, *features.parameters]
         totals = [torch.zeros_like(one) for one in inputs]
-        noise = self.x.new_zeros(1)
+        in_noise = self.x.new_zeros(1)
         for k, rows in enumerate(self._chunks(len(points))):
             x, y, w = self.x[rows], self.y[rows], weights[rows]
             with torch.enable_grad():
@@ -219,7 +221,7 @@ class LocalRows(RowSums):
                     + cotangents.log_weights / w
                     + cotangents.variances * variance
                 )
-                noise -= w.square() @ in_weights
+                in_noise -= w.square() @ in_weights
                 toward.addmm_(y, cotangents.projection.mT).mul_(w[:, None])
             found = torch.autograd.grad(
                 [cross, variance], inputs, [toward, cotangents.variances * w], allow_unused=True
@@ -227,7 +229,7 @@ class LocalRows(RowSums):
             for total, part in zip(totals, found, strict=True):
                 if part is not None:
                     total += part
-        return [totals[0], noise, *totals[1:]]
+        return [totals[0], in_noise, *totals[1:]]
 
     def _chunks(self, m: int) -> list[slice]:
         size = max(1, _CHUNK_ENTRIES // m)

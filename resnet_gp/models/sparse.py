@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ from resnet_gp.models.row_sums import (
 
 # Of the mean variance; added to the covariance of the inducing points only if it must be.
 _JITTERS = (0.0, 1e-12, 1e-10, 1e-8)
+_LEAST_PIVOT = 2.0**-41  # of the mean variance
 _PREDICTION_ENTRIES = 2**22
 
 
@@ -176,20 +176,25 @@ class SparsePosterior:
 def inducing_factor(covariance: Tensor) -> Tensor:
     """The Cholesky factor of k(Z, Z), ``m x m``, with a relative jitter up to 1e-8 if needed.
 
+    It is needed where a pivot is rounding: features would be divided by it.
+
     The bound stays a bound with a jitter: it is that of inducing variables f(Z) + noise.
 
     Raises:
         torch.linalg.LinAlgError: no jitter is enough.
     """
     scale = covariance.diagonal().mean()
-    for jitter in _JITTERS:
+    # Those are for float64; a precision of half the digits takes the square root as much more.
+    coarser = (torch.finfo(covariance.dtype).eps / torch.finfo(torch.float64).eps) ** 0.5
+    for jitter in (coarser * one for one in _JITTERS):
         shifted = covariance.diagonal_scatter(covariance.diagonal() + jitter * scale)
         factor, failed = torch.linalg.cholesky_ex(shifted)
-        if not failed and factor.isfinite().all():
+        least = factor.diagonal().min().square()
+        if not failed and factor.isfinite().all() and least >= coarser * _LEAST_PIVOT * scale:
             return factor
     raise torch.linalg.LinAlgError(
         f"the covariance of inducing_points is not positive definite in {covariance.dtype}, "
-        f"with a relative jitter of {_JITTERS[-1]:g} neither: choose the points with "
+        f"with a relative jitter of {coarser * _JITTERS[-1]:.0e} neither: choose the points with "
         "greedy_inducing_points, or fewer of them"
     )
 
@@ -256,7 +261,7 @@ class _State:
     factor: Tensor
     statistics: Statistics
     precision: Tensor
-    pullback: Callable[[Cotangents], list[Tensor]] | Pullback
+    pullback: Pullback
 
     def cotangents(self) -> tuple[Tensor, Cotangents]:
         """In k(Z, Z) and in the statistics."""

@@ -51,3 +51,19 @@ def test_mean_ode_trainer():
     ratios, peaks = result["time against the batched trainer"], result["added peak MiB"]
     assert ratios["autograd, loop"] > 1  # sixteen on an idle machine
     assert peaks["batched trainer"] > 0
+
+
+def test_classification(tmp_path, capsys):
+    benchmark = load("benchmarks", "classification")
+    out = tmp_path / "classification.json"
+    cells = benchmark.main(["--quick", "--out", str(out), "--models", "resnet", "rbf"])
+    assert len(cells) == 4
+    assert min(cell["accuracy"] for cell in cells) > 0.5
+    assert "Wilcoxon" in capsys.readouterr().out
+    assert benchmark.main(["--quick", "--out", str(out), "--models", "resnet", "rbf"]) == cells
+
+
+def test_dask_fit():
+    result = load("benchmarks", "dask_fit").main(["--quick"])
+    assert result["rmse to the truth"] < 0.7 * result["rmse of zero"]
+    assert result["driver peak MiB"] > 0

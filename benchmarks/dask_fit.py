@@ -1,0 +1,100 @@
+"""What does a fit on Dask workers take, in time and in the driver's memory?
+
+    python benchmarks/dask_fit.py [--rows 1000000] [--workers 2]
+    python benchmarks/dask_fit.py --quick
+
+Synthetic rows (d = 8) that only the workers make and hold; m = 512 inducing points; hyperparameters
+and inducing points from 50,000 of the rows, then at most 10 iterations of L-BFGS-B with all of
+them. Prints seconds in all and per evaluation of the bound with its gradient, the driver's peak
+resident memory, and the error on new rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+from distributed import Client, LocalCluster
+
+from resnet_gp.distributed import fit
+
+RESULTS = Path(__file__).parent / "results" / "dask_fit.json"
+D, NOISE = 8, 0.3
+
+
+def truth(x: np.ndarray) -> np.ndarray:
+    return np.sin(2 * x[:, 0]) + np.abs(x[:, 1]) + np.cos(x[:, 2] + x[:, 3])
+
+
+def rows_of_block(block: np.ndarray, block_id: tuple[int, ...], size: int) -> np.ndarray:
+    """Inputs and, in the last column, targets; the same whenever they are made again."""
+    rng = np.random.default_rng(block_id[0])
+    x = rng.normal(size=(size, D))
+    y = truth(x) + NOISE * rng.normal(size=size)
+    return np.column_stack([x, y])
+
+
+def simulated(rows: int, partitions: int) -> tuple[da.Array, da.Array]:
+    size = rows // partitions
+    seeds = da.zeros((partitions, 1), chunks=1)
+    chunks = ((size,) * partitions, (D + 1,))
+    table = da.map_blocks(rows_of_block, seeds, size=size, chunks=chunks, dtype=float)
+    return table[:, :D], table[:, D]
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--partitions", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="4000 rows, nothing saved")
+    options = parser.parse_args(arguments)
+    rows, m, initial = (4000, 100, 1000) if options.quick else (options.rows, 512, 50_000)
+    evaluations: list[tuple[float, float]] = []
+    cluster = LocalCluster(
+        n_workers=options.workers,
+        threads_per_worker=1,
+        processes=not options.quick,
+        dashboard_address=None,
+    )
+    with cluster, Client(cluster) as client:
+        x, y = simulated(rows, options.partitions)
+        start = time.perf_counter()
+
+        def note(count: int, bound: float, seconds: float) -> None:
+            evaluations.append((time.perf_counter(), seconds))
+            since = time.perf_counter() - start
+            print(f"{since:6.0f} s  evaluation {count}: {bound:.1f}", flush=True)
+
+        found = fit(
+            client, x, y, n_inducing=m, initial_rows=initial,
+            hyperparameter_samples=min(2000, initial), on_evaluation=note,
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+    new = np.random.default_rng(10**6).normal(size=(5000, D))
+    mean, deviation = found.predict(new)
+    ends = [end for end, _ in evaluations]
+    result = {
+        "rows": rows, "d": D, "m": m, "workers": options.workers, "partitions": options.partitions,
+        "seconds": seconds,
+        "seconds before all rows": ends[0] - evaluations[0][1] - start,
+        "evaluations": len(ends), "iterations": found.result.iterations,
+        "seconds per evaluation with gradient": float(np.median(np.diff(ends))),
+        "driver peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rmse to the truth": float(np.sqrt(np.mean((mean - truth(new)) ** 2))),
+        "rmse of zero": float(np.std(truth(new))), "noise": NOISE,
+        "deviation": float(deviation.mean()), "bound": found.result.value,
+    }  # fmt: skip
+    print(json.dumps(result, indent=1))
+    if not options.quick:
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+if __name__ == "__main__":
+    main()

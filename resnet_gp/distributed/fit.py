@@ -1,0 +1,176 @@
+"""A sparse regression of rows that only workers hold, from Dask collections to predictions."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from distributed import Client
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_gp.distributed.moments import moments
+from resnet_gp.distributed.partitions import Pair, Partitions
+from resnet_gp.distributed.rows import DaskRows, local_rows
+from resnet_gp.estimators.covariance import Covariance
+from resnet_gp.estimators.progress import progress_bar
+from resnet_gp.estimators.search import Search, Training
+from resnet_gp.estimators.standardise import Standardiser
+from resnet_gp.models.fitting import FitResult, get_raw, maximise, set_raw
+from resnet_gp.models.sparse import SparsePosterior, SparseRegression
+
+Array = NDArray[np.float64]
+
+#: The covariance of ``ResNetGPRegressor``.
+DEFAULT = Covariance("limit", "relu", 0.01, None, False)
+_INITIAL_ITERATIONS = 100
+
+
+@dataclass(frozen=True)
+class DistributedFit:
+    """A fitted model and the units of its data.
+
+    Attributes:
+        model: in standard units; its ``posterior`` sums over the workers' rows once more.
+        posterior: at the fitted hyperparameters; needs neither workers nor rows.
+        x_scaler, y_scaler: from the user's units to those of the model.
+        result: of the iterations on all rows.
+    """
+
+    model: SparseRegression
+    posterior: SparsePosterior
+    x_scaler: Standardiser
+    y_scaler: Standardiser
+    result: FitResult
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of new observations, noise included, in the units of y.
+
+        Args:
+            x: ``n x d``.
+
+        Returns:
+            Both of shape ``n``, or ``n x p`` if y had columns.
+        """
+        mean, variance = self.posterior.mean_and_variance(self.x_scaler(x))
+        deviation = (variance + self.model.likelihood.noise.detach()).sqrt().numpy()
+        if mean.dim() == 2:
+            deviation = deviation[:, None]
+        scale, centre = self.y_scaler.scale, self.y_scaler.mean
+        return mean.numpy() * scale + centre, deviation * scale
+
+
+def fit(
+    client: Client,
+    x: Any,
+    y: Any,
+    *,
+    covariance: Covariance = DEFAULT,
+    hyperparameters: Literal["ml", "map"] = "ml",
+    n_inducing: int = 512,
+    initial_rows: int = 50_000,
+    hyperparameter_samples: int = 2000,
+    max_iter: int = 10,
+    seed: int = 0,
+    on_evaluation: Callable[[int, float, float], None] | None = None,
+) -> DistributedFit:
+    """Fit a sparse regression to Dask collections.
+
+    A random subset of rows comes to the caller, where an exact fit to some of them chooses the
+    hyperparameters to start from, inducing points are selected greedily, and a sparse fit goes as
+    far as it can. The rest is done with all rows, which stay where they are.
+
+    Args:
+        client: of a running cluster.
+        x, y: as for ``Partitions``.
+        covariance: the kernel; that of ``ResNetGPRegressor`` if left out.
+        hyperparameters: as for ``ResNetGPRegressor``.
+        n_inducing: m; fewer are used where the inputs are determined by fewer.
+        initial_rows: the size of the subset, at most all.
+        hyperparameter_samples: rows of the exact fit.
+        max_iter: of L-BFGS-B with all rows.
+        seed: of the subset.
+        on_evaluation: is told the number of each evaluation with all rows, the bound and how many
+            seconds it took without its gradient.
+
+    Raises:
+        TypeError, ValueError: as ``Partitions``, or there are no rows.
+    """
+    partitions = Partitions(client, x, y)
+    x_moments, y_moments = moments(client, partitions.pairs)
+    scalers = x_moments.standardiser(), y_moments.standardiser()
+    subset = _random_rows(client, partitions, x_moments.count, initial_rows, seed)
+    training = Training(*(scale(part) for scale, part in zip(scalers, subset, strict=True)))
+    generator = np.random.RandomState(seed)
+    search = Search(
+        covariance, hyperparameters, None, _INITIAL_ITERATIONS, 0, hyperparameter_samples,
+        generator, progress_bar("fitting", False),
+    )  # fmt: skip
+    start, _ = search.fit_sparse(training, n_inducing)
+    rows = DaskRows(
+        client,
+        client.map(partial(_local_rows, scalers), partitions.pairs, pure=False),
+        partitions.num_dims,
+        partitions.num_outputs,
+        partitions.is_vector,
+    )
+    kernel = covariance.build(partitions.num_dims)
+    model = SparseRegression.from_rows(rows, kernel, start.inducing_points)
+    search.prepare(model)
+    set_raw(model, raw := get_raw(start))
+    objective = _observed(search.objective(model), on_evaluation)
+    result = maximise(
+        objective, model, search.bounds(model), [raw], max_iter=max_iter, unit=x_moments.count
+    )
+    return DistributedFit(model, model.posterior(), *scalers, result)
+
+
+def _local_rows(scalers: tuple[Standardiser, Standardiser], pair: Pair) -> Any:
+    return local_rows(pair, *scalers)
+
+
+def _observed(
+    objective: Callable[[], Tensor], on_evaluation: Callable[[int, float, float], None] | None
+) -> Callable[[], Tensor]:
+    if on_evaluation is None:
+        return objective
+    count = itertools.count(1)
+
+    def observed() -> Tensor:
+        start = time.perf_counter()
+        value = objective()
+        on_evaluation(next(count), float(value.detach()), time.perf_counter() - start)
+        return value
+
+    return observed
+
+
+def _random_rows(
+    client: Client, partitions: Partitions, count: int, wanted: int, seed: int
+) -> Pair:
+    """Rows without replacement, each as likely as any other."""
+    sizes = client.gather(client.map(_length, partitions.pairs, pure=False))
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.choice(count, min(wanted, count), replace=False))
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    pieces = [
+        client.submit(
+            _rows_of, pair, chosen[(chosen >= first) & (chosen < end)] - first, pure=False
+        )
+        for pair, first, end in zip(partitions.pairs, bounds[:-1], bounds[1:], strict=True)
+    ]
+    x, y = zip(*client.gather(pieces), strict=True)
+    return np.concatenate(x), np.concatenate(y)
+
+
+def _length(pair: Pair) -> int:
+    return len(pair[0])
+
+
+def _rows_of(pair: Pair, rows: NDArray[np.int64]) -> Pair:
+    return pair[0][rows], pair[1][rows]

@@ -1,0 +1,358 @@
+"""Gaussian process classification as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gpytorch.kernels import Kernel
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from torch import Tensor
+
+from resnet_gp.activations import get_activation
+from resnet_gp.estimators.classification import (
+    Problem,
+    Solution,
+    all_scores,
+    solve_dirichlet,
+    solve_laplace,
+    solve_loo,
+    solve_variational,
+)
+from resnet_gp.estimators.classifier_state import pack, unpack
+from resnet_gp.estimators.encode import Inputs, make_inputs, nominal_columns
+from resnet_gp.estimators.kernel_settings import KernelSetting, kernel_settings, make_kernel
+from resnet_gp.estimators.persistence import Persistent
+from resnet_gp.estimators.progress import progress_bar
+from resnet_gp.models.laplace import LaplaceMember
+
+Array = NDArray[np.float64]
+_LOGGER = logging.getLogger("resnet_gp")
+
+_EXACT_SAMPLES, _SPARSE_SAMPLES = 5000, 200_000
+_CHOICES = {
+    "method": ("loo", "laplace", "dirichlet"),
+    "inference": ("auto", "exact", "sparse", "variational"),
+}
+
+
+class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
+    r"""Gaussian process classification with the kernels of infinitely wide and deep ResNets.
+
+    By default, a regression on targets of +-1, one class against the rest. A grid of kernels (how
+    far the correlation flows, with or without an input bias, before or after training) and noise
+    levels is ranked by its leave-one-out error, which is known in closed form, and the predictions
+    of the ten best are averaged. Class probabilities are a softmax of the average, whose
+    temperature is fitted to the left-out predictions. Everything is deterministic up to
+    ``random_state``, which draws subsets of large data.
+
+    Parameters
+    ----------
+    kernel : {"both", "limit", "tangent"} or gpytorch.kernels.Kernel, default="both"
+        The network at initialisation ("limit"), the one trained in the lazy regime ("tangent"), or
+        whatever predicts best ("both"). A GPyTorch kernel is used as it is, only the noise is
+        chosen.
+    activation : {"relu", "leaky_relu", "abs"}, default="relu"
+        The activation of the infinite network.
+    negative_slope : float, default=0.01
+        Slope of "leaky_relu" for negative inputs.
+    categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
+        Columns that hold categories: they become indicators, and may hold texts. "auto" takes
+        numbers only, and tries columns of 3 to 12 different values both ways, as numbers and as
+        categories. None takes all columns as numbers. A category that is new in ``predict`` is none
+        of those seen in ``fit``.
+    method : {"loo", "laplace", "dirichlet"}, default="loo"
+        "loo" is described above. "laplace" is Laplace's approximation with the softmax likelihood
+        (Rasmussen & Williams 2006, section 3.5), "dirichlet" a regression on logarithms of
+        Dirichlet variables (Milios et al. 2018); both are exact only, and slower.
+    inference : {"auto", "exact", "sparse", "variational"}, default="auto"
+        "exact" factorises n x n matrices; "sparse" regresses on ``n_inducing`` Nystroem features,
+        with the same closed forms; "variational" is stochastic, with the softmax likelihood. "auto"
+        takes the first up to 5000 rows and the second up to 200,000.
+    n_inducing : int, default=500
+    random_state : int, RandomState instance or None, default=None
+    verbose : bool or None, default=None
+        Whether to show a progress bar; None shows one on a terminal once a fit takes ten seconds.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    inference_ : {"exact", "sparse", "variational"}
+    kernel_names_ : ndarray of shape (n_members,)
+        "limit", "tangent" or "given", of each member of the average.
+    horizons_, input_bias_variances_ : ndarray of shape (n_members,)
+        T and sigma_in^2 of each member; NaN for a given kernel.
+    views_ : ndarray of shape (n_members,)
+        0 if a member sees columns of few values as numbers, 1 if as categories.
+    noise_variances_ : ndarray of shape (n_members,)
+        Relative to the mean variance of the kernel.
+    slope_ : float
+        b in softmax(b score).
+    X_train_ : ndarray of shape (n_samples, n_features)
+    y_train_ : ndarray of shape (n_samples,)
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features,)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ResNetGPClassifier().fit(X, y).predict_proba(X[:1]).round(1)
+    array([[1., 0., 0.]])
+    """
+
+    _posterior: Any
+    _inputs: Inputs
+
+    def __init__(
+        self,
+        kernel: Literal["both", "limit", "tangent"] | Kernel = "both",
+        *,
+        activation: str = "relu",
+        negative_slope: float = 0.01,
+        categorical_features: Literal["auto"] | ArrayLike | None = "auto",
+        method: Literal["loo", "laplace", "dirichlet"] = "loo",
+        inference: Literal["auto", "exact", "sparse", "variational"] = "auto",
+        n_inducing: int = 500,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.activation = activation
+        self.negative_slope = negative_slope
+        self.categorical_features = categorical_features
+        self.method = method
+        self.inference = inference
+        self.n_inducing = n_inducing
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> ResNetGPClassifier:
+        """Choose the kernels and condition on the labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+            Labels of at least two classes, numbers or texts.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Bad values in X or y, or bad parameters.
+        """
+        self._check_parameters()
+        self.X_train_, self.y_train_ = self._table_and_labels(X, y)
+        self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
+        self._inputs = self._make_inputs()
+        self.inference_ = self._choose_inference(len(labels))
+        _LOGGER.info("inference on %d rows: %s", len(labels), self.inference_)
+        settings = self._settings()
+        with progress_bar("fitting", self.verbose, len(settings)) as bar:
+            problem = Problem(
+                self._inputs(self.X_train_),
+                torch.from_numpy(labels.astype(np.int64)),
+                len(self.classes_),
+                [self._make(setting) for setting in settings],
+                check_random_state(self.random_state),
+                bar.update,
+            )
+            solution = self._solve(problem)
+        self._publish(solution, settings)
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The most probable class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+        """
+        best = self.predict_proba(X).argmax(1)
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Probabilities of the classes, in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+        """
+        x = self._new_inputs(X)
+        if isinstance(self._posterior, LaplaceMember):
+            return self._posterior.probability(x).numpy()
+        return torch.softmax(self._logits(x), 1).numpy()
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """Log-odds of the second of two classes, or logits of all classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        logits = self._logits(self._new_inputs(X)).numpy()
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def latent_mean_and_variance(self, X: ArrayLike) -> tuple[Array, Array]:
+        """Posterior mean and variance of the latent functions.
+
+        Their scale is that of the targets of the method: -1 and 1 for "loo".
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        mean, variance : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            One function where two classes share it.
+        """
+        moments = self._posterior_at(X)
+        mean, variance = (
+            part[:, 0] if part.shape[1] == 1 else part for part in (m.detach() for m in moments)
+        )
+        return mean.numpy(), variance.numpy()
+
+    def _posterior_at(self, X: ArrayLike) -> tuple[Tensor, Tensor]:
+        x = self._new_inputs(X)
+        moments: tuple[Tensor, Tensor] = self._posterior.mean_and_variance(x)
+        return moments
+
+    def _check_parameters(self) -> None:
+        get_activation(self.activation, self.negative_slope)
+        if not isinstance(self.kernel, Kernel) and self.kernel not in ("both", "limit", "tangent"):
+            raise ValueError(
+                f'kernel must be "both", "limit", "tangent" or a GPyTorch kernel, '
+                f"got {self.kernel!r}"
+            )
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                options = " or ".join(f'"{option}"' for option in allowed)
+                raise ValueError(f"{name} must be {options}, got {value!r}")
+        n_inducing: Any = self.n_inducing
+        if not isinstance(n_inducing, Integral) or int(n_inducing) < 1:
+            raise ValueError(f"n_inducing must be an integer of at least 1, got {n_inducing!r}")
+        if self.method != "loo" and self.inference not in ("auto", "exact"):
+            raise ValueError(f'method={self.method!r} needs inference="exact"')
+
+    @property
+    def _has_declared_columns(self) -> bool:
+        declared = self.categorical_features
+        return not (declared is None or (isinstance(declared, str) and declared == "auto"))
+
+    def _table_and_labels(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        if not self._has_declared_columns:
+            table, labels = validate_data(self, X, y, dtype=np.float64)
+        else:
+            validate_data(self, X, y, skip_check_array=True)
+            table, labels = _table_of(X), column_or_1d(y, warn=True)
+            check_consistent_length(table, labels)
+        check_classification_targets(labels)
+        return table, labels
+
+    def _make_inputs(self) -> Inputs:
+        names = getattr(self, "feature_names_in_", None)
+        return make_inputs(self.X_train_, nominal_columns(
+            self.categorical_features, self.X_train_.shape[1], names
+        ))  # fmt: skip
+
+    def _choose_inference(self, n: int) -> Literal["exact", "sparse", "variational"]:
+        if self.inference != "auto":
+            return self.inference
+        if n <= _EXACT_SAMPLES:
+            return "exact"
+        if self.method != "loo":
+            raise ValueError(
+                f"method={self.method!r} on {n} samples: above {_EXACT_SAMPLES} use "
+                'method="loo", or inference="exact" if memory and time allow'
+            )
+        return "sparse" if n <= _SPARSE_SAMPLES else "variational"
+
+    def _settings(self) -> list[KernelSetting]:
+        blocks = self._inputs.blocks
+        if isinstance(self.kernel, Kernel):
+            return [KernelSetting("given", np.nan, np.nan, blocks[0])]
+        return kernel_settings(self.kernel, blocks)
+
+    def _make(self, setting: KernelSetting) -> Kernel:
+        if isinstance(self.kernel, Kernel):
+            return copy.deepcopy(self.kernel).double().requires_grad_(False)
+        return make_kernel(setting, self.activation, self.negative_slope)
+
+    def _solve(self, problem: Problem) -> Solution:
+        if self.inference_ == "variational":
+            return solve_variational(problem, self.n_inducing)
+        if self.inference_ == "sparse":
+            return solve_loo(problem, self.n_inducing)
+        methods = {"loo": solve_loo, "laplace": solve_laplace, "dirichlet": solve_dirichlet}
+        return methods[self.method](problem)
+
+    def _publish(self, solution: Solution, settings: list[KernelSetting]) -> None:
+        self._posterior, self.slope_ = solution.posterior, solution.slope
+        chosen = [settings[i] for i in solution.chosen]
+        self.kernel_names_ = np.array([setting.name for setting in chosen])
+        self.horizons_ = np.array([setting.horizon for setting in chosen])
+        self.input_bias_variances_ = np.array([one.input_bias_variance for one in chosen])
+        blocks = self._inputs.blocks
+        self.views_ = np.array([blocks.index(setting.active_dims) for setting in chosen])
+        self.noise_variances_ = np.array(solution.noises)
+
+    def _pack(self) -> dict[str, Tensor]:
+        return pack(self._posterior)
+
+    def _unpack(self, state: dict[str, Tensor]) -> None:
+        self._inputs = self._make_inputs()
+        settings = [
+            KernelSetting(str(name), float(horizon), float(bias), self._inputs.blocks[view])
+            for name, horizon, bias, view in zip(
+                self.kernel_names_, self.horizons_, self.input_bias_variances_, self.views_,
+                strict=True,
+            )
+        ]  # fmt: skip
+        kernels = [self._make(setting) for setting in settings]
+        self._posterior = unpack(state, kernels, self._inputs(self.X_train_), len(self.classes_))
+
+    def _new_inputs(self, X: ArrayLike) -> Tensor:
+        check_is_fitted(self)
+        if not self._has_declared_columns:
+            return self._inputs(validate_data(self, X, dtype=np.float64, reset=False))
+        validate_data(self, X, reset=False, skip_check_array=True)
+        return self._inputs(_table_of(X))
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return self.slope_ * all_scores(self._posterior.mean(x))
+
+
+def _table_of(X: ArrayLike) -> NDArray[Any]:
+    """An array of numbers and texts, whatever the table came in."""
+    table = np.asarray(X, dtype=object)
+    if table.ndim != 2:
+        raise ValueError(f"X must be n x d, got shape {table.shape}")
+    return table

@@ -1,0 +1,65 @@
+"""The kernels that the classifier tries: a grid over horizons, input biases and encodings."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gpytorch.kernels import Kernel
+
+from resnet_gp.activations import get_activation
+from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
+
+HORIZONS = (0.5, 2.0, 5.0, 15.0, 40.0, 100.0)
+INPUT_BIAS_VARIANCES = (0.0, 1.0)
+
+
+class KernelSetting(NamedTuple):
+    """One kernel to try.
+
+    Attributes:
+        name: "limit" or "tangent".
+        horizon: T.
+        input_bias_variance: 0 for none.
+        active_dims: the columns of the inputs that the kernel sees.
+    """
+
+    name: str
+    horizon: float
+    input_bias_variance: float
+    active_dims: tuple[int, ...]
+
+
+def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSetting]:
+    """All settings of "limit", of "tangent", or of "both", on each block of columns."""
+    names = ("limit", "tangent") if name == "both" else (name,)
+    return [
+        KernelSetting(kind, horizon, bias, block)
+        for block in blocks
+        for kind in names
+        for horizon in HORIZONS
+        for bias in INPUT_BIAS_VARIANCES
+    ]
+
+
+def make_kernel(setting: KernelSetting, activation: str, negative_slope: float) -> Kernel:
+    """The kernel in float64, without the growth that any output scale absorbs.
+
+    The limit kernel is the contrast of the correlation: at long horizons all correlations are close
+    to one, and the noise would have to be small against the rest.
+    """
+    slope = get_activation(activation, negative_slope).negative_slope
+    bias = setting.input_bias_variance
+    common: dict[str, Any] = {
+        "negative_slope": negative_slope,
+        "growth": False,
+        "input_bias": bias > 0,
+        "active_dims": setting.active_dims,
+    }
+    if setting.name == "limit":
+        kernel: Kernel = ResNetLimitKernel(activation, contrast=True, **common).double()
+    else:
+        kernel = ResNetTangentKernel(activation, **common).double()
+    kernel.weight_variance = setting.horizon / ((1 - slope) ** 2 or 1.0)
+    if bias > 0:
+        kernel.input_bias_variance = bias
+    return kernel.requires_grad_(False)

@@ -1,0 +1,91 @@
+"""Which kernels and noise levels predict best: leave-one-out over a list of kernels."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from gpytorch.kernels import Kernel
+from torch import Tensor
+
+from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum, leave_one_out
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kernel with a noise level, and how it predicts.
+
+    Attributes:
+        index: of the kernel in the list that was searched.
+        scale: mean variance of the kernel on the training inputs, by which it is divided.
+        noise: variance of the noise, in units of the scaled kernel.
+        error: mean squared leave-one-out error.
+        held_out: the leave-one-out predictions themselves.
+    """
+
+    index: int
+    scale: float
+    noise: float
+    error: float
+    held_out: LeaveOneOut
+
+
+@torch.no_grad()
+def search(
+    kernels: Iterable[Kernel], x: Tensor, targets: Tensor, noise_levels: Sequence[float], keep: int
+) -> list[Candidate]:
+    """The pairs of a kernel and a noise level with the smallest leave-one-out errors.
+
+    One eigendecomposition for each kernel.
+
+    Args:
+        kernels: any GPyTorch kernels without batch dimensions.
+        x: ``n x d``.
+        targets: ``n x p``.
+        noise_levels: variances, relative to the mean variance of the kernel.
+        keep: how many pairs to return.
+
+    Returns:
+        At most ``keep`` candidates, the best first.
+    """
+    heap: list[tuple[float, int, Candidate]] = []
+    for index, kernel in enumerate(kernels):
+        covariance, scale = scaled_covariance(kernel, x)
+        spectrum = Spectrum(covariance, targets)
+        for level, noise in enumerate(noise_levels):
+            held_out = spectrum.leave_one_out(noise)
+            error = held_out.squared_error(targets)
+            order = -(index * len(noise_levels) + level)  # of equals, the earlier stays
+            entry = (-error, order, Candidate(index, scale, noise, error, held_out))
+            if len(heap) < keep:
+                heapq.heappush(heap, entry)
+            else:
+                heapq.heappushpop(heap, entry)
+    return [candidate for *_, candidate in sorted(heap, reverse=True)]
+
+
+@torch.no_grad()
+def on_all_rows(candidate: Candidate, kernel: Kernel, x: Tensor, targets: Tensor) -> Candidate:
+    """The same pair on other rows than those of the search, by one Cholesky factor."""
+    covariance, scale = scaled_covariance(kernel, x)
+    held_out = leave_one_out(covariance, targets, candidate.noise)
+    error = held_out.squared_error(targets)
+    return Candidate(candidate.index, scale, candidate.noise, error, held_out)
+
+
+def scaled_covariance(kernel: Kernel, x: Tensor) -> tuple[Tensor, float]:
+    """Covariance of ``n x d`` inputs with a mean variance of one, and what it was divided by.
+
+    Raises:
+        ValueError: the kernel gives something else than a finite matrix that is not zero.
+    """
+    covariance = kernel(x).to_dense().detach()
+    scale = float(covariance.diagonal().mean()) if covariance.dim() == 2 else 0.0
+    if not (scale > 0 and bool(covariance.isfinite().all())):
+        raise ValueError(
+            f"kernel {type(kernel).__name__} must give finite covariances of positive variance, "
+            f"one n x n matrix"
+        )
+    return covariance / scale, scale

@@ -1,0 +1,241 @@
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from gpytorch.kernels import RBFKernel
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import QuantileTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from resnet_gp import ResNetGPClassifier
+from resnet_gp.estimators import classification, classifier
+
+
+@parametrize_with_checks([ResNetGPClassifier(kernel="limit")])
+def test_sklearn_compatible_estimator(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(estimator)
+
+
+def rings(n, seed, classes=3):
+    """Classes by the distance from the centre, a tenth of the labels drawn at random."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 2))
+    y = np.digitize(np.linalg.norm(X, axis=1), [1.0, 1.6][: classes - 1])
+    return X, np.where(rng.uniform(size=n) < 0.1, rng.integers(classes, size=n), y)
+
+
+WAYS = {
+    "loo": {},
+    "limit": {"kernel": "limit"},
+    "tangent": {"kernel": "tangent"},
+    "given": {"kernel": RBFKernel()},
+    "sparse": {"inference": "sparse", "n_inducing": 60},
+    "variational": {"inference": "variational", "n_inducing": 40},
+    "laplace": {"method": "laplace"},
+    "dirichlet": {"method": "dirichlet"},
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def fitted(request, way):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classification, "_STEPS", 300)
+        patch.setattr(classification, "_CALIBRATION_SHARE", 0.25)
+        return ResNetGPClassifier(**WAYS[way], random_state=0).fit(*rings(200, 0, request.param))
+
+
+def test_predicts_with_honest_probabilities(fitted, way):
+    classes = len(fitted.classes_)
+    X, y = rings(1000, 1, classes)
+    p = fitted.predict_proba(X)
+    assert p.shape == (1000, classes)
+    np.testing.assert_allclose(p.sum(1), 1, rtol=1e-12)
+    best = 1 - 0.1 * (1 - 1 / classes)  # of any classifier
+    assert fitted.score(X, y) > best - (
+        0.09 if classes == 2 else 0.25 if way == "variational" else 0.14
+    )
+    np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[p.argmax(1)])
+    # The mean confidence is the accuracy, up to the error of both; Laplace's approximation averages
+    # the softmax over latent functions that are too wide.
+    gap = 0.3 if way == "laplace" else 0.08
+    assert p.max(1).mean() == pytest.approx(fitted.score(X, y), abs=gap)
+    assert log_loss(y, p) < 0.75 * np.log(classes)
+
+
+def test_decision_function_and_latent_functions(fitted, way):
+    X, _ = rings(20, 2)
+    scores, p = fitted.decision_function(X), fitted.predict_proba(X)
+    mean, variance = fitted.latent_mean_and_variance(X)
+    two = len(fitted.classes_) == 2
+    one_function = two and way not in ("laplace", "dirichlet", "variational")
+    assert scores.shape == ((20,) if two else p.shape)
+    assert mean.shape == variance.shape == ((20,) if one_function else p.shape)
+    assert (variance > 0).all()
+    if way != "laplace":  # which averages the softmax over the latent functions
+        logits = np.column_stack([np.zeros(20), scores]) if two else scores
+        expected = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+        np.testing.assert_allclose(p, expected, rtol=1e-10)
+    far = fitted.latent_mean_and_variance(50 * X)[1]
+    assert far.mean() > variance.mean()
+
+
+def test_save_load_and_pickle(fitted, way, tmp_path):
+    X, _ = rings(30, 3)
+    fitted.save(tmp_path / "model")
+    objects = {"kernel": RBFKernel()} if way == "given" else {}
+    loaded = ResNetGPClassifier.load(tmp_path / "model", **objects)
+    for other in (loaded, pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(other.predict_proba(X), fitted.predict_proba(X))
+        for one, two in zip(
+            other.latent_mean_and_variance(X), fitted.latent_mean_and_variance(X), strict=True
+        ):
+            np.testing.assert_allclose(one, two, rtol=1e-9)
+
+
+def test_iris():
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    scores = cross_val_score(ResNetGPClassifier(), X, names, cv=5)
+    assert scores.mean() > 0.94
+    fitted = ResNetGPClassifier().fit(X, names)
+    assert fitted.predict(X[:1]) == ["setosa"]
+    assert fitted.classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    assert len(fitted.horizons_) == len(fitted.noise_variances_) == 10
+    assert fitted.inference_ == "exact"
+
+
+def test_rare_classes_keep_their_probability():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 2))
+    odds = np.exp(1.5 * X[:, 0] - 4)
+    y = rng.uniform(size=2000) < odds / (1 + odds)
+    p = ResNetGPClassifier(kernel="limit").fit(X[:600], y[:600]).predict_proba(X[600:])[:, 1]
+    rate = y[600:].mean()
+    assert p.mean() == pytest.approx(rate, abs=4 * np.sqrt(rate * (1 - rate) / 600))
+    base = log_loss(y[600:], np.full(1400, y[:600].mean()))
+    assert log_loss(y[600:], p) < base - 0.01
+
+
+def test_codes_of_categories_are_found():
+    """Neighbouring codes mean nothing: only the indicators can tell."""
+    rng = np.random.default_rng(0)
+    table = rng.permuted(np.arange(9) % 2)
+    X = rng.integers(9, size=(150, 2)).astype(float)
+    y = table[X[:, 0].astype(int)]
+    fitted = ResNetGPClassifier(kernel="limit").fit(X[:75], y[:75])
+    plain = ResNetGPClassifier(kernel="limit", categorical_features=None).fit(X[:75], y[:75])
+    assert (fitted.views_ == 1).mean() > 0.5
+    assert (plain.views_ == 0).all()
+    assert fitted.score(X[75:], y[75:]) > max(0.95, plain.score(X[75:], y[75:]))
+
+
+@pytest.mark.parametrize("declared", [[1], np.array([False, True]), [-1]])
+def test_declared_categories_may_be_texts(declared, tmp_path):
+    rng = np.random.default_rng(1)
+    colours = np.array(["red", "green", "blue"])[rng.integers(3, size=80)]
+    X = np.column_stack([rng.normal(size=80).astype(object), colours])
+    y = (colours == "green") ^ (X[:, 0].astype(float) > 1)
+    fitted = ResNetGPClassifier("limit", categorical_features=declared).fit(X[:60], y[:60])
+    assert fitted.score(X[60:], y[60:]) > 0.85
+    new = np.array([[0.0, "violet"]], dtype=object)
+    assert np.isfinite(fitted.predict_proba(new)).all()
+    fitted.save(tmp_path / "model")
+    loaded = ResNetGPClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_declared_categories_by_name():
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(1)
+    frame = pandas.DataFrame({"size": rng.normal(size=60), "kind": ["a", "b", "c"] * 20})
+    y = frame["kind"] == "b"
+    fitted = ResNetGPClassifier("limit", categorical_features=["kind"]).fit(frame, y)
+    assert fitted.score(frame, y) == 1
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.predict(frame[["kind", "size"]])
+
+
+def test_large_data_are_searched_in_part_and_use_all_rows(monkeypatch):
+    monkeypatch.setattr(classification, "_SEARCH_SAMPLES", 80)
+    X, y = rings(200, 0)
+    fitted = ResNetGPClassifier(random_state=0).fit(X, y)
+    assert len(fitted.horizons_) == 4
+    assert all(len(member.x) == 200 for member in fitted._posterior.members)
+    assert fitted.score(*rings(500, 1)) > 0.75
+    again = ResNetGPClassifier(random_state=0).fit(X, y)
+    np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_inference_follows_the_number_of_rows(monkeypatch):
+    X, y = rings(60, 0)
+    monkeypatch.setattr(classifier, "_EXACT_SAMPLES", 50)
+    assert ResNetGPClassifier("limit", n_inducing=20).fit(X, y).inference_ == "sparse"
+    with pytest.raises(ValueError, match=r"method='laplace' on 60 samples"):
+        ResNetGPClassifier(method="laplace").fit(X, y)
+    monkeypatch.setattr(classifier, "_SPARSE_SAMPLES", 50)
+    monkeypatch.setattr(classification, "_STEPS", 5)
+    assert ResNetGPClassifier("limit", n_inducing=20).fit(X, y).inference_ == "variational"
+
+
+def test_a_bar_shows_on_demand(capsys):
+    X, y = rings(30, 0)
+    ResNetGPClassifier("limit").fit(X, y)
+    assert capsys.readouterr().err == ""
+    ResNetGPClassifier("limit", verbose=True).fit(X, y)
+    assert "fitting" in capsys.readouterr().err
+
+
+def test_pipelines_grids_and_clones():
+    X, y = rings(80, 0)
+    pipeline = make_pipeline(QuantileTransformer(n_quantiles=20), ResNetGPClassifier("limit"))
+    grid = GridSearchCV(pipeline, {"resnetgpclassifier__activation": ["relu", "abs"]}, cv=2)
+    assert grid.fit(X, y).best_score_ > 0.5
+    with pytest.raises(NotFittedError):
+        clone(grid.best_estimator_[-1]).predict(X)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"kernel": "rbf"}, "kernel must be"),
+        ({"activation": "erf"}, "activation must be one of"),
+        ({"method": "ep"}, 'method must be "loo" or "laplace"'),
+        ({"inference": "mcmc"}, "inference must be"),
+        ({"method": "laplace", "inference": "sparse"}, 'needs inference="exact"'),
+        ({"n_inducing": 0}, "n_inducing"),
+        ({"categorical_features": [2]}, "there is no column 2"),
+        ({"categorical_features": ["colour"]}, "there is no column 'colour'"),
+        ({"categorical_features": [True]}, "a mask of 1 for 2"),
+        ({"categorical_features": "colour"}, "must be a list of columns"),
+    ],
+)
+def test_bad_parameters_are_named(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        ResNetGPClassifier(**parameters).fit(*rings(30, 0))
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (np.ones((3, 1)), [1, 1, 1], "at least 2 classes"),
+        (np.ones((3, 1)), [0.5, 1.2, 0.1], "Unknown label type"),
+        (np.array([[1.0], [np.nan]]), [0, 1], "Input X contains NaN"),
+        (np.ones((3, 1)), [0, 1], "inconsistent numbers of samples"),
+    ],
+)
+def test_bad_data_is_refused(X, y, message):
+    with pytest.raises(ValueError, match=message):
+        ResNetGPClassifier().fit(X, y)
