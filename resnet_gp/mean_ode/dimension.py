@@ -96,7 +96,7 @@ class DimensionResult(Result):
 
 def run(lab: Lab) -> DimensionResult:
     """Experiment c."""
-    steps = lab.size((1, 2, 5, 10, 20, 50), (1, 4, 20))
+    steps = lab.size((1, 2, 5, 10, 20, 50), (1, 20))
     kept = lab.keep_all(_measure, {f"dimension-{D}": (D, steps) for D in reversed(DIMENSIONS)})
     moved = np.stack([one["moved"] for one in kept[::-1]], 1)
     first, last = moved[:, :, 0], moved[:, :, -1]

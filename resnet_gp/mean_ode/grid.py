@@ -91,6 +91,6 @@ def _outputs(lab: Lab, L: int) -> Measured:
 
 def _large_network(lab: Lab, draw: int) -> Measured:
     """The reported reference: one network of M = L = 1000."""
-    side = lab.size(1000, 128)
+    side = lab.size(1000, 64)
     data = [lab.data(draw, D)]
     return {"output": lab.train(f"large-{draw}", data, side, side, STEPS).output[0]}

@@ -126,7 +126,7 @@ def draws(lab: Lab) -> dict[Setting, int]:
 
 def run(lab: Lab) -> PhasesResult:
     """Experiment d."""
-    alphas = np.geomspace(1e-2, 1e2, lab.size(20, 9))
+    alphas = np.geomspace(1e-2, 1e2, lab.size(20, 7))
     L = lab.size(1000, 100)
     counts = draws(lab)
     parts = {

@@ -75,7 +75,7 @@ class RatesResult(Result):
         "a bias and a variance add, and their constants have to be within a factor 1.5 of the "
         "reported 0.15 and 0.22, which belong to a plain sum. On the right, constants by both ways "
         "of adding, on these cells and by the reported protocol (the whole grid against one "
-        "network of M = L = 1000; 128 in quick runs), beside the band of that factor."
+        "network of M = L = 1000; 64 in quick runs), beside the band of that factor."
     )
 
     def plot(self) -> Figure:
