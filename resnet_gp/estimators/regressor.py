@@ -28,10 +28,13 @@ from resnet_gp.estimators.standardise import Standardiser
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.fitting import FitResult, get_raw, set_raw, value_and_gradient
+from resnet_gp.models.sparse import SparsePosterior, SparseRegression
+from resnet_gp.models.variational import VariationalRegression
 
 Array = NDArray[np.float64]
 Inference = Literal["auto", "exact", "sparse", "variational"]
 
+_Tensors = dict[str, torch.Tensor]
 _LOGGER = logging.getLogger("resnet_gp")
 
 # Exact inference without a limit of the user's: matrices of n x n numbers alive at the peak, the
@@ -88,7 +91,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     n_restarts : int, default=0
         Further runs of the optimiser from random initial values.
     max_iter : int, default=200
-        Iterations of each run.
+        Iterations of each run; of variational inference, tens of minibatches.
     max_exact_samples : int or None, default=None
         The most rows for exact inference; None for a limit chosen from memory and device.
     device : str, default="auto"
@@ -272,9 +275,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         noise = self._noise() if observation_noise else 0.0
         if return_cov:
             mean, covariance = self._posterior.mean_and_covariance(x)
-            covariance = _array(covariance) + noise * np.eye(len(covariance))
-            scale = self._y_scaler.scale**2
-            return self._in_units(mean), covariance[(...,) + (None,) * np.ndim(scale)] * scale
+            return self._in_units(mean), self._covariance(_array(covariance), noise)
         if return_std:
             mean, variance = self._posterior.mean_and_variance(x)
             return self._in_units(mean), self._deviation(_array(variance) + noise)
@@ -477,6 +478,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             Only with ``eval_gradient``.
         """
         check_is_fitted(self)
+        if self.inference_ == "variational":
+            raise RuntimeError("log_marginal_likelihood needs exact or sparse inference")
         raw = self.theta_ if theta is None else np.asarray(theta, dtype=np.float64)
         if raw.shape != self.theta_.shape:
             raise ValueError(f"theta must have shape {self.theta_.shape}, got {raw.shape}")
@@ -612,53 +615,97 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             self._posterior = self.model_.posterior()
             self.log_marginal_likelihood_value_ = self._posterior.log_marginal_likelihood()
         else:
-            self.model_, found = search.fit_sparse(training, self.n_inducing, known)
+            way = search.fit_sparse if self.inference_ == "sparse" else search.fit_variational
+            self.model_, found = way(training, self.n_inducing, known)
             self._posterior = self.model_.posterior()
             self.log_marginal_likelihood_value_ = self._bound(found)
         return found
 
     def _bound(self, found: FitResult) -> float:
         """The bound at the hyperparameters found, without priors."""
-        if self.hyperparameters == "ml" and not found.interrupted:
+        if self.inference_ == "variational" or (
+            self.hyperparameters == "ml" and not found.interrupted
+        ):
             return found.value
         with torch.no_grad():
             return _number(self.model_.log_marginal_likelihood())
 
     def _pack(self) -> dict[str, torch.Tensor]:
-        state = {"cholesky": self._posterior.cholesky, "weights": self._posterior.weights}
+        state = {}
         for name, scaler in (("x", self._x_scaler), ("y", self._y_scaler)):
             state[f"{name}_mean"] = torch.from_numpy(np.array(scaler.mean))
             state[f"{name}_scale"] = torch.from_numpy(np.array(scaler.scale))
+        if self.inference_ == "variational":
+            inner = self.model_.state_dict()  # parts of which share their memory
+            return state | {f"model.{name}": value.clone() for name, value in inner.items()}
+        parameters = self.model_.named_parameters()
+        state |= {f"model.{name}": value.detach() for name, value in parameters}
+        if self.inference_ == "sparse":
+            del state["model.inducing_points"]  # the posterior's own
+            return state | self._posterior.tensors()
         if self.model_.extra_variance is not None:
             state["extra_variance"] = self.model_.extra_variance
-        parameters = self.model_.named_parameters()
-        return state | {f"model.{name}": value.detach() for name, value in parameters}
+        posterior = {"cholesky": self._posterior.cholesky, "weights": self._posterior.weights}
+        return state | posterior
 
     def _unpack(self, state: dict[str, torch.Tensor]) -> None:
         self._x_scaler, self._y_scaler = (
             Standardiser(state[f"{name}_mean"].numpy(), state[f"{name}_scale"].numpy())
             for name in ("x", "y")
         )
-        self.model_ = self._search(self._check_parameters(), None).exact_model(
-            Training(
-                self._tensor(self._x_scaler(self.X_train_)),
-                self._tensor(self._y_scaler(self.y_train_)),
-                self._tensor(state["extra_variance"]) if "extra_variance" in state else None,
-            )
+        state = {name: self._tensor(value) for name, value in state.items()}
+        inner = {
+            name.removeprefix("model."): value
+            for name, value in state.items()
+            if name.startswith("model.")
+        }
+        search = self._search(self._check_parameters(), None)
+        restore = {
+            "exact": self._restore_exact,
+            "sparse": self._restore_sparse,
+            "variational": self._restore_variational,
+        }
+        restore[self.inference_](search, state, inner)
+
+    def _restore_exact(self, search: Search, state: _Tensors, inner: _Tensors) -> None:
+        training = Training(
+            self._tensor(self._x_scaler(self.X_train_)),
+            self._tensor(self._y_scaler(self.y_train_)),
+            state.get("extra_variance"),
         )
-        with torch.no_grad():
-            for name, parameter in self.model_.named_parameters():
-                parameter.copy_(state[f"model.{name}"])
+        self.model_ = search.exact_model(training)
+        _copy_parameters(self.model_, inner)
         self._posterior = ExactPosterior(
-            self.model_.covar_module,
-            self.model_.train_inputs[0],
-            self.model_.train_targets,
-            self._tensor(state["cholesky"]),
-            self._tensor(state["weights"]),
+            self.model_.covar_module, training.x, training.y, state["cholesky"], state["weights"]
         )
 
+    def _restore_sparse(self, search: Search, state: _Tensors, inner: _Tensors) -> None:
+        training = self._training(self.X_train_, self.y_train_, self.alpha)
+        self.model_ = SparseRegression(
+            training.x,
+            training.y,
+            search.covariance.build(self.n_features_in_),
+            state["inducing_points"],
+            training.extra_variance,
+        )
+        search.prepare(self.model_)
+        _copy_parameters(self.model_, inner | {"inducing_points": state["inducing_points"]})
+        self._posterior = SparsePosterior.from_tensors(
+            self.model_.covar_module, state, self.y_train_.ndim == 1
+        )
+
+    def _restore_variational(self, search: Search, state: _Tensors, inner: _Tensors) -> None:
+        outputs = self.y_train_.shape[1] if self.y_train_.ndim == 2 else None
+        kernel = search.covariance.build(self.n_features_in_)
+        points = inner["variational_strategy.inducing_points"]
+        self.model_ = VariationalRegression(points, kernel, outputs)
+        search.prepare(self.model_)
+        self.model_.load_state_dict(inner)
+        self._posterior = self.model_.posterior()
+
     def _publish(self, found: FitResult) -> None:
-        self.theta_ = get_raw(self.model_)
+        variational = self.inference_ == "variational"
+        self.theta_ = get_raw(self.model_.prior if variational else self.model_)
         self.restart_values_ = found.values
         self.loss_curve_ = [-value for value in found.trace]
         self.n_iter_, self.converged_ = found.iterations, found.converged
@@ -705,12 +752,27 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     def _in_units(self, mean: torch.Tensor) -> Array:
         return np.asarray(_array(mean) * self._y_scaler.scale + self._y_scaler.mean)
 
+    def _covariance(self, covariance: Array, noise: float) -> Array:
+        """Covariances in the squared units of y, from one that outputs may share."""
+        scale = self._y_scaler.scale**2
+        identity = np.eye(len(covariance))
+        if np.ndim(scale):
+            identity = identity[..., None]
+            covariance = covariance if covariance.ndim == 3 else covariance[..., None]
+        return np.asarray((covariance + noise * identity) * scale)
+
     def _deviation(self, variance: Array) -> Array:
         """Standard deviations in the units of y, from variances that outputs may share."""
         scale = self._y_scaler.scale
         if variance.ndim == np.ndim(scale):
             variance = variance[:, None]
         return np.asarray(np.sqrt(variance) * scale)
+
+
+def _copy_parameters(model: torch.nn.Module, values: _Tensors) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(values[name])
 
 
 def _array(values: torch.Tensor) -> Array:

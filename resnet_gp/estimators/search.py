@@ -16,10 +16,11 @@ from torch import Tensor
 from resnet_gp.estimators.covariance import Covariance, Start
 from resnet_gp.estimators.progress import Checkpoint
 from resnet_gp.models.exact import ExactRegression
-from resnet_gp.models.fitting import FitResult, get_raw, maximise, set_raw
+from resnet_gp.models.fitting import FitResult, free_parameters, get_raw, maximise, set_raw
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.priors import add_weak_priors, log_prior
 from resnet_gp.models.sparse import SparseRegression
+from resnet_gp.models.variational import VariationalRegression, fit_variational_regression
 
 Array = NDArray[np.float64]
 Hyperparameters = Literal["ml", "map", "fixed"]
@@ -39,6 +40,9 @@ _SCREENING_AFTER_PILOT = 10
 _SPARSE_GAIN_PER_SAMPLE = 1e-4
 # Rows among which inducing points are chosen.
 _SELECTION_ROWS = 10_000
+# Rows of the sparse fit before a variational one, and its minibatches.
+_VARIATIONAL_START = 20_000
+_BATCH, _STEPS_PER_ITERATION = 1024, 10
 _LEAST_NOISE = {torch.float64: 1e-8, torch.float32: 1e-4}
 
 
@@ -208,6 +212,44 @@ class Search:
         )
         self._offer(model, found)
         return model, found
+
+    def fit_variational(
+        self, training: Training, num_inducing: int, known: Array | None = None
+    ) -> tuple[VariationalRegression, FitResult]:
+        """Stochastic inference, after a sparse fit to some rows.
+
+        ``max_iter`` counts tens of minibatches.
+
+        Raises:
+            ValueError: known noise variances, or a checkpoint, which are not supported.
+        """
+        if training.extra_variance is not None:
+            raise ValueError('alpha needs inference="exact" or "sparse"')
+        if self.checkpoint is not None:
+            raise ValueError('checkpoint needs inference="exact" or "sparse"')
+        start, found = self.fit_sparse(training.sample(_VARIATIONAL_START), num_inducing, known)
+        outputs = training.y.shape[1] if training.y.dim() == 2 else None
+        kernel = self.covariance.build(training.x.shape[1])
+        model = VariationalRegression(start.inducing_points.detach().clone(), kernel, outputs)
+        self.prepare(model)
+        set_raw(model.prior, get_raw(start))
+        learned = free_parameters(model.prior) if self.hyperparameters == "fixed" else []
+        for parameter in learned:  # the law alone is learned
+            parameter.requires_grad_(False)
+        values, interrupted = fit_variational_regression(
+            model, training.x, training.y,
+            steps=_STEPS_PER_ITERATION * self.max_iter, batch_size=_BATCH,
+            generator=torch.Generator().manual_seed(int(self.generator.randint(2**31))),
+            log_prior=(lambda: log_prior(model)) if self.hyperparameters == "map" else None,
+            watch=lambda value: self._advance(np.empty(0), value),
+        )  # fmt: skip
+        for parameter in learned:
+            parameter.requires_grad_()
+        value = model.whole_bound(training.x, training.y)
+        stopped = interrupted or found.interrupted
+        return model, FitResult(
+            value, len(values), not stopped, "all steps done", [value], values, stopped
+        )
 
     def start(self, training: Training, known: Array | None) -> tuple[ExactRegression, FitResult]:
         """An exact model of some rows at good hyperparameters, or at those that are known."""

@@ -134,6 +134,27 @@ class SparsePosterior:
         whitened = torch.cholesky_solve(statistics.projection, self.factor)
         self.weights = torch.linalg.solve_triangular(features.factor.mT, whitened, upper=True)
 
+    @classmethod
+    def from_tensors(
+        cls, covar_module: Kernel, tensors: dict[str, Tensor], is_vector: bool
+    ) -> SparsePosterior:
+        """The inverse of ``tensors``."""
+        posterior = cls.__new__(cls)
+        points, inner = tensors["inducing_points"], tensors["inducing_factor"]
+        posterior.features = InducingFeatures(covar_module, points, inner)
+        posterior.is_vector = is_vector
+        posterior.factor, posterior.weights = tensors["factor"], tensors["weights"]
+        return posterior
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is not hyperparameters."""
+        return {
+            "inducing_points": self.features.inducing_points,
+            "inducing_factor": self.features.factor,
+            "factor": self.factor,
+            "weights": self.weights,
+        }
+
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
         """Mean of f at ``n x d`` points, ``n`` or ``n x p``, in slices."""

@@ -16,6 +16,7 @@ from gpytorch.variational import NaturalVariationalDistribution, VariationalStra
 from torch import Tensor
 
 from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.models.fitting import free_parameters
 
 # Of the natural gradient; with a Gaussian likelihood, a step of 1 on all rows is the optimum.
 _NATURAL_RATE = 0.1
@@ -53,10 +54,17 @@ class VariationalRegression(ApproximateGP):
         return MultivariateNormal(self.mean_module(x), self.covar_module(x))
 
     @property
-    def hyperparameters_to_learn(self) -> list[torch.nn.Parameter]:
-        """Those of kernel and noise, in the order of ``named_parameters``."""
-        both = (*self.likelihood.parameters(), *self.covar_module.parameters())
-        return [one for one in both if one.requires_grad]
+    def prior(self) -> torch.nn.ModuleList:
+        """Noise and kernel: hyperparameters in the order that they have in ``ExactRegression``."""
+        return torch.nn.ModuleList([self.likelihood, self.covar_module])
+
+    @torch.no_grad()
+    def whole_bound(self, x: Tensor, y: Tensor) -> float:
+        """The bound from all rows, in slices."""
+        pairs = list(zip(x.split(_PREDICTION_ROWS), y.split(_PREDICTION_ROWS), strict=True))
+        parts = sum(float(self.bound(*pair, len(pair[0]))) for pair in pairs)
+        divergence = float(self.variational_strategy.kl_divergence().sum())
+        return parts + (len(pairs) - 1) * divergence
 
     def bound(self, x: Tensor, y: Tensor, num_rows: int) -> Tensor:
         """Estimate of the lower bound of log p(y | X) in nats, from some of the rows.
@@ -77,7 +85,10 @@ class VariationalRegression(ApproximateGP):
 
 
 class VariationalPosterior:
-    """f at the law that was learned; shapes as in ``ExactPosterior``, variances ``n`` or ``n x p``."""
+    """f at the law that was learned, each output with a variance of its own.
+
+    Shapes as in ``ExactPosterior``, but variances are ``n x p`` where means are.
+    """
 
     def __init__(self, model: VariationalRegression) -> None:
         self.model = model.eval()
@@ -141,9 +152,9 @@ def fit_variational_regression(
         FloatingPointError: the bound is not finite.
     """
     natural = NGD(model.variational_parameters(), num_data=1, lr=_NATURAL_RATE)
-    optimisers = [natural]
-    if model.hyperparameters_to_learn:
-        optimisers.append(torch.optim.Adam(model.hyperparameters_to_learn, lr=_RATE))
+    optimisers: list[torch.optim.Optimizer] = [natural]
+    if learned := free_parameters(model.prior):
+        optimisers.append(torch.optim.Adam(learned, lr=_RATE))
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -153,7 +164,7 @@ def fit_variational_regression(
     values: list[float] = []
     try:
         for _ in range(steps):
-            rows = torch.randint(len(x), (min(batch_size, len(x)),), generator=generator)
+            rows = torch.randperm(len(x), generator=generator)[:batch_size]
             value = model.bound(x[rows], y[rows], len(x))
             if log_prior is not None:
                 value = value + log_prior()

@@ -603,6 +603,60 @@ def test_sparse_inference_agrees_with_the_exact_one(sparse, fitted, data):
     assert sparse.log_marginal_likelihood() == pytest.approx(sparse.log_marginal_likelihood_value_)
 
 
+def test_variational_inference_agrees_with_the_exact_one(fitted, data, tmp_path):
+    model = ResNetGPRegressor(
+        inference="variational", n_inducing=40, hyperparameter_samples=80, max_iter=6,
+        random_state=0,
+    ).fit(data[0][:120], data[1][:120])  # fmt: skip
+    new = data[0][120:]
+    mean, std = model.predict(new, return_std=True)
+    exact_mean, exact_std = fitted.predict(new, return_std=True)
+    assert np.sqrt(np.mean(((mean - exact_mean) / exact_std) ** 2)) < 0.4
+    np.testing.assert_allclose(std, exact_std, rtol=0.3)
+    assert len(model.loss_curve_) == model.n_iter_ == 60
+    with pytest.raises(RuntimeError, match="needs exact or sparse"):
+        model.log_marginal_likelihood()
+
+
+def test_variational_inference_of_several_outputs(data, tmp_path):
+    X, y = data[0][:60], data[1][:60]
+    targets = np.column_stack([y, 5 - y])
+    model = ResNetGPRegressor(inference="variational", n_inducing=20, max_iter=2)
+    model.fit(X, targets)
+    mean, std = model.predict(X, return_std=True)
+    assert mean.shape == std.shape == (60, 2)
+    _, cov = model.predict(X[:4], return_cov=True)
+    np.testing.assert_allclose(np.diagonal(cov).T, std[:4] ** 2, rtol=1e-5)
+    model.save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model")
+    np.testing.assert_array_equal(
+        loaded.predict(X, return_std=True), model.predict(X, return_std=True)
+    )
+
+
+def test_what_variational_inference_cannot_do_is_refused(data, tmp_path):
+    for parameters in ({"alpha": 0.1}, {"checkpoint": tmp_path / "fit.json"}):
+        model = ResNetGPRegressor(inference="variational", **parameters)
+        with pytest.raises(ValueError, match=f"{next(iter(parameters))} needs inference="):
+            model.fit(*data)
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_a_sparse_model_is_saved(data, outputs, tmp_path):
+    X, y = data[0][:60], data[1][:60]
+    targets = y if outputs is None else np.column_stack([y, 5 - y])
+    alpha = 0.0 if outputs else np.full(60, 0.01)
+    model = ResNetGPRegressor(inference="sparse", n_inducing=20, alpha=alpha).fit(X, targets)
+    model.save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model")
+    for one, other in zip(
+        loaded.predict(data[0], return_std=True), model.predict(data[0], return_std=True),
+        strict=True,
+    ):  # fmt: skip
+        np.testing.assert_array_equal(one, other)
+    assert loaded.log_marginal_likelihood() == pytest.approx(model.log_marginal_likelihood())
+
+
 @pytest.mark.parametrize("method", ["loo_predict", "predict_gradient", "add_observations"])
 def test_what_needs_exact_inference_says_so(sparse, data, method):
     arguments = {"loo_predict": 0, "predict_gradient": 1, "add_observations": 2}[method]
