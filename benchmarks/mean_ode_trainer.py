@@ -6,7 +6,8 @@
 Full-batch steps of 10 networks (D = 10, M = 10, L = 1000, 10 samples) by ``resnet_gp.mean_ode``,
 by torch's autograd for one network after the other, and by autograd for all networks in batched
 products. Medians of repeats in turns, in seconds per step of all networks; and the peak memory that
-each adds, in a process of its own.
+each adds, in a process of its own. The memory to compare with is that of autograd at equal
+batching: a loop over networks holds one of them at a time.
 """
 
 from __future__ import annotations

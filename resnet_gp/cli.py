@@ -142,7 +142,7 @@ def verify(
             outcome = session.Outcome()
             for name, one in chosen.items():
                 progress.update(task, description=name)
-                outcome.run(name, one, watched)
+                outcome.run(name, one.run, watched)
         except KeyboardInterrupt:
             console.print("interrupted; the same command goes on from here")
             raise typer.Exit(130) from None
@@ -176,13 +176,14 @@ def mean_ode(
         watched = dataclasses.replace(lab, progress=lambda: progress.advance(task))
         try:
             with experiments.with_workers(watched) as working:
-                for name in chosen:
+                for name, one in chosen.items():
                     progress.update(task, description=name)
-                    experiments.run(name, working, outcome)
+                    outcome.run(name, one.run, working)
         except KeyboardInterrupt:
             console.print("interrupted; the same command goes on from here")
             raise typer.Exit(130) from None
-    _conclude(console, out, outcome, experiments.report(out, outcome, lab))
+    verdicts = session.report(out, outcome, lab, experiments.TITLE)
+    _conclude(console, out, outcome, verdicts)
 
 
 def _conclude(console: Console, out: Path, outcome: Any, verdicts: list[Any]) -> None:

@@ -197,7 +197,7 @@ def test_mean_ode_exits_with_1_if_a_prediction_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(dimension, "_rate_ratio", lambda D: [1.0, 1.0, 1.0])  # wrong step sizes
     result = invoke("mean-ode", "--out", tmp_path, "--quick")
     assert result.exit_code == 1, result.output
-    assert "1 of 6 checks failed: critical step sizes: D/(LM) over" in result.stdout
+    assert "1 of 7 checks failed: critical step sizes: D/(LM) over" in result.stdout
     assert not json.loads((tmp_path / "results.json").read_text())["passed"]
     assert not (tmp_path / "unfinished").exists()
 

@@ -67,8 +67,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
         Columns that hold categories: they become indicators, and may hold texts. "auto" takes
         numbers only, and tries columns of 3 to 12 different values both ways, as numbers and as
-        categories. None takes all columns as numbers. A category that is new in ``predict`` is none
-        of those seen in ``fit``.
+        categories. None takes all columns as numbers, and so does "auto" where the kernel is given.
+        A category that is new in ``predict`` is none of those seen in ``fit``.
     method : {"loo", "laplace", "dirichlet"}, default="loo"
         "loo" is described above. "laplace" is Laplace's approximation with the softmax likelihood
         (Rasmussen & Williams 2006, section 3.5), "dirichlet" a regression on logarithms of
@@ -279,9 +279,10 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
     def _make_inputs(self) -> Inputs:
         names = getattr(self, "feature_names_in_", None)
-        return make_inputs(self.X_train_, nominal_columns(
-            self.categorical_features, self.X_train_.shape[1], names
-        ))  # fmt: skip
+        columns = nominal_columns(self.categorical_features, self.X_train_.shape[1], names)
+        if columns == "auto" and isinstance(self.kernel, Kernel):
+            columns = None  # a given kernel is made for the features as they are
+        return make_inputs(self.X_train_, columns)
 
     def _choose_inference(self, n: int) -> Literal["exact", "sparse", "variational"]:
         if self.inference != "auto":
@@ -347,6 +348,9 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         return self._inputs(_table_of(X))
 
     def _logits(self, x: Tensor) -> Tensor:
+        if isinstance(self._posterior, LaplaceMember):
+            probabilities = self._posterior.probability(x)
+            return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
         return self.slope_ * all_scores(self._posterior.mean(x))
 
 

@@ -1,12 +1,10 @@
-"""All experiments of the lab, by name, in the order of the report, and the run of them."""
+"""All experiments of the lab, by name, in the order of the report, and the lab for them."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -18,13 +16,9 @@ import torch
 from resnet_gp.mean_ode import chaos, dimension, grid, lazy, phases, rates, separation, widths
 from resnet_gp.mean_ode.lab import Lab
 from resnet_gp.verification import session
-from resnet_gp.verification.checks import Verdict
-from resnet_gp.verification.lab import Lab as VerificationLab
-from resnet_gp.verification.report import write_report
 from resnet_gp.verification.result import Result
 
 TITLE = "Deep ResNets in training against the Neural Mean ODE"
-_MEMORY = 1  # of verification's simulations, of which there are none here
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Experiment:
 
 
 def _on_grid(lab: Lab) -> int:
-    return len(grid.sizes(lab)) + grid.draws(lab)
+    return grid.repeats(lab) + len(grid.sizes(lab)) + grid.draws(lab)
 
 
 EXPERIMENTS = {
@@ -44,7 +38,7 @@ EXPERIMENTS = {
     "separation": Experiment(separation.run, _on_grid),
     "widths": Experiment(widths.run, lambda lab: len(widths.WIDTHS) + grid.draws(lab)),
     "dimension": Experiment(dimension.run, lambda lab: len(dimension.DIMENSIONS)),
-    "phases": Experiment(phases.run, lambda lab: len(phases.draws(lab))),
+    "phases": Experiment(phases.run, lambda lab: sum(phases.draws(lab).values())),
     "lazy": Experiment(lazy.run, lazy.draws),
     "chaos": Experiment(chaos.run, chaos.draws),
 }
@@ -56,8 +50,8 @@ def make_lab(out: Path, quick: bool, device: str, seed: int) -> Lab:
     Raises:
         SessionError: the device is not there, or the folder cannot be written.
     """
-    found = session.make_lab(out, quick, device, seed, _MEMORY)
-    return Lab(seed, quick, found.device, found.folder)
+    place = session.find_device(device)
+    return Lab(seed, quick, place, session.make_folder(out))
 
 
 @contextmanager
@@ -82,19 +76,3 @@ def with_workers(lab: Lab) -> Iterator[Lab]:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and decides
     torch.set_num_threads(1)
-
-
-def run(name: str, lab: Lab, outcome: session.Outcome) -> None:
-    """Run the experiment of that name; its result and its time go to the outcome."""
-    start = time.perf_counter()
-    outcome.results.append(EXPERIMENTS[name].run(lab))
-    outcome.seconds[name] = time.perf_counter() - start
-
-
-def report(out: Path, outcome: session.Outcome, lab: Lab) -> list[Verdict]:
-    """Write the report and forget the measurements."""
-    facts = session.facts(VerificationLab(lab.seed, lab.quick, lab.device), outcome)
-    verdicts = write_report(out, outcome.results, title=TITLE, facts=facts)
-    if lab.folder is not None:
-        shutil.rmtree(lab.folder, ignore_errors=True)
-    return verdicts

@@ -20,7 +20,7 @@ Array: TypeAlias = NDArray[np.float64]
 Measured: TypeAlias = dict[str, Array]
 T = TypeVar("T")
 
-SAMPLES = 10  # N of all experiments
+SAMPLES = 10  # N, where an experiment does not say otherwise
 MEMORY = 2**28  # bytes of the networks that train at a time
 
 
@@ -121,9 +121,9 @@ class Lab:
             np.savez(unfinished, allow_pickle=False, **measured)
             unfinished.replace(path)
 
-    def data(self, draw: int, D: int) -> tuple[Array, Array]:
+    def data(self, draw: int, D: int, samples: int = SAMPLES) -> tuple[Array, Array]:
         """X and Y of that data draw, with entries N(0, 1), each ``N x D``."""
-        X, Y = self.rng("data", draw, D).standard_normal((2, SAMPLES, D))
+        X, Y = self.rng("data", draw, D).standard_normal((2, samples, D))
         return X, Y
 
     def train(
@@ -141,10 +141,10 @@ class Lab:
         ``alpha`` is one for all, or one for each. Networks of the same name have the same units.
         """
         alphas = np.broadcast_to(np.asarray(alpha, float), len(data))
-        D = data[0][0].shape[1]
+        N, D = data[0][0].shape
         units = (draw_units(self.rng(name, M, L, D, i), D, M, L) for i in range(len(data)))
         rows = []
-        for part in _parts(len(data), 4 * L * (6 * D * M + 3 * SAMPLES * (D + M))):
+        for part in _parts(len(data), 4 * L * (4 * D * M + N * (D + M))):
             networks = self.networks([next(units) for _ in data[part]], data[part], alphas[part])
             rows.append(_runs(networks, steps))
         return Runs(*(np.concatenate(column) for column in zip(*rows, strict=True)))

@@ -47,7 +47,14 @@ class LinearisedSweep:
             after.baddbmm_(_slope(hidden) * tilt, self.Q[layer].mT)
         return self.states[-1]
 
-    def backward(self) -> None:
+    def descend(self) -> None:
+        """One step of all layers."""
+        self._backward()
+        L, _, D, M = self.P.shape
+        add_products(self.A, self.states[:-1], self.sensitivities.mul_(-L * M / D))
+        add_products(self.B, self.adjoints[1:], self.hidden.mul_(-D / (L * M)))
+
+    def _backward(self) -> None:
         """Derivatives of the loss in the states, and in the tilts A' h."""
         self.adjoints[-1] = loss_gradient(self.states[-1], self.networks.Y)
         for layer in reversed(range(len(self.P))):
@@ -58,12 +65,6 @@ class LinearisedSweep:
             sensitivity = torch.mul(back, slope, out=self.sensitivities[layer])
             torch.baddbmm(after, inner * slope, self.P[layer].mT, out=before)
             before.baddbmm_(sensitivity, self.A[layer].mT)
-
-    def step(self) -> None:
-        """One step of all layers."""
-        L, _, D, M = self.P.shape
-        add_products(self.A, self.states[:-1], self.sensitivities.mul_(-L * M / D))
-        add_products(self.B, self.adjoints[1:], self.hidden.mul_(-D / (L * M)))
 
     def displacements(self) -> tuple[Tensor, Tensor]:
         """alpha (U - U0) and alpha (V - V0)."""

@@ -11,6 +11,7 @@ each of them at every depth and step.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 from resnet_gp.mean_ode import scales
+
+SLAB = 2**20  # bytes of the adjoints and sensitivities that are kept at a time: they stay in cache
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,15 @@ class Sweep(Protocol):
 
     def __init__(self, networks: Networks) -> None: ...
     def forward(self) -> Tensor: ...
-    def backward(self) -> None: ...
-    def step(self) -> None: ...
+    def descend(self) -> None: ...
     def displacements(self) -> tuple[Tensor, Tensor]: ...
 
 
 class NetworkSweep:
     """The passes of the networks themselves.
 
-    States and adjoints of all depths are kept: the steps of all layers are then two products.
+    States of all depths are kept, adjoints only of a slab of layers: the steps of a slab are two
+    products, made as soon as the backward pass has left it.
     """
 
     def __init__(self, networks: Networks) -> None:
@@ -85,24 +88,31 @@ class NetworkSweep:
         self.rate_P = -rate_U[:, None, None] / D**2
         self.rate_Q = -rate_V[:, None, None] * networks.prefactor.square()
         new = networks.U.new_empty
-        self.states, self.adjoints = new(L + 1, B, N, D), new(L + 1, B, N, D)
-        self.hidden, self.sensitivities = new(L, B, N, M), new(L, B, N, M)
+        depth = min(L, max(1, SLAB // (networks.U.element_size() * B * N * (D + M))))
+        self.states, self.adjoints = new(L + 1, B, N, D), new(depth + 1, B, N, D)
+        self.hidden, self.sensitivities = new(L, B, N, M), new(depth, B, N, M)
+        self.product = new(B, N, M)
         self.states[0] = networks.X
-        self._view_layers()
+        self._view_layers(depth)
 
-    def _view_layers(self) -> None:
+    def _view_layers(self, depth: int) -> None:
         """Views of each layer's arrays, made once: on small networks, to index is half the work."""
+        L = len(self.P)
         states, adjoints = self.states.unbind(), self.adjoints.unbind()
         up = (states[:-1], states[1:], self.hidden.unbind(), self.P.unbind(), self.Q.mT.unbind())
-        down = (
-            adjoints[1:],
-            adjoints[:-1],
-            self.sensitivities.unbind(),
-            self.P.mT.unbind(),
-            self.Q.unbind(),
-        )
         self.upward = list(zip(*up, strict=True))
-        self.downward = list(zip(*down, strict=True))[::-1]
+        self.slabs = [slice(max(0, end - depth), end) for end in range(L, 0, -depth)]
+        self.downward = []
+        for slab in self.slabs:
+            count = slab.stop - slab.start
+            down = (
+                adjoints[1 : count + 1],
+                adjoints[:count],
+                self.sensitivities[:count].unbind(),
+                self.P[slab].mT.unbind(),
+                self.Q[slab].unbind(),
+            )
+            self.downward.append(list(zip(*down, strict=True))[::-1])
 
     def forward(self) -> Tensor:
         """The output h^L, ``B x N x D``."""
@@ -111,26 +121,35 @@ class NetworkSweep:
             torch.baddbmm(before, hidden, Q_transposed, out=after)
         return self.states[-1]
 
-    def backward(self) -> None:
+    def descend(self) -> None:
+        """One step of all layers, slab by slab from the output down."""
+        adjoint = loss_gradient(self.states[-1], self.networks.Y)
+        for slab, layers in zip(self.slabs, self.downward, strict=True):
+            self.adjoints[len(layers)] = adjoint
+            self._backward(self.hidden[slab], layers)
+            self._step(slab)
+            adjoint = self.adjoints[0]
+
+    def _backward(self, hidden: Tensor, layers: Iterable[tuple[Tensor, ...]]) -> None:
         """Derivatives of the loss in the states, and in the hidden units before tanh."""
-        torch.mul(self.hidden, self.hidden, out=self.sensitivities).neg_().add_(1)
-        self.adjoints[-1] = loss_gradient(self.states[-1], self.networks.Y)
-        product = torch.empty_like(self.hidden[0])
-        for after, before, sensitivity, P_transposed, Q in self.downward:
-            sensitivity.mul_(torch.bmm(after, Q, out=product))
+        torch.mul(hidden, hidden, out=self.sensitivities[: len(hidden)]).neg_().add_(1)
+        for after, before, sensitivity, P_transposed, Q in layers:
+            sensitivity.mul_(torch.bmm(after, Q, out=self.product))
             torch.baddbmm(after, sensitivity, P_transposed, out=before)
 
-    def step(self) -> None:
-        """One step of all layers."""
-        add_products(self.P, self.states[:-1], self.sensitivities.mul_(self.rate_P))
-        add_products(self.Q, self.adjoints[1:], self.hidden.mul_(self.rate_Q))
+    def _step(self, slab: slice) -> None:
+        count = slab.stop - slab.start
+        sensitivities, hidden = self.sensitivities[:count], self.hidden[slab]
+        add_products(self.P[slab], self.states[slab], sensitivities.mul_(self.rate_P))
+        add_products(self.Q[slab], self.adjoints[1 : count + 1], hidden.mul_(self.rate_Q))
 
     def displacements(self) -> tuple[Tensor, Tensor]:
-        """alpha (U - U at the start), and of V."""
+        """alpha (U - U at the start), and of V; in the place of the weights, which are gone."""
         networks, D = self.networks, self.P.shape[2]
+        alpha = networks.alpha[:, None, None]
         return (
-            (self.P * D).sub_(networks.U).mul_(networks.alpha[:, None, None]),
-            (self.Q / networks.prefactor).sub_(networks.V).mul_(networks.alpha[:, None, None]),
+            self.P.mul_(D).sub_(networks.U).mul_(alpha),
+            self.Q.div_(networks.prefactor).sub_(networks.V).mul_(alpha),
         )
 
 
@@ -147,7 +166,8 @@ def add_products(target: Tensor, left: Tensor, right: Tensor) -> None:
 def train(networks: Networks, steps: int, sweep: type[Sweep] = NetworkSweep) -> Trained:
     """Gradient descent for a number of steps.
 
-    Memory: six arrays of the size of U, four of ``L x B x N x D`` or ``L x B x N x M``.
+    Memory: four arrays of the size of U with the start's, one of ``L x B x N x D`` and one of
+    ``L x B x N x M``.
     """
     passes = sweep(networks)
     losses = []
@@ -155,6 +175,5 @@ def train(networks: Networks, steps: int, sweep: type[Sweep] = NetworkSweep) -> 
         output = passes.forward()
         losses.append((output - networks.Y).square().mean((1, 2)))
         if step < steps:
-            passes.backward()
-            passes.step()
+            passes.descend()
     return Trained(output.clone(), torch.stack(losses), *passes.displacements())

@@ -48,10 +48,16 @@ def search(
         keep: how many pairs to return.
 
     Returns:
-        At most ``keep`` candidates, the best first.
+        At most ``keep`` candidates, the best first. Kernels that are zero at all inputs, as those
+        without bias are at the centre of constant data, are left out.
+
+    Raises:
+        ValueError: all kernels are zero, or one gives something else than a finite matrix.
     """
     heap: list[tuple[float, int, Candidate]] = []
     for index, kernel in enumerate(kernels):
+        if not bool(kernel(x, diag=True).any()):
+            continue
         covariance, scale = scaled_covariance(kernel, x)
         spectrum = Spectrum(covariance, targets)
         for level, noise in enumerate(noise_levels):
@@ -63,6 +69,8 @@ def search(
                 heapq.heappush(heap, entry)
             else:
                 heapq.heappushpop(heap, entry)
+    if not heap:
+        raise ValueError("every kernel is zero at all inputs")
     return [candidate for *_, candidate in sorted(heap, reverse=True)]
 
 

@@ -7,10 +7,11 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -21,6 +22,8 @@ from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.report import write_report
 from resnet_gp.verification.result import Result
 
+AnyLab = TypeVar("AnyLab")
+TITLE = "ResNets of finite width and depth against their limit"
 _UNFINISHED = "unfinished"  # folder of the simulations' states, gone when the report is written
 
 
@@ -39,13 +42,22 @@ def make_lab(out: Path, quick: bool, device: str, seed: int, memory: int) -> Lab
         SessionError: the device is not there, or the folder cannot be written.
     """
     place = find_device(device)
+    return Lab(seed, quick, place, memory=memory, folder=make_folder(out))
+
+
+def make_folder(out: Path) -> Path:
+    """Make ``out``; returns the folder in it for what is unfinished.
+
+    Raises:
+        SessionError: the folder cannot be written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         raise SessionError("--out", f"cannot write to {out}: {error.strerror}") from error
-    return Lab(seed, quick, place, memory=memory, folder=out / _UNFINISHED)
+    return out / _UNFINISHED
 
 
 def find_device(name: str) -> torch.device:
@@ -83,6 +95,19 @@ def choose(names: list[str] | None, lab: Lab) -> dict[str, Experiment]:
     return found
 
 
+class Conditions(Protocol):
+    """What a report says of the lab of any room."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def quick(self) -> bool: ...
+    @property
+    def device(self) -> torch.device | str: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+
 @dataclass
 class Outcome:
     """Results so far, and how long they took."""
@@ -90,21 +115,20 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def run(self, name: str, experiment: Experiment, lab: Lab) -> None:
+    def run(self, name: str, experiment: Callable[[AnyLab], Result], lab: AnyLab) -> None:
         start = time.perf_counter()
-        self.results.append(experiment.run(lab))
+        self.results.append(experiment(lab))
         self.seconds[name] = time.perf_counter() - start
 
 
-def report(out: Path, outcome: Outcome, lab: Lab) -> list[Verdict]:
-    """Write the report and forget the simulations' states."""
-    title = "ResNets of finite width and depth against their limit"
+def report(out: Path, outcome: Outcome, lab: Conditions, title: str = TITLE) -> list[Verdict]:
+    """Write the report and forget what was unfinished."""
     verdicts = write_report(out, outcome.results, title=title, facts=facts(lab, outcome))
     shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
     return verdicts
 
 
-def facts(lab: Lab, outcome: Outcome) -> dict[str, Any]:
+def facts(lab: Conditions, outcome: Outcome) -> dict[str, Any]:
     """What it takes to run this again."""
     packages = ("resnet-gp", "torch", "gpytorch", "numpy", "scipy")
     device = torch.device(lab.device)

@@ -3,7 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
-from gpytorch.kernels import RBFKernel
+from gpytorch.kernels import LinearKernel, RBFKernel
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
@@ -84,10 +84,9 @@ def test_decision_function_and_latent_functions(fitted, way):
     assert scores.shape == ((20,) if two else p.shape)
     assert mean.shape == variance.shape == ((20,) if one_function else p.shape)
     assert (variance > 0).all()
-    if way != "laplace":  # which averages the softmax over the latent functions
-        logits = np.column_stack([np.zeros(20), scores]) if two else scores
-        expected = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
-        np.testing.assert_allclose(p, expected, rtol=1e-10)
+    logits = np.column_stack([np.zeros(20), scores]) if two else scores
+    expected = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    np.testing.assert_allclose(p, expected, rtol=1e-10)
     far = fitted.latent_mean_and_variance(50 * X)[1]
     assert far.mean() > variance.mean()
 
@@ -239,3 +238,20 @@ def test_bad_parameters_are_named(parameters, message):
 def test_bad_data_is_refused(X, y, message):
     with pytest.raises(ValueError, match=message):
         ResNetGPClassifier().fit(X, y)
+
+
+def test_a_given_kernel_sees_the_features_as_they_are():
+    X, y = rings(40, 0, classes=2)
+    X = np.column_stack([X, np.arange(40) % 4])  # "auto" would try this column as categories
+    kernel = RBFKernel(ard_num_dims=3)
+    auto = ResNetGPClassifier(kernel).fit(X, y).predict_proba(X)
+    plain = ResNetGPClassifier(kernel, categorical_features=None).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(auto, plain)
+
+
+def test_constant_features_leave_the_frequencies():
+    model = ResNetGPClassifier().fit(np.ones((40, 2)), [0, 1, 1, 1] * 10)
+    np.testing.assert_allclose(model.predict_proba(np.ones((1, 2))), [[0.25, 0.75]], atol=0.05)
+    kernel = LinearKernel()  # zero at the centre, and nothing else to choose
+    with pytest.raises(ValueError, match="every kernel is zero"):
+        ResNetGPClassifier(kernel).fit(np.ones((4, 2)), [0, 1, 0, 1])

@@ -457,7 +457,7 @@ def test_weak_priors_help_ten_rows(data):
     X, y = data
 
     def densities(hyperparameters):
-        for i in range(0, 100, 10):
+        for i in range(0, 50, 10):
             fitted = ResNetGPRegressor(hyperparameters=hyperparameters)
             mean, std = fitted.fit(X[i : i + 10], y[i : i + 10]).predict(X[100:], return_std=True)
             assert fitted.converged_

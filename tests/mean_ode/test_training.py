@@ -97,3 +97,10 @@ def test_a_lazy_network_tends_to_its_linearisation_as_alpha_grows():
         difference = train(paired, 5).output - train(paired, 5, LinearisedSweep).output
         distances.append(difference.abs().max().item())
     assert distances[0] > 1.5 * distances[1] > 2 * distances[2]
+
+
+def test_the_sign_of_alpha_is_the_sign_of_v():
+    """Why the lazy limit of a start symmetric in V has no term in 1/alpha."""
+    start = networks()
+    mirrored = Networks(start.U, -start.V, start.X, start.Y, -start.alpha)
+    assert torch.equal(train(start, 5).output, train(mirrored, 5).output)

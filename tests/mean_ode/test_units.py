@@ -1,9 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
 from resnet_gp.mean_ode.training import Networks, train
-from resnet_gp.mean_ode.units import even_units, independent_units, merge_layers
+from resnet_gp.mean_ode.units import even_units, independent_units, merge_layers, skewed_units
 
 D, M, L = 5, 16, 64
 
@@ -28,8 +29,20 @@ def test_even_units_are_more_even():
     assert stats.f.sf(variances[0] / variances[1], 9, 9) < 0.01
 
 
-def test_blocks_of_even_units_add_nothing_at_the_start():
-    U, V = even_units(np.random.default_rng(0), D, M, L)
+def test_skewed_units_have_the_moments_of_the_start_and_no_symmetry():
+    U, V = skewed_units(np.random.default_rng(0), D, M, L)
+    assert U.shape == V.shape == (L, D, M)
+    count = U.size / 4  # four units share each draw
+    for entries, third in (((U - np.sqrt(D)), 0.0), (V, -2 / np.sqrt(3) * np.sqrt(8 / np.pi))):
+        entries = entries / np.sqrt(D)
+        for power, moment in ((1, 0.0), (2, 1.0), (3, third)):
+            values = entries**power
+            assert abs(values.mean() - moment) < 4 * values.std() / np.sqrt(count)
+
+
+@pytest.mark.parametrize("draw", [even_units, skewed_units])
+def test_blocks_of_even_units_add_nothing_at_the_start(draw):
+    U, V = draw(np.random.default_rng(0), D, M, L)
     h = np.random.default_rng(1).standard_normal((3, D))
     assert np.abs(np.tanh(h @ U) @ V.swapaxes(1, 2)).max() < 1e-4
 
