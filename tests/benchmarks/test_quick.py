@@ -69,7 +69,7 @@ def test_dask_fit():
     assert result["driver peak MiB"] > 0
 
 
-def test_sparse():
-    cells = load("benchmarks", "sparse").main(["--quick"])
+def test_sparse_fit():
+    cells = load("benchmarks", "sparse_fit").main(["--quick"])
     assert len(cells) == 3
     assert all(cell["rmse"] < 0.5 for cell in cells)

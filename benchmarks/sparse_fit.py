@@ -1,7 +1,7 @@
 """Sparse regression against GPyTorch's own, in the same wall time.
 
-    python benchmarks/sparse.py --data DIR [--sets kin40k protein] [--seconds 360]
-    python benchmarks/sparse.py --quick
+    python benchmarks/sparse_fit.py --data DIR [--sets kin40k protein] [--seconds 360]
+    python benchmarks/sparse_fit.py --quick
 
 ResNetGPRegressor(inference="sparse") against GPyTorch's InducingPointKernel of an ARD Matern-5/2
 kernel, trained by Adam and by L-BFGS-B, inducing points included. Both have 1000 inducing points,
@@ -33,7 +33,7 @@ from resnet_gp import ResNetGPRegressor
 from resnet_gp.demo import DataSet, find_sets, load_set, scores
 from resnet_gp.estimators.standardise import Standardiser
 
-RESULTS = Path(__file__).parent / "results" / "sparse.json"
+RESULTS = Path(__file__).parent / "results" / "sparse_fit.json"
 HYPERPARAMETER_SAMPLES = 1500
 # Of the seconds; the rest is for predictions.
 SHARE = 0.95
