@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> dict:
         n_workers=options.workers,
         threads_per_worker=1,
         processes=not options.quick,
-        dashboard_address=None,
+        dashboard_address=":0",
     )
     with cluster, Client(cluster) as client:
         x, y = simulated(rows, options.partitions)

@@ -19,9 +19,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import gpytorch
 import numpy as np
@@ -41,8 +41,7 @@ ITERATIONS = 1000
 Predicted = tuple[np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """Where fits end: after so many seconds, or iterations."""
 
     seconds: float
