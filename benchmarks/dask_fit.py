@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--partitions", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="4000 rows, nothing saved")
+    parser.add_argument("--quick", action="store_true", help="2000 rows, nothing saved")
     options = parser.parse_args(arguments)
-    rows, m, initial = (4000, 100, 1000) if options.quick else (options.rows, 512, 50_000)
+    rows, m, initial = (2000, 50, 500) if options.quick else (options.rows, 512, 50_000)
     evaluations: list[tuple[float, float]] = []
     processor: list[float] = []
     cluster = LocalCluster(
