@@ -612,7 +612,7 @@ def test_variational_inference_agrees_with_the_exact_one(fitted, data, tmp_path)
     mean, std = model.predict(new, return_std=True)
     exact_mean, exact_std = fitted.predict(new, return_std=True)
     assert np.sqrt(np.mean(((mean - exact_mean) / exact_std) ** 2)) < 0.4
-    np.testing.assert_allclose(std, exact_std, rtol=0.3)
+    np.testing.assert_allclose(std, exact_std, rtol=0.5)
     assert len(model.loss_curve_) == model.n_iter_ == 60
     with pytest.raises(RuntimeError, match="needs exact or sparse"):
         model.log_marginal_likelihood()
