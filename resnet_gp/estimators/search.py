@@ -38,6 +38,8 @@ _GAIN_PER_SAMPLE = 1e-6
 _SCREENING_AFTER_PILOT = 10
 # Passes over all rows are dear, and the exact fit before them leaves little to gain.
 _SPARSE_GAIN_PER_SAMPLE = 1e-4
+# A small sparse fit finds where the large one starts.
+_SPARSE_PILOT_ROWS, _SPARSE_PILOT_INDUCING = 8000, 300
 # Rows among which inducing points are chosen.
 _SELECTION_ROWS = 10_000
 # Rows of the sparse fit before a variational one, and its minibatches.
@@ -196,20 +198,20 @@ class Search:
         if known is None and self.checkpoint is not None and self.hyperparameters != "fixed":
             known = self.checkpoint.read()
         first, found = self.start(training, known)
-        rows = training.sample(max(num_inducing, _SELECTION_ROWS)).x
-        m = min(num_inducing, len(rows))
-        with torch.no_grad():
-            points = rows[greedy_inducing_points(first.covar_module, rows, m)]
-        kernel = self.covariance.build(training.x.shape[1])
-        model = SparseRegression(training.x, training.y, kernel, points, training.extra_variance)
-        self.prepare(model)
+        if known is None and self.hyperparameters != "fixed" and not found.interrupted:
+            found = self._start_sparse(training, first)
+        model = self._sparse_model(training, first, num_inducing)
         set_raw(model, get_raw(first))
         if self.hyperparameters == "fixed" or found.interrupted:
             return model, found
         gain = _SPARSE_GAIN_PER_SAMPLE * len(training)
-        found = self.maximise(
-            model, [get_raw(first)], watch=self._watch, least_gain=gain, unit=len(training)
-        )
+        try:
+            found = self.maximise(
+                model, [get_raw(model)], watch=self._watch, least_gain=gain, unit=len(training)
+            )
+        except KeyboardInterrupt:  # before the first value: the small model's are there
+            set_raw(model, get_raw(first))
+            found = replace(found, converged=False, message="interrupted", interrupted=True)
         self._offer(model, found)
         return model, found
 
@@ -250,6 +252,42 @@ class Search:
         return model, FitResult(
             value, len(values), not stopped, "all steps done", [value], values, stopped
         )
+
+    def _start_sparse(self, training: Training, first: ExactRegression) -> FitResult:
+        """Leave ``first`` at those hyperparameters that are best for a small sparse model.
+
+        An exact fit to few rows may take a rough kernel for the noise, which inducing points cannot
+        represent. So its hyperparameters, with that noise or its leave-one-out error as noise, are
+        but some of the starts here.
+        """
+        some = training.sample(_SPARSE_PILOT_ROWS)
+        model = self._sparse_model(some, first, min(_SPARSE_PILOT_INDUCING, len(some)), usual=True)
+        starts = [*self.starts(model), get_raw(first)]
+        if model.likelihood.noise_covar.raw_noise.requires_grad:
+            error = first.train_targets - first.posterior().leave_one_out()[0]
+            set_raw(model, get_raw(first))
+            model.likelihood.noise = float(error.square().mean().clamp(1e-6, 1.0))
+            starts.append(get_raw(model))
+        found = self.maximise(model, starts, watch=self._advance, unit=len(some))
+        set_raw(first, get_raw(model))
+        return found
+
+    def _sparse_model(
+        self, training: Training, at: ExactRegression, num_inducing: int, usual: bool = False
+    ) -> SparseRegression:
+        """Of these rows, with points for the hyperparameters of ``at``, or for the usual start."""
+        rows = training.sample(max(num_inducing, _SELECTION_ROWS)).x
+        before = get_raw(at)
+        if usual:
+            set_raw(at, self.starts(at)[0])
+        with torch.no_grad():
+            chosen = greedy_inducing_points(at.covar_module, rows, min(num_inducing, len(rows)))
+        set_raw(at, before)
+        kernel = self.covariance.build(training.x.shape[1])
+        extra = training.extra_variance
+        model = SparseRegression(training.x, training.y, kernel, rows[chosen], extra)
+        self.prepare(model)
+        return model
 
     def start(self, training: Training, known: Array | None) -> tuple[ExactRegression, FitResult]:
         """An exact model of some rows at good hyperparameters, or at those that are known."""
