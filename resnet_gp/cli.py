@@ -129,9 +129,8 @@ def fit(
             work.write(out, plan, result)
         except OSError as error:
             raise typer.BadParameter(str(error), param_hint="--out") from error
-    _print_lines(console, [f"warning: {message}" for message in result.warnings])
     console.print(_scores_table(plan.task.headings(), result.scores))
-    console.print(_cross_validation_caption(plan, len(result.out_of_fold.rows)))
+    _print_lines(console, work.conclude(plan, result))
     if result.relevance:
         console.print(_relevance_table(result.relevance))
     _print_lines(console, [f"wrote {', '.join(work.FILES)} in {out}"])
@@ -146,7 +145,9 @@ def predict(
         Path, typer.Argument(metavar="NEW.csv", help="Columns in any order, and more if you like.")
     ],
     out: Annotated[Path, typer.Option(metavar="CSV", help="File for the predictions.")],
-    level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.9,
+    level: Annotated[
+        float, typer.Option(help="Probability of the intervals of a regression.")
+    ] = 0.9,
     separator: _Separator = ",",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file for the predictions.")
@@ -345,11 +346,6 @@ def _number(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{100 * value:.1f} %" if name in ("coverage", "accuracy") else f"{value:.4g}"
-
-
-def _cross_validation_caption(plan: Any, rows: int) -> str:
-    text = f"out of fold: {rows} rows, by {plan.folds_fitted} of {plan.folds} folds"
-    return text + "; trivial: mean and deviation, or shares, of the training rows"
 
 
 def _relevance_table(relevance: dict[str, float]) -> Table:

@@ -280,7 +280,7 @@ def test_fit_prints_and_writes_what_it_found(fitted_houses):
     assert "regression of 'price [EUR]': 36 rows, 3 columns, 5 features" in printed
     assert "categories: 'city'" in printed
     assert "column 'age': " in printed
-    assert "out of fold: 36 rows, by 3 of 3 folds" in printed
+    assert "out of fold: 36 of 36 rows, by 3 folds; trivial" in printed
     for word in ("RMSE", "R²", "NLPD", "in 90 % interval", "mean width", "trivial", "lengthscale"):
         assert word in printed
     assert {path.name for path in out.iterdir()} == {
@@ -312,6 +312,7 @@ def test_predictions_are_those_of_the_saved_model(fitted_houses, tmp_path):
     assert result.exit_code == 0, result.output
     assert "20 rows" in result.stdout
     assert "RMSE" in result.stdout
+    assert "training row" not in result.stdout
     model = ResNetGPRegressor.load(out / "model")
     frame, median = pd.read_csv(new), json.loads((out / "columns.json").read_text())["columns"][1]
     assert median["name"] == "age"
@@ -343,6 +344,12 @@ def test_predictions_do_not_depend_on_the_order_of_columns(fitted_houses, tmp_pa
         texts.append((tmp_path / "p.csv").read_text())
     assert texts[0] == texts[1]
     assert "RMSE" not in result.stdout
+
+
+def test_scores_of_training_rows_come_with_a_warning(fitted_houses, tmp_path):
+    out, _ = fitted_houses
+    result = invoke("predict", out / "model", out.parent / "data.csv", "--out", tmp_path / "p.csv")
+    assert "warning: 36 of 36 rows have the features of a training row" in result.stdout
 
 
 def test_the_level_names_the_columns(fitted_houses, tmp_path):
@@ -381,6 +388,7 @@ def test_classification_from_a_table(fitted_flowers, tmp_path):
     result = invoke("predict", out / "model", new, "--out", tmp_path / "p.csv")
     assert result.exit_code == 0, result.output
     assert "accuracy" in result.stdout
+    assert "training row" not in result.stdout
     model, table = ResNetGPClassifier.load(out / "model"), pd.read_csv(tmp_path / "p.csv")
     X = pd.read_csv(new)[["length", "width"]]
     labels = ["lily", "rose", "tulip"]

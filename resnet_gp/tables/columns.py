@@ -253,7 +253,7 @@ def choose_kinds(frame: Any, categorical: Sequence[str] = ()) -> dict[str, Kind]
     kinds: dict[str, Kind] = {}
     for name in frame.columns:
         column = frame[name]
-        if str(name).startswith("Unnamed: "):
+        if str(name).startswith("Unnamed: ") and column.notna().any():
             raise TableError(
                 f"column {frame.columns.get_loc(name) + 1} has no name: name it in the header, or "
                 f"--drop {str(name)!r} if it counts the rows"
@@ -283,6 +283,19 @@ def numbers(column: Any) -> Array | None:
 def texts_of(column: Any) -> Any:
     """The values of a column as texts, missing ones as they are."""
     return column.astype(object).where(column.isna(), column.astype(object).map(str))
+
+
+def refuse_decimal_commas(column: Any, option: str | None = None) -> None:
+    """Raises:
+    TableError: two different values or more are numbers with a decimal comma.
+    """
+    different = texts_of(column.dropna()).unique()
+    found = [text for text in different if _DECIMAL_COMMA.fullmatch(text)]
+    if len(found) > 1:
+        name = str(column.name)
+        raise TableError(
+            f"column {name!r} holds decimal commas, as in {found[0]!r}: write points", option
+        )
 
 
 def _numbers_or_refuse(column: Any) -> Array:
@@ -315,10 +328,8 @@ def _check_categories(column: Any, declared: bool) -> None:
             f"column {name!r} holds dates such as {different[0]!r}: write them as numbers (a year, "
             f"days since some day), or --drop {name!r}"
         )
-    if not declared and sum(map(bool, map(_DECIMAL_COMMA.fullmatch, different))) > 1:
-        raise TableError(
-            f"column {name!r} holds decimal commas such as in {different[0]!r}: write points"
-        )
+    if not declared:
+        refuse_decimal_commas(column)
     if len(different) <= max(2, _MOST_DISTINCT * len(values)):
         return
     if not declared and _mostly_numbers(values):

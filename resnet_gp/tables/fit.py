@@ -21,12 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.tables.columns import CategoryColumn, Columns, Kind, NumberColumn, choose_kinds
+from resnet_gp.tables.columns import (
+    CategoryColumn,
+    Columns,
+    Kind,
+    NumberColumn,
+    choose_kinds,
+    numbers,
+)
 from resnet_gp.tables.reading import (
     TableError,
     check_column,
-    guess_separator,
     quoted,
+    separator_hint,
     shortened,
 )
 from resnet_gp.tables.saved import COLUMNS, MODEL, SavedModel
@@ -128,8 +135,7 @@ def make_plan(
         TableError: the table, or an option, cannot be taken.
     """
     if len(frame.columns) == 1:
-        likely = guess_separator(str(frame.columns[0]))
-        hint = f'; try --separator "{likely}"' if likely else ""
+        hint = separator_hint(list(frame.columns))
         raise TableError(
             f"there is one column only, {str(frame.columns[0])!r}{hint}", "--separator"
         )
@@ -196,15 +202,25 @@ def describe(plan: Plan) -> list[str]:
     if categories:
         lines.append(f"categories: {shortened(categories)}")
     for part in columns.parts:
-        if isinstance(part, NumberColumn) and part.missing:
-            count = int(plan.frame[part.name].isna().sum())
-            lines.append(
-                f"column {part.name!r}: {count} missing, for which the median {part.median:g} is "
-                "taken; one more feature marks them"
-            )
+        if isinstance(part, NumberColumn):
+            lines += _describe_numbers(part, plan.frame[part.name])
     if columns.unused:
         lines.append(f"constant, not used: {quoted(columns.unused)}")
     return lines
+
+
+def conclude(plan: Plan, result: Result) -> list[str]:
+    """In words, what was fitted."""
+    rows, seconds = len(result.out_of_fold.rows), result.seconds
+    folds = f"{plan.folds} folds"
+    if plan.folds_fitted < plan.folds:
+        folds = f"{plan.folds_fitted} of {folds}, which predict enough"
+    lines = [
+        f"out of fold: {rows} of {len(plan.truth)} rows, by {folds}; trivial: {plan.task.baseline}",
+        f"cross-validation {seconds['cross_validation']:.1f} s, fit to all rows "
+        f"{seconds['fit']:.1f} s, inference {result.saved.model.inference_}",
+    ]
+    return lines + [f"warning: {message}" for message in result.warnings]
 
 
 def check_folder(out: Path, data: Path, overwrite: bool) -> None:
@@ -242,6 +258,8 @@ def write(out: Path, plan: Plan, result: Result) -> None:
         _write_out_of_fold(folder / OUT_OF_FOLD, plan, result.out_of_fold)
         _draw(folder / FIGURE, plan, result)
         for file in FILES:
+            _to_disk(folder / file)
+        for file in FILES:
             os.replace(folder / file, out / file)
 
 
@@ -270,6 +288,26 @@ def report(plan: Plan, result: Result) -> dict[str, Any]:
         "seconds": result.seconds,
         "warnings": result.warnings,
     }
+
+
+def _to_disk(path: Path) -> None:
+    """So that no crash of the machine leaves an empty file in the place of an old one."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _describe_numbers(part: NumberColumn, column: Any) -> list[str]:
+    if part.missing:
+        return [
+            f"column {part.name!r}: {column.isna().sum()} missing, for which the median "
+            f"{part.median:g} is taken; one more feature marks them"
+        ]
+    values = numbers(column)
+    if values is not None and (np.diff(values) == 1).all():
+        return [
+            f"column {part.name!r} rises by 1 from row to row: --drop it if it only counts them"
+        ]
+    return []
 
 
 def _check_folds(task: Task, truth: NDArray[Any], folds: int) -> None:
@@ -303,7 +341,7 @@ def _fit(plan: Plan, X: Any, truth: NDArray[Any]) -> tuple[Any, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = plan.task.estimator(plan.seed).fit(X, truth)
+            model = plan.task.estimator(len(plan.truth), plan.seed).fit(X, truth)
         except np.linalg.LinAlgError as error:
             raise TableError(f"the model cannot be fitted: {error}") from error
     if getattr(model, "fit_interrupted_", False):
@@ -327,8 +365,8 @@ def _relevance(model: Any, columns: Columns) -> dict[str, float]:
 def _facts(model: Any) -> dict[str, Any]:
     """What was learnt, as far as it is one number or text."""
     names = (
-        "inference_", "noise_variance_", "outputscale_", "weight_variance_", "horizon_",
-        "log_marginal_likelihood_value_", "n_iter_", "converged_", "slope_",
+        "hyperparameters", "inference_", "noise_variance_", "outputscale_", "weight_variance_",
+        "horizon_", "log_marginal_likelihood_value_", "n_iter_", "converged_", "slope_",
     )  # fmt: skip
     facts = {name.rstrip("_"): getattr(model, name) for name in names if hasattr(model, name)}
     return {k: v.item() if isinstance(v, np.generic | np.ndarray) else v for k, v in facts.items()}

@@ -15,7 +15,7 @@ from resnet_gp.estimators.progress import write_atomically
 from resnet_gp.tables.columns import texts_of
 from resnet_gp.tables.reading import TableError
 from resnet_gp.tables.saved import SavedModel
-from resnet_gp.tables.tasks import Scores, Task
+from resnet_gp.tables.tasks import Regression, Scores, Task
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def predict_table(saved: SavedModel, frame: Any) -> Predictions:
             )
         if scored:
             scores = saved.task.scores(truth[known], predictions[known])
+            notes += _note_training_rows(saved, X[known])
     return Predictions(saved.task, saved.task.table(predictions), scores, scored, notes)
 
 
@@ -86,12 +87,23 @@ def write(out: Path, predictions: Predictions) -> None:
     write_atomically(out, text.getvalue().encode())
 
 
+def _note_training_rows(saved: SavedModel, X: Any) -> list[str]:
+    trained = {row.tobytes() for row in np.ascontiguousarray(saved.model.X_train_)}
+    seen = sum(row.tobytes() in trained for row in np.ascontiguousarray(X.to_numpy()))
+    if 2 * seen <= len(X):
+        return []
+    return [
+        f"{seen} of {len(X)} rows have the features of a training row: their scores say little "
+        "about new rows"
+    ]
+
+
 def _truth(task: Task, column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Targets, and for which rows they are known and of the model's kind."""
     import pandas as pd
 
     values = pd.to_numeric(texts_of(column), errors="coerce").to_numpy(dtype=np.float64)
-    if task.name == "regression":
+    if isinstance(task, Regression):
         return values, np.isfinite(values)
     classes = task.classes
     if classes.dtype.kind in "iu":

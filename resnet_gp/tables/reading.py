@@ -49,22 +49,26 @@ def read_table(path: Path, separator: str = ",") -> Any:
         "index_col": False,
         "compression": None,
     }
+    header: list[str] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            header = pd.read_csv(path, header=None, nrows=1, **arguments).iloc[0]
+            first = pd.read_csv(path, header=None, nrows=1, **arguments)
+            header = first.iloc[0].dropna().tolist()
             frame = pd.read_csv(path, **arguments)
     except pd.errors.EmptyDataError:
         raise TableError(f"{path} is empty") from None
     except UnicodeDecodeError:
         raise TableError(f"{path} is not a text file in UTF-8") from None
     except pd.errors.ParserWarning:
-        raise TableError(f"{path} has rows with more fields than its header") from None
+        hint = separator_hint(header)
+        raise TableError(f"{path} has rows with more fields than its header{hint}") from None
     except pd.errors.ParserError as error:
-        raise TableError(f"{path} is not a CSV file: {_one_line(error)}") from None
+        hint = separator_hint(header)
+        raise TableError(f"{path} is not a CSV file: {_one_line(error)}{hint}") from None
     except OSError as error:
         raise TableError(f"{path} cannot be read: {error.strerror or error}") from None
-    _check_names(path, header.dropna().tolist())
+    _check_names(path, header)
     if frame.empty:
         raise TableError(f"{path} has a header but no rows")
     return frame.astype(object)
@@ -78,10 +82,10 @@ def separator_of(text: str) -> str:
     return character
 
 
-def guess_separator(header: str) -> str | None:
-    """What may separate the columns of a table that was read as one column."""
-    found = [character for character in ";\t|," if character in header]
-    return found[0].replace("\t", "tab") if found else None
+def separator_hint(header: list[Any]) -> str:
+    """What may separate the columns of a table that was read as one, as the end of a sentence."""
+    found = [character for character in ";\t|," if len(header) == 1 and character in header[0]]
+    return f'; try --separator "{found[0]}"'.replace("\t", "tab") if found else ""
 
 
 def check_column(frame: Any, name: str, option: str) -> None:

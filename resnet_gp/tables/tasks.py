@@ -11,19 +11,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_gp.demo import COVERAGE, scores
-from resnet_gp.tables.columns import first_text, numbers, texts_of
+from resnet_gp.tables.columns import first_text, numbers, refuse_decimal_commas, texts_of
 from resnet_gp.tables.reading import TableError, row_numbers, shortened
 
 Array = NDArray[np.float64]
 Scores = dict[str, float | None]
 Splits = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
+_FEW_ROWS = 100
 _BINS, _ROWS_PER_BIN = 20, 20  # of the calibration error
 _SHOWN_CLASSES = 12  # in the confusion matrix
 _SHOWN_COLUMNS = 15  # in the figure of relevance
@@ -35,11 +36,14 @@ class Regression:
 
     level: float = COVERAGE
     name: str = field(default="regression", init=False)
+    baseline: str = field(default="mean and deviation of the training rows", init=False)
 
-    def estimator(self, seed: int) -> Any:
+    def estimator(self, rows: int, seed: int) -> Any:
+        """An unfitted one for a table of ``rows`` rows; weak priors help where these are few."""
         from resnet_gp.estimators import ResNetGPRegressor
 
-        return ResNetGPRegressor(random_state=seed, verbose=False)
+        hyperparameters: Literal["ml", "map"] = "map" if rows < _FEW_ROWS else "ml"
+        return ResNetGPRegressor(hyperparameters=hyperparameters, random_state=seed, verbose=False)
 
     def splits(self, truth: Array, folds: int, seed: int) -> Splits:
         from sklearn.model_selection import KFold
@@ -121,8 +125,10 @@ class Classification:
 
     classes: NDArray[Any]
     name: str = field(default="classification", init=False)
+    baseline: str = field(default="shares of the classes in the training rows", init=False)
 
-    def estimator(self, seed: int) -> Any:
+    def estimator(self, rows: int, seed: int) -> Any:
+        """An unfitted one."""
         from resnet_gp.estimators import ResNetGPClassifier
 
         return ResNetGPClassifier(random_state=seed, verbose=False)
@@ -226,6 +232,8 @@ def choose_task(column: Any, wanted: str) -> tuple[Task, NDArray[Any]]:
             "--target",
         )
     values = numbers(column)
+    if values is None and wanted != "classification":
+        refuse_decimal_commas(column, "--target")
     if wanted == "regression" or (wanted == "auto" and values is not None):
         return Regression(), _numeric_truth(column, values)
     truth = labels_of(column)

@@ -40,7 +40,7 @@ class Echo:
 
 @pytest.fixture
 def echo(monkeypatch):
-    monkeypatch.setattr(Regression, "estimator", lambda self, seed: Echo())
+    monkeypatch.setattr(Regression, "estimator", lambda self, rows, seed: Echo())
 
 
 def test_the_plan_says_what_it_took_for_what():
@@ -102,6 +102,18 @@ def test_of_many_rows_some_folds_are_enough(echo, monkeypatch):
     assert (content["folds"], content["folds_fitted"], content["rows"]) == (5, 2, 16)
 
 
+def test_few_rows_get_weak_priors():
+    assert Regression().estimator(99, 0).hyperparameters == "map"
+    assert Regression().estimator(100, 0).hyperparameters == "ml"
+
+
+def test_a_column_that_counts_the_rows_is_pointed_at():
+    frame = houses().assign(number=[str(i) for i in range(7, 47)])
+    lines = fit.describe(fit.make_plan(frame, "price"))
+    assert "column 'number' rises by 1 from row to row: --drop it if it only counts them" in lines
+    assert sum("rises by 1" in line for line in lines) == 1
+
+
 def test_the_seed_draws_the_folds(echo):
     rows = [
         next(plan.task.splits(plan.truth, 5, plan.seed))[1].tolist()
@@ -119,7 +131,7 @@ def test_warnings_of_the_fit_are_reported_and_interruptions_passed_on(monkeypatc
             warnings.warn("old", DeprecationWarning, stacklevel=1)
             return super().fit(X, y)
 
-    monkeypatch.setattr(Regression, "estimator", lambda self, seed: Warner())
+    monkeypatch.setattr(Regression, "estimator", lambda self, rows, seed: Warner())
     plan = fit.make_plan(houses(), "price")
     assert fit.run(plan).warnings == ["did not converge"]
     monkeypatch.setattr(Warner, "fit_interrupted_", True, raising=False)
@@ -132,7 +144,7 @@ def test_a_fit_that_fails_is_an_error_of_the_table(monkeypatch):
         def fit(self, X, y):
             raise np.linalg.LinAlgError("singular")
 
-    monkeypatch.setattr(Regression, "estimator", lambda self, seed: Failing())
+    monkeypatch.setattr(Regression, "estimator", lambda self, rows, seed: Failing())
     with pytest.raises(TableError, match="the model cannot be fitted: singular"):
         fit.run(fit.make_plan(houses(), "price"))
 
@@ -154,6 +166,12 @@ def test_a_fit_that_fails_is_an_error_of_the_table(monkeypatch):
         (lambda f: f[["price", "size"]], {"drop": ["size"]}, "no column is left", "--drop"),
         (lambda f: f[:4], {}, "there are 4 rows: at least 5 are needed", None),
         (lambda f: f[:6], {"folds": 7}, "7 is more than the 6 rows", "--folds"),
+        (
+            lambda f: f.assign(price=[f"{i},5" for i in range(40)]),
+            {},
+            "'price' holds decimal commas, as in '0,5'",
+            "--target",
+        ),
         (lambda f: f.assign(price="3"), {}, "'price' is 3 in all rows", "--target"),
         (lambda f: f.assign(price="a"), {}, "'price' is 'a' in all rows", "--target"),
         (lambda f: f.assign(size="1")[["size", "price"]], {}, "no column but the target", None),

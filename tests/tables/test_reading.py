@@ -4,9 +4,9 @@ pytest.importorskip("pandas")
 
 from resnet_gp.tables.reading import (
     TableError,
-    guess_separator,
     read_table,
     row_numbers,
+    separator_hint,
     separator_of,
     suggest,
 )
@@ -52,6 +52,8 @@ def test_a_separator_is_one_character(separator):
         ("a,b\n", "has a header but no rows"),
         ("a,b,a\n1,2,3\n", "has several columns of one name: 'a'"),
         ("a,b\n1,2,3\n1,2,3\n", "has rows with more fields than its header"),
+        ("a;b\n1,5;2\n1;2\n", r'more fields than its header; try --separator ";"'),
+        ("a;b\n1;2\n1,5;2\n", r'line 3, saw 2; try --separator ";"'),
         ("a,b\n1,2\n1,2,3\n", "is not a CSV file: Expected 2 fields in line 3, saw 3"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not a text file in UTF-8"),
         ("a,b\nü,1\n".encode("latin-1"), "is not a text file in UTF-8"),
@@ -78,9 +80,9 @@ def test_suggestions():
 
 
 def test_guessed_separators():
-    assert guess_separator("a;b") == ";"
-    assert guess_separator("a\tb") == "tab"
-    assert guess_separator("ab") is None
+    assert separator_hint(["a;b"]) == '; try --separator ";"'
+    assert separator_hint(["a\tb"]) == '; try --separator "tab"'
+    assert separator_hint(["ab"]) == separator_hint(["a;b", "c"]) == ""
 
 
 def test_rows_are_counted_from_one():
