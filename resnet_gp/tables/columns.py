@@ -57,7 +57,8 @@ class NumberColumn:
         varies, missing = bool((known != known[0]).any()), len(known) < len(values)
         if not (varies or missing):
             return None
-        return cls(str(column.name), float(np.median(known)), varies, missing)
+        median = 2 * float(np.median(known / 2))  # whose two middle values may not be added
+        return cls(str(column.name), median, varies, missing)
 
     @property
     def features(self) -> list[str]:

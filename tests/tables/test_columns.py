@@ -81,6 +81,10 @@ def test_missing_numbers_take_the_median_and_are_marked():
     assert notes == []
 
 
+def test_the_median_of_huge_numbers_does_not_overflow():
+    assert learn(table(x=["1e308", "1.5e308"])).parts[0].median == pytest.approx(1.25e308)
+
+
 def test_numbers_missing_at_prediction_only_take_the_median_with_a_note():
     columns = learn(table(x=["1", "3", "8"]))
     features, notes = columns.encode(table(x=[None, "5", None]))
