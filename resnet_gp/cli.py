@@ -1,4 +1,4 @@
-"""The command line: ``resnet-gp demo``, ``verify`` and ``mean-ode``.
+"""The command line: ``resnet-gp fit``, ``predict``, ``demo``, ``verify`` and ``mean-ode``.
 
 It parses, prints and writes; the work is elsewhere.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +31,7 @@ try:
         TimeRemainingColumn,
     )
     from rich.table import Table
+    from rich.text import Text
 except ImportError as error:
     sys.exit(f'the command line needs an extra ({error}): pip install "resnet-gp[cli]"')
 
@@ -38,6 +42,16 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+_Separator = Annotated[str, typer.Option(help='Of the columns: one character, or "tab".')]
+_RELEVANT = 10  # columns to print
+
+
+class TaskName(str, Enum):
+    auto = "auto"
+    regression = "regression"
+    classification = "classification"
 
 
 def main() -> None:
@@ -51,6 +65,117 @@ def _root(
     if show_version:
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.command()
+def fit(
+    data: Annotated[Path, typer.Argument(metavar="DATA.csv", help="A table with a header.")],
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the model, the figures and the report.")
+    ],
+    task: Annotated[
+        TaskName, typer.Option(help="auto is regression if the target holds numbers.")
+    ] = TaskName.auto,
+    folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds and the fits.")] = 0,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Not a feature, such as a name; may be repeated."),
+    ] = None,
+    categorical: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Its numbers are categories; may be repeated."),
+    ] = None,
+    separator: _Separator = ",",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of another fit in DIR.")
+    ] = False,
+) -> None:
+    """Train on all rows of a CSV file, cross-validate, and save the model with a report.
+
+    Texts become indicators of their categories; missing numbers take the median of the column, and
+    one more feature marks them. resnet-gp predict does the same to new rows.
+    """
+    from resnet_gp.tables import fit as work
+    from resnet_gp.tables.reading import read_table
+
+    console = Console()
+    with _table_errors("DATA.csv"):
+        work.check_folder(out, data, overwrite)
+        plan = work.make_plan(
+            read_table(data, separator),
+            target,
+            task=task.value,
+            folds=folds,
+            seed=seed,
+            drop=drop or (),
+            categorical=categorical or (),
+        )
+        _print_lines(console, work.describe(plan))
+        with _progress(console) as progress:
+            bar = progress.add_task("", total=plan.steps)
+            steps = iter(range(plan.steps))
+            try:
+                result = work.run(
+                    plan,
+                    lambda name: progress.update(bar, description=name, completed=next(steps)),
+                )
+            except KeyboardInterrupt:
+                console.print("interrupted; nothing was written")
+                raise typer.Exit(130) from None
+            progress.update(bar, completed=plan.steps)
+        try:
+            work.write(out, plan, result)
+        except OSError as error:
+            raise typer.BadParameter(str(error), param_hint="--out") from error
+    console.print(_scores_table(plan.task.headings(), result.scores))
+    _print_lines(console, work.conclude(plan, result))
+    if result.relevance:
+        console.print(_relevance_table(result.relevance))
+    _print_lines(console, [f"wrote {', '.join(work.FILES)} in {out}"])
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="DIR/model of resnet-gp fit --out DIR.")
+    ],
+    data: Annotated[
+        Path, typer.Argument(metavar="NEW.csv", help="Columns in any order, and more if you like.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="CSV", help="File for the predictions.")],
+    level: Annotated[
+        float, typer.Option(help="Probability of the intervals of a regression.")
+    ] = 0.9,
+    separator: _Separator = ",",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file for the predictions.")
+    ] = False,
+) -> None:
+    """Predict the rows of a CSV file: mean, deviation and interval, or class and probabilities.
+
+    If the file has the target as well, the scores are printed.
+    """
+    from resnet_gp.tables import predict as work
+    from resnet_gp.tables.reading import read_table
+    from resnet_gp.tables.saved import SavedModel
+
+    if not 0 < level < 1:
+        raise typer.BadParameter(f"must be between 0 and 1, got {level:g}", param_hint="--level")
+    console = Console()
+    with _table_errors("NEW.csv"):
+        work.check_file(out, data, overwrite)
+        predictions = work.predict_table(SavedModel.load(model, level), read_table(data, separator))
+        try:
+            work.write(out, predictions)
+        except OSError as error:
+            raise typer.BadParameter(str(error), param_hint="--out") from error
+    _print_lines(console, [f"warning: {note}" for note in predictions.notes])
+    if predictions.scores is not None:
+        headings = predictions.task.headings()
+        console.print(_scores_table(headings, {f"{predictions.scored} rows": predictions.scores}))
+    _print_lines(console, [f"wrote {out}"])
 
 
 @app.command()
@@ -184,6 +309,58 @@ def mean_ode(
             raise typer.Exit(130) from None
     verdicts = session.report(out, outcome, lab, experiments.TITLE)
     _conclude(console, out, outcome, verdicts)
+
+
+@contextmanager
+def _table_errors(table: str) -> Iterator[None]:
+    """Errors about a table, or an option, as those of the command line."""
+    from resnet_gp.tables.reading import TableError
+
+    try:
+        yield
+    except TableError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option or table) from error
+    except ModuleNotFoundError as error:
+        if error.name not in ("pandas", "safetensors"):
+            raise
+        raise typer.BadParameter(f'{error}: pip install "resnet-gp[cli]"') from error
+
+
+def _print_lines(console: Console, lines: list[str]) -> None:
+    """Print texts that may hold names of the user's: brackets are no markup."""
+    for line in lines:
+        console.print(Text(line))
+
+
+def _scores_table(headings: dict[str, str], scores: dict[str, Any]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for heading in headings.values():
+        table.add_column(heading, justify="right")
+    for name, row in scores.items():
+        table.add_row(name, *(_number(key, row[key]) for key in headings))
+    return table
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f} %" if name in ("coverage", "accuracy") else f"{value:.4g}"
+
+
+def _relevance_table(relevance: dict[str, float]) -> Table:
+    more = len(relevance) - _RELEVANT
+    table = Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        caption=f"and {more} more in report.json" if more > 0 else None,
+    )
+    table.add_column("column")
+    table.add_column("deviation / lengthscale", justify="right")
+    for name, value in list(relevance.items())[:_RELEVANT]:
+        table.add_row(Text(name), f"{value:.3g}")
+    return table
 
 
 def _conclude(console: Console, out: Path, outcome: Any, verdicts: list[Any]) -> None:

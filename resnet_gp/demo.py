@@ -156,11 +156,13 @@ def run(data: DataSet) -> Iterator[tuple[Score, Predictions]]:
             yield score, Predictions(data.name, name, truth, mean, std)
 
 
-def scores(truth: Array, mean: Array, std: Array) -> tuple[float, float, float]:
-    """RMSE, mean negative log predictive density, coverage of the central 90 % interval."""
+def scores(
+    truth: Array, mean: Array, std: Array, level: float = COVERAGE
+) -> tuple[float, float, float]:
+    """RMSE, mean negative log predictive density, coverage of the central interval."""
     error = truth - mean
     density = 0.5 * math.log(2 * math.pi) + np.log(std) + 0.5 * (error / std) ** 2
-    inside = np.abs(error) <= NormalDist().inv_cdf(0.5 + COVERAGE / 2) * std
+    inside = np.abs(error) <= NormalDist().inv_cdf(0.5 + level / 2) * std
     return float(np.sqrt(np.mean(error**2))), float(np.mean(density)), float(np.mean(inside))
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -220,3 +221,290 @@ def test_mean_ode_needs_a_folder_that_can_be_written(tmp_path):
     result = invoke("mean-ode", "--out", tmp_path / "file")
     assert result.exit_code == 2
     assert "--out: cannot write to" in result.output
+
+
+# Two tables, as small as can be told apart from noise: a fit of each serves all tests.
+
+
+def houses(n=36, seed=0):
+    rng = np.random.default_rng(seed)
+    size, city = rng.normal(size=n), rng.choice(["Oslo", "Rome"], n)
+    price = size + 2 * (city == "Rome") + 0.1 * rng.normal(size=n)
+    age = np.where(rng.random(n) < 0.1, "", rng.normal(size=n).astype(str))
+    names = [f"house {i}" for i in range(n)]
+    return [("name", names), ("size", size), ("age", age), ("city", city), ("price [EUR]", price)]
+
+
+def flowers(n=36, seed=0):
+    rng = np.random.default_rng(seed)
+    kind = np.array(["rose", "tulip", "lily"])[np.arange(n) % 3]
+    length = rng.normal(size=n) + 3 * (np.arange(n) % 3)
+    return [("length", length), ("width", rng.normal(size=n)), ("kind", kind)]
+
+
+def save_csv(path, columns):
+    rows = zip(*(values for _, values in columns), strict=True)
+    lines = [",".join(name for name, _ in columns), *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def invoke_fit(folder, columns, target, *more):
+    data = save_csv(folder / "data.csv", columns)
+    return invoke("fit", data, "--target", target, "--out", folder / "out", "--folds", 3, *more)
+
+
+@pytest.fixture(scope="module")
+def fitted_houses(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("houses")
+    result = invoke_fit(folder, houses(), "price [EUR]", "--drop", "name", "--seed", 1)
+    assert result.exit_code == 0, result.output
+    return folder / "out", result.stdout
+
+
+@pytest.fixture(scope="module")
+def fitted_flowers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flowers")
+    result = invoke_fit(folder, flowers(), "kind")
+    assert result.exit_code == 0, result.output
+    return folder / "out", result.stdout
+
+
+def one_line(result):
+    """The message of an error, out of its box."""
+    return " ".join(result.output.replace("│", " ").split())
+
+
+def test_fit_prints_and_writes_what_it_found(fitted_houses):
+    out, printed = fitted_houses
+    assert "regression of 'price [EUR]': 36 rows, 3 columns, 5 features" in printed
+    assert "categories: 'city'" in printed
+    assert "column 'age': " in printed
+    assert "out of fold: 36 of 36 rows, by 3 folds; trivial" in printed
+    for word in ("RMSE", "R²", "NLPD", "in 90 % interval", "mean width", "trivial", "lengthscale"):
+        assert word in printed
+    assert {path.name for path in out.iterdir()} == {
+        "model", "columns.json", "report.json", "cross_validation.csv", "predictions.png",
+    }  # fmt: skip
+    report = json.loads((out / "report.json").read_text())
+    ours, trivial = report["cross_validation"]["scores"].values()
+    assert ours["rmse"] < 0.5 * trivial["rmse"]
+    assert ours["nlpd"] < trivial["nlpd"]
+    assert list(report["relevance"])[-1] == "age"
+    assert report["seed"] == 1
+    pd = pytest.importorskip("pandas")
+    table = pd.read_csv(out / "cross_validation.csv")
+    assert table["row"].tolist() == list(range(1, 37))
+    assert table["truth"].to_numpy() == pytest.approx(houses()[-1][1])
+    rmse = np.sqrt(np.mean((table["truth"] - table["mean"]) ** 2))
+    assert rmse == pytest.approx(ours["rmse"])
+    inside = (table["lower_90"] <= table["truth"]) & (table["truth"] <= table["upper_90"])
+    assert inside.mean() == pytest.approx(ours["coverage"])
+
+
+def test_predictions_are_those_of_the_saved_model(fitted_houses, tmp_path):
+    pd = pytest.importorskip("pandas")
+    from resnet_gp import ResNetGPRegressor
+
+    out, _ = fitted_houses
+    new = save_csv(tmp_path / "new.csv", houses(20, seed=5))
+    result = invoke("predict", out / "model", new, "--out", tmp_path / "deep" / "new.csv")
+    assert result.exit_code == 0, result.output
+    assert "20 rows" in result.stdout
+    assert "RMSE" in result.stdout
+    assert "training row" not in result.stdout
+    model = ResNetGPRegressor.load(out / "model")
+    frame, median = pd.read_csv(new), json.loads((out / "columns.json").read_text())["columns"][1]
+    assert median["name"] == "age"
+    X = pd.DataFrame(
+        {
+            "size": frame["size"],
+            "age": frame["age"].fillna(median["median"]),
+            "age is missing": frame["age"].isna().astype(float),
+            "city=Oslo": (frame["city"] == "Oslo").astype(float),
+            "city=Rome": (frame["city"] == "Rome").astype(float),
+        }
+    )
+    assert model.feature_names_in_.tolist() == list(X.columns)
+    mean, std = model.predict(X, return_std=True)
+    table = pd.read_csv(tmp_path / "deep" / "new.csv")
+    assert list(table.columns) == ["mean", "std", "lower_90", "upper_90"]
+    assert table["mean"].to_numpy() == pytest.approx(mean, rel=1e-12)
+    assert table["std"].to_numpy() == pytest.approx(std, rel=1e-12)
+    assert table["upper_90"].to_numpy() == pytest.approx(mean + 1.6448536 * std, rel=1e-7)
+
+
+def test_predictions_do_not_depend_on_the_order_of_columns(fitted_houses, tmp_path):
+    out, _ = fitted_houses
+    texts = []
+    for columns in (houses(9, seed=5), houses(9, seed=5)[3:0:-1]):  # and not on others
+        new = save_csv(tmp_path / "new.csv", columns)
+        result = invoke("predict", out / "model", new, "--out", tmp_path / "p.csv", "--overwrite")
+        assert result.exit_code == 0, result.output
+        texts.append((tmp_path / "p.csv").read_text())
+    assert texts[0] == texts[1]
+    assert "RMSE" not in result.stdout
+
+
+def test_scores_of_training_rows_come_with_a_warning(fitted_houses, tmp_path):
+    out, _ = fitted_houses
+    result = invoke("predict", out / "model", out.parent / "data.csv", "--out", tmp_path / "p.csv")
+    assert "warning: 36 of 36 rows have the features of a training row" in result.stdout
+
+
+def test_the_level_names_the_columns(fitted_houses, tmp_path):
+    out, _ = fitted_houses
+    new = save_csv(tmp_path / "new.csv", houses(5))
+    result = invoke("predict", out / "model", new, "--out", tmp_path / "p.csv", "--level", "0.995")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "p.csv").read_text().startswith("mean,std,lower_99.5,upper_99.5\n")
+    assert "in 99.5 % interval" in result.stdout
+
+
+def test_strange_values_are_predicted_with_a_warning(fitted_houses, tmp_path):
+    out, _ = fitted_houses
+    columns = [("size", ["", 1]), ("age", ["", 2]), ("city", ["Nice [FR]", "Rome"])]
+    new = save_csv(tmp_path / "new.csv", [*columns, ("price [EUR]", ["", "x"])])
+    result = invoke("predict", out / "model", new, "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.output
+    assert "warning: column 'size': 1 missing, though none were in training" in result.stdout
+    assert "warning: column 'city': 'Nice [FR]' was not in training (1 row)" in result.stdout
+    assert "column 'age'" not in result.stdout
+    assert "2 rows without a target" in result.stdout
+
+
+def test_classification_from_a_table(fitted_flowers, tmp_path):
+    pd = pytest.importorskip("pandas")
+    from resnet_gp import ResNetGPClassifier
+
+    out, printed = fitted_flowers
+    assert "classification of 'kind': 36 rows" in printed
+    assert "log-loss" in printed
+    report = json.loads((out / "report.json").read_text())
+    ours, trivial = report["cross_validation"]["scores"].values()
+    assert ours["accuracy"] > 0.8 > trivial["accuracy"]
+    assert ours["log_loss"] < trivial["log_loss"] == pytest.approx(np.log(3))
+    new = save_csv(tmp_path / "new.csv", flowers(15, seed=3))
+    result = invoke("predict", out / "model", new, "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.output
+    assert "accuracy" in result.stdout
+    assert "training row" not in result.stdout
+    model, table = ResNetGPClassifier.load(out / "model"), pd.read_csv(tmp_path / "p.csv")
+    X = pd.read_csv(new)[["length", "width"]]
+    labels = ["lily", "rose", "tulip"]
+    assert list(table.columns) == ["class", *(f"probability_{label}" for label in labels)]
+    assert table["class"].tolist() == model.predict(X).tolist()
+    assert table.to_numpy()[:, 1:].astype(float) == pytest.approx(model.predict_proba(X))
+    assert pd.read_csv(out / "cross_validation.csv")["truth"].tolist() == flowers()[-1][1].tolist()
+
+
+def test_fit_does_not_overwrite_unless_told(fitted_flowers, tmp_path, monkeypatch):
+    out, _ = fitted_flowers
+    before = (out / "model").read_bytes()
+    again = ("fit", out.parent / "data.csv", "--target", "kind", "--out", out)
+    result = invoke(*again)
+    assert result.exit_code == 2
+    assert "already: --overwrite replaces them" in one_line(result)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resnet_gp.tables.fit.run", interrupt)
+    result = invoke(*again, "--overwrite")
+    assert result.exit_code == 130
+    assert "interrupted; nothing was written" in result.stdout
+    assert (out / "model").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--target", "prise"), "Invalid value for --target: there is no column 'prise'"),
+        (("--target", "size", "--folds", 1), "--folds"),
+        (("--target", "size", "--task", "guess"), "--task"),
+        (("--target", "size", "--separator", ";"), "Invalid value for --separator: there is one"),
+        (("--target", "size"), "Invalid value for DATA.csv: column 'name' holds 36 different"),
+    ],
+)
+def test_fit_names_what_is_wrong_and_writes_nothing(tmp_path, arguments, message):
+    data = save_csv(tmp_path / "data.csv", houses())
+    result = invoke("fit", data, "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert message in one_line(result)
+    assert not (tmp_path / "out").exists()
+
+
+def test_fit_says_which_file_is_not_there(tmp_path):
+    result = invoke("fit", tmp_path / "no.csv", "--target", "y", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "Invalid value for DATA.csv: there is no file" in one_line(result)
+
+
+@pytest.mark.parametrize(
+    ("columns", "arguments", "message"),
+    [
+        (houses(5)[2:], (), "Invalid value for NEW.csv: the model needs the column 'size'"),
+        (houses(5), ("--level", "1"), "Invalid value for --level: must be between 0 and 1"),
+        (houses(5), ("--separator", "ab"), "Invalid value for --separator: must be one character"),
+        ([("size", ["x"]), ("age", [1]), ("city", ["Rome"])], (), "holds 'x' in row 1, not a num"),
+    ],
+)
+def test_predict_names_what_is_wrong(fitted_houses, tmp_path, columns, arguments, message):
+    new = save_csv(tmp_path / "new.csv", columns)
+    out = tmp_path / "p.csv"
+    result = invoke("predict", fitted_houses[0] / "model", new, "--out", out, *arguments)
+    assert result.exit_code == 2
+    assert message in one_line(result)
+    assert not out.exists()
+
+
+def test_predict_does_not_overwrite_unless_told(fitted_houses, tmp_path):
+    new = save_csv(tmp_path / "new.csv", houses(5))
+    before = new.read_text()
+    (tmp_path / "p.csv").write_text("old")
+    for arguments, message in (
+        ((tmp_path / "p.csv",), "exists: --overwrite replaces it"),
+        ((new, "--overwrite"), "would be written over"),
+        ((tmp_path,), "is a folder"),
+    ):
+        result = invoke("predict", fitted_houses[0] / "model", new, "--out", *arguments)
+        assert result.exit_code == 2
+        assert message in one_line(result)
+    assert (tmp_path / "p.csv").read_text() == "old"
+    assert new.read_text() == before
+
+
+def test_predict_says_what_is_wrong_with_a_model(fitted_houses, fitted_flowers, tmp_path):
+    new = save_csv(tmp_path / "new.csv", houses(5))
+    model, columns = tmp_path / "model", tmp_path / "columns.json"
+
+    def message():
+        result = invoke("predict", model, new, "--out", tmp_path / "p.csv")
+        assert result.exit_code == 2
+        return one_line(result)
+
+    assert "Invalid value for MODEL: no such file" in message()
+    shutil.copy(fitted_houses[0] / "model", model)
+    assert "columns.json is missing" in message()
+    columns.write_text("{")
+    assert "columns.json cannot be read" in message()
+    columns.write_text('{"format": 99}')
+    assert "has format 99" in message()
+    columns.write_text('{"format": 1, "task": "regression"}')
+    assert "columns.json is damaged" in message()
+    shutil.copy(fitted_flowers[0] / "columns.json", columns)
+    assert "holds a ResNetGPRegressor" in message()
+    content = json.loads((fitted_houses[0] / "columns.json").read_text())
+    columns.write_text(json.dumps(content | {"training_digest": "0"}))
+    assert "are of two different fits" in message()
+    model.unlink()
+    model.mkdir()
+    assert "is a folder: name the file" in message()
+
+
+def test_the_command_line_starts_without_what_single_commands_need():
+    code = "import resnet_gp.cli, sys; print({'pandas', 'sklearn', 'matplotlib'} & {*sys.modules})"
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,8 @@ def test_command_line_blocks(tmp_path, monkeypatch):
     from test_demo import save_set
 
     save_set(tmp_path / "DIR", "yacht")
+    numbers = np.random.default_rng(0).normal(size=(20, 2))
+    np.savetxt("data.csv", numbers, delimiter=",", header="age,target", comments="")
     lines = [line for block in blocks("console") for line in block.splitlines()]
     commands = [line.removeprefix("$ ").split("#")[0] for line in lines if "$ resnet-gp" in line]
     assert commands

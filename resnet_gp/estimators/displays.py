@@ -185,7 +185,15 @@ class CoverageDisplay:
         ax : matplotlib axes, default=None
         """
         mean, std = estimator.predict(X, return_std=True)
-        tail = 2 * norm.sf(np.abs((np.asarray(y, dtype=np.float64) - mean) / std)).ravel()
+        return cls.from_predictions(y, mean, std, n_levels=n_levels, ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls, y: ArrayLike, mean: ArrayLike, std: ArrayLike, *, n_levels: int = 19, ax: Any = None
+    ) -> CoverageDisplay:
+        """Plot from targets, predictive means and standard deviations, all of one shape."""
+        y, mean, std = (np.asarray(values, dtype=np.float64) for values in (y, mean, std))
+        tail = 2 * norm.sf(np.abs((y - mean) / std)).ravel()
         levels = np.arange(1, n_levels + 1) / (n_levels + 1)
         coverage = np.mean(1 - tail[:, None] <= levels, axis=0)
         return cls(levels, coverage, len(tail)).plot(ax=ax)
@@ -251,16 +259,22 @@ class ReliabilityDisplay:
         cls, confidence: ArrayLike, right: ArrayLike, *, n_bins: int = 20, ax: Any = None
     ) -> ReliabilityDisplay:
         """Plot from the probability of each prediction and whether it was right."""
+        return cls.in_bins(confidence, right, n_bins).plot(ax=ax)
+
+    @classmethod
+    def in_bins(
+        cls, confidence: ArrayLike, right: ArrayLike, n_bins: int = 20
+    ) -> ReliabilityDisplay:
+        """The same, not plotted."""
         confidence = np.asarray(confidence, dtype=np.float64)
         order = np.argsort(confidence, kind="stable")
         bins = [part for part in np.array_split(order, n_bins) if len(part)]
         right = np.asarray(right, dtype=np.float64)
-        display = cls(
+        return cls(
             np.array([confidence[part].mean() for part in bins]),
             np.array([right[part].mean() for part in bins]),
             np.array([len(part) for part in bins]),
         )
-        return display.plot(ax=ax)
 
     def plot(self, ax: Any = None) -> ReliabilityDisplay:
         self.ax_ = _axes(ax)

@@ -1,0 +1,107 @@
+"""What lies beside a saved model: ``columns.json``, how tables become its features.
+
+The layout: "format", the version of resnet-gp, "task", "target", "training_rows" and a digest of
+the features that the model was trained on, and what ``Columns.to_json`` returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import resnet_gp
+from resnet_gp.tables.columns import Columns
+from resnet_gp.tables.reading import TableError
+from resnet_gp.tables.tasks import Classification, Regression, Task
+
+FORMAT = 1
+MODEL, COLUMNS = "model", "columns.json"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A fitted estimator, its task, the name of its target and its columns."""
+
+    model: Any
+    task: Task
+    target: str
+    columns: Columns
+
+    def save(self, folder: Path) -> None:
+        """Write the files ``model`` and ``columns.json``."""
+        self.model.save(folder / MODEL)
+        content = {
+            "format": FORMAT,
+            "version": resnet_gp.__version__,
+            "task": self.task.name,
+            "target": self.target,
+            "training_rows": len(self.model.X_train_),
+            "training_digest": _digest(self.model.X_train_),
+            **self.columns.to_json(),
+        }
+        (folder / COLUMNS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path, level: float) -> SavedModel:
+        """Read a model with the ``columns.json`` beside it.
+
+        Args:
+            path: the file of the model.
+            level: probability of the intervals of a regression.
+
+        Raises:
+            TableError: one of the files is not there, cannot be read or is of another version, or
+                they do not belong together.
+        """
+        if path.is_dir():
+            raise TableError(f"{path} is a folder: name the file {path / MODEL}", "MODEL")
+        content = _read(path.with_name(COLUMNS)) if path.exists() else {}
+        try:
+            model = _estimator(content.get("task")).load(path, verbose=False)
+        except (OSError, ValueError) as error:
+            raise TableError(str(error), "MODEL") from error
+        try:
+            columns, target = Columns.from_json(content), str(content["target"])
+            rows, digest = int(content["training_rows"]), content["training_digest"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise TableError(f"{path.with_name(COLUMNS)} is damaged: {error}", "MODEL") from error
+        if digest != _digest(model.X_train_[:rows]):
+            raise TableError(f"{path} and {COLUMNS} beside it are of two different fits", "MODEL")
+        task = (
+            Regression(level) if content["task"] == "regression" else Classification(model.classes_)
+        )
+        return cls(model, task, target, columns)
+
+
+def _estimator(task: Any) -> Any:
+    from resnet_gp.estimators import ResNetGPClassifier, ResNetGPRegressor
+
+    return ResNetGPClassifier if task == "classification" else ResNetGPRegressor
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+    except FileNotFoundError:
+        raise TableError(
+            f"{path} is missing: resnet-gp fit writes it beside the model", "MODEL"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TableError(f"{path} cannot be read: {error!r}", "MODEL") from error
+    if version != FORMAT:
+        raise TableError(
+            f"{path} has format {version}, written by resnet-gp {content.get('version')}; this "
+            f"version reads format {FORMAT}",
+            "MODEL",
+        )
+    return dict(content)
+
+
+def _digest(X: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(X, dtype=np.float64).tobytes()).hexdigest()
