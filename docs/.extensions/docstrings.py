@@ -1,4 +1,4 @@
-"""Formulas of docstrings, which are written for Sphinx, in the notation of the site's pages."""
+"""Docstrings as the site needs them: formulas in the notation of its pages, the right style."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ _NAME = re.compile(r":(?:class|func|meth|mod):`([^`]*)`")
 _BLOCK = re.compile(r"^( *)\.\. math::\n((?:(?:\1 +.*)?\n)+)", re.MULTILINE)
 
 
-class RstMath(griffe.Extension):
+# Their docstrings are in numpydoc's style, as scikit-learn's; all others in Google's.
+_NUMPYDOC = "resnet_gp.estimators."
+
+
+class Docstrings(griffe.Extension):
     """Turns ``:math:`` roles into $...$ and ``.. math::`` blocks into $$...$$."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called with each module, class, function and attribute."""
         if obj.docstring is not None:
             obj.docstring.value = _in_markdown(obj.docstring.value)
+            if obj.path.startswith(_NUMPYDOC):
+                obj.docstring.parser, obj.docstring.parser_options = griffe.Parser.numpy, {}
 
 
 def _in_markdown(text: str) -> str:
     text = _BLOCK.sub(_display, text + "\n")
+    text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
     text = _ROLE.sub(lambda match: f"${' '.join(match[1].split())}$", text)
     return _NAME.sub(r"`\1`", text).rstrip("\n")
 
