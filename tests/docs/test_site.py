@@ -6,6 +6,7 @@ import ast
 import functools
 import html.parser
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ BLOCKS = [
     for code in markdown_blocks.blocks(text, "python")
 ]
 MESSAGES = markdown_blocks.blocks(TEXTS["troubleshooting.md"], "text")
+ERRORS = ("c", "gap", "slope", "blocks", "naive")
 EXTERNAL = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
 
 
@@ -134,6 +136,22 @@ def messages_of_the_source():
 def test_quoted_message_is_in_the_source(message):
     quoted = message.strip()
     assert any(quoted in text for text in messages_of_the_source()), quoted
+
+
+def test_tables_of_errors_are_those_of_the_script():
+    """docs/numerics.md has what benchmarks/accuracy.py found when it last ran in full."""
+    results = json.loads((ROOT / "benchmarks" / "results" / "accuracy.json").read_text())
+    rows = [
+        f"| {horizon} | " + " | ".join(f"{errors[name]:.1e}" for name in ERRORS) + " |"
+        for by_horizon in results["largest errors"].values()
+        for horizon, errors in by_horizon.items()
+    ]
+    for horizon, count in results["terms"].items():
+        cells = (count[name] or "thousands" for name in ("table", "theta", "c"))
+        rows.append(f"| {horizon} | " + " | ".join(map(str, cells)) + " |")
+    assert len(rows) == 25
+    for row in rows:
+        assert row in TEXTS["numerics.md"], row
 
 
 def test_numbers_name_scripts_that_exist():
