@@ -37,7 +37,8 @@ def site(tmp_path_factory):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f'{module} is not installed: pip install "resnet-gp[docs]"')
     out = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(out)]
+    # Not --quiet: --strict counts the warnings that are shown.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
