@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint format benchmark clean
+.PHONY: setup demo test lint format benchmark docs clean
 
 setup: $(VENV)/.ready
 
@@ -32,5 +32,9 @@ benchmark: setup
 	$(BIN)/python benchmarks/kernels.py
 	@echo "benchmarks/regression.py --data DIR needs data sets: see its docstring"
 
+docs: setup
+	$(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html, or: $(BIN)/python -m mkdocs serve"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache demo-output site

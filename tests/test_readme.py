@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import markdown_blocks
 import numpy as np
 import pytest
 
@@ -12,12 +13,12 @@ README = (ROOT / "README.md").read_text()
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return markdown_blocks.blocks(README, language)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[0])
+@pytest.mark.parametrize("code", blocks("python"), ids=markdown_blocks.first_line)
 def test_python_block(code):
-    exec(compile(code, "README.md", "exec"), {})
+    markdown_blocks.run(code, "README.md")
 
 
 def test_there_are_python_blocks():

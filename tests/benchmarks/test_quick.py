@@ -73,3 +73,13 @@ def test_sparse_fit():
     cells = load("benchmarks", "sparse_fit").main(["--quick"])
     assert len(cells) == 3
     assert all(cell["rmse"] < 0.5 for cell in cells)
+
+
+def test_accuracy(capsys):
+    result = load("benchmarks", "accuracy").main(["--quick"])
+    for one in result["largest errors"]["float64"].values():
+        assert max(one["c"], one["gap"], one["slope"]) < 2e-14
+        assert one["blocks"] < 1e-13
+        assert one["naive"] > 1e-9  # the arccosine is what the tables avoid
+    assert result["terms"]["1"]["table"] < result["terms"]["1"]["c"] / 20
+    assert "| 10 | " in capsys.readouterr().out
