@@ -18,6 +18,7 @@ import resource
 import time
 from pathlib import Path
 
+import dask
 import dask.array as da
 import numpy as np
 from distributed import Client, LocalCluster
@@ -26,6 +27,12 @@ from resnet_gp.distributed import fit
 
 RESULTS = Path(__file__).parent / "results" / "dask_fit.json"
 D, NOISE = 8, 0.3
+# Dask has glibc hand back every matrix of a chunk at once; a third of the time then goes into pages
+# that are asked for anew.
+KEEP_MEMORY = {
+    f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": 2**30
+    for name in ("TRIM", "MMAP")
+}
 
 
 def truth(x: np.ndarray) -> np.ndarray:
@@ -58,6 +65,7 @@ def main(arguments: list[str] | None = None) -> dict:
     rows, m, initial = (2000, 50, 500) if options.quick else (options.rows, 512, 50_000)
     evaluations: list[tuple[float, float]] = []
     processor: list[float] = []
+    dask.config.set(KEEP_MEMORY)
     cluster = LocalCluster(
         n_workers=options.workers,
         threads_per_worker=1,

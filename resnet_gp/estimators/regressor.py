@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from resnet_gp.activations import AnyActivation
 from resnet_gp.estimators.covariance import Covariance, KernelName
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.progress import Checkpoint, progress_bar
-from resnet_gp.estimators.search import Hyperparameters, Search, Training
+from resnet_gp.estimators.search import Hyperparameters, Search, Training, threads_for
 from resnet_gp.estimators.standardise import Standardiser
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.models.exact_posterior import ExactPosterior
@@ -76,9 +77,11 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     n_inducing : int, default=1000
         Inducing points of the sparse and variational inference, chosen by greedy conditional
         variance (Burt et al. 2020).
-    hyperparameters : {"ml", "map", "fixed"}, default="ml"
+    hyperparameters : {"ml", "map", "nuts", "fixed"}, default="ml"
         "ml" maximises the marginal likelihood with L-BFGS-B and exact gradients; "map" adds weak
         priors, which help where there are tens of rows. A GPyTorch kernel's own priors count.
+        "nuts" averages predictions over draws from the posterior that these priors give, by Pyro's
+        no-U-turn sampler started at the "map" (exact inference; minutes for hundreds of rows).
         "fixed" keeps those of the last fit with ``warm_start``, else the initial ones (of the
         standardised problem: unit lengthscales and output scale, T = 5, noise 0.1).
     hyperparameter_samples : int or None, default=2000
@@ -88,6 +91,12 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         Variance of the noise in the squared units of y if it is known; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
         Known variance of each target's noise beyond ``noise_variance``, in the squared units of y.
+    n_chains : int, default=4
+        Chains of "nuts"; four tell whether they agree.
+    n_draws : int, default=500
+        Draws of each chain, after as many that adapt the sampler and are thrown away.
+    n_jobs : int or None, default=None
+        Processes that run chains at the same time; None for one, -1 for all processors.
     n_restarts : int, default=0
         Further runs of the optimiser from random initial values.
     max_iter : int, default=200
@@ -106,12 +115,15 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     verbose : bool or None, default=None
         Whether to show a progress bar; None shows one on a terminal once a fit takes ten seconds.
     random_state : int, RandomState instance or None, default=None
-        For the initial values of restarts, and for minibatches.
+        For the initial values of restarts, for minibatches and for chains.
 
     Attributes
     ----------
     model_ : gpytorch.Module
-        The fitted GPyTorch model, on standardised data.
+        The fitted GPyTorch model, on standardised data. With "nuts" it, and the hyperparameters
+        below, are those of the mode at which the chains start.
+    draws_ : resnet_gp.bayes.Draws
+        The hyperparameters drawn, of the standardised problem. Only with "nuts".
     inference_ : {"exact", "sparse", "variational"}
     lengthscale_ : ndarray of shape (n_features,)
         Lengthscales in the units of the features; a long one means a feature of little effect (at
@@ -168,6 +180,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         hyperparameter_samples: int | None = 2000,
         noise_variance: float | None = None,
         alpha: float | ArrayLike = 0.0,
+        n_chains: int = 4,
+        n_draws: int = 500,
+        n_jobs: int | None = None,
         n_restarts: int = 0,
         max_iter: int = 200,
         max_exact_samples: int | None = None,
@@ -189,6 +204,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         self.hyperparameter_samples = hyperparameter_samples
         self.noise_variance = noise_variance
         self.alpha = alpha
+        self.n_chains = n_chains
+        self.n_draws = n_draws
+        self.n_jobs = n_jobs
         self.n_restarts = n_restarts
         self.max_iter = max_iter
         self.max_exact_samples = max_exact_samples
@@ -272,7 +290,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         if return_std and return_cov:
             raise RuntimeError("return_std and return_cov cannot both be True")
         x = self._standardised(X)
-        noise = self._noise() if observation_noise else 0.0
+        noise = self._predictive_noise() if observation_noise else 0.0
         if return_cov:
             mean, covariance = self._posterior.mean_and_covariance(x)
             return self._in_units(mean), self._covariance(_array(covariance), noise)
@@ -304,6 +322,12 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         levels = np.asarray(quantiles, dtype=np.float64)
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}")
+        if self._is_mixture():
+            mixture = self._posterior.normal_mixture(self._standardised(X), observation_noise)
+            values = _array(mixture.quantiles(torch.from_numpy(levels)))
+            return np.moveaxis(
+                np.moveaxis(values, -1, 0) * self._y_scaler.scale + self._y_scaler.mean, 0, -1
+            )
         mean, std = self.predict(X, return_std=True, observation_noise=observation_noise)
         return mean[..., None] + std[..., None] * norm.ppf(levels)
 
@@ -372,7 +396,10 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         if not return_std:
             return self._in_units(mean)
         if not observation_noise:
-            variance = (variance - self.model_.noise_variance().detach()).clamp_(min=0)
+            noise = self.model_.noise_variance().detach()
+            if self._is_mixture():
+                noise = noise - self._noise() + self._predictive_noise()
+            variance = (variance - noise.reshape(-1, *[1] * (variance.dim() - 1))).clamp_(min=0)
         return self._in_units(mean), self._deviation(_array(variance))
 
     def predict_gradient(
@@ -443,7 +470,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         new = self._training(inputs, targets, alpha)
         noise = self.model_.likelihood.noise.detach().expand(len(inputs))
         extra = torch.zeros_like(noise) if new.extra_variance is None else new.extra_variance
-        self._posterior = self._posterior.condition(new.x, new.y, noise + extra)
+        added = extra if self._is_mixture() else noise + extra
+        self._posterior = self._posterior.condition(new.x, new.y, added)
         before = self.model_.extra_variance
         if before is not None or new.extra_variance is not None:
             if before is None:
@@ -497,7 +525,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
 
     def _check_parameters(self) -> Covariance:
         for name, allowed in (
-            ("hyperparameters", ("ml", "map", "fixed")),
+            ("hyperparameters", ("ml", "map", "nuts", "fixed")),
             ("inference", ("auto", "exact", "sparse", "variational")),
             ("dtype", ("float64", "float32")),
         ):
@@ -506,6 +534,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
                 options = " or ".join(f'"{option}"' for option in allowed)
                 raise ValueError(f"{name} must be {options}, got {value!r}")
         for name, least in (
+            ("n_chains", 1),
+            ("n_draws", 1),
             ("n_restarts", 0),
             ("max_iter", 1),
             ("n_inducing", 1),
@@ -562,6 +592,14 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             )
 
     def _choose_inference(self, n: int) -> Literal["exact", "sparse", "variational"]:
+        chosen = self._affordable_inference(n)
+        if self.hyperparameters == "nuts" and chosen != "exact":
+            raise ValueError(
+                f'hyperparameters="nuts" needs exact inference, that of {n} rows is {chosen}'
+            )
+        return chosen
+
+    def _affordable_inference(self, n: int) -> Literal["exact", "sparse", "variational"]:
         limit = self.max_exact_samples or _exact_limit(self._torch_device(), self.dtype)
         if self.inference == "auto":
             if n <= limit:
@@ -598,7 +636,10 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
 
     def _digest(self) -> str:
         """Of the data and of all parameters that the hyperparameters depend on."""
-        irrelevant = ("checkpoint", "verbose", "warm_start", "max_iter", "n_restarts", "device")
+        irrelevant = (
+            "checkpoint", "verbose", "warm_start", "max_iter", "n_restarts", "device",
+            "n_chains", "n_draws", "n_jobs",
+        )  # fmt: skip
         parameters = {
             name: value
             for name, value in sorted(self.get_params(deep=False).items())
@@ -614,12 +655,50 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             self.model_, found = search.fit_exact(training, known)
             self._posterior = self.model_.posterior()
             self.log_marginal_likelihood_value_ = self._posterior.log_marginal_likelihood()
+            if self.hyperparameters == "nuts" and not found.interrupted:
+                found = self._draw(search, training, found)
         else:
             way = search.fit_sparse if self.inference_ == "sparse" else search.fit_variational
             self.model_, found = way(training, self.n_inducing, known)
             self._posterior = self.model_.posterior()
             self.log_marginal_likelihood_value_ = self._bound(found)
         return found
+
+    def _draw(self, search: Search, training: Training, found: FitResult) -> FitResult:
+        """Average over draws of the hyperparameters, from chains that start at the mode."""
+        from resnet_gp.bayes.exact_mixture import ExactMixture
+        from resnet_gp.bayes.hyperparameters import current_hyperparameters
+        from resnet_gp.bayes.nuts import run_nuts
+        from resnet_gp.bayes.regression import GPRegression
+
+        some = training.sample(self.hyperparameter_samples or len(training))
+        seen = search.exact_model(some)
+        set_raw(seen, get_raw(self.model_))
+        try:
+            with threads_for(len(some)):
+                self.draws_ = run_nuts(
+                    GPRegression.of(seen),
+                    num_chains=self.n_chains,
+                    num_draws=self.n_draws,
+                    num_warmup=self.n_draws,
+                    start=current_hyperparameters("", seen),
+                    seed=int(search.generator.randint(2**31)),
+                    n_jobs=self._processes(),
+                    verbose=self.verbose,
+                )
+        except KeyboardInterrupt:  # the mode is there
+            return replace(found, converged=False, message="interrupted", interrupted=True)
+        self._posterior = ExactMixture.of(GPRegression.of(self.model_), self.draws_)
+        return replace(found, interrupted=self.draws_.interrupted)
+
+    def _processes(self) -> int:
+        if self.n_jobs is None:
+            return 1
+        return self.n_jobs if self.n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + self.n_jobs)
+
+    def _is_mixture(self) -> bool:
+        check_is_fitted(self)
+        return hasattr(self._posterior, "members")
 
     def _bound(self, found: FitResult) -> float:
         """The bound at the hyperparameters found, without priors."""
@@ -645,6 +724,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             return state | self._posterior.tensors()
         if self.model_.extra_variance is not None:
             state["extra_variance"] = self.model_.extra_variance
+        if self._is_mixture():
+            return state | self._posterior.tensors() | self.draws_.tensors()
         posterior = {"cholesky": self._posterior.cholesky, "weights": self._posterior.weights}
         return state | posterior
 
@@ -675,9 +756,20 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         )
         self.model_ = search.exact_model(training)
         _copy_parameters(self.model_, inner)
+        if "members.cholesky" in state:
+            self._restore_mixture(state)
+            return
         self._posterior = ExactPosterior(
             self.model_.covar_module, training.x, training.y, state["cholesky"], state["weights"]
         )
+
+    def _restore_mixture(self, state: _Tensors) -> None:
+        from resnet_gp.bayes.draws import Draws
+        from resnet_gp.bayes.exact_mixture import ExactMixture
+        from resnet_gp.bayes.regression import GPRegression
+
+        self.draws_ = Draws.from_tensors(state)
+        self._posterior = ExactMixture.from_tensors(GPRegression.of(self.model_), state)
 
     def _restore_sparse(self, search: Search, state: _Tensors, inner: _Tensors) -> None:
         training = self._training(self.X_train_, self.y_train_, self.alpha)
@@ -740,6 +832,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         if self.inference_ != "exact":
             raise RuntimeError(f"{method} needs exact inference, this fit's is {self.inference_}")
+
+    def _predictive_noise(self) -> float:
+        return float(self._posterior.noise_variance) if self._is_mixture() else self._noise()
 
     def _noise(self) -> float:
         return _number(self.model_.likelihood.noise)

@@ -23,7 +23,7 @@ from resnet_gp.models.sparse import SparseRegression
 from resnet_gp.models.variational import VariationalRegression, fit_variational_regression
 
 Array = NDArray[np.float64]
-Hyperparameters = Literal["ml", "map", "fixed"]
+Hyperparameters = Literal["ml", "map", "nuts", "fixed"]
 
 # To try first. On some splits of the energy set, only the second finds the optimum that is 30 nats
 # above the others.
@@ -93,6 +93,8 @@ def threads_for(n: int) -> Iterator[None]:
 class Search:
     """Maximum marginal likelihood ("ml"), also with weak priors ("map"), or no search ("fixed").
 
+    "nuts" is "map" here: chains start where it ends.
+
     Attributes:
         covariance: of the model.
         hyperparameters: what is maximised.
@@ -127,7 +129,7 @@ class Search:
         if self.noise_variance is not None:
             model.likelihood.noise = max(self.noise_variance, 1e-8)
             model.likelihood.noise_covar.raw_noise.requires_grad_(False)
-        if self.hyperparameters == "map":
+        if self.hyperparameters in ("map", "nuts"):
             add_weak_priors(model)
 
     def starts(self, model: Any) -> list[Array]:

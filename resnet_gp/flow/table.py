@@ -37,6 +37,11 @@ from resnet_gp.flow.angles import Array, flow_angle, reduced_speed
 
 MAX_HORIZON = 1e4
 
+
+class HorizonError(ValueError):
+    """A horizon that no table is made for. Samplers take it for a place of no probability."""
+
+
 #: Polynomials have 1 + k * GROUP coefficients, so that compiled code can unroll their evaluation.
 GROUP = 4
 
@@ -148,7 +153,7 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
     """The table of a batch of horizons, ``batch_shape``; the last few are kept.
 
     Raises:
-        ValueError: a horizon is not finite, negative, or beyond ``MAX_HORIZON``.
+        HorizonError: a horizon is not finite, negative, or beyond ``MAX_HORIZON``.
     """
     values = tuple(horizon.detach().to("cpu", torch.float64).flatten().tolist())
     for value in values:
@@ -160,7 +165,7 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
 def refuse_horizon(horizon: float) -> None:
     """Raises ``ValueError`` if there are no tables for this horizon."""
     if not 0 <= horizon <= MAX_HORIZON * (1 + 1e-5):  # exp(log(x)) may round up
-        raise ValueError(
+        raise HorizonError(
             f"horizon must lie between 0 and {MAX_HORIZON:g}, got {horizon:g} "
             "(for a kernel it is weight_variance * (1 - negative_slope)^2)"
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from gpytorch import Module
+from gpytorch.kernels import Kernel, ScaleKernel
+from gpytorch.likelihoods.noise_models import HomoskedasticNoise
 from gpytorch.priors import LogNormalPrior, Prior
 from torch import Tensor
 
@@ -18,29 +19,60 @@ _OUTPUTSCALE = (1.0, 1.5)
 _LENGTHSCALE = (1.0, 1.0)
 _HORIZON = (5.0, 1.0)
 _BLOCK_BIAS = (0.1, 1.0)
+_INPUT_BIAS = (1.0, 1.0)
 
 
-def add_weak_priors(model: Any) -> None:
-    """Give every hyperparameter that has no prior yet a weak one.
+def add_weak_priors(module: Module) -> None:
+    """Give every hyperparameter in a module that has no prior yet, and is free, a weak one.
 
     They are log-normal: a factor of e from the median is one standard deviation for lengthscales
     (in standard deviations of the feature), the weight variance (median: a horizon of 5) and the
-    block bias, four and a half for the output scale, seven for the noise. Kernels of other
-    packages keep the priors that they came with.
+    block bias, four and a half for output scales, seven for the noise. They do not depend on the
+    number of features d, as q_0 holds a factor 1/d. Lengthscales of other packages' kernels, where
+    distances grow with d, get BoTorch's prior, log-normal with median sqrt(d) e^sqrt(2) and
+    logarithmic deviation sqrt(3) (Hvarfner et al. 2024).
 
     Args:
-        model: has a ``likelihood`` with noise and a ``ScaleKernel`` as its ``covar_module``.
+        module: a kernel, a likelihood, or a model that has both.
     """
-    _add(model.likelihood.noise_covar, "noise", _NOISE)
-    _add(model.covar_module, "outputscale", _OUTPUTSCALE)
-    kernel = model.covar_module.base_kernel
-    if isinstance(kernel, ResNetKernel):
-        horizon, spread = _HORIZON
-        factor = (1 - kernel.negative_slope) ** 2 if kernel.is_homogeneous else 1.0
-        _add(kernel, "lengthscale", _LENGTHSCALE)
-        _add(kernel, "weight_variance", (horizon / (factor or 1.0), spread))
-        if kernel.block_bias:
-            _add(kernel, "block_bias_variance", _BLOCK_BIAS)
+    for owner in module.modules():
+        if isinstance(owner, HomoskedasticNoise):
+            _add(owner, "noise", _NOISE)
+        elif isinstance(owner, ScaleKernel):
+            _add(owner, "outputscale", _OUTPUTSCALE)
+        elif isinstance(owner, ResNetKernel):
+            _add_to_ours(owner)
+        elif isinstance(owner, Kernel) and owner.has_lengthscale:
+            median = math.exp(math.sqrt(2)) * math.sqrt(owner.ard_num_dims or 1)
+            _add(owner, "lengthscale", (median, math.sqrt(3)))
+
+
+def _add_to_ours(kernel: ResNetKernel) -> None:
+    horizon, spread = _HORIZON
+    factor = (1 - kernel.negative_slope) ** 2 if kernel.is_homogeneous else 1.0
+    _add(kernel, "lengthscale", _LENGTHSCALE)
+    _add(kernel, "weight_variance", (horizon / (factor or 1.0), spread))
+    if kernel.input_bias:
+        _add(kernel, "input_bias_variance", _INPUT_BIAS)
+    if kernel.block_bias:
+        _add(kernel, "block_bias_variance", _BLOCK_BIAS)
+
+
+def fix_confounded(module: Module) -> None:
+    """Fix, in each of our kernels that has an output scale, what data cannot tell from it.
+
+    (lengthscale, input bias, output scale) -> (s l, sigma_in^2 / s^2, s^2 outputscale) changes
+    nothing, so the input bias stays at its value; and the factor exp(w (1 + alpha^2) / 2) of the
+    (leaky) ReLU family is left out (``growth=False``). Chains would wander along such ridges.
+    """
+    for owner in module.modules():
+        if not isinstance(owner, ScaleKernel):
+            continue
+        for kernel in owner.base_kernel.modules():
+            if isinstance(kernel, ResNetKernel):
+                kernel.growth = kernel.growth and not kernel.is_homogeneous
+                if kernel.input_bias:
+                    kernel.get_parameter("raw_input_bias_variance").requires_grad_(False)
 
 
 def log_prior(model: Module) -> Tensor:

@@ -1,0 +1,45 @@
+"""Full Bayes with Pyro: hyperparameters with priors, and finite networks whose limit is the GP.
+
+``hyperparameters``  GPyTorch modules whose hyperparameters are Pyro's sites
+``regression``, ``classification``, ``sparse``  Gaussian processes as Pyro models
+``finite``           Bayesian ResNets of finite width as Pyro models
+``nuts``, ``svi``    their posteriors, by chains or by a guide; ``draws`` is what both return
+``mixture``          predictions that average over draws
+``diagnostics``      is the run healthy, which model predicts better
+``contrib_gp``       our kernels in ``pyro.contrib.gp``
+"""
+
+from resnet_gp.bayes.classification import GPClassification
+from resnet_gp.bayes.contrib_gp import ContribKernel
+from resnet_gp.bayes.diagnostics import compare, problems, summary, to_arviz
+from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.finite import BayesianResNet
+from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
+from resnet_gp.bayes.mixture import NormalMixture
+from resnet_gp.bayes.nuts import run_nuts
+from resnet_gp.bayes.regression import GPRegression
+from resnet_gp.bayes.sparse import SparseGP
+from resnet_gp.bayes.svi import run_svi
+from resnet_gp.models.priors import add_weak_priors, fix_confounded
+
+__all__ = [
+    "BayesianResNet",
+    "ContribKernel",
+    "Draws",
+    "GPClassification",
+    "GPRegression",
+    "GaussianVector",
+    "NormalMixture",
+    "SparseGP",
+    "add_weak_priors",
+    "compare",
+    "fix_confounded",
+    "problems",
+    "run_nuts",
+    "run_svi",
+    "sample_hyperparameters",
+    "summary",
+    "to_arviz",
+    "with_hyperparameters",
+]

@@ -1,0 +1,198 @@
+"""One Markov chain of Pyro's NUTS: where it starts, and what it reports of each iteration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro.infer.autoguide.initialization import init_to_median
+from pyro.infer.mcmc import MCMC, NUTS
+from pyro.infer.mcmc.util import initialize_model
+from pyro.ops.integrator import potential_grad, register_exception_handler
+from scipy.optimize import minimize
+from torch import Tensor
+
+from resnet_gp.flow.table import HorizonError
+from resnet_gp.kernels.constraints import OutOfBoundsError
+
+Values = dict[str, Tensor]
+Model = Callable[..., Any]
+
+_IMPOSSIBLE = 1e15
+_MAP_ITERATIONS = 500
+# Of the starting points, in the unconstrained space of the sampler.
+_JITTER = 0.2
+_HALVINGS = 12
+
+# Leapfrog steps may leave what a kernel is defined for: a place of no probability, not a failure.
+register_exception_handler(
+    "resnet_gp", lambda error: isinstance(error, (HorizonError, OutOfBoundsError))
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one chain.
+
+    Attributes:
+        num_draws: after the warm-up.
+        num_warmup: iterations that adapt step size and masses, and are thrown away.
+        target_acceptance: mean probability of acceptance that the step size aims at.
+        max_tree_depth: a trajectory has at most 2^this steps.
+        dense_mass: adapt a full mass matrix, not only its diagonal.
+    """
+
+    num_draws: int = 500
+    num_warmup: int = 500
+    target_acceptance: float = 0.9
+    max_tree_depth: int = 10
+    dense_mass: bool = False
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What a chain reports.
+
+    Attributes:
+        values: constrained values by site; None during the warm-up.
+        diverging: whether the trajectory diverged.
+    """
+
+    values: Values | None
+    diverging: bool = False
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Pyro's random numbers from a seed; the global generators are then as they were."""
+    before = pyro.util.get_rng_state()
+    try:
+        pyro.set_rng_seed(seed)
+        yield
+    finally:
+        pyro.util.set_rng_state(before)
+
+
+class Potential:
+    """The negative log density of a Pyro model's unconstrained latent variables."""
+
+    def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
+        with seeded(0):
+            start, self.function, self.transforms, _ = initialize_model(
+                model, args, init_strategy=init_to_median(num_samples=15)
+            )
+        self.start: Values = {name: value.detach() for name, value in start.items()}
+
+    def value_and_gradient(self, z: Values) -> tuple[float, Values]:
+        """NaN where the model cannot be evaluated."""
+        gradient, energy = potential_grad(
+            self.function, {name: v.detach().clone() for name, v in z.items()}
+        )
+        return float(energy), gradient
+
+    def constrained(self, z: Values) -> Values:
+        return {name: self.transforms[name].inv(v).detach() for name, v in z.items()}
+
+    def unconstrained(self, values: Values) -> Values:
+        """The start of the sampler where ``values`` has no entry.
+
+        Raises:
+            ValueError: a value of another shape, or outside the support.
+        """
+        z = dict(self.start)
+        for name, value in values.items():
+            if name not in z:
+                continue
+            raw = self.transforms[name](torch.as_tensor(value).to(z[name]))
+            if raw.shape != z[name].shape or not torch.isfinite(raw).all():
+                raise ValueError(
+                    f"start of {name} must be of shape {tuple(z[name].shape)} and within its "
+                    f"support, got {tuple(raw.shape)}"
+                )
+            z[name] = raw
+        return z
+
+    def mode(self) -> Values:
+        """A mode of the unconstrained density by L-BFGS, unconstrained.
+
+        Raises:
+            ValueError: the model has no density where the search starts.
+        """
+        names = sorted(self.start)
+        sizes = [self.start[name].numel() for name in names]
+
+        def split(flat: np.ndarray) -> Values:
+            pieces = torch.from_numpy(flat.copy()).split(sizes)
+            return {
+                name: piece.to(self.start[name]).reshape(self.start[name].shape)
+                for name, piece in zip(names, pieces, strict=True)
+            }
+
+        def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            energy, gradient = self.value_and_gradient(split(flat))
+            joined = torch.cat([gradient[name].reshape(-1) for name in names]).double().numpy()
+            if not (math.isfinite(energy) and np.isfinite(joined).all()):
+                return _IMPOSSIBLE, np.zeros_like(flat)
+            return energy, joined
+
+        first = torch.cat([self.start[name].reshape(-1) for name in names]).double().numpy()
+        found = minimize(
+            objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _MAP_ITERATIONS}
+        )
+        if found.fun >= _IMPOSSIBLE:
+            raise ValueError("the model has no finite density at its start: give start= values")
+        return split(found.x)
+
+    def jittered(self, z: Values, generator: torch.Generator) -> Values:
+        """A point near ``z`` where the density is finite."""
+        spread = _JITTER
+        for _ in range(_HALVINGS):
+            near = {
+                name: v + spread * torch.randn(v.shape, generator=generator, dtype=v.dtype)
+                for name, v in z.items()
+            }
+            energy, gradient = self.value_and_gradient(near)
+            if math.isfinite(energy) and all(g.isfinite().all() for g in gradient.values()):
+                return near
+            spread /= 2
+        return z
+
+
+def run_chain(
+    model: Model,
+    args: tuple[Any, ...],
+    start: Values,
+    settings: Settings,
+    seed: int,
+    report: Callable[[Iteration], None],
+) -> None:
+    """Run one chain from unconstrained values, reporting every iteration as it is done."""
+    kernel = NUTS(
+        model,
+        target_accept_prob=settings.target_acceptance,
+        max_tree_depth=settings.max_tree_depth,
+        full_mass=settings.dense_mass,
+    )
+
+    def hook(kernel: Any, z: Values, stage: str, i: int) -> None:
+        if stage.startswith("Warmup"):
+            report(Iteration(None))
+            return
+        values = {name: kernel.transforms[name].inv(v).detach() for name, v in z.items()}
+        report(Iteration(values, i in kernel.diagnostics()["divergences"]))
+
+    with seeded(seed):
+        MCMC(
+            kernel,
+            settings.num_draws,
+            settings.num_warmup,
+            initial_params={name: v.clone() for name, v in start.items()},
+            hook_fn=hook,
+            disable_progbar=True,
+        ).run(*args)

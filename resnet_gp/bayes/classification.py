@@ -1,0 +1,146 @@
+"""Full Bayes for Gaussian process classification: hyperparameters and latent values together."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from gpytorch.kernels import Kernel, ScaleKernel
+from torch import Tensor
+
+from resnet_gp.bayes.chain import Values
+from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
+from resnet_gp.bayes.regression import each
+from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.models.priors import add_weak_priors, fix_confounded
+
+# Of the output scale: added to the diagonal, so that factors exist.
+_JITTER = 1e-6
+
+
+class GPClassification:
+    """Labels with a Bernoulli (two classes) or softmax likelihood of latent Gaussian processes.
+
+    The latent values at the training inputs are L z with z standard normal and L the Cholesky
+    factor of the covariance, so that hyperparameters and z are independent in the prior. Sites:
+    the hyperparameters, named as in GPyTorch ("outputscale", "base_kernel.lengthscale", ...), "z",
+    and the observed "y". For NUTS up to a few hundred rows; ``SparseGP`` beyond.
+
+    Args:
+        train_x: ``n x d``.
+        labels: integers from 0 to C - 1, ``n``.
+        kernel: a GPyTorch kernel without an output scale; priors as in ``GPRegression``.
+        num_classes: C; None for the largest label plus one, at least two.
+
+    Raises:
+        ValueError: shapes that do not match, or labels out of range.
+    """
+
+    def __init__(
+        self,
+        train_x: Tensor,
+        labels: Tensor,
+        kernel: Kernel,
+        num_classes: int | None = None,
+    ) -> None:
+        self.num_classes = check_labels(train_x, labels, num_classes)
+        self.train_x, self.labels = train_x, labels.long()
+        self.module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0)).to(train_x)
+        fix_confounded(self.module)
+        add_weak_priors(self.module)
+
+    @property
+    def num_latent(self) -> int:
+        """Latent functions: one for two classes, else one for each."""
+        return 1 if self.num_classes == 2 else self.num_classes
+
+    def __call__(self) -> Tensor:
+        factor = _factor(sample_hyperparameters("", self.module), self.train_x)
+        white = self.train_x.new_zeros(len(self.train_x), self.num_latent)
+        z = pyro.sample("z", dist.Normal(white, 1.0).to_event(2))
+        observed: Tensor = pyro.sample(
+            "y", label_law(factor @ z).to_event(1), obs=as_observed(self.labels, self.num_latent)
+        )
+        return observed
+
+    @torch.no_grad()
+    def predict_proba(
+        self,
+        x: Tensor,
+        draws: Draws,
+        at_most: int | None = 200,
+        num_latent_draws: int = 16,
+        seed: int = 0,
+    ) -> Tensor:
+        """Class probabilities at ``k x d`` points, averaged over draws, ``k x C``.
+
+        Args:
+            x: points.
+            draws: from ``run_nuts`` or ``run_svi``.
+            at_most: evenly spaced draws to average over; None for all.
+            num_latent_draws: draws of the latent values at each point, for each of these.
+            seed: of the latter.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        total = x.new_zeros(len(x), self.num_classes)
+        pooled = each(draws.pooled(at_most))
+        for values in pooled:
+            mean, variance = self._latent(x, values)
+            total += mean_probabilities(mean, variance, num_latent_draws, generator)
+        return total / len(pooled)
+
+    def _latent(self, x: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        """Mean ``k x latent`` and variance ``k`` of the latent functions at one draw."""
+        kernel = with_hyperparameters("", self.module, values)
+        factor = _factor(kernel, self.train_x)
+        cross = kernel(self.train_x, x).to_dense()
+        white = torch.linalg.solve_triangular(factor, cross, upper=False)
+        variance = kernel(x, diag=True) - white.square().sum(0)
+        return white.mT @ values["z"], variance.clamp_(min=0)
+
+
+def _factor(kernel: ScaleKernel, x: Tensor) -> Tensor:
+    covariance = kernel(x).to_dense()
+    jitter = _JITTER * kernel.outputscale
+    return torch.linalg.cholesky(covariance.diagonal_scatter(covariance.diagonal() + jitter))
+
+
+def label_law(latent: Tensor) -> dist.TorchDistribution:
+    """The law of labels given latent values ``n x latent``; one column is the logit of class 1."""
+    if latent.shape[-1] == 1:
+        return dist.Bernoulli(logits=latent[..., 0])
+    return dist.Categorical(logits=latent)
+
+
+def as_observed(labels: Tensor, num_latent: int) -> Tensor:
+    return labels.double() if num_latent == 1 else labels
+
+
+def mean_probabilities(
+    mean: Tensor, variance: Tensor, num_draws: int, generator: torch.Generator
+) -> Tensor:
+    """Class probabilities averaged over normal latent values, ``k x C``."""
+    white = torch.randn(num_draws, *mean.shape, generator=generator, dtype=mean.dtype)
+    latent = mean + variance.sqrt()[:, None] * white
+    if mean.shape[1] == 1:
+        one = latent[..., 0].sigmoid().mean(0)
+        return torch.stack([1 - one, one], -1)
+    return latent.softmax(-1).mean(0)
+
+
+def check_labels(train_x: Tensor, labels: Tensor, num_classes: int | None) -> int:
+    """The number of classes.
+
+    Raises:
+        ValueError: names both shapes if they do not belong together, or the labels out of range.
+    """
+    if train_x.dim() != 2 or labels.dim() != 1 or len(train_x) != len(labels):
+        raise ValueError(
+            f"train_x must be n x d and labels n, got shapes {tuple(train_x.shape)} and "
+            f"{tuple(labels.shape)}"
+        )
+    count = max(2, int(labels.max()) + 1) if num_classes is None else num_classes
+    if labels.is_floating_point() or not 0 <= int(labels.min()) <= int(labels.max()) < count:
+        raise ValueError(f"labels must be integers from 0 to {count - 1}")
+    return count

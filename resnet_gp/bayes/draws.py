@@ -1,0 +1,70 @@
+"""Draws from a posterior: what samplers return, and every prediction and diagnostic reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Values of every site, by chain and iteration.
+
+    Attributes:
+        values: by site, ``chains x draws x (shape of the site)``.
+        diverging: ``chains x draws``, whether the trajectory that led to a draw diverged.
+        failures: by number of the chain, why it ended early; such a chain is left out of the draws.
+        interrupted: whether Ctrl-C ended the run; the draws are those made until then.
+        seconds: wall time.
+        losses: what stochastic inference minimised at each step, in nats; empty for chains.
+    """
+
+    values: dict[str, Tensor]
+    diverging: Tensor
+    failures: dict[int, str] = field(default_factory=dict)
+    interrupted: bool = False
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def num_chains(self) -> int:
+        return self.diverging.shape[0]
+
+    @property
+    def num_draws(self) -> int:
+        """Of each chain."""
+        return self.diverging.shape[1]
+
+    @property
+    def num_divergences(self) -> int:
+        return int(self.diverging.sum())
+
+    def pooled(self, at_most: int | None = None) -> dict[str, Tensor]:
+        """Draws of all chains in one dimension, ``draws x (shape of the site)``.
+
+        Args:
+            at_most: evenly spaced draws of each chain, so many in total; None for all.
+        """
+        total = self.num_chains * self.num_draws
+        keep = torch.arange(self.num_draws)
+        if at_most is not None and at_most < total:
+            each = max(1, at_most // self.num_chains)
+            keep = torch.linspace(0, self.num_draws - 1, each).round().long()
+        return {name: value[:, keep].flatten(0, 1) for name, value in self.values.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Values and divergences, for a file."""
+        sites = {f"draws.at.{name}": value.contiguous() for name, value in self.values.items()}
+        return {"draws.diverging": self.diverging.double(), **sites}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Draws:
+        """The inverse of ``tensors``."""
+        values = {
+            name.removeprefix("draws.at."): value
+            for name, value in tensors.items()
+            if name.startswith("draws.at.")
+        }
+        return cls(values, tensors["draws.diverging"].bool())

@@ -1,0 +1,217 @@
+"""Several chains of NUTS: started near the mode, run here or in processes, kept as they go."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_gp.bayes.chain import Iteration, Model, Potential, Settings, Values, run_chain
+from resnet_gp.bayes.diagnostics import warn_if_unhealthy
+from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.worker import ChainError, Worker
+from resnet_gp.estimators.progress import progress_bar
+
+_DENSE_UP_TO = 50
+
+Work = tuple[Model, tuple[Any, ...], Values, Settings, int]
+Tell = Callable[[int, Iteration | str], None]
+
+
+def run_nuts(
+    model: Model,
+    *args: Any,
+    num_chains: int = 4,
+    num_draws: int = 500,
+    num_warmup: int = 500,
+    target_acceptance: float = 0.9,
+    max_tree_depth: int = 10,
+    dense_mass: bool | None = None,
+    start: Literal["map", "prior"] | dict[str, Tensor] = "map",
+    seed: int = 0,
+    n_jobs: int = 1,
+    verbose: bool | None = None,
+) -> Draws:
+    """Draw from the posterior of any Pyro model with Pyro's no-U-turn sampler.
+
+    Args:
+        model: a Pyro model with its observations in it, or in ``args``.
+        *args: what the model is called with.
+        num_chains: independent chains; four tell whether they agree.
+        num_draws: of each chain, after its warm-up.
+        num_warmup: iterations that adapt step size and masses.
+        target_acceptance: nearer to 1 for smaller steps, if trajectories diverge.
+        max_tree_depth: a trajectory has at most 2^this steps.
+        dense_mass: adapt a full mass matrix, not only its diagonal; None does so for at most 50
+            unknowns. Hyperparameters are correlated: it halved the steps, and doubled the worth of
+            a draw, at n = 200, d = 6.
+        start: "map" starts chains around a mode of the posterior, "prior" around the prior's
+            medians, values by site around these.
+        seed: chains have different streams that depend on it alone.
+        n_jobs: processes that run chains at the same time; 1 runs them one after another here.
+        verbose: True for a progress bar, None for one once the work takes ten seconds.
+
+    Returns:
+        The draws of all chains that ended well. Ctrl-C ends the run and keeps the draws so far.
+
+    Raises:
+        ValueError: bad arguments.
+        RuntimeError: every chain failed.
+        KeyboardInterrupt: before any chain had drawn anything.
+
+    Warns:
+        UserWarning: chains disagree, diverge, are few or failed, with what to do.
+    """
+    for name, value in (
+        ("num_chains", num_chains), ("num_draws", num_draws),
+        ("num_warmup", num_warmup), ("n_jobs", n_jobs), ("max_tree_depth", max_tree_depth),
+    ):  # fmt: skip
+        positive_integer(name, value)
+    if not 0 < target_acceptance < 1:
+        raise ValueError(f"target_acceptance must lie between 0 and 1, got {target_acceptance!r}")
+    began = time.perf_counter()
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_chains)]
+    starts = _starts(model, args, start, seeds)
+    if dense_mass is None:
+        dense_mass = sum(value.numel() for value in starts[0].values()) <= _DENSE_UP_TO
+    settings = Settings(
+        int(num_draws), int(num_warmup), target_acceptance, int(max_tree_depth), dense_mass
+    )
+    work: list[Work] = [
+        (model, args, z, settings, chain_seed) for z, chain_seed in zip(starts, seeds, strict=True)
+    ]
+    record = _Record(num_chains)
+    total = num_chains * (num_draws + num_warmup)
+    with progress_bar("sampling", verbose, total) as bar:
+
+        def tell(chain: int, event: Iteration | str) -> None:
+            record.add(chain, event)
+            bar.update()
+
+        try:
+            if n_jobs == 1:
+                _run_here(work, tell)
+            else:
+                _run_in_processes(work, int(n_jobs), tell)
+        except KeyboardInterrupt:
+            if not record.any():
+                raise
+            record.interrupted = True
+    draws = record.draws(time.perf_counter() - began)
+    warn_if_unhealthy(draws)
+    return draws
+
+
+def _starts(model: Model, args: tuple[Any, ...], start: Any, seeds: list[int]) -> list[Values]:
+    potential = Potential(model, args)
+    if start == "map":
+        centre = potential.mode()
+    elif start == "prior":
+        centre = potential.start
+    elif isinstance(start, dict):
+        centre = potential.unconstrained(start)
+    else:
+        raise ValueError(f'start must be "map", "prior" or values by site, got {start!r}')
+    return [
+        potential.jittered(centre, torch.Generator().manual_seed(chain_seed))
+        for chain_seed in seeds
+    ]
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """The value, if it is one.
+
+    Raises:
+        ValueError: names the argument.
+    """
+    if not isinstance(value, Integral) or int(value) < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
+class _Record:
+    """What the chains have reported so far."""
+
+    def __init__(self, num_chains: int) -> None:
+        self.iterations: list[list[Iteration]] = [[] for _ in range(num_chains)]
+        self.failures: dict[int, str] = {}
+        self.interrupted = False
+
+    def add(self, chain: int, event: Iteration | str) -> None:
+        if isinstance(event, str):
+            self.failures[chain] = event
+        elif event.values is not None:
+            self.iterations[chain].append(event)
+
+    def any(self) -> bool:
+        return any(self.iterations)
+
+    def draws(self, seconds: float) -> Draws:
+        """Of the chains that did not fail, as many of the same length as have the most draws."""
+        whole = [
+            chain for i, chain in enumerate(self.iterations) if i not in self.failures and chain
+        ]
+        if not whole:
+            raise RuntimeError(f"every chain failed; the first said: {self.failures.get(0)}")
+        whole.sort(key=len, reverse=True)
+        count = max(range(1, len(whole) + 1), key=lambda k: k * len(whole[k - 1]))
+        length = len(whole[count - 1])
+        iterations = [chain[:length] for chain in whole[:count]]
+        kept = [[one.values or {} for one in chain] for chain in iterations]
+        names = sorted(kept[0][0])
+        values = {
+            name: torch.stack([torch.stack([one[name] for one in chain]) for chain in kept])
+            for name in names
+        }
+        diverging = torch.tensor([[one.diverging for one in chain] for chain in iterations])
+        return Draws(values, diverging, self.failures, self.interrupted, seconds)
+
+
+def _run_here(work: list[Work], tell: Tell) -> None:
+    for number, one in enumerate(work):
+        _run_one_here(number, one, tell)
+
+
+def _run_one_here(number: int, work: Work, tell: Tell) -> None:
+    try:
+        run_chain(*work, lambda iteration: tell(number, iteration))
+    except Exception as error:  # the other chains go on
+        tell(number, f"{type(error).__name__}: {error}")
+
+
+def _run_in_processes(work: list[Work], n_jobs: int, tell: Tell) -> None:
+    waiting = list(enumerate(work))[::-1]
+    events: queue.Queue[tuple[int, Iteration | str | None]] = queue.Queue()
+    workers: dict[int, Worker] = {}
+
+    def listen(number: int, worker: Worker) -> None:
+        try:
+            for iteration in worker.reports():
+                events.put((number, iteration))
+            events.put((number, None))
+        except ChainError as error:
+            events.put((number, str(error)))
+
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < n_jobs:
+                number, one = waiting.pop()
+                workers[number] = Worker(run_chain, one)
+                threading.Thread(target=listen, args=(number, workers[number]), daemon=True).start()
+            number, event = events.get()
+            if isinstance(event, Iteration):
+                tell(number, event)
+                continue
+            workers.pop(number).stop()
+            if event is not None:
+                tell(number, event)
+    finally:
+        for worker in workers.values():
+            worker.stop()

@@ -1,0 +1,132 @@
+"""Full Bayes for Gaussian process regression: a Pyro model of the hyperparameters."""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from gpytorch.kernels import Kernel
+from torch import Tensor
+
+from resnet_gp.bayes.chain import Values
+from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
+from resnet_gp.bayes.mixture import NormalMixture
+from resnet_gp.models.exact import ExactRegression
+from resnet_gp.models.exact_posterior import ExactPosterior
+from resnet_gp.models.priors import add_weak_priors, fix_confounded
+
+
+class GPRegression:
+    """y = f(x) + e, f ~ GP(0, outputscale kernel), e ~ N(0, noise), hyperparameters with priors.
+
+    Called, it is a Pyro model: one site for each hyperparameter, named as in GPyTorch
+    ("likelihood.noise_covar.noise", "covar_module.outputscale",
+    "covar_module.base_kernel.lengthscale", ...), and the observed site "y".
+
+    Args:
+        train_x: ``n x d``; the weak priors suit standardised data.
+        train_y: ``n``, or ``n x p`` for p independent outputs of the same hyperparameters.
+        kernel: a GPyTorch kernel without an output scale. Hyperparameters without a prior get a
+            weak one (``add_weak_priors``); what the output scale is confounded with is fixed.
+        extra_variance: ``n``, known noise variances beyond the learned one.
+
+    Raises:
+        ValueError: shapes that do not match.
+    """
+
+    def __init__(
+        self,
+        train_x: Tensor,
+        train_y: Tensor,
+        kernel: Kernel,
+        extra_variance: Tensor | None = None,
+    ) -> None:
+        check_rows(train_x, train_y)
+        self.module = ExactRegression(train_x, train_y, kernel, extra_variance)
+        fix_confounded(self.module)
+        add_weak_priors(self.module)
+
+    @classmethod
+    def of(cls, module: ExactRegression) -> GPRegression:
+        """Of a model that exists, for instance one that was fitted; it gets priors, too."""
+        new = cls.__new__(cls)
+        new.module = module
+        add_weak_priors(module)
+        return new
+
+    def __call__(self) -> Tensor:
+        model = sample_hyperparameters("", self.module)
+        y: Tensor = self.module.train_targets
+        outputs = y.shape[1] if y.dim() == 2 else None
+        law = GaussianVector(model.noisy_covariance(), outputs)
+        observed: Tensor = pyro.sample("y", law, obs=y)
+        return observed
+
+    def at(self, values: Values) -> ExactRegression:
+        """The GPyTorch model at one draw of hyperparameters."""
+        return with_hyperparameters("", self.module, values)
+
+    @torch.no_grad()
+    def posteriors(self, draws: Draws, at_most: int | None = None) -> list[ExactPosterior]:
+        """The process given the data, for each draw; each holds an ``n x n`` factor."""
+        return [self.at(values).posterior() for values in each(draws.pooled(at_most))]
+
+    @torch.no_grad()
+    def predict(
+        self,
+        x: Tensor,
+        draws: Draws,
+        at_most: int | None = 200,
+        observation_noise: bool = True,
+    ) -> NormalMixture:
+        """The predictive law at ``n x d`` points, averaged over draws.
+
+        Args:
+            x: points.
+            draws: from ``run_nuts`` or ``run_svi``.
+            at_most: evenly spaced draws to average over; None for all. Each costs a factorisation.
+            observation_noise: whether of y or of f.
+        """
+        means, variances = [], []
+        for values in each(draws.pooled(at_most)):
+            model = self.at(values)
+            mean, variance = model.posterior().mean_and_variance(x)
+            if observation_noise:
+                variance = variance + model.likelihood.noise
+            means.append(mean)
+            variances.append(variance if mean.dim() == 1 else variance[:, None].expand_as(mean))
+        return NormalMixture(torch.stack(means), torch.stack(variances))
+
+    @torch.no_grad()
+    def loo_log_likelihood(self, draws: Draws) -> Tensor:
+        """log p(y_i | all other y, hyperparameters), ``chains x draws x n``, for PSIS-LOO.
+
+        The targets are not independent given the hyperparameters, so that importance weights need
+        these (Buerkner, Gabry & Vehtari 2021); closed form (Rasmussen & Williams, eq. 5.12).
+        """
+        y: Tensor = self.module.train_targets
+        rows = []
+        for values in each(draws.pooled()):
+            mean, variance = self.at(values).posterior().leave_one_out()
+            scale = variance.sqrt() if y.dim() == 1 else variance.sqrt()[:, None]
+            density = torch.distributions.Normal(mean, scale).log_prob(y)
+            rows.append(density if y.dim() == 1 else density.sum(1))
+        return torch.stack(rows).unflatten(0, (draws.num_chains, draws.num_draws))
+
+
+def each(values: Values) -> list[Values]:
+    """One dictionary for each draw."""
+    count = len(next(iter(values.values()))) if values else 0
+    return [{name: value[i] for name, value in values.items()} for i in range(count)]
+
+
+def check_rows(train_x: Tensor, train_y: Tensor) -> None:
+    """Raises:
+    ValueError: names both shapes if they do not belong together.
+    """
+    if train_x.dim() != 2 or train_y.dim() not in (1, 2) or len(train_x) != len(train_y):
+        raise ValueError(
+            f"train_x must be n x d and train_y n or n x p, got shapes {tuple(train_x.shape)} and "
+            f"{tuple(train_y.shape)}"
+        )

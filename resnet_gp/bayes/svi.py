@@ -1,0 +1,99 @@
+"""Stochastic variational inference for a Pyro model, with an automatic guide."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoMultivariateNormal
+from pyro.infer.autoguide.initialization import init_to_median
+from pyro.optim import ClippedAdam
+
+from resnet_gp.bayes.chain import Model, seeded
+from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.nuts import positive_integer
+from resnet_gp.estimators.progress import progress_bar
+
+_SCALE = 0.05  # of the guide's start
+_DECAY = 0.05  # of the learning rate over the whole run
+
+
+def run_svi(
+    model: Model,
+    *args: Any,
+    guide: Any = None,
+    num_steps: int = 2000,
+    learning_rate: float = 0.02,
+    num_draws: int = 500,
+    seed: int = 0,
+    verbose: bool | None = None,
+) -> Draws:
+    """Fit a guide to the posterior of any Pyro model, and draw from it.
+
+    Args:
+        model: a Pyro model; subsampled plates are fine.
+        *args: what the model is called with.
+        guide: a Pyro guide; None for ``AutoMultivariateNormal``, one normal law of all latent
+            variables in their unconstrained space.
+        num_steps: of Adam.
+        learning_rate: at the start; it falls to a twentieth.
+        num_draws: from the guide.
+        seed: of steps and draws.
+        verbose: as in ``run_nuts``.
+
+    Returns:
+        Draws in one chain, and the losses. Ctrl-C ends the steps and keeps what was learned.
+
+    Raises:
+        ValueError: bad arguments.
+    """
+    for name, value in (("num_steps", num_steps), ("num_draws", num_draws)):
+        positive_integer(name, value)
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive, got {learning_rate!r}")
+    began = time.perf_counter()
+    losses: list[float] = []
+    interrupted = False
+    with seeded(seed), pyro.get_param_store().scope():
+        guide = guide or _normal_guide(model)
+        decay = _DECAY ** (1 / int(num_steps))
+        optimiser = ClippedAdam({"lr": learning_rate, "lrd": decay})
+        step = SVI(model, guide, optimiser, Trace_ELBO()).step
+        with progress_bar("variational inference", verbose, int(num_steps)) as bar:
+            try:
+                for _ in range(int(num_steps)):
+                    losses.append(float(step(*args)))
+                    bar.update()
+            except KeyboardInterrupt:
+                if not losses:
+                    raise
+                interrupted = True
+        drawn = _draw(guide, args, int(num_draws))
+    diverging = torch.zeros(1, int(num_draws), dtype=torch.bool)
+    return Draws(drawn, diverging, {}, interrupted, time.perf_counter() - began, losses)
+
+
+def _normal_guide(model: Model) -> Any:
+    start = init_to_median(num_samples=15)
+    return AutoMultivariateNormal(model, init_loc_fn=start, init_scale=_SCALE)
+
+
+def _draw(guide: Any, args: tuple[Any, ...], num_draws: int) -> dict[str, torch.Tensor]:
+    """``1 x draws x (shape of the site)`` for each site of the guide but its own auxiliary one."""
+    with torch.no_grad():
+        drawn = [guide(*args) for _ in range(num_draws)]
+    if not isinstance(drawn[0], dict):  # a guide of the user's that returns nothing
+        drawn = [_trace(guide, args) for _ in range(num_draws)]
+    return {name: torch.stack([one[name] for one in drawn])[None] for name in sorted(drawn[0])}
+
+
+def _trace(guide: Any, args: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+    trace = pyro.poutine.trace(guide).get_trace(*args)
+    return {
+        name: site["value"].detach()
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site["infer"].get("is_auxiliary")
+    }

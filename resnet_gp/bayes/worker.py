@@ -1,0 +1,111 @@
+"""A chain in a process of its own: what runs there, and the other end of its pipes.
+
+The process gets its work by ``cloudpickle`` on standard input and answers with pickles on standard
+output. A plain process, unlike Python's pools, does not import the caller's script again.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+_OK, _ERROR, _DONE = "iteration", "error", "done"
+_BEGIN = b"--- answers ---\n"  # what libraries print when they are imported comes before
+
+
+class ChainError(RuntimeError):
+    """A chain ended before its time."""
+
+
+class Worker:
+    """A process that runs ``function(*args, report)`` and passes on what it reports.
+
+    Args:
+        function: any function, also one of a script.
+        args: picklable by cloudpickle.
+        threads: of the process.
+    """
+
+    def __init__(
+        self, function: Callable[..., None], args: tuple[Any, ...], threads: int = 1
+    ) -> None:
+        try:
+            from cloudpickle import dumps
+        except ImportError as error:
+            raise ImportError('n_jobs needs cloudpickle: pip install "resnet-gp[bayes]"') from error
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {name: str(threads) for name in names} | _path(),
+            start_new_session=True,  # Ctrl-C is for the caller, who ends this process
+        )
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(dumps((function, args)))
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # it died: the reader says so
+
+    def reports(self) -> Iterator[Any]:
+        """What the function reports, until it returns.
+
+        Raises:
+            ChainError: it raised an error, or the process died.
+        """
+        stream = self._process.stdout
+        assert stream is not None
+        while stream.readline() not in (_BEGIN, b""):
+            pass
+        while True:
+            try:
+                kind, content = pickle.load(stream)
+            except (EOFError, pickle.UnpicklingError) as error:
+                raise ChainError(
+                    f"its process died with exit code {self._process.wait()}"
+                ) from error
+            if kind == _DONE:
+                return
+            if kind == _ERROR:
+                raise ChainError(content)
+            yield content
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def _path() -> dict[str, str]:
+    """So that functions of modules that the caller can import are found."""
+    return {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+
+
+def main() -> None:
+    """Read the work, do it, and answer."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints of the model must not get between
+    answers.write(_BEGIN)
+    try:
+        function, args = pickle.loads(sys.stdin.buffer.read())
+        function(*args, lambda content: _send(answers, _OK, content))
+    except BaseException as error:
+        _send(answers, _ERROR, f"{type(error).__name__}: {error}")
+    else:
+        _send(answers, _DONE, None)
+
+
+def _send(stream: BinaryIO, kind: str, content: Any) -> None:
+    stream.write(pickle.dumps((kind, content)))
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main()

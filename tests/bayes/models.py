@@ -1,0 +1,39 @@
+"""Models that several tests sample."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+
+from resnet_gp import ResNetLimitKernel
+from resnet_gp.bayes import GPRegression
+
+
+def data(n=20, d=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, dtype=torch.float64, generator=generator)
+    noise = torch.randn(n, dtype=torch.float64, generator=generator)
+    return x, torch.sin(2 * x[:, 0]) + 0.2 * noise
+
+
+def regression(n=20, d=2):
+    x, y = data(n, d)
+    return GPRegression(x, y, ResNetLimitKernel(input_bias=True, ard_num_dims=d))
+
+
+def conjugate(y):
+    """mu ~ N(0, 1), y ~ N(mu, 1): the posterior is N(sum y / (n + 1), 1 / (n + 1))."""
+    mu = pyro.sample("mu", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
+    with pyro.plate("rows", len(y)):
+        pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def failing_at(calls):
+    """A model that raises an error in one of its calls, once."""
+    count = iter(range(10**9))
+
+    def model(y):
+        if next(count) == calls:
+            raise ArithmeticError("no more")
+        conjugate(y)
+
+    return model

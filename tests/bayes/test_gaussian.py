@@ -1,0 +1,49 @@
+import pyro
+import pytest
+import torch
+
+from resnet_gp.bayes import GaussianVector
+
+
+def covariance(n=5):
+    root = torch.randn(n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return root @ root.mT + torch.eye(n, dtype=torch.float64)
+
+
+def test_density_is_that_of_the_normal_law():
+    K, y = covariance(), torch.arange(5.0, dtype=torch.float64)
+    expected = torch.distributions.MultivariateNormal(torch.zeros(5).double(), K).log_prob(y)
+    torch.testing.assert_close(GaussianVector(K).log_prob(y), expected)
+    two = GaussianVector(K, 2).log_prob(torch.stack([y, y], 1))
+    torch.testing.assert_close(two, 2 * expected)
+
+
+def test_gradient_in_covariance_and_value():
+    y = torch.ones(5, dtype=torch.float64, requires_grad=True)
+
+    def density(root, y):
+        return GaussianVector(root @ root.mT + torch.eye(5)).log_prob(y)
+
+    assert torch.autograd.gradcheck(density, (covariance().requires_grad_(), y))
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_draws_have_its_moments(outputs):
+    pyro.set_rng_seed(0)
+    K = covariance(3)
+    law = GaussianVector(K, outputs)
+    draws = law.sample((20_000,))
+    assert draws.shape[1:] == law.event_shape
+    column = draws if outputs is None else draws[..., 1]
+    error = (K.diagonal()[:, None] * K.diagonal() + K.square()).sqrt() / 20_000**0.5
+    assert ((column.mT @ column / 20_000 - K).abs() < 4.5 * error).all()
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"shape \(4,\) do not fit the covariance.*\(5,\)"):
+        GaussianVector(covariance()).log_prob(torch.zeros(4).double())
+
+
+def test_it_stays_out_of_plates():
+    with pyro.plate("rows", 5), pytest.raises(ValueError, match="leave it out of plates"):
+        pyro.sample("y", GaussianVector(covariance()))
