@@ -16,12 +16,11 @@ from pyro.infer.mcmc import MCMC, NUTS
 from pyro.infer.mcmc.util import initialize_model
 from pyro.ops.integrator import potential_grad, register_exception_handler
 from scipy.optimize import minimize
-from torch import Tensor
 
+from resnet_gp.bayes.hyperparameters import Values
 from resnet_gp.flow.table import HorizonError
 from resnet_gp.kernels.constraints import OutOfBoundsError
 
-Values = dict[str, Tensor]
 Model = Callable[..., Any]
 
 _IMPOSSIBLE = 1e15

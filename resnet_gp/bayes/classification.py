@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyro
 import pyro.distributions as dist
 import torch
 from gpytorch.kernels import Kernel, ScaleKernel
 from torch import Tensor
 
-from resnet_gp.bayes.chain import Values
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
+from resnet_gp.bayes.hyperparameters import (
+    Values,
+    sample_hyperparameters,
+    with_hyperparameters,
+)
 from resnet_gp.bayes.regression import each
+from resnet_gp.bayes.whitened import conditional, whitening_factor
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
-
-# Of the output scale: added to the diagonal, so that factors exist.
-_JITTER = 1e-6
 
 
 class GPClassification:
@@ -56,7 +59,7 @@ class GPClassification:
         return 1 if self.num_classes == 2 else self.num_classes
 
     def __call__(self) -> Tensor:
-        factor = _factor(sample_hyperparameters("", self.module), self.train_x)
+        factor = whitening_factor(sample_hyperparameters("", self.module), self.train_x)
         white = self.train_x.new_zeros(len(self.train_x), self.num_latent)
         z = pyro.sample("z", dist.Normal(white, 1.0).to_event(2))
         observed: Tensor = pyro.sample(
@@ -82,28 +85,14 @@ class GPClassification:
             num_latent_draws: draws of the latent values at each point, for each of these.
             seed: of the latter.
         """
-        generator = torch.Generator().manual_seed(seed)
-        total = x.new_zeros(len(x), self.num_classes)
-        pooled = each(draws.pooled(at_most))
-        for values in pooled:
-            mean, variance = self._latent(x, values)
-            total += mean_probabilities(mean, variance, num_latent_draws, generator)
-        return total / len(pooled)
+        laws = (self._latent(x, values) for values in each(draws.pooled(at_most)))
+        return average_probabilities(laws, num_latent_draws, seed)
 
     def _latent(self, x: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         """Mean ``k x latent`` and variance ``k`` of the latent functions at one draw."""
         kernel = with_hyperparameters("", self.module, values)
-        factor = _factor(kernel, self.train_x)
-        cross = kernel(self.train_x, x).to_dense()
-        white = torch.linalg.solve_triangular(factor, cross, upper=False)
-        variance = kernel(x, diag=True) - white.square().sum(0)
-        return white.mT @ values["z"], variance.clamp_(min=0)
-
-
-def _factor(kernel: ScaleKernel, x: Tensor) -> Tensor:
-    covariance = kernel(x).to_dense()
-    jitter = _JITTER * kernel.outputscale
-    return torch.linalg.cholesky(covariance.diagonal_scatter(covariance.diagonal() + jitter))
+        mean, variance = conditional(kernel, self.train_x, values["z"], x)
+        return mean, variance.clamp_(min=0)
 
 
 def label_law(latent: Tensor) -> dist.TorchDistribution:
@@ -115,6 +104,17 @@ def label_law(latent: Tensor) -> dist.TorchDistribution:
 
 def as_observed(labels: Tensor, num_latent: int) -> Tensor:
     return labels.double() if num_latent == 1 else labels
+
+
+def average_probabilities(
+    laws: Iterable[tuple[Tensor, Tensor]], num_draws: int, seed: int
+) -> Tensor:
+    """Class probabilities averaged over latent means and variances, ``k x C``."""
+    generator = torch.Generator().manual_seed(seed)
+    count, total = 0, torch.zeros(())
+    for count, law in enumerate(laws, 1):  # noqa: B007
+        total = total + mean_probabilities(*law, num_draws, generator)
+    return total / count
 
 
 def mean_probabilities(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+_SITES = "draws.at."
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -56,15 +58,19 @@ class Draws:
 
     def tensors(self) -> dict[str, Tensor]:
         """Values and divergences, for a file."""
-        sites = {f"draws.at.{name}": value.contiguous() for name, value in self.values.items()}
+        sites = {_SITES + name: value.contiguous() for name, value in self.values.items()}
         return {"draws.diverging": self.diverging.double(), **sites}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Draws:
         """The inverse of ``tensors``."""
-        values = {
-            name.removeprefix("draws.at."): value
-            for name, value in tensors.items()
-            if name.startswith("draws.at.")
-        }
-        return cls(values, tensors["draws.diverging"].bool())
+        return cls(below(_SITES, tensors), tensors["draws.diverging"].bool())
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from resnet_gp.bayes.chain import Values
-from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.draws import Draws, below
+from resnet_gp.bayes.hyperparameters import Values
 from resnet_gp.bayes.mixture import NormalMixture
-from resnet_gp.bayes.regression import GPRegression, each
+from resnet_gp.bayes.regression import GPRegression, each, mixture_of
 from resnet_gp.models.exact_posterior import ExactPosterior
 
 _BYTES = 2**30  # of the factors of all members
 _FEWEST, _MOST = 20, 200
+_SITES = "members.at."
 
 
 class ExactMixture:
@@ -24,11 +25,13 @@ class ExactMixture:
     Args:
         members: one for each draw.
         noise_variances: of the members, ``S``.
+        values: their hyperparameters by site, ``S`` in front.
     """
 
-    def __init__(self, members: list[ExactPosterior], noise_variances: Tensor) -> None:
-        self.members, self.noise_variances = members, noise_variances
-        self.values: Values = {}
+    def __init__(
+        self, members: list[ExactPosterior], noise_variances: Tensor, values: Values
+    ) -> None:
+        self.members, self.noise_variances, self.values = members, noise_variances, values
 
     @classmethod
     @torch.no_grad()
@@ -52,25 +55,19 @@ class ExactMixture:
                 for at, pair in zip(at_draws, factors, strict=True)
             ]
         noise = torch.stack([at.likelihood.noise.detach().reshape(()) for at in at_draws])
-        mixture = cls(members, noise)
-        mixture.values = values
-        return mixture
+        return cls(members, noise, values)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is not training data, ``S`` members in front."""
         factors = torch.stack([member.cholesky.mT for member in self.members])  # rows are columns
         weights = torch.stack([member.weights for member in self.members])
-        sites = {f"members.at.{name}": value for name, value in self.values.items()}
+        sites = {_SITES + name: value for name, value in self.values.items()}
         return {"members.cholesky": factors, "members.weights": weights, **sites}
 
     @classmethod
     def from_tensors(cls, model: GPRegression, tensors: dict[str, Tensor]) -> ExactMixture:
         """The inverse of ``tensors``, at the training data of ``model``."""
-        values = {
-            name.removeprefix("members.at."): value
-            for name, value in tensors.items()
-            if name.startswith("members.at.")
-        }
+        values = below(_SITES, tensors)
         pairs = zip(tensors["members.cholesky"], tensors["members.weights"], strict=True)
         factors = [(factor.clone().mT, weights.clone()) for factor, weights in pairs]
         return cls._at(model, values, factors)
@@ -90,15 +87,8 @@ class ExactMixture:
 
     def normal_mixture(self, x: Tensor, observation_noise: bool) -> NormalMixture:
         """The members' laws of y, or of f, at ``n x d`` points."""
-        means, variances = zip(
-            *(member.mean_and_variance(x) for member in self.members), strict=True
-        )
-        mean, variance = torch.stack(means), torch.stack(variances)
-        if observation_noise:
-            variance = variance + self.noise_variances[:, None]
-        if mean.dim() == 3:
-            variance = variance[..., None].expand_as(mean)
-        return NormalMixture(mean, variance)
+        members = zip(self.members, self.noise_variances, strict=True)
+        return mixture_of(members, x, observation_noise)
 
     def mean(self, x: Tensor) -> Tensor:
         return torch.stack([member.mean(x) for member in self.members]).mean(0)
@@ -163,9 +153,7 @@ class ExactMixture:
             member.condition(x, y, noise + extra_variance)
             for member, noise in zip(self.members, self.noise_variances, strict=True)
         ]
-        mixture = ExactMixture(members, self.noise_variances)
-        mixture.values = self.values
-        return mixture
+        return ExactMixture(members, self.noise_variances, self.values)
 
     def log_marginal_likelihood(self) -> float:
         """The mean over the draws, in nats."""

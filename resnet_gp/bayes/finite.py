@@ -9,9 +9,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from resnet_gp.bayes.chain import Values
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.hyperparameters import Values
 from resnet_gp.bayes.mixture import NormalMixture
 from resnet_gp.bayes.regression import check_rows, each
 from resnet_gp.networks.laws import Network

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyro
 import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-from resnet_gp.bayes.chain import Values
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.gaussian import GaussianVector
-from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
+from resnet_gp.bayes.hyperparameters import (
+    Values,
+    sample_hyperparameters,
+    with_hyperparameters,
+)
 from resnet_gp.bayes.mixture import NormalMixture
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.exact_posterior import ExactPosterior
@@ -68,11 +73,6 @@ class GPRegression:
         return with_hyperparameters("", self.module, values)
 
     @torch.no_grad()
-    def posteriors(self, draws: Draws, at_most: int | None = None) -> list[ExactPosterior]:
-        """The process given the data, for each draw; each holds an ``n x n`` factor."""
-        return [self.at(values).posterior() for values in each(draws.pooled(at_most))]
-
-    @torch.no_grad()
     def predict(
         self,
         x: Tensor,
@@ -88,15 +88,9 @@ class GPRegression:
             at_most: evenly spaced draws to average over; None for all. Each costs a factorisation.
             observation_noise: whether of y or of f.
         """
-        means, variances = [], []
-        for values in each(draws.pooled(at_most)):
-            model = self.at(values)
-            mean, variance = model.posterior().mean_and_variance(x)
-            if observation_noise:
-                variance = variance + model.likelihood.noise
-            means.append(mean)
-            variances.append(variance if mean.dim() == 1 else variance[:, None].expand_as(mean))
-        return NormalMixture(torch.stack(means), torch.stack(variances))
+        models = (self.at(values) for values in each(draws.pooled(at_most)))
+        members = ((model.posterior(), model.likelihood.noise) for model in models)
+        return mixture_of(members, x, observation_noise)
 
     @torch.no_grad()
     def loo_log_likelihood(self, draws: Draws) -> Tensor:
@@ -113,6 +107,20 @@ class GPRegression:
             density = torch.distributions.Normal(mean, scale).log_prob(y)
             rows.append(density if y.dim() == 1 else density.sum(1))
         return torch.stack(rows).unflatten(0, (draws.num_chains, draws.num_draws))
+
+
+def mixture_of(
+    members: Iterable[tuple[ExactPosterior, Tensor]], x: Tensor, observation_noise: bool
+) -> NormalMixture:
+    """The laws at ``n x d`` points of y, or of f, of posteriors with their noise variances."""
+    means, variances = [], []
+    for posterior, noise in members:
+        mean, variance = posterior.mean_and_variance(x)
+        if observation_noise:
+            variance = variance + noise
+        means.append(mean)
+        variances.append(variance if mean.dim() == 1 else variance[:, None].expand_as(mean))
+    return NormalMixture(torch.stack(means), torch.stack(variances))
 
 
 def each(values: Values) -> list[Values]:

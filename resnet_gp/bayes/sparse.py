@@ -17,22 +17,25 @@ from gpytorch.likelihoods import GaussianLikelihood
 from torch import Tensor
 from torch.nn import ModuleDict
 
-from resnet_gp.bayes.chain import Values
 from resnet_gp.bayes.classification import (
     as_observed,
+    average_probabilities,
     check_labels,
     label_law,
-    mean_probabilities,
 )
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
+from resnet_gp.bayes.hyperparameters import (
+    Values,
+    sample_hyperparameters,
+    with_hyperparameters,
+)
 from resnet_gp.bayes.mixture import NormalMixture
 from resnet_gp.bayes.regression import check_rows, each
+from resnet_gp.bayes.whitened import conditional
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
 
-_JITTER = 1e-6
 _SELECTION_ROWS = 10_000
 
 
@@ -92,7 +95,7 @@ class SparseGP:
         u = pyro.sample("u", dist.Normal(white, 1.0).to_event(2))
         plate = pyro.plate("rows", len(self.train_x), subsample_size=self.batch_size)
         with plate as rows:
-            mean, variance = self._latent(module["kernel"], self.train_x[rows], u)
+            mean, variance = self._latent(module, self.train_x[rows], u)
             if self.likelihood == "gaussian":
                 noise = module["likelihood"].noise
                 pyro.sample("y", dist.Normal(mean[:, 0], noise.sqrt()), obs=self.train_y[rows])
@@ -102,15 +105,15 @@ class SparseGP:
                 labels = as_observed(self.train_y[rows], self.num_latent)
                 pyro.sample("y", label_law(latent), obs=labels)
 
-    def _latent(self, kernel: ScaleKernel, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    def _latent(self, module: Any, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``k x latent`` and variance ``k`` of latent values given the inducing ones."""
-        inner = kernel(self.inducing_points).to_dense()
-        jitter = _JITTER * kernel.outputscale
-        factor = torch.linalg.cholesky(inner.diagonal_scatter(inner.diagonal() + jitter))
-        cross = kernel(self.inducing_points, x).to_dense()
-        white = torch.linalg.solve_triangular(factor, cross, upper=False)
-        variance = kernel(x, diag=True) - white.square().sum(0)
-        return white.mT @ u, variance.clamp(min=1e-12)
+        mean, variance = conditional(module["kernel"], self.inducing_points, u, x)
+        return mean, variance.clamp(min=1e-12)  # the gradient of its root is needed
+
+    def _at(self, values: Values, x: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """The modules at one draw, and the law of the latent values there."""
+        module = with_hyperparameters("", self.module, values)
+        return module, *self._latent(module, x, values["u"])
 
     @torch.no_grad()
     def predict(
@@ -129,8 +132,7 @@ class SparseGP:
             raise RuntimeError("predict is for regression; use predict_proba")
         means, variances = [], []
         for values in each(draws.pooled(at_most)):
-            module: Any = with_hyperparameters("", self.module, values)
-            mean, variance = self._latent(module["kernel"], x, values["u"])
+            module, mean, variance = self._at(values, x)
             noise = module["likelihood"].noise if observation_noise else 0.0
             means.append(mean[:, 0])
             variances.append(variance + noise)
@@ -152,11 +154,5 @@ class SparseGP:
         """
         if self.likelihood != "softmax":
             raise RuntimeError("predict_proba is for classification; use predict")
-        generator = torch.Generator().manual_seed(seed)
-        total = x.new_zeros(len(x), self.num_classes)
-        pooled: list[Values] = each(draws.pooled(at_most))
-        for values in pooled:
-            module: Any = with_hyperparameters("", self.module, values)
-            mean, variance = self._latent(module["kernel"], x, values["u"])
-            total += mean_probabilities(mean, variance, num_latent_draws, generator)
-        return total / len(pooled)
+        laws = (self._at(values, x)[1:] for values in each(draws.pooled(at_most)))
+        return average_probabilities(laws, num_latent_draws, seed)

@@ -190,12 +190,13 @@ class Search:
     ) -> tuple[SparseRegression, FitResult]:
         """A sparse model of all rows, after an exact one of ``max_samples`` of them.
 
-        The inducing points are chosen for the hyperparameters of the exact fit.
+        From there a small sparse fit finds the hyperparameters for which the inducing points are
+        chosen, and at which the fit to all rows starts.
 
         Args:
             training: all of these data are used.
             num_inducing: m, at most the number of rows.
-            known: raw hyperparameters in the place of those of an exact fit.
+            known: raw hyperparameters in the place of those of both first fits.
         """
         if known is None and self.checkpoint is not None and self.hyperparameters != "fixed":
             known = self.checkpoint.read()
@@ -262,12 +263,14 @@ class Search:
         represent. So its hyperparameters, with that noise or its leave-one-out error as noise, are
         but some of the starts here.
         """
+        exact = get_raw(first)
+        error = first.train_targets - first.posterior().leave_one_out()[0]
+        set_raw(first, self.starts(first)[0])  # points that favour none of the starts
         some = training.sample(_SPARSE_PILOT_ROWS)
-        model = self._sparse_model(some, first, min(_SPARSE_PILOT_INDUCING, len(some)), usual=True)
-        starts = [*self.starts(model), get_raw(first)]
+        model = self._sparse_model(some, first, _SPARSE_PILOT_INDUCING)
+        starts = [*self.starts(model), exact]
         if model.likelihood.noise_covar.raw_noise.requires_grad:
-            error = first.train_targets - first.posterior().leave_one_out()[0]
-            set_raw(model, get_raw(first))
+            set_raw(model, exact)
             model.likelihood.noise = float(error.square().mean().clamp(1e-6, 1.0))
             starts.append(get_raw(model))
         found = self.maximise(model, starts, watch=self._advance, unit=len(some))
@@ -275,16 +278,12 @@ class Search:
         return found
 
     def _sparse_model(
-        self, training: Training, at: ExactRegression, num_inducing: int, usual: bool = False
+        self, training: Training, at: ExactRegression, num_inducing: int
     ) -> SparseRegression:
-        """Of these rows, with points for the hyperparameters of ``at``, or for the usual start."""
+        """Of these rows, with inducing points for the hyperparameters of ``at``."""
         rows = training.sample(max(num_inducing, _SELECTION_ROWS)).x
-        before = get_raw(at)
-        if usual:
-            set_raw(at, self.starts(at)[0])
         with torch.no_grad():
             chosen = greedy_inducing_points(at.covar_module, rows, min(num_inducing, len(rows)))
-        set_raw(at, before)
         kernel = self.covariance.build(training.x.shape[1])
         extra = training.extra_variance
         model = SparseRegression(training.x, training.y, kernel, rows[chosen], extra)

@@ -5,7 +5,8 @@ import pyro.distributions as dist
 import torch
 
 from resnet_gp import ResNetLimitKernel
-from resnet_gp.bayes import GPRegression
+from resnet_gp.bayes import Draws, GPRegression
+from resnet_gp.bayes.hyperparameters import current_hyperparameters
 
 
 def data(n=20, d=2, seed=0):
@@ -18,6 +19,20 @@ def data(n=20, d=2, seed=0):
 def regression(n=20, d=2):
     x, y = data(n, d)
     return GPRegression(x, y, ResNetLimitKernel(input_bias=True, ard_num_dims=d))
+
+
+def few_draws(model, count=6):
+    """Draws from the prior, in two chains."""
+    pyro.set_rng_seed(0)
+    traces = [
+        pyro.poutine.trace(pyro.poutine.uncondition(model)).get_trace() for _ in range(2 * count)
+    ]
+    names = current_hyperparameters("", model.module)
+    values = {
+        name: torch.stack([trace.nodes[name]["value"] for trace in traces]).unflatten(0, (2, count))
+        for name in names
+    }
+    return Draws(values, torch.zeros(2, count, dtype=torch.bool))
 
 
 def conjugate(y):

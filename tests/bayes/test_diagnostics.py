@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from bayes.test_regression import few_draws, regression
+from bayes.models import few_draws, regression
 
 from resnet_gp.bayes import Draws, compare, problems, summary, to_arviz
 from resnet_gp.bayes.diagnostics import effective_draws, r_hat

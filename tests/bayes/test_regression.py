@@ -3,28 +3,14 @@ import math
 import pyro
 import pytest
 import torch
-from bayes.models import data, regression
+from bayes.models import data, few_draws, regression
 from gpytorch.kernels import MaternKernel
 
 from resnet_gp import ResNetLimitKernel
-from resnet_gp.bayes import Draws, GPRegression, run_nuts
+from resnet_gp.bayes import GPRegression, run_nuts
 from resnet_gp.bayes.chain import Potential
 from resnet_gp.bayes.hyperparameters import current_hyperparameters
 from resnet_gp.models.priors import log_prior
-
-
-def few_draws(model, count=6):
-    """Draws from the prior, in two chains."""
-    pyro.set_rng_seed(0)
-    traces = [
-        pyro.poutine.trace(pyro.poutine.uncondition(model)).get_trace() for _ in range(2 * count)
-    ]
-    names = current_hyperparameters("", model.module)
-    values = {
-        name: torch.stack([trace.nodes[name]["value"] for trace in traces]).unflatten(0, (2, count))
-        for name in names
-    }
-    return Draws(values, torch.zeros(2, count, dtype=torch.bool))
 
 
 def test_the_potential_is_minus_the_log_posterior_of_the_logarithms():
