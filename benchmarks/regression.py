@@ -90,7 +90,7 @@ def cells(data: DataSet, splits: list[int], model: str) -> Iterator[Cell]:
         timed_fit(fitted, data, 0)
     for split in splits:
         keep = large and hasattr(fitted, "theta_")
-        fitted.set_params(hyperparameters="fixed" if keep else "ml", warm_start=keep)
+        fitted.set_params(hyperparameters="fixed" if keep else "map", warm_start=keep)
         seconds = timed_fit(fitted, data, split)
         test = data.splits[split][1]
         mean, std = fitted.predict(data.X[test], return_std=True)

@@ -71,7 +71,7 @@ def fit(
     y: Any,
     *,
     covariance: Covariance = DEFAULT,
-    hyperparameters: Literal["ml", "map"] = "ml",
+    hyperparameters: Literal["map", "ml"] = "map",
     n_inducing: int = 512,
     initial_rows: int = 50_000,
     hyperparameter_samples: int = 2000,

@@ -77,11 +77,12 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     n_inducing : int, default=1000
         Inducing points of the sparse and variational inference, chosen by greedy conditional
         variance (Burt et al. 2020).
-    hyperparameters : {"ml", "map", "nuts", "fixed"}, default="ml"
-        "ml" maximises the marginal likelihood with L-BFGS-B and exact gradients; "map" adds weak
-        priors, which help where there are tens of rows. A GPyTorch kernel's own priors count.
-        "nuts" averages predictions over draws from the posterior that these priors give, by Pyro's
-        no-U-turn sampler started at the "map" (exact inference; minutes for hundreds of rows).
+    hyperparameters : {"map", "ml", "nuts", "fixed"}, default="map"
+        "map" maximises the marginal likelihood times weak priors with L-BFGS-B and exact gradients;
+        a GPyTorch kernel's own priors count. They matter up to a few hundred rows, where maximum
+        likelihood, "ml", is overconfident. "nuts" averages predictions over draws from the
+        posterior that these priors give, by Pyro's no-U-turn sampler started at the "map" (exact
+        inference; minutes for hundreds of rows).
         "fixed" keeps those of the last fit with ``warm_start``, else the initial ones (of the
         standardised problem: unit lengthscales and output scale, T = 5, noise 0.1).
     hyperparameter_samples : int or None, default=2000
@@ -176,7 +177,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         negative_slope: float = 0.01,
         inference: Inference = "auto",
         n_inducing: int = 1000,
-        hyperparameters: Hyperparameters = "ml",
+        hyperparameters: Hyperparameters = "map",
         hyperparameter_samples: int | None = 2000,
         noise_variance: float | None = None,
         alpha: float | ArrayLike = 0.0,
@@ -525,7 +526,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
 
     def _check_parameters(self) -> Covariance:
         for name, allowed in (
-            ("hyperparameters", ("ml", "map", "nuts", "fixed")),
+            ("hyperparameters", ("map", "ml", "nuts", "fixed")),
             ("inference", ("auto", "exact", "sparse", "variational")),
             ("dtype", ("float64", "float32")),
         ):

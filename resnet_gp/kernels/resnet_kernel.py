@@ -15,6 +15,7 @@ from resnet_gp.flow.covariance import resnet_covariance
 from resnet_gp.flow.depth import Layers, checked_depth
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.kernels.constraints import OutOfBoundsError, log_positive
+from resnet_gp.kernels.priors import register_value_prior
 
 
 class ResNetKernel(Kernel):
@@ -89,7 +90,7 @@ class ResNetKernel(Kernel):
                 raise TypeError(
                     f"{name}_prior must be a gpytorch Prior, got {type(prior).__name__}"
                 )
-            self.register_prior(f"{name}_prior", prior, name)
+            register_value_prior(self, name, prior)
 
     def _start_at_one(self, name: str) -> None:
         """Start at 1, the paper's value, where the constraint has no other wish and allows it."""

@@ -11,6 +11,7 @@ from gpytorch.likelihoods.noise_models import HomoskedasticNoise
 from gpytorch.priors import LogNormalPrior, Prior
 from torch import Tensor
 
+from resnet_gp.kernels.priors import register_value_prior
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 
 # Medians, and standard deviations of the logarithms.
@@ -99,4 +100,4 @@ def _add(module: Module, name: str, law: tuple[float, float]) -> None:
     if f"{name}_prior" not in module._priors and raw.requires_grad:
         median, spread = law
         prior = LogNormalPrior(math.log(median), spread)
-        module.register_prior(f"{name}_prior", prior.to(raw), name)
+        register_value_prior(module, name, prior.to(raw))

@@ -341,7 +341,7 @@ def _fit(plan: Plan, X: Any, truth: NDArray[Any]) -> tuple[Any, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = plan.task.estimator(len(plan.truth), plan.seed).fit(X, truth)
+            model = plan.task.estimator(plan.seed).fit(X, truth)
         except np.linalg.LinAlgError as error:
             raise TableError(f"the model cannot be fitted: {error}") from error
     if getattr(model, "fit_interrupted_", False):

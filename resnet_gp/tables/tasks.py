@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ Array = NDArray[np.float64]
 Scores = dict[str, float | None]
 Splits = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
-_FEW_ROWS = 100
 _BINS, _ROWS_PER_BIN = 20, 20  # of the calibration error
 _SHOWN_CLASSES = 12  # in the confusion matrix
 _SHOWN_COLUMNS = 15  # in the figure of relevance
@@ -38,12 +37,11 @@ class Regression:
     name: str = field(default="regression", init=False)
     baseline: str = field(default="mean and deviation of the training rows", init=False)
 
-    def estimator(self, rows: int, seed: int) -> Any:
-        """An unfitted one for a table of ``rows`` rows; weak priors help where these are few."""
+    def estimator(self, seed: int) -> Any:
+        """An unfitted one."""
         from resnet_gp.estimators import ResNetGPRegressor
 
-        hyperparameters: Literal["ml", "map"] = "map" if rows < _FEW_ROWS else "ml"
-        return ResNetGPRegressor(hyperparameters=hyperparameters, random_state=seed, verbose=False)
+        return ResNetGPRegressor(random_state=seed, verbose=False)
 
     def splits(self, truth: Array, folds: int, seed: int) -> Splits:
         from sklearn.model_selection import KFold
@@ -127,7 +125,7 @@ class Classification:
     name: str = field(default="classification", init=False)
     baseline: str = field(default="shares of the classes in the training rows", init=False)
 
-    def estimator(self, rows: int, seed: int) -> Any:
+    def estimator(self, seed: int) -> Any:
         """An unfitted one."""
         from resnet_gp.estimators import ResNetGPClassifier
 

@@ -89,12 +89,13 @@ def local_fit(x, y, initial_rows, max_iter=100):
     training = Training(*(Standardiser.of(part)(part) for part in (x, y)))
     chosen = np.sort(np.random.default_rng(0).choice(len(x), initial_rows, replace=False))
     search = Search(
-        DEFAULT, "ml", None, 100, 0, 100, np.random.RandomState(0), progress_bar("", False)
+        DEFAULT, "map", None, 100, 0, 100, np.random.RandomState(0), progress_bar("", False)
     )
     start, _ = search.fit_sparse(Training(training.x[chosen], training.y[chosen]), 20)
     model = SparseRegression(training.x, training.y, DEFAULT.build(D), start.inducing_points)
+    search.prepare(model)
     set_raw(model, raw := get_raw(start))
-    maximise(model.log_marginal_likelihood, model, search.bounds(model), [raw], max_iter=max_iter)
+    maximise(search.objective(model), model, search.bounds(model), [raw], max_iter=max_iter)
     return model.posterior().mean(training.x).numpy()
 
 

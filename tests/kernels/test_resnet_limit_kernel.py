@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 import unittest
 
 import gpytorch
@@ -397,6 +398,13 @@ class TestHyperparameters:
         assert getattr(kernel, name).item() == pytest.approx(prior.sample().item())
         ((*_, closure, _),) = kernel.named_priors()
         assert torch.equal(closure(kernel), getattr(kernel, name))
+
+    def test_a_prior_survives_pickling(self, name):
+        kernel = ResNetLimitKernel(input_bias=True, **{f"{name}_prior": GammaPrior(3.0, 2.0)})
+        loaded = pickle.loads(pickle.dumps(kernel))
+        loaded.sample_from_prior(f"{name}_prior")
+        ((*_, closure, _),) = loaded.named_priors()
+        assert torch.equal(closure(loaded), getattr(loaded, name))
 
     def test_prior_must_be_a_prior(self, name):
         with pytest.raises(TypeError, match="Prior"):

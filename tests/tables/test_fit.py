@@ -40,7 +40,7 @@ class Echo:
 
 @pytest.fixture
 def echo(monkeypatch):
-    monkeypatch.setattr(Regression, "estimator", lambda self, rows, seed: Echo())
+    monkeypatch.setattr(Regression, "estimator", lambda self, seed: Echo())
 
 
 def test_the_plan_says_what_it_took_for_what():
@@ -102,11 +102,6 @@ def test_of_many_rows_some_folds_are_enough(echo, monkeypatch):
     assert (content["folds"], content["folds_fitted"], content["rows"]) == (5, 2, 16)
 
 
-def test_few_rows_get_weak_priors():
-    assert Regression().estimator(99, 0).hyperparameters == "map"
-    assert Regression().estimator(100, 0).hyperparameters == "ml"
-
-
 def test_a_column_that_counts_the_rows_is_pointed_at():
     frame = houses().assign(number=[str(i) for i in range(7, 47)])
     lines = fit.describe(fit.make_plan(frame, "price"))
@@ -131,7 +126,7 @@ def test_warnings_of_the_fit_are_reported_and_interruptions_passed_on(monkeypatc
             warnings.warn("old", DeprecationWarning, stacklevel=1)
             return super().fit(X, y)
 
-    monkeypatch.setattr(Regression, "estimator", lambda self, rows, seed: Warner())
+    monkeypatch.setattr(Regression, "estimator", lambda self, seed: Warner())
     plan = fit.make_plan(houses(), "price")
     assert fit.run(plan).warnings == ["did not converge"]
     monkeypatch.setattr(Warner, "fit_interrupted_", True, raising=False)
@@ -144,7 +139,7 @@ def test_a_fit_that_fails_is_an_error_of_the_table(monkeypatch):
         def fit(self, X, y):
             raise np.linalg.LinAlgError("singular")
 
-    monkeypatch.setattr(Regression, "estimator", lambda self, rows, seed: Failing())
+    monkeypatch.setattr(Regression, "estimator", lambda self, seed: Failing())
     with pytest.raises(TableError, match="the model cannot be fitted: singular"):
         fit.run(fit.make_plan(houses(), "price"))
 
