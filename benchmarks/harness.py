@@ -1,0 +1,165 @@
+"""What the benchmarks share: options, cells that are saved as they come, medians, peaks, tables.
+
+A benchmark asks one question. Its answer is a list of cells, each a flat dictionary; they are saved
+one by one, so that a run that was stopped, by hand or by ``--seconds``, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+IMAGES = HERE.parent / "docs" / "images"
+Cell = dict[str, Any]
+
+
+def parser_of(doc: str | None, data: str = "") -> argparse.ArgumentParser:
+    """Of a script with this documentation.
+
+    Args:
+        doc: its first line is shown by ``--help``.
+        data: what the folder of ``--data`` holds, if the benchmark reads one.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="seconds, nothing saved")
+    parser.add_argument("--out", type=Path, help="where to save; default: in results/")
+    parser.add_argument("--seconds", type=float, help="start no cell after so many")
+    if data:
+        parser.add_argument("--data", type=Path, help=f"folder of {data}")
+    return parser
+
+
+def output(options: argparse.Namespace, name: str) -> Path | None:
+    """Where cells go: ``--out``, else results/NAME.json; nowhere with ``--quick``."""
+    if options.out or options.quick:
+        return options.out
+    RESULTS.mkdir(exist_ok=True)
+    return RESULTS / f"{name}.json"
+
+
+class Cells:
+    """Cells by their key, in a file of one line each.
+
+    Args:
+        path: None to keep them in memory only. Cells of a file that exists are read.
+        key: the entries of a cell that tell it from others.
+    """
+
+    def __init__(self, path: Path | None, key: Sequence[str]) -> None:
+        self.path, self.key = path, tuple(key)
+        self.all: list[Cell] = json.loads(path.read_text()) if path and path.exists() else []
+
+    def keys(self) -> set[tuple[Hashable, ...]]:
+        return {tuple(cell[name] for name in self.key) for cell in self.all}
+
+    def add(self, cells: Iterable[Cell]) -> None:
+        """Keep and save; a file is replaced at once, never half."""
+        self.all += cells
+        if self.path:
+            lines = ",\n".join(json.dumps(cell) for cell in self.all)
+            part = self.path.with_suffix(".part")
+            part.write_text(f"[\n{lines}\n]\n")
+            part.replace(self.path)
+
+    def where(self, **fixed: Any) -> list[Cell]:
+        return [cell for cell in self.all if all(cell.get(name) == v for name, v in fixed.items())]
+
+    def values(self, measure: str, **fixed: Any) -> np.ndarray:
+        return np.array([cell[measure] for cell in self.where(**fixed) if measure in cell], float)
+
+
+def fill(
+    cells: Cells,
+    todo: Sequence[tuple[Any, ...]],
+    measure: Callable[..., Cell | list[Cell]],
+    seconds: float | None = None,
+    key: Callable[..., tuple[Any, ...]] = lambda *work: work,
+) -> Cells:
+    """Measure what is not there yet, with a progress bar, saving after each.
+
+    Args:
+        cells: those there are.
+        todo: the arguments of each measurement.
+        measure: gives one cell, or several.
+        seconds: no measurement starts after these.
+        key: of the cells of a measurement, from its arguments.
+    """
+    done = cells.keys()
+    left = [work for work in todo if key(*work) not in done]
+    end = time.monotonic() + (seconds or float("inf"))
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=len(left))
+        for work in left:
+            if time.monotonic() > end:
+                print(f"{len(left) - int(progress.tasks[0].completed)} cells are left for later")
+                break
+            progress.update(task, description=" ".join(map(str, key(*work))))
+            found = measure(*work)
+            cells.add(found if isinstance(found, list) else [found])
+            progress.advance(task)
+    return cells
+
+
+def in_turns(ways: dict[str, Callable[[int], object]], repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of each call, the ways one after the other in every repeat, after one untimed."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way(repeat)
+            if repeat:
+                taken[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in taken.items()}
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    """What it returns, and the seconds it took."""
+    start = time.perf_counter()
+    found = function()
+    return found, time.perf_counter() - start
+
+
+def in_own_process(script: str, *arguments: object, threads: int | None = None) -> Any:
+    """What a script prints in its last line, as JSON, in a process of its own."""
+    environment = dict(os.environ)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def high_water_mark() -> int:
+    """Peak resident bytes of this process (Linux; getrusage would count the parent's as well)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """The first column to the left, numbers to the right."""
+    table = Table(title=title)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(width=max(100, Console().width)).print(table)
+
+
+def mean_and_error(values: np.ndarray) -> str:
+    """Mean and standard error, as text."""
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return f"{values.mean():.4g} ± {error:.2g}"
