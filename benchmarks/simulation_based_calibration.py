@@ -25,8 +25,8 @@ from resnet_gp.bayes import GPRegression, run_nuts
 from resnet_gp.bayes.chain import seeded
 
 ROWS, D = 20, 2
-DRAWS, BINS = 63, 16  # ranks are 0 ... 63: four in each bin
-THIN, WARMUP = 4, 250
+DRAWS, BINS = 31, 16  # ranks are 0 ... 31: two in each bin
+THIN, WARMUP = 3, 200
 LIKELIHOOD = "log likelihood"
 
 

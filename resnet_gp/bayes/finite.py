@@ -63,9 +63,9 @@ class BayesianResNet:
         if noise is None:
             law = dist.LogNormal(self.train_x.new_tensor(math.log(0.05)), 2.0)
             noise = pyro.sample("noise", law)
-        covariance = self.covariance(values, self.train_x)
-        noisy = covariance + noise * torch.eye(len(covariance)).to(covariance)
-        observed: Tensor = pyro.sample("y", GaussianVector(noisy), obs=self.train_y)
+        y, covariance = self.train_y, self.covariance(values, self.train_x)
+        law = GaussianVector(covariance, noise=torch.as_tensor(noise).to(covariance).expand(len(y)))
+        observed: Tensor = pyro.sample("y", law, obs=y)
         return observed
 
     def hidden(self, values: Values, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from resnet_gp.models.exact import gaussian_log_likelihood
 
 
 class GaussianVector(TorchDistribution):
-    """N(0, covariance), whose gradient costs one inverse instead of two derivatives of a factor.
+    """N(0, covariance + diag(noise)); a gradient costs one inverse, not derivatives of a factor.
 
     What ``pyro.distributions.MultivariateNormal`` is, at a third of the time in a Gaussian process
     whose hyperparameters are sampled. Differentiable once.
@@ -21,6 +21,7 @@ class GaussianVector(TorchDistribution):
     Args:
         covariance: ``n x n``, symmetric.
         num_outputs: p, for p independent columns; None for a vector.
+        noise: ``n``; None for none. Given apart, it spares copies of the matrix.
 
     Event shape: ``n``, or ``n x p``.
     """
@@ -28,8 +29,10 @@ class GaussianVector(TorchDistribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
     has_rsample = True
 
-    def __init__(self, covariance: Tensor, num_outputs: int | None = None) -> None:
-        self.covariance = covariance
+    def __init__(
+        self, covariance: Tensor, num_outputs: int | None = None, noise: Tensor | None = None
+    ) -> None:
+        self.covariance, self.noise = covariance, noise
         tail = () if num_outputs is None else (num_outputs,)
         event = torch.Size((len(covariance), *tail))
         super().__init__(torch.Size(), event, validate_args=False)
@@ -44,10 +47,12 @@ class GaussianVector(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
+        rows = self._variance_of_rows()
+        return rows if len(self.event_shape) == 1 else rows[:, None].expand(self.event_shape)
+
+    def _variance_of_rows(self) -> Tensor:
         diagonal = self.covariance.diagonal()
-        return (
-            diagonal if len(self.event_shape) == 1 else diagonal[:, None].expand(self.event_shape)
-        )
+        return diagonal if self.noise is None else diagonal + self.noise
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> GaussianVector:
         if tuple(batch_shape):
@@ -69,10 +74,10 @@ class GaussianVector(TorchDistribution):
                 f"observed values of shape {tuple(value.shape)} do not fit the covariance, which "
                 f"is for {tuple(self.event_shape)}"
             )
-        return gaussian_log_likelihood(self.covariance, value)
+        return gaussian_log_likelihood(self.covariance, value, self.noise)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        factor = torch.linalg.cholesky(self.covariance)
+        factor = torch.linalg.cholesky(self.covariance.diagonal_scatter(self._variance_of_rows()))
         shape = tuple(sample_shape) + tuple(self.event_shape)
         white = torch.randn(shape, dtype=factor.dtype, device=factor.device)
         return factor @ white if len(self.event_shape) == 2 else white @ factor.mT

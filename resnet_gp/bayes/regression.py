@@ -64,7 +64,8 @@ class GPRegression:
         model = sample_hyperparameters("", self.module)
         y: Tensor = self.module.train_targets
         outputs = y.shape[1] if y.dim() == 2 else None
-        law = GaussianVector(model.noisy_covariance(), outputs)
+        covariance = model.covar_module(model.train_inputs[0]).to_dense()
+        law = GaussianVector(covariance, outputs, model.noise_variance())
         observed: Tensor = pyro.sample("y", law, obs=y)
         return observed
 

@@ -24,18 +24,14 @@ from resnet_gp.activations import AnyActivation
 from resnet_gp.estimators.covariance import Covariance, KernelName
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.progress import Checkpoint, progress_bar
+from resnet_gp.estimators.regressor_state import pack, unpack
 from resnet_gp.estimators.search import Hyperparameters, Search, Training, threads_for
 from resnet_gp.estimators.standardise import Standardiser
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
-from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.fitting import FitResult, get_raw, set_raw, value_and_gradient
-from resnet_gp.models.sparse import SparsePosterior, SparseRegression
-from resnet_gp.models.variational import VariationalRegression
 
 Array = NDArray[np.float64]
 Inference = Literal["auto", "exact", "sparse", "variational"]
-
-_Tensors = dict[str, torch.Tensor]
 _LOGGER = logging.getLogger("resnet_gp")
 
 # Exact inference without a limit of the user's: matrices of n x n numbers alive at the peak, the
@@ -255,8 +251,15 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         training = self._training(self.X_train_, self.y_train_, self.alpha)
         self.inference_ = self._choose_inference(len(inputs))
         _LOGGER.info("inference on %d rows: %s", len(inputs), self.inference_)
+        if hasattr(self, "draws_"):  # of an earlier fit
+            del self.draws_
         with progress_bar("fitting", self.verbose) as bar:
-            found = self._infer(self._search(covariance, bar), training, known)
+            try:
+                found = self._infer(self._search(covariance, bar), training, known)
+            except torch.linalg.LinAlgError as error:
+                raise np.linalg.LinAlgError(
+                    f"{error}: raise noise_variance or alpha, or the precision above {self.dtype}"
+                ) from error
         self._publish(found)
         self._warn(found)
         return self
@@ -331,6 +334,36 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             )
         mean, std = self.predict(X, return_std=True, observation_noise=observation_noise)
         return mean[..., None] + std[..., None] * norm.ppf(levels)
+
+    def predict_log_density(self, X: ArrayLike, y: ArrayLike) -> Array:
+        """Log of the predictive density of targets, noise included, one by one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
+        Returns
+        -------
+        density : ndarray of the shape of y
+            In nats, for the units of y. With "nuts" of the mixture over draws, else of a normal
+            law.
+
+        Raises
+        ------
+        ValueError
+            ``y`` does not have the shape of the predictions.
+        """
+        targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        mean, std = self.predict(X, return_std=True)
+        if targets.shape != mean.shape:
+            raise ValueError(f"y has shape {targets.shape}, predictions {mean.shape}")
+        if not self._is_mixture():
+            return np.asarray(norm.logpdf(targets, mean, std))
+        scaled = (targets - self._y_scaler.mean) / self._y_scaler.scale
+        mixture = self._posterior.normal_mixture(self._standardised(X), True)
+        density = _array(mixture.log_density(self._tensor(torch.from_numpy(scaled))))
+        return np.asarray(density - np.log(self._y_scaler.scale))
 
     def sample_y(
         self,
@@ -711,90 +744,29 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             return _number(self.model_.log_marginal_likelihood())
 
     def _pack(self) -> dict[str, torch.Tensor]:
-        state = {}
-        for name, scaler in (("x", self._x_scaler), ("y", self._y_scaler)):
-            state[f"{name}_mean"] = torch.from_numpy(np.array(scaler.mean))
-            state[f"{name}_scale"] = torch.from_numpy(np.array(scaler.scale))
-        if self.inference_ == "variational":
-            inner = self.model_.state_dict()  # parts of which share their memory
-            return state | {f"model.{name}": value.clone() for name, value in inner.items()}
-        parameters = self.model_.named_parameters()
-        state |= {f"model.{name}": value.detach() for name, value in parameters}
-        if self.inference_ == "sparse":
-            del state["model.inducing_points"]  # the posterior's own
-            return state | self._posterior.tensors()
-        if self.model_.extra_variance is not None:
-            state["extra_variance"] = self.model_.extra_variance
-        if self._is_mixture():
-            return state | self._posterior.tensors() | self.draws_.tensors()
-        posterior = {"cholesky": self._posterior.cholesky, "weights": self._posterior.weights}
-        return state | posterior
+        draws = self.draws_ if self._is_mixture() else None
+        return pack(self.inference_, self.model_, self._posterior, draws) | {
+            name: torch.from_numpy(np.array(value)) for name, value in self._scales().items()
+        }
 
     def _unpack(self, state: dict[str, torch.Tensor]) -> None:
         self._x_scaler, self._y_scaler = (
             Standardiser(state[f"{name}_mean"].numpy(), state[f"{name}_scale"].numpy())
             for name in ("x", "y")
         )
-        state = {name: self._tensor(value) for name, value in state.items()}
-        inner = {
-            name.removeprefix("model."): value
-            for name, value in state.items()
-            if name.startswith("model.")
-        }
+        # Rows that were added to an exact model have no entry in alpha; the file has all of them.
+        alpha = 0.0 if self.inference_ == "exact" else self.alpha
+        training = self._training(self.X_train_, self.y_train_, alpha)
+        tensors = {name: self._tensor(value) for name, value in state.items()}
         search = self._search(self._check_parameters(), None)
-        restore = {
-            "exact": self._restore_exact,
-            "sparse": self._restore_sparse,
-            "variational": self._restore_variational,
-        }
-        restore[self.inference_](search, state, inner)
+        self.model_, self._posterior, draws = unpack(self.inference_, search, training, tensors)
+        if draws is not None:
+            self.draws_ = draws
 
-    def _restore_exact(self, search: Search, state: _Tensors, inner: _Tensors) -> None:
-        training = Training(
-            self._tensor(self._x_scaler(self.X_train_)),
-            self._tensor(self._y_scaler(self.y_train_)),
-            state.get("extra_variance"),
-        )
-        self.model_ = search.exact_model(training)
-        _copy_parameters(self.model_, inner)
-        if "members.cholesky" in state:
-            self._restore_mixture(state)
-            return
-        self._posterior = ExactPosterior(
-            self.model_.covar_module, training.x, training.y, state["cholesky"], state["weights"]
-        )
-
-    def _restore_mixture(self, state: _Tensors) -> None:
-        from resnet_gp.bayes.draws import Draws
-        from resnet_gp.bayes.exact_mixture import ExactMixture
-        from resnet_gp.bayes.regression import GPRegression
-
-        self.draws_ = Draws.from_tensors(state)
-        self._posterior = ExactMixture.from_tensors(GPRegression.of(self.model_), state)
-
-    def _restore_sparse(self, search: Search, state: _Tensors, inner: _Tensors) -> None:
-        training = self._training(self.X_train_, self.y_train_, self.alpha)
-        self.model_ = SparseRegression(
-            training.x,
-            training.y,
-            search.covariance.build(self.n_features_in_),
-            state["inducing_points"],
-            training.extra_variance,
-        )
-        search.prepare(self.model_)
-        _copy_parameters(self.model_, inner | {"inducing_points": state["inducing_points"]})
-        self._posterior = SparsePosterior.from_tensors(
-            self.model_.covar_module, state, self.y_train_.ndim == 1
-        )
-
-    def _restore_variational(self, search: Search, state: _Tensors, inner: _Tensors) -> None:
-        outputs = self.y_train_.shape[1] if self.y_train_.ndim == 2 else None
-        kernel = search.covariance.build(self.n_features_in_)
-        points = inner["variational_strategy.inducing_points"]
-        self.model_ = VariationalRegression(points, kernel, outputs)
-        search.prepare(self.model_)
-        self.model_.load_state_dict(inner)
-        self._posterior = self.model_.posterior()
+    def _scales(self) -> dict[str, Array]:
+        scalers = {"x": self._x_scaler, "y": self._y_scaler}
+        means = {f"{name}_mean": scaler.mean for name, scaler in scalers.items()}
+        return means | {f"{name}_scale": scaler.scale for name, scaler in scalers.items()}
 
     def _publish(self, found: FitResult) -> None:
         variational = self.inference_ == "variational"
@@ -863,12 +835,6 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         if variance.ndim == np.ndim(scale):
             variance = variance[:, None]
         return np.asarray(np.sqrt(variance) * scale)
-
-
-def _copy_parameters(model: torch.nn.Module, values: _Tensors) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(values[name])
 
 
 def _array(values: torch.Tensor) -> Array:

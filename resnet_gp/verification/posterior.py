@@ -42,12 +42,12 @@ def plan(lab: Lab) -> list[Simulation]:
     inputs = torch.cat([TRAIN, TEST])
     networks = lab.size(80_000, 8_000)
     return [
-        Simulation(f"posterior-n{n}", network(n), inputs, networks, _conditional, keep=True)
+        Simulation(f"posterior-n{n}", network(n), inputs, networks, conditional, keep=True)
         for n in WIDTHS
     ]
 
 
-def _conditional(depth: int, hidden: Tensor) -> Tensor:
+def conditional(depth: int, hidden: Tensor) -> Tensor:
     """Log marginal likelihood, means and variances given the hidden weights, ``N x 7``."""
     return torch.cat(regression(gram(hidden.double())), 1)
 

@@ -145,3 +145,11 @@ def test_an_interruption_before_any_draw_leaves_the_mode(monkeypatch):
         model.fit(X, Y)
     assert model.fit_interrupted_
     assert np.isfinite(model.predict(NEW)).all()
+
+
+def test_the_predictive_density_integrates_to_one(fitted):
+    mean, std = fitted.predict(NEW[:1], return_std=True)
+    y = np.linspace(mean - 12 * std, mean + 12 * std, 4001)[:, 0]
+    density = np.exp(fitted.predict_log_density(np.repeat(NEW[:1], len(y), 0), y))
+    assert np.trapezoid(density, y) == pytest.approx(1, abs=1e-5)
+    assert np.trapezoid(density * y, y) == pytest.approx(mean[0])

@@ -28,10 +28,14 @@ def test_gradient_in_covariance_and_value():
 
 
 @pytest.mark.parametrize("outputs", [None, 2])
-def test_draws_have_its_moments(outputs):
+@pytest.mark.parametrize("noise", [None, torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64)])
+def test_draws_have_its_moments(outputs, noise):
     pyro.set_rng_seed(0)
     K = covariance(3)
-    law = GaussianVector(K, outputs)
+    law = GaussianVector(K, outputs, noise)
+    if noise is not None:
+        K = K + noise.diag()
+    assert torch.equal(law.variance.reshape(3, -1)[:, 0], K.diagonal())
     draws = law.sample((20_000,))
     assert draws.shape[1:] == law.event_shape
     column = draws if outputs is None else draws[..., 1]

@@ -699,3 +699,18 @@ def test_fixed_hyperparameters_of_a_sparse_model(sparse, data):
         pickled.set_params(hyperparameters="fixed", warm_start=True).fit(*data)
     np.testing.assert_array_equal(pickled.theta_, theta)
     assert pickled.inference_ == "sparse"
+
+
+def test_log_density_is_that_of_the_predictive_law(fitted, data):
+    X, y = data[0][120:], data[1][120:]
+    mean, std = fitted.predict(X, return_std=True)
+    np.testing.assert_allclose(fitted.predict_log_density(X, y), norm.logpdf(y, mean, std))
+    with pytest.raises(ValueError, match=r"y has shape \(3,\), predictions \(60,\)"):
+        fitted.predict_log_density(X, y[:3])
+
+
+def test_what_cannot_be_factorised_names_the_parameters(data):
+    X = np.repeat(data[0][:3], 20, 0)
+    model = ResNetGPRegressor(noise_variance=1e-30, hyperparameters="fixed", dtype="float32")
+    with pytest.raises(np.linalg.LinAlgError, match="raise noise_variance or alpha"):
+        model.fit(X, data[1][:60])

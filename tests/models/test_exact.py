@@ -35,13 +35,26 @@ def test_log_likelihood_is_that_of_the_normal_law():
     assert gaussian_log_likelihood(covariance, y).item() == pytest.approx(expected, rel=1e-13)
 
 
-def test_log_likelihood_gradient():
+def test_noise_is_added_to_the_diagonal():
     covariance, y = covariance_and_targets()
+    noise = torch.linspace(0.1, 2, 6, dtype=torch.float64)
+    before = covariance.clone()
+    value = gaussian_log_likelihood(covariance, y, noise)
+    assert value == gaussian_log_likelihood(covariance + noise.diag(), y)
+    assert torch.equal(covariance, before)
 
-    def symmetric(root, y):  # finite differences must stay symmetric
-        return gaussian_log_likelihood((root + root.mT) / 2, y)
 
-    assert torch.autograd.gradcheck(symmetric, (covariance.requires_grad_(), y.requires_grad_()))
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_log_likelihood_gradient(outputs):
+    covariance, y = covariance_and_targets()
+    y = y[:, None] * torch.arange(1.0, outputs + 1).double()
+    noise = torch.linspace(0.1, 2, 6, dtype=torch.float64)
+
+    def symmetric(root, y, noise):  # finite differences must stay symmetric
+        return gaussian_log_likelihood((root + root.mT) / 2, y, noise)
+
+    inputs = tuple(tensor.requires_grad_() for tensor in (covariance, y, noise))
+    assert torch.autograd.gradcheck(symmetric, inputs)
 
 
 def test_log_likelihood_refuses_second_derivatives():

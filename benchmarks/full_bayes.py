@@ -1,0 +1,106 @@
+"""What do draws of the hyperparameters buy, where rows are few?
+
+    python benchmarks/full_bayes.py --data DIR [--set yacht] [--rows 100] [--splits 5]
+    python benchmarks/full_bayes.py --quick
+
+The same regressor with its hyperparameters at maximum likelihood ("ml"), at the mode of their
+posterior under weak priors ("map"), and averaged over four chains from that posterior ("nuts"), on
+the first rows of each split's training part. Prints RMSE, negative log predictive density and
+coverage of 90 % intervals on the test part, means and standard errors over splits, and paired
+differences to "map".
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from harness import Cell, Cells, fill, mean_and_error, output, parser_of, print_table, timed
+from sklearn.utils import Bunch
+
+from resnet_gp import ResNetGPRegressor
+from resnet_gp.demo import DataSet, find_sets, load_set
+
+WAYS = ("ml", "map", "nuts")
+MEASURES = ("rmse", "nlpd", "coverage", "seconds")
+
+
+def simulated(n: int = 40) -> DataSet:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 2))
+    y = np.sin(2 * X[:, 0]) + 0.1 * rng.normal(size=n)
+    orders = [rng.permutation(n) for _ in range(2)]
+    return DataSet("simulated", X, y, [(order[20:], order[:20]) for order in orders])
+
+
+def measure(data: DataSet, rows: int, split: int, way: str, chains: Bunch) -> Cell:
+    train, test = data.splits[split]
+    train = train[:rows]
+    model = ResNetGPRegressor(
+        hyperparameters=way, n_chains=chains.number, n_draws=chains.draws, n_jobs=chains.n_jobs,
+        random_state=split, verbose=False,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, seconds = timed(lambda: model.fit(data.X[train], data.y[train]))
+    X, y = data.X[test], data.y[test]
+    low, high = model.predict_quantiles(X, (0.05, 0.95)).T
+    cell: Cell = {
+        "set": data.name, "rows": rows, "split": split, "way": way, "seconds": seconds,
+        "rmse": float(np.sqrt(np.mean((model.predict(X) - y) ** 2))),
+        "nlpd": -float(model.predict_log_density(X, y).mean()),
+        "coverage": float(np.mean((low < y) & (y < high))),
+    }  # fmt: skip
+    if way == "nuts":
+        from resnet_gp.bayes import problems
+
+        cell |= {"divergences": model.draws_.num_divergences, "problems": problems(model.draws_)}
+    return cell
+
+
+def report(cells: Cells, name: str, rows: int) -> None:
+    def of(way: str, what: str) -> np.ndarray:
+        return cells.values(what, set=name, rows=rows, way=way)
+
+    table = [
+        [way, *(mean_and_error(of(way, what)) for what in MEASURES)]
+        for way in WAYS
+        if len(of(way, "rmse"))
+    ]
+    print_table(f"{name}, {rows} rows, {len(of('map', 'rmse'))} splits", ["", *MEASURES], table)
+    for way in ("ml", "nuts"):
+        gaps = {
+            what: mean_and_error(of(way, what) - of("map", what))
+            for what in MEASURES[:3]
+            if len(of(way, what)) == len(of("map", what)) > 0
+        }
+        print(f"{way} less map: " + ", ".join(f"{what} {gap}" for what, gap in gaps.items()))
+
+
+def main(arguments: list[str] | None = None) -> Cells:
+    parser = parser_of(__doc__, data=".npz regression sets")
+    parser.add_argument("--set", default="yacht", dest="name")
+    parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that run chains")
+    options = parser.parse_args(arguments)
+    chains = Bunch(number=4, draws=500, n_jobs=options.jobs)
+    if options.quick:
+        data, options.rows, options.splits = simulated(), 15, 2
+        chains = Bunch(number=1, draws=20, n_jobs=1)
+    elif options.data is None:
+        parser.error("--data or --quick is needed")
+    else:
+        [path] = find_sets(options.data, [options.name])
+        data = load_set(path, options.splits)
+    cells = Cells(output(options, "full_bayes"), ["set", "rows", "split", "way"])
+    todo = [
+        (data.name, options.rows, split, way) for split in range(options.splits) for way in WAYS
+    ]
+    fill(cells, todo, lambda _, *work: measure(data, *work, chains), options.seconds)
+    report(cells, data.name, options.rows)
+    return cells
+
+
+if __name__ == "__main__":
+    main()

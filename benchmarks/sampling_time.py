@@ -1,0 +1,104 @@
+"""How long do chains of hyperparameters take, and what does a gradient cost?
+
+    python benchmarks/sampling_time.py
+    python benchmarks/sampling_time.py --quick
+
+Four chains of 500 draws (after 500 of warm-up) of a regression with n = 200 simulated rows and
+d = 6 features, in two processes: seconds, largest r-hat, divergences, fewest effective draws.
+Gradients a second of the log density of the same Pyro model at n = 1000, with our kernel and with
+BoTorch's InfiniteWidthBNNKernel of depth 3, in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import torch
+from gpytorch.kernels import Kernel
+from gpytorch.priors import LogNormalPrior
+from harness import in_turns, output, parser_of
+
+from resnet_gp import ResNetLimitKernel
+from resnet_gp.bayes import GPRegression, run_nuts
+from resnet_gp.bayes.chain import Potential
+from resnet_gp.bayes.diagnostics import effective_draws, r_hat
+
+D = 6
+
+
+def simulated(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Standardised; two of the features do nothing."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, D, dtype=torch.float64, generator=generator)
+    noise = torch.randn(n, dtype=torch.float64, generator=generator)
+    y = torch.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + x[:, 3].abs() + 0.2 * noise
+    return x, (y - y.mean()) / y.std()
+
+
+def ours() -> Kernel:
+    return ResNetLimitKernel(input_bias=True, ard_num_dims=D)
+
+
+def infinite_width_bnn() -> Kernel:
+    """With priors on its two variances, so that it has something to draw."""
+    from botorch.models.kernels import InfiniteWidthBNNKernel
+
+    kernel = InfiniteWidthBNNKernel(depth=3)
+    for name in ("weight_var", "bias_var"):
+        kernel.register_prior(f"{name}_prior", LogNormalPrior(0.0, 1.0), name)
+    return kernel
+
+
+def chains(n: int, draws: int, number: int, jobs: int) -> dict[str, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = run_nuts(
+            GPRegression(*simulated(n), ours()), num_chains=number, num_draws=draws,
+            num_warmup=draws, n_jobs=jobs,
+        )  # fmt: skip
+    return {
+        "n": n, "d": D, "chains": number, "draws": draws, "processes": jobs,
+        "seconds": found.seconds,
+        "largest r-hat": max(r_hat(found).values()),
+        "fewest effective draws": min(effective_draws(found).values()),
+        "divergences": found.num_divergences,
+    }  # fmt: skip
+
+
+def gradients(n: int, repeats: int) -> dict[str, float]:
+    """Gradients a second, each at other values."""
+
+    def way(kernel: Kernel):
+        potential = Potential(GPRegression(*simulated(n), kernel), ())
+
+        def gradient(repeat: int) -> None:
+            potential.value_and_gradient(
+                {name: value + 1e-3 * repeat for name, value in potential.start.items()}
+            )
+
+        return gradient
+
+    ways = {"ours": way(ours()), "InfiniteWidthBNNKernel": way(infinite_width_bnn())}
+    seconds = in_turns(ways, repeats)
+    rates = {name: 1 / float(np.median(values)) for name, values in seconds.items()}
+    ratio = np.median(seconds["InfiniteWidthBNNKernel"] / seconds["ours"])
+    return {"n": n, **rates, "ratio": float(ratio)}
+
+
+def main(arguments: list[str] | None = None) -> dict[str, object]:
+    options = parser_of(__doc__).parse_args(arguments)
+    n, rows, draws, number, jobs, repeats = (
+        (20, 60, 12, 2, 1, 2) if options.quick else (200, 1000, 500, 4, 2, 15)
+    )
+    result: dict[str, object] = {"gradients a second": gradients(rows, repeats)}
+    result["chains"] = chains(n, draws, number, jobs)
+    print(json.dumps(result, indent=1))
+    if out := output(options, "sampling_time"):
+        out.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+if __name__ == "__main__":
+    main()
