@@ -13,6 +13,7 @@ Writes docs/images/finite_posterior.png.
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
@@ -32,7 +33,7 @@ WARMUP, CHAINS = 300, 8
 LABELS = [f"{what} at {float(x):g}" for what in ("mean", "variance") for x in posterior.TEST[:, 0]]
 
 
-def nuts(width: int, chain: int, draws: int, warmup: int) -> Cell:
+def nuts(width: int, chain: int, draws: int, warmup: int, depth: int) -> Cell:
     """First and second moments at the test inputs from one chain."""
     torch.set_num_threads(1)
     model = BayesianResNet(
@@ -42,7 +43,8 @@ def nuts(width: int, chain: int, draws: int, warmup: int) -> Cell:
         warnings.simplefilter("ignore")
         found = run_nuts(
             model, num_chains=1, num_draws=draws, num_warmup=warmup, start="prior",
-            seed=1000 * width + chain, dense_mass=False, target_acceptance=0.8, verbose=False,
+            seed=1000 * width + chain, dense_mass=False, target_acceptance=0.8,
+            max_tree_depth=depth, verbose=False,
         )  # fmt: skip
     mixture = model.predict(posterior.TEST, found, observation_noise=False)
     square = (mixture.variances + mixture.means.square()).mean(0)
@@ -87,11 +89,17 @@ def gaussian_process() -> np.ndarray:
 
 
 def slope(widths: list[int], gaps: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
-    """Of the root mean squared gap, its noise taken off, in the width; with a standard error."""
+    """Of the root mean squared gap, its noise taken off, in the width; with a standard error.
+
+    Widths whose gap is below its noise are left out; NaN with fewer than two others.
+    """
     square = np.square(gaps).sum(1) - np.square(errors).sum(1)
     noise = 2 * np.sqrt(np.square(gaps * errors).sum(1))
-    root = np.sqrt(np.maximum(square, 1e-12))
-    fit = power_law(np.array(widths, float), root, noise / (2 * root))
+    seen = square > 0
+    if seen.sum() < 2:
+        return math.nan, math.nan
+    root = np.sqrt(square[seen])
+    fit = power_law(np.array(widths, float)[seen], root, noise[seen] / (2 * root))
     return float(fit.parameters[1]), float(fit.standard_errors[1])
 
 
@@ -169,9 +177,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = parser_of(__doc__)
     parser.add_argument("--widths", type=int, nargs="+", default=[4, 8, 16, 32, 64])
     options = parser.parse_args(arguments)
-    draws, warmup, chains = DRAWS, WARMUP, CHAINS
+    draws, warmup, chains, depth = DRAWS, WARMUP, CHAINS, 10
     if options.quick:
-        options.widths, chains, warmup = [2, 4], 2, 20
+        options.widths, chains, warmup, depth = [2, 4], 2, 20, 3
         draws = {"nuts": 20, "importance": 5000}
     cells = Cells(output(options, "finite_posterior"), ["way", "width", "chain"])
     todo = [("importance", n, 0) for n in options.widths]
@@ -179,7 +187,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     def measure(way: str, width: int, chain: int) -> Cell:
         if way == "nuts":
-            return nuts(width, chain, draws[way], warmup)
+            return nuts(width, chain, draws[way], warmup, depth)
         return importance(width, draws[way])
 
     fill(cells, todo, measure, options.seconds)

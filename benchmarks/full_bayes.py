@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> Cells:
     chains = Bunch(number=4, draws=500, n_jobs=options.jobs)
     if options.quick:
         data, options.rows, options.splits = simulated(), 15, 2
-        chains = Bunch(number=1, draws=20, n_jobs=1)
+        chains = Bunch(number=1, draws=8, n_jobs=1)
     elif options.data is None:
         parser.error("--data or --quick is needed")
     else:

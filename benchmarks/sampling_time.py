@@ -51,12 +51,12 @@ def infinite_width_bnn() -> Kernel:
     return kernel
 
 
-def chains(n: int, draws: int, number: int, jobs: int) -> dict[str, float]:
+def chains(n: int, draws: int, number: int, jobs: int, depth: int) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = run_nuts(
             GPRegression(*simulated(n), ours()), num_chains=number, num_draws=draws,
-            num_warmup=draws, n_jobs=jobs,
+            num_warmup=draws, n_jobs=jobs, max_tree_depth=depth,
         )  # fmt: skip
     return {
         "n": n, "d": D, "chains": number, "draws": draws, "processes": jobs,
@@ -89,11 +89,11 @@ def gradients(n: int, repeats: int) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> dict[str, object]:
     options = parser_of(__doc__).parse_args(arguments)
-    n, rows, draws, number, jobs, repeats = (
-        (20, 60, 12, 2, 1, 2) if options.quick else (200, 1000, 500, 4, 2, 15)
+    n, rows, draws, number, jobs, depth, repeats = (
+        (20, 60, 12, 2, 1, 3, 2) if options.quick else (200, 1000, 500, 4, 2, 10, 15)
     )
     result: dict[str, object] = {"gradients a second": gradients(rows, repeats)}
-    result["chains"] = chains(n, draws, number, jobs)
+    result["chains"] = chains(n, draws, number, jobs, depth)
     print(json.dumps(result, indent=1))
     if out := output(options, "sampling_time"):
         out.write_text(json.dumps(result, indent=1) + "\n")

@@ -49,7 +49,9 @@ def simulate(seed: int) -> tuple[GPRegression, dict[str, torch.Tensor]]:
     return model_of(x, nodes["y"]["value"]), truth
 
 
-def ranks(seed: int, draws: int = DRAWS, thin: int = THIN, warmup: int = WARMUP) -> Cell:
+def ranks(
+    seed: int, draws: int = DRAWS, thin: int = THIN, warmup: int = WARMUP, max_tree_depth: int = 10
+) -> Cell:
     """Ranks of the true values among so many draws."""
     torch.set_num_threads(1)
     model, truth = simulate(seed)
@@ -57,7 +59,7 @@ def ranks(seed: int, draws: int = DRAWS, thin: int = THIN, warmup: int = WARMUP)
         warnings.simplefilter("ignore")
         found = run_nuts(
             model, num_chains=1, num_draws=draws * thin, num_warmup=warmup, seed=seed,
-            verbose=False,
+            max_tree_depth=max_tree_depth, verbose=False,
         )  # fmt: skip
     pooled = {name: values[thin - 1 :: thin] for name, values in found.pooled().items()}
     cell: Cell = {"seed": seed, "divergences": found.num_divergences, "draws": draws}
@@ -114,8 +116,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     options = parser.parse_args(arguments)
     draws, bins, settings = DRAWS, BINS, {}
     if options.quick:
-        options.sets, draws, bins = 4, 7, 2
-        settings = {"draws": draws, "thin": 1, "warmup": 30}
+        options.sets, draws, bins = 2, 7, 2
+        settings = {"draws": draws, "thin": 1, "warmup": 20, "max_tree_depth": 3}
     cells = Cells(output(options, "simulation_based_calibration"), ["seed"])
     todo = [(seed,) for seed in range(options.sets)]
     fill(cells, todo, lambda seed: ranks(seed, **settings), options.seconds)
