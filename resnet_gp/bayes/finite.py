@@ -63,10 +63,14 @@ class BayesianResNet:
         if noise is None:
             law = dist.LogNormal(self.train_x.new_tensor(math.log(0.05)), 2.0)
             noise = pyro.sample("noise", law)
-        y, covariance = self.train_y, self.covariance(values, self.train_x)
-        law = GaussianVector(covariance, noise=torch.as_tensor(noise).to(covariance).expand(len(y)))
-        observed: Tensor = pyro.sample("y", law, obs=y)
+        law = self._law(self.covariance(values, self.train_x), noise)
+        observed: Tensor = pyro.sample("y", law, obs=self.train_y)
         return observed
+
+    @staticmethod
+    def _law(covariance: Tensor, noise: float | Tensor) -> GaussianVector:
+        each = torch.as_tensor(noise).to(covariance).expand(len(covariance))
+        return GaussianVector(covariance, noise=each)
 
     def hidden(self, values: Values, x: Tensor) -> Tensor:
         """Pre-activations Y_L of the last layer at ``k x d`` inputs, ``k x n``."""
@@ -102,12 +106,11 @@ class BayesianResNet:
         for values in each(draws.pooled(at_most)):
             noise = values["noise"] if self.noise_variance is None else self.noise_variance
             joint = self.covariance(values, torch.cat([self.train_x, x]))
-            factor = torch.linalg.cholesky(joint[:rows, :rows] + noise * torch.eye(rows).to(x))
-            white = torch.linalg.solve_triangular(factor, joint[:rows, rows:], upper=False)
-            target = torch.linalg.solve_triangular(factor, self.train_y[:, None], upper=False)
-            variance = joint.diagonal()[rows:] - white.square().sum(0)
-            means.append((white.mT @ target)[:, 0])
-            variances.append(variance.clamp(min=0) + (noise if observation_noise else 0.0))
+            mean, variance = self._law(joint[:rows, :rows], noise).conditional(
+                self.train_y, joint[:rows, rows:], joint.diagonal()[rows:]
+            )
+            means.append(mean)
+            variances.append(variance + (noise if observation_noise else 0.0))
         return NormalMixture(torch.stack(means), torch.stack(variances))
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:

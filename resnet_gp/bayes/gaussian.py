@@ -76,8 +76,29 @@ class GaussianVector(TorchDistribution):
             )
         return gaussian_log_likelihood(self.covariance, value, self.noise)
 
+    def conditional(self, value: Tensor, cross: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean ``k`` (or ``k x p``) and variance ``k`` of further values given these.
+
+        Args:
+            value: of the event shape.
+            cross: covariances of these with the further values, ``n x k``.
+            variance: of the further values before, ``k``.
+
+        Raises:
+            torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
+        """
+        factor = self._factor()
+        columns = value.reshape(len(value), -1)
+        white = torch.linalg.solve_triangular(factor, torch.cat([cross, columns], 1), upper=False)
+        seen, target = white.split([cross.shape[1], columns.shape[1]], 1)
+        mean = (seen.mT @ target).reshape(-1, *value.shape[1:])
+        return mean, (variance - seen.square().sum(0)).clamp(min=0)
+
+    def _factor(self) -> Tensor:
+        return torch.linalg.cholesky(self.covariance.diagonal_scatter(self._variance_of_rows()))
+
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        factor = torch.linalg.cholesky(self.covariance.diagonal_scatter(self._variance_of_rows()))
+        factor = self._factor()
         shape = tuple(sample_shape) + tuple(self.event_shape)
         white = torch.randn(shape, dtype=factor.dtype, device=factor.device)
         return factor @ white if len(self.event_shape) == 2 else white @ factor.mT

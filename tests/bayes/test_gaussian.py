@@ -43,6 +43,19 @@ def test_draws_have_its_moments(outputs, noise):
     assert ((column.mT @ column / 20_000 - K).abs() < 4.5 * error).all()
 
 
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_conditional_law(outputs):
+    joint, noise = covariance(5), torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
+    y = torch.arange(3.0, dtype=torch.float64)
+    value = y if outputs is None else torch.stack([y, -y], 1)
+    law = GaussianVector(joint[:3, :3], outputs, noise)
+    mean, variance = law.conditional(value, joint[:3, 3:], joint.diagonal()[3:])
+    weights = torch.linalg.solve(joint[:3, :3] + noise.diag(), joint[:3, 3:])
+    torch.testing.assert_close(mean, weights.mT @ value)
+    expected = joint[3:, 3:] - joint[3:, :3] @ weights
+    torch.testing.assert_close(variance, expected.diagonal())
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"shape \(4,\) do not fit the covariance.*\(5,\)"):
         GaussianVector(covariance()).log_prob(torch.zeros(4).double())

@@ -1,0 +1,168 @@
+# %% [markdown]
+# # Groups that share a kernel
+#
+# Eight machines were measured seven times each. Their curves differ, but are alike in how they
+# bend: one kernel for all, with hyperparameters drawn once, and for each machine a level of its
+# own, whose spread over machines is learned, too. `sample_hyperparameters` is a
+# `pyro.sample` statement for every hyperparameter of a kernel, so it stands in a Pyro model beside
+# any others. Compared with a regression for each machine alone.
+#
+#     python examples/hierarchical.py [--quick] [--figure FILE]
+
+# %%
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from resnet_gp import ResNetGPRegressor, ResNetLimitKernel
+from resnet_gp.bayes import (
+    Draws,
+    GaussianVector,
+    NormalMixture,
+    add_weak_priors,
+    run_nuts,
+    sample_hyperparameters,
+    with_hyperparameters,
+)
+
+GROUPS, ROWS = 8, 7
+GRID = torch.linspace(-2, 2, 81, dtype=torch.float64)[:, None]
+
+
+# %%
+def truth(x: Tensor, level: float, phase: float) -> Tensor:
+    return level + torch.sin(2 * x[:, 0] + phase)
+
+
+def simulated(seed: int = 0) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Inputs `ROWS x 1`, noisy targets, and the noiseless curve on the grid, of each machine."""
+    rng = np.random.default_rng(seed)
+    groups = []
+    for _ in range(GROUPS):
+        level, phase = 2 * rng.normal(), rng.uniform(-1, 1)
+        x = torch.from_numpy(rng.uniform(-2, 2, (ROWS, 1)))
+        y = truth(x, level, phase) + 0.1 * torch.from_numpy(rng.normal(size=ROWS))
+        groups.append((x, y, truth(GRID, level, phase)))
+    return groups
+
+
+# %% [markdown]
+# The model. The output scale is a site of its own here, and the kernel goes without its growth
+# factor, which would say the same; so does the input bias, which is fixed.
+
+
+# %%
+class Machines:
+    def __init__(self, groups: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        self.groups = groups
+        self.kernel = ResNetLimitKernel(input_bias=True, growth=False).double()
+        self.kernel.raw_input_bias_variance.requires_grad_(False)
+        add_weak_priors(self.kernel)
+
+    def __call__(self) -> None:
+        one = torch.ones((), dtype=torch.float64)
+        kernel = sample_hyperparameters("kernel", self.kernel)
+        scale = pyro.sample("scale", dist.LogNormal(0 * one, 1.0))
+        noise = pyro.sample("noise", dist.LogNormal(-3 * one, 1.5))
+        centre = pyro.sample("centre", dist.Normal(0 * one, 5.0))
+        spread = pyro.sample("spread", dist.LogNormal(0 * one, 1.0))
+        for i, (x, y, _) in enumerate(self.groups):
+            level = pyro.sample(f"level {i}", dist.Normal(0 * one, 1.0))  # in units of the spread
+            law = self.law(kernel, {"scale": scale, "noise": noise}, x)
+            pyro.sample(f"y {i}", law, obs=y - centre - spread * level)
+
+    def law(self, kernel: ResNetLimitKernel, at: dict[str, Tensor], x: Tensor) -> GaussianVector:
+        """Of one machine's targets, less its level."""
+        return GaussianVector(at["scale"] * kernel(x).to_dense(), noise=at["noise"].expand(len(x)))
+
+    @torch.no_grad()
+    def predict(self, i: int, draws: Draws) -> NormalMixture:
+        """The curve of machine i on the grid, averaged over draws."""
+        x, y, _ = self.groups[i]
+        values = draws.pooled(100)
+        means, variances = [], []
+        for k in range(len(values["scale"])):
+            at = {name: value[k] for name, value in values.items()}
+            kernel = with_hyperparameters("kernel", self.kernel, at)
+            level = at["centre"] + at["spread"] * at[f"level {i}"]
+            mean, variance = self.law(kernel, at, x).conditional(
+                y - level,
+                at["scale"] * kernel(x, GRID).to_dense(),
+                at["scale"] * kernel(GRID, diag=True),
+            )
+            means.append(level + mean)
+            variances.append(variance)
+        return NormalMixture(torch.stack(means), torch.stack(variances))
+
+
+# %%
+def draw(path: Path, machines: Machines, found: list[NormalMixture], alone: list) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, axis in enumerate(figure.subplots(2, 4, sharex=True, sharey=True).flat):
+        x, y, curve = machines.groups[i]
+        low, high = found[i].quantiles(torch.tensor([0.05, 0.95]).double()).mT
+        axis.fill_between(GRID[:, 0], low, high, color="#0b5fa5", alpha=0.25)
+        axis.plot(GRID[:, 0], found[i].mean, color="#0b5fa5", label="shared kernel")
+        axis.plot(GRID[:, 0], alone[i], color="#d1495b", ls="--", label="alone")
+        axis.plot(GRID[:, 0], curve, color="black", lw=0.8, label="truth")
+        axis.plot(x[:, 0], y, "k.", ms=5)
+        axis.set_title(f"machine {i + 1}", fontsize=9)
+    figure.axes[0].legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+# %%
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    parser = argparse.ArgumentParser(description="Groups that share a kernel")
+    parser.add_argument("--quick", action="store_true", help="a few draws")
+    parser.add_argument("--figure", type=Path, help="where to draw the curves")
+    options = parser.parse_args(arguments)
+    machines = Machines(simulated())
+    draws, depth = (6, 3) if options.quick else (150, 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        chains = run_nuts(
+            machines, num_chains=2, num_draws=draws, num_warmup=draws, max_tree_depth=depth
+        )
+    found = [machines.predict(i, chains) for i in range(GROUPS)]
+    alone = [
+        ResNetGPRegressor().fit(x.numpy(), y.numpy()).predict(GRID.numpy())
+        for x, y, _ in machines.groups
+    ]
+    curves = [curve for *_, curve in machines.groups]
+    inside = []
+    for mixture, curve in zip(found, curves, strict=True):
+        low, high = mixture.quantiles(torch.tensor([0.05, 0.95]).double()).mT
+        inside.append(((low < curve) & (curve < high)).double().mean())
+    result = {
+        "error, shared kernel": rms([m.mean for m in found], curves),
+        "error, each alone": rms([torch.from_numpy(mean) for mean in alone], curves),
+        "share of the curves in 90 % intervals": float(torch.stack(inside).mean()),
+    }
+    for name, value in result.items():
+        print(f"{name}: {value:.3f}")
+    if options.figure:
+        draw(options.figure, machines, found, alone)
+    return result
+
+
+def rms(means: list[Tensor], curves: list[Tensor]) -> float:
+    gaps = torch.stack(means) - torch.stack(curves)
+    return float(gaps.square().mean().sqrt())
+
+
+# %%
+if __name__ == "__main__":
+    main()
