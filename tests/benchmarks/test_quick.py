@@ -26,7 +26,7 @@ def test_regression_saves_every_cell_and_resumes(tmp_path, monkeypatch, capsys):
 def test_regression_keeps_the_hyperparameters_of_the_first_split_of_large_sets(monkeypatch):
     benchmark = load("benchmarks", "regression")
     monkeypatch.setattr(benchmark, "REFIT_BELOW", 10)
-    data = benchmark.simulated()
+    data = benchmark.simulated(60, 10, splits=2)
     whole = list(benchmark.cells(data, [0, 1], "resnet"))
     assert whole[0]["iterations"] > 0
     assert whole[1]["iterations"] == 0
