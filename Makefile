@@ -29,8 +29,7 @@ format: setup
 	$(BIN)/ruff format .
 
 benchmark: setup
-	$(BIN)/python benchmarks/kernels.py
-	@echo "benchmarks/regression.py --data DIR needs data sets: see its docstring"
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(if $(HOURS),--hours $(HOURS))
 
 docs: setup
 	$(BIN)/python -m mkdocs build --strict

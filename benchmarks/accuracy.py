@@ -12,17 +12,15 @@ docs/images/accuracy.png, and prints the tables of docs/numerics.md.
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import mpmath
 import numpy as np
 import torch
+from harness import HERE, IMAGES, output, parser_of, save, subplots
 from mpmath import mpf
 
 from resnet_gp.flow.angles import flow_angle
@@ -30,9 +28,7 @@ from resnet_gp.flow.correlation import flow_and_slopes
 from resnet_gp.flow.depth import DepthMap, depth_map
 from resnet_gp.flow.table import chebyshev_transform, horizon_table
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "accuracy.json"
-FIGURE = HERE.parent / "docs" / "images" / "accuracy.png"
+FIGURE = IMAGES / "accuracy.png"
 SOLUTIONS = HERE.parent / "tests" / "fixtures" / "relu_flow.csv"
 DTYPES = (torch.float64, torch.float32)
 HORIZONS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
@@ -133,9 +129,7 @@ def series_terms(function: Callable[[np.ndarray], np.ndarray]) -> int | None:
 
 
 def draw(found: dict[str, dict[float, dict[str, list[float]]]], angles: list[float]) -> None:
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    figure, axes = subplots((9, 3.6), 1, 2, sharey=True)
     chosen = [horizon for horizon in (0.1, 1.0, 10.0, 50.0) if horizon in found["float64"]]
     for ax, (dtype, by_horizon) in zip(axes, found.items(), strict=True):
         for k, horizon in enumerate(chosen):
@@ -153,13 +147,10 @@ def draw(found: dict[str, dict[float, dict[str, list[float]]]], angles: list[flo
     axes[1].legend(fontsize=8, loc="lower left")
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, dpi=110)
-    plt.close(figure)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, object]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few horizons, nothing saved")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__).parse_args(arguments)
     known = solutions()
     if options.quick:
         known = {horizon: known[horizon] for horizon in (0.1, 10.0)}
@@ -191,10 +182,11 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
         cells = (one["table"], one["theta"], one["c"])
         print(f"| {horizon} | " + " | ".join(str(n or "thousands") for n in cells) + " |")
     result = {"largest errors": largest, "terms": counts}
+    out = output(options, "accuracy")
+    save(result, out)
     if not options.quick:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
         draw(found, [row.angle for row in next(iter(known.values()))])
-        print(f"wrote {RESULTS.name} and {FIGURE.name}")
+        print(f"wrote {out.name} and {FIGURE.name}")
     return result
 
 

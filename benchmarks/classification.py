@@ -10,9 +10,7 @@ that was stopped goes on where it was. Prints means over sets and paired tests o
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 from gpytorch.kernels import Kernel, RBFKernel
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from harness import Cell, Cells, fill, output, parsed, parser_of, print_table, timed
+from ranks import mean_ranks
 from scipy.optimize import minimize_scalar
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import wilcoxon
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -34,7 +31,6 @@ from sklearn.svm import SVC
 from resnet_gp import ResNetGPClassifier
 from resnet_gp.estimators.kernel_settings import KernelSetting
 
-RESULTS = Path(__file__).parent / "results" / "classification.json"
 MEASURES = ("accuracy", "log_loss", "seconds")
 BINS = 20
 TREES = 500
@@ -181,15 +177,15 @@ def simulated(n: int = 90) -> DataSet:
     return DataSet("simulated", X, y, [(order[30:], order[:30]) for order in orders])
 
 
-def run(data: DataSet, split: int, model: str) -> list[dict]:
+def run(data: DataSet, split: int, model: str) -> list[Cell]:
     """The cells of one fit: confidences are for the calibration error, over all splits of a set."""
     train, test = data.splits[split]
     truth = data.y[test]
-    start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes with fewer members than folds
-        predictions = MODELS[model](data.X[train], data.y[train], data.X[test])
-    seconds = time.perf_counter() - start
+        predictions, seconds = timed(
+            lambda: MODELS[model](data.X[train], data.y[train], data.X[test])
+        )
     cells = []
     for name, (label, p, classes, about) in predictions.items():
         cell = {"set": data.name, "split": split, "model": name, "fit": model, "n": len(train)}
@@ -208,7 +204,7 @@ def log_loss(truth: np.ndarray, p: np.ndarray, classes: np.ndarray) -> float:
     return -float(np.log(np.maximum(of_truth, 1e-15)).mean())
 
 
-def by_set(cells: list[dict]) -> dict[str, dict[str, dict[str, float]]]:
+def by_set(cells: list[Cell]) -> dict[str, dict[str, dict[str, float]]]:
     """Means over splits and the pooled calibration error, by model and set."""
     table: dict[str, dict[str, dict[str, float]]] = {}
     for model, name in dict.fromkeys((c["model"], c["set"]) for c in cells):
@@ -221,7 +217,7 @@ def by_set(cells: list[dict]) -> dict[str, dict[str, dict[str, float]]]:
     return table
 
 
-def report(cells: list[dict], console: Console) -> dict[str, dict[str, float]]:
+def report(cells: list[Cell]) -> dict[str, dict[str, float]]:
     """Means over the sets that all models have, mean ranks, and paired tests against the first."""
     table = by_set(cells)
     shared = sorted(set.intersection(*(set(rows) for rows in table.values())))
@@ -234,21 +230,8 @@ def report(cells: list[dict], console: Console) -> dict[str, dict[str, float]]:
         for m in (*measures, "seconds")
     }
     ranked = [m for m in table if m != "forest, temperature"]  # the forest once
-    ranks = rankdata([-values[m, "accuracy"].round(10) for m in ranked], axis=0).mean(1)
-    first, summary = next(iter(table)), {}
-    view = Table(title=f"means over {len(shared)} sets; p of Wilcoxon's test against {first}")
-    for title in (
-        "model",
-        "accuracy",
-        "rank",
-        "log-loss",
-        "calibration",
-        "s in all",
-        "p",
-        "p",
-        "p",
-    ):
-        view.add_column(title, justify="left" if title == "model" else "right")
+    ranks = mean_ranks(-np.stack([values[m, "accuracy"] for m in ranked], 1).round(10))
+    first, summary, rows = next(iter(table)), {}, []
     for model in table:
         row = {m: float(values[model, m].mean()) for m in measures}
         if model in ranked:
@@ -261,12 +244,16 @@ def report(cells: list[dict], console: Console) -> dict[str, dict[str, float]]:
         summary[model] = row
         texts = [f"{100 * row['accuracy']:.2f}", f"{row.get('rank', np.nan):.2f}"]
         texts += [f"{row[m]:.4f}" for m in measures[1:]] + [f"{row['seconds']:.0f}"]
-        view.add_row(model, *texts, *(f"{row.get(f'{m}_p', np.nan):.2g}" for m in measures))
-    console.print(view)
+        rows.append([model, *texts, *(f"{row.get(f'{m}_p', np.nan):.2g}" for m in measures)])
+    print_table(
+        f"means over {len(shared)} sets; p of Wilcoxon's test against {first}",
+        ["model", "accuracy", "rank", "log-loss", "calibration", "s in all", "p", "p", "p"],
+        rows,
+    )
     return summary
 
 
-def write(path: Path, cells: list[dict], summary: dict[str, dict[str, float]]) -> None:
+def write(path: Path, cells: list[Cell], summary: dict[str, dict[str, float]]) -> None:
     """Summary, sets and cells: one line for each cell, without its confidences."""
     short = [{k: v for k, v in c.items() if k not in ("confidence", "hit")} for c in cells]
     sets = [
@@ -280,51 +267,31 @@ def write(path: Path, cells: list[dict], summary: dict[str, dict[str, float]]) -
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
 
 
-def main(arguments: list[str] | None = None) -> list[dict]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of .npz classification sets")
+def main(arguments: list[str] | None = None) -> list[Cell]:
+    parser = parser_of(__doc__, ".npz classification sets", resumes=True)
     parser.add_argument("--sets", nargs="+")
     parser.add_argument("--max-rows", type=int, help="leave out larger sets")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=STANDARD)
-    parser.add_argument("--out", type=Path, help=f"default: {RESULTS.name}")
-    parser.add_argument("--quick", action="store_true", help="a simulated set, nothing saved")
-    options = parser.parse_args(arguments)
-    console = Console()
-    if options.quick:
-        data_sets, out = [simulated()], options.out
-    elif options.data is None:
-        parser.error("--data or --quick is needed")
-    else:
-        data_sets, out = load_sets(options.data, options.sets), options.out or RESULTS
+    options = parsed(parser, arguments)
+    data_sets = [simulated()] if options.quick else load_sets(options.data, options.sets)
     if options.max_rows is not None:
         data_sets = [one for one in data_sets if len(one.y) <= options.max_rows]
+    out = output(options, "classification")
     # Cells with all their confidences; too long to be kept with the results.
-    log = out.with_suffix(".cells.jsonl") if out else None
-    cells = [json.loads(s) for s in log.read_text().splitlines()] if log and log.exists() else []
-    done = {(c["set"], c["split"], c["fit"]) for c in cells}
+    cells = Cells(out and out.with_suffix(".cells.jsonl"), ["set", "split", "fit"])
     todo = [
         (data, split, model)
         for data in data_sets
         for split in range(len(data.splits))
         for model in options.models
-        if (data.name, split, model) not in done
     ]
-    with Progress(console=console) as progress:
-        task = progress.add_task("", total=len(todo))
-        for data, split, model in todo:
-            progress.update(task, description=f"{data.name} {split} {model}")
-            new = run(data, split, model)
-            cells += new
-            if log:
-                with log.open("a") as file:
-                    file.writelines(json.dumps(cell) + "\n" for cell in new)
-            progress.advance(task)
-    chosen = [c for c in cells if c["fit"] in options.models]
+    fill(cells, todo, run, options.seconds, lambda data, *rest: (data.name, *rest))
+    chosen = [c for c in cells.all if c["fit"] in options.models]
     chosen.sort(key=lambda c: options.models.index(c["fit"]))
-    summary = report(chosen, console)
+    summary = report(chosen) if chosen else {}
     if out:
         write(out, chosen, summary)
-    return cells
+    return cells.all
 
 
 if __name__ == "__main__":

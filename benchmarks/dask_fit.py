@@ -12,20 +12,17 @@ and the error on new rows.
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
 import time
-from pathlib import Path
 
 import dask
 import dask.array as da
 import numpy as np
 from distributed import Client, LocalCluster
+from harness import high_water_mark, output, parser_of, save
 
 from resnet_gp.distributed import fit
 
-RESULTS = Path(__file__).parent / "results" / "dask_fit.json"
 D, NOISE = 8, 0.3
 # Dask has glibc hand back every matrix of a chunk at once; a third of the time then goes into pages
 # that are asked for anew.
@@ -56,11 +53,10 @@ def simulated(rows: int, partitions: int) -> tuple[da.Array, da.Array]:
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--partitions", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="2000 rows, nothing saved")
     options = parser.parse_args(arguments)
     rows, m, initial = (2000, 50, 500) if options.quick else (options.rows, 512, 50_000)
     evaluations: list[tuple[float, float]] = []
@@ -98,14 +94,13 @@ def main(arguments: list[str] | None = None) -> dict:
         "seconds per evaluation with gradient": float(np.median(np.diff(ends))),
         "processor seconds of the workers per evaluation": float(np.median(np.diff(processor))),
         "processor seconds of the driver": driver,
-        "driver peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "driver peak MiB": high_water_mark() / 2**20,
         "rmse to the truth": float(np.sqrt(np.mean((mean - truth(new)) ** 2))),
         "rmse of zero": float(np.std(truth(new))), "noise": NOISE,
         "deviation": float(deviation.mean()), "bound": found.result.value,
     }  # fmt: skip
     print(json.dumps(result, indent=1))
-    if not options.quick:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, output(options, "dask_fit"))
     return result
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +22,42 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from resnet_gp.demo import DataSet
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 IMAGES = HERE.parent / "docs" / "images"
 Cell = dict[str, Any]
 
 
-def parser_of(doc: str | None, data: str = "") -> argparse.ArgumentParser:
+def parser_of(doc: str | None, data: str = "", resumes: bool = False) -> argparse.ArgumentParser:
     """Of a script with this documentation.
 
     Args:
         doc: its first line is shown by ``--help``.
         data: what the folder of ``--data`` holds, if the benchmark reads one.
+        resumes: it goes on where it was, and so can be stopped by ``--seconds``.
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="seconds, nothing saved")
     parser.add_argument("--out", type=Path, help="where to save; default: in results/")
-    parser.add_argument("--seconds", type=float, help="start no cell after so many")
+    if resumes:
+        parser.add_argument("--seconds", type=float, help="start no cell after so many")
     if data:
         parser.add_argument("--data", type=Path, help=f"folder of {data}")
     return parser
 
 
+def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Options; an error without ``--data`` where it is needed."""
+    options = parser.parse_args(arguments)
+    if "data" in options and options.data is None and not options.quick:
+        parser.error("--data or --quick is needed")
+    return options
+
+
 def output(options: argparse.Namespace, name: str) -> Path | None:
-    """Where cells go: ``--out``, else results/NAME.json; nowhere with ``--quick``."""
+    """Where results go: ``--out``, else results/NAME.json; nowhere with ``--quick``."""
     if options.out or options.quick:
         return options.out
     RESULTS.mkdir(exist_ok=True)
@@ -55,21 +68,30 @@ class Cells:
     """Cells by their key, in a file of one line each.
 
     Args:
-        path: None to keep them in memory only. Cells of a file that exists are read.
+        path: None to keep them in memory only. Cells of a file that exists are read. Long cells go
+            into a file .jsonl, to which lines are appended.
         key: the entries of a cell that tell it from others.
     """
 
     def __init__(self, path: Path | None, key: Sequence[str]) -> None:
-        self.path, self.key = path, tuple(key)
-        self.all: list[Cell] = json.loads(path.read_text()) if path and path.exists() else []
+        self.path, self.key, self.all = path, tuple(key), list[Cell]()
+        self.appends = path is not None and path.suffix == ".jsonl"
+        if path and path.exists():
+            text = path.read_text()
+            self.all = (
+                list(map(json.loads, text.splitlines())) if self.appends else json.loads(text)
+            )
 
     def keys(self) -> set[tuple[Hashable, ...]]:
         return {tuple(cell[name] for name in self.key) for cell in self.all}
 
-    def add(self, cells: Iterable[Cell]) -> None:
-        """Keep and save; a file is replaced at once, never half."""
+    def add(self, cells: Sequence[Cell]) -> None:
+        """Keep and save; a .json file is replaced at once, never half."""
         self.all += cells
-        if self.path:
+        if self.path and self.appends:
+            with self.path.open("a") as file:
+                file.writelines(json.dumps(cell) + "\n" for cell in cells)
+        elif self.path:
             lines = ",\n".join(json.dumps(cell) for cell in self.all)
             part = self.path.with_suffix(".part")
             part.write_text(f"[\n{lines}\n]\n")
@@ -85,7 +107,7 @@ class Cells:
 def fill(
     cells: Cells,
     todo: Sequence[tuple[Any, ...]],
-    measure: Callable[..., Cell | list[Cell]],
+    measure: Callable[..., Cell | list[Cell] | Iterator[Cell]],
     seconds: float | None = None,
     key: Callable[..., tuple[Any, ...]] = lambda *work: work,
 ) -> Cells:
@@ -94,24 +116,35 @@ def fill(
     Args:
         cells: those there are.
         todo: the arguments of each measurement.
-        measure: gives one cell, or several.
-        seconds: no measurement starts after these.
+        measure: gives a cell, a list of cells that belong together, or an iterator, whose cells are
+            saved as they come.
+        seconds: no measurement starts after these, and no iterator goes on.
         key: of the cells of a measurement, from its arguments.
     """
     done = cells.keys()
     left = [work for work in todo if key(*work) not in done]
-    end = time.monotonic() + (seconds or float("inf"))
+    end = math.inf if seconds is None else time.monotonic() + seconds
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=len(left))
         for work in left:
             if time.monotonic() > end:
-                print(f"{len(left) - int(progress.tasks[0].completed)} cells are left for later")
                 break
             progress.update(task, description=" ".join(map(str, key(*work))))
-            found = measure(*work)
-            cells.add(found if isinstance(found, list) else [found])
+            for part in _parts(measure(*work)):
+                cells.add(part)
+                if time.monotonic() > end:
+                    break
             progress.advance(task)
+    if time.monotonic() > end:
+        print(f"{seconds:.0f} seconds are over; the same command goes on with what is left")
     return cells
+
+
+def _parts(found: Cell | list[Cell] | Iterator[Cell]) -> Iterable[list[Cell]]:
+    """What is saved at once."""
+    if isinstance(found, dict):
+        return [[found]]
+    return [found] if isinstance(found, list) else ([cell] for cell in found)
 
 
 def in_turns(ways: dict[str, Callable[[int], object]], repeats: int) -> dict[str, np.ndarray]:
@@ -139,7 +172,7 @@ def in_own_process(script: str, *arguments: object, threads: int | None = None) 
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     command = [sys.executable, script, *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -149,17 +182,42 @@ def high_water_mark() -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """The first column to the left, numbers to the right."""
+def save(result: object, path: Path | None) -> None:
+    """As JSON; nowhere without a path."""
+    if path:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def print_table(
+    title: str, headings: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1
+) -> None:
+    """The first columns to the left, numbers to the right."""
     table = Table(title=title)
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left")
+        table.add_column(heading, justify="left" if i < left else "right")
     for row in rows:
         table.add_row(*map(str, row))
     Console(width=max(100, Console().width)).print(table)
 
 
-def mean_and_error(values: np.ndarray) -> str:
+def mean_and_error(values: np.ndarray, form: str = ".4g") -> str:
     """Mean and standard error, as text."""
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return f"{values.mean():.4g} ± {error:.2g}"
+    return f"{values.mean():{form}} ± {error:.2g}"
+
+
+def subplots(size: tuple[float, float], rows: int = 1, columns: int = 1, **shared: Any) -> Any:
+    """A figure of so many inches that needs no display, and its axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, **shared)
+
+
+def simulated(n: int, n_test: int = 0, splits: int = 1) -> DataSet:
+    """A smooth function of three features with noise of deviation 0.1, in random splits."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 3))
+    y = np.sin(2 * X[:, 0]) + X[:, 1] + 0.1 * rng.normal(size=n)
+    orders = [rng.permutation(n) for _ in range(splits)]
+    return DataSet("simulated", X, y, [(order[n_test:], order[:n_test]) for order in orders])

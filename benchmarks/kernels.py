@@ -20,11 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 from unittest import mock
 
 os.environ.setdefault("KEOPS_VERBOSE", "0")  # of no CUDA, and of each formula it compiles
@@ -33,8 +30,18 @@ import numpy as np
 import torch
 from botorch.models.kernels import InfiniteWidthBNNKernel
 from gpytorch.kernels import Kernel, MaternKernel, RBFKernel
-from rich.console import Console
-from rich.table import Table
+from harness import (
+    HERE,
+    high_water_mark,
+    in_own_process,
+    in_turns,
+    output,
+    parser_of,
+    print_table,
+    save,
+    subplots,
+    timed,
+)
 
 from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.flow import covariance
@@ -42,20 +49,8 @@ from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.flow.table import horizon_table
 from resnet_gp.kernels import keops
 
-RESULTS = Path(__file__).parent / "results" / "kernels.json"
-FIGURE = Path(__file__).parents[1] / "docs" / "kernels.png"
+FIGURE = HERE.parent / "docs" / "kernels.png"
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-
-
-def alternate(calls: dict[str, Callable[[int], object]], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each call, which get the number of the repeat and take turns; one warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call(repeat)
-            seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(values[1:]) for name, values in seconds.items()}
 
 
 def forward(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarray]:
@@ -81,7 +76,7 @@ def forward(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.nd
         "ResNetLimitKernel": call_ours,
         "InfiniteWidthBNNKernel": call_bnn,
     }
-    return alternate(calls, repeats)
+    return in_turns(calls, repeats)
 
 
 def step(kernel: Kernel, x: torch.Tensor) -> None:
@@ -95,7 +90,7 @@ def with_gradient(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str,
     x = torch.randn(n, d, dtype=dtype)
     kernels = {name: make(d).to(dtype) for name, make in WITH_GRADIENT.items()}
     calls = {name: (lambda _, k=kernel: step(k, x)) for name, kernel in kernels.items()}
-    return alternate(calls, repeats)
+    return in_turns(calls, repeats)
 
 
 WITH_GRADIENT: dict[str, Callable[[int], Kernel]] = {
@@ -139,41 +134,28 @@ def print_product(name: str, n: int, d: int, dtype: torch.dtype) -> None:
     multiply = PRODUCTS[name]
     x, vector = torch.randn(n, d, dtype=dtype), torch.randn(n, dtype=dtype)
     multiply(x[:1000], vector[:1000])
-    before, start = high_water_mark(), time.perf_counter()
-    product = multiply(x, vector)
-    seconds, added = time.perf_counter() - start, high_water_mark() - before
+    before = high_water_mark()
+    product, seconds = timed(lambda: multiply(x, vector))
+    added = high_water_mark() - before
     exact = ResNetLimitKernel(ard_num_dims=d).to(dtype)(x[:50], x) @ vector
     error = float((product[:50] - exact).norm() / exact.norm())
     print(json.dumps({"seconds": seconds, "bytes": added, "error": error}))
 
 
-def product(name: str, n: int, d: int, dtype: str, threads: int) -> dict[str, float]:
-    arguments = ["--product", name, "--n", n, "--d", d, "--dtype", dtype, "--threads", threads]
-    command = [sys.executable, __file__, *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}  # KeOps asks OpenMP
-    result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def peak_bytes(name: str, n: int, d: int, dtype: str, threads: int) -> int:
-    """Peak resident memory that one forward and backward pass adds, in a fresh process."""
-    arguments = ["--peak", name, "--n", n, "--d", d, "--dtype", dtype, "--threads", threads]
-    command = [sys.executable, __file__, *map(str, arguments)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def alone(task: str, name: str, n: int, d: int, dtype: str, threads: int) -> Any:
+    """Of a kernel or product, in a process of its own."""
+    sizes = ["--n", n, "--d", d, "--dtype", dtype, "--threads", threads]
+    # KeOps asks OpenMP for its threads
+    return in_own_process(__file__, f"--{task}", name, *sizes, threads=threads)
 
 
 def print_peak(name: str, n: int, d: int, dtype: torch.dtype) -> None:
+    """Peak resident bytes that one forward and backward pass adds."""
     kernel = WITH_GRADIENT[name](d).to(dtype)
     step(kernel, torch.randn(600, d, dtype=dtype))  # code and workspaces
     before = high_water_mark()
     step(kernel, torch.randn(n, d, dtype=dtype))
     print(high_water_mark() - before)
-
-
-def high_water_mark() -> int:
-    """Peak resident bytes of this process (Linux; getrusage would count the parent's as well)."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def ways(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarray]:
@@ -209,11 +191,8 @@ def ways(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarr
         with mock.patch.object(covariance, "_compiled_loops", return_value=None):
             by_kernel(repeat)
 
-    start = time.perf_counter()
-    by_compile(0)
-    by_compile(1)
-    first = time.perf_counter() - start
-    seconds = alternate(
+    _, first = timed(lambda: (by_compile(0), by_compile(1)))
+    seconds = in_turns(
         {"numba": by_kernel, "torch tiles": by_tiles, "torch.compile": by_compile}, repeats
     )
     return seconds | {"torch.compile, first calls": np.array([first])}
@@ -247,14 +226,12 @@ def family(d: int, dtype: torch.dtype, quick: bool) -> dict[str, dict[str, float
             x, x, one, activation=a, path="direct"
         )
     with torch.no_grad():
-        seconds = {name: np.median(values) for name, values in alternate(calls, repeats).items()}
+        seconds = {name: np.median(values) for name, values in in_turns(calls, repeats).items()}
         first_calls: dict[str, list[float]] = {name: [] for name in names}
         for repeat in range(2 if quick else 3):
             for name, kernel in kernels.items():
                 kernel.weight_variance = 1.1 + 0.1 * repeat
-                start = time.perf_counter()
-                kernel(x).to_dense()
-                first_calls[name].append(time.perf_counter() - start)
+                first_calls[name].append(timed(lambda k=kernel: k(x).to_dense())[1])
     return {
         name: {
             "seconds": float(value),
@@ -271,33 +248,26 @@ def family(d: int, dtype: torch.dtype, quick: bool) -> dict[str, dict[str, float
 
 def draw(results: dict) -> None:
     """Times as ratios to the first of each question, on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     wanted = ("forward", "with gradients", "family")
     bars = {
         key: value["ratio"]
         for key, value in results.items()
         if key.startswith(wanted) and ", float64, " in key and value["ratio"]
     }
-    figure, axes = plt.subplots(figsize=(7, 0.28 * len(bars) + 1), layout="constrained")
+    figure, axes = subplots((7, 0.28 * len(bars) + 1))
     axes.barh([key.replace(", float64, ", ": ") for key in bars], list(bars.values()))
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="time, as a ratio to the first of the question (float64)")
     axes.axvline(1, color="black", linewidth=0.8)
     figure.savefig(FIGURE, dpi=120)
-    plt.close(figure)
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--n", type=int, default=3000)
     parser.add_argument("--d", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="a small matrix, nothing saved")
     parser.add_argument("--peak", choices=list(WITH_GRADIENT), help=argparse.SUPPRESS)
     parser.add_argument("--product", choices=list(PRODUCTS), help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=list(DTYPES), default="float64", help=argparse.SUPPRESS)
@@ -310,9 +280,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.product:
         print_product(options.product, options.n, options.d, DTYPES[options.dtype])
         return {}
-    table = Table(title=f"n = {n}, d = {d}, {options.threads} threads")
-    for title in ("question", "dtype", "which", "median", "ratio to the first"):
-        table.add_column(title, justify="right" if title in ("median", "ratio") else "left")
+    rows: list[list[str]] = []
     results: dict = {"n": n, "d": d, "threads": options.threads}
     questions = {"forward": forward, "with gradients": with_gradient}
     dtypes = DTYPES
@@ -329,39 +297,40 @@ def main(arguments: list[str] | None = None) -> dict:
                 median = float(np.median(values))
                 results[f"{question}, {name}, {which}"] = {"seconds": median, "ratio": ratio}
                 shown = "" if ratio is None else f"{ratio:.2f}"
-                table.add_row(question, name, which, f"{1e3 * median:.1f} ms", shown)
+                rows.append([question, name, which, f"{1e3 * median:.1f} ms", shown])
     for name, dtype in dtypes.items():
         for which, measured in family(d, dtype, options.quick).items():
             results[f"family, {name}, {which}"] = measured
             shown = f"{1e3 * measured['seconds']:.1f} ms"
             if "table" in measured:
                 shown += f" (table {1e3 * measured['table']:.0f} ms)"
-            table.add_row("family, n = 1000", name, which, shown, f"{measured['ratio']:.2f}")
+            rows.append(["family, n = 1000", name, which, shown, f"{measured['ratio']:.2f}"])
     for name in dtypes:
-        peaks = {w: peak_bytes(w, n, d, name, options.threads) for w in WITH_GRADIENT}
+        peaks = {w: alone("peak", w, n, d, name, options.threads) for w in WITH_GRADIENT}
         first_peak = max(next(iter(peaks.values())), 1)
         for which, value in peaks.items():
             results[f"peak, {name}, {which}"] = {"bytes": value, "ratio": value / first_peak}
-            size = f"{value / 2**20:.0f} MiB"
-            table.add_row("peak memory", name, which, size, f"{value / first_peak:.2f}")
+            shown = f"{value / 2**20:.0f} MiB"
+            rows.append(["peak memory", name, which, shown, f"{value / first_peak:.2f}"])
     for name, dtype in dtypes.items():
         kept = {which: kept_bytes(which, n, d, dtype) for which in WITH_GRADIENT}
         for which, value in kept.items():
             ratio = value / kept["MaternKernel"]
             results[f"kept for backward, {name}, {which}"] = {"bytes": value, "ratio": ratio}
-            size = f"{value / 2**20:.0f} MiB"
-            table.add_row("kept for backward", name, which, size, f"{ratio:.2f}")
-    rows = 1500 if options.quick else 20_000
-    question = f"matrix-vector product, n = {rows}"
+            shown = f"{value / 2**20:.0f} MiB"
+            rows.append(["kept for backward", name, which, shown, f"{ratio:.2f}"])
+    size = 1500 if options.quick else 20_000
+    question = f"matrix-vector product, n = {size}"
     for which in ["blocks of 1000 rows"] if options.quick else PRODUCTS:
-        result = product(which, rows, d, "float64", options.threads)
+        result = alone("product", which, size, d, "float64", options.threads)
         results[f"{question}, float64, {which}"] = result
         shown = f"{result['seconds']:.1f} s, {result['bytes'] / 2**20:.0f} MiB"
-        table.add_row(question, "float64", which, shown, "")
-    Console().print(table)
+        rows.append([question, "float64", which, shown, ""])
+    title = f"n = {n}, d = {d}, {options.threads} threads"
+    headings = ["question", "dtype", "which", "median", "ratio to the first"]
+    print_table(title, headings, rows, left=3)
+    save(results, output(options, "kernels"))
     if not options.quick:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         draw(results)
     return results
 

@@ -14,19 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from harness import high_water_mark, in_own_process, in_turns, output, parser_of, save
 
 from resnet_gp.mean_ode import ResidualMLP
 from resnet_gp.mean_ode.training import Networks, train
-
-RESULTS = Path(__file__).parent / "results" / "mean_ode_trainer.json"
 
 
 def networks(D: int, M: int, L: int, seeds: int, samples: int = 10) -> Networks:
@@ -75,19 +70,8 @@ WAYS: dict[str, Callable[[Networks, int], None]] = {
 
 def seconds(start: Networks, repeats: int, steps: int = 3) -> dict[str, float]:
     """Medians of the seconds per step, after an untimed call of each way."""
-    taken: dict[str, list[float]] = {name: [] for name in WAYS}
-    for repeat in range(repeats + 1):
-        for name, way in WAYS.items():
-            begin = time.perf_counter()
-            way(start, steps)
-            if repeat:
-                taken[name].append((time.perf_counter() - begin) / steps)
-    return {name: float(np.median(values)) for name, values in taken.items()}
-
-
-def peak_bytes(name: str, sizes: list[int]) -> int:
-    command = [sys.executable, __file__, "--peak", name, "--sizes", *map(str, sizes)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    ways = {name: (lambda _, w=way: w(start, steps)) for name, way in WAYS.items()}
+    return {name: float(np.median(s)) / steps for name, s in in_turns(ways, repeats).items()}
 
 
 def print_peak(name: str, sizes: list[int]) -> None:
@@ -98,15 +82,8 @@ def print_peak(name: str, sizes: list[int]) -> None:
     print(high_water_mark() - before)
 
 
-def high_water_mark() -> int:
-    """Peak resident bytes of this process (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-
-
 def main(arguments: list[str] | None = None) -> dict[str, object]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="shallow networks, nothing saved")
+    parser = parser_of(__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak", choices=list(WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--sizes", type=int, nargs=4, default=None, help=argparse.SUPPRESS)
@@ -126,11 +103,13 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
         "threads": options.threads,
         "seconds per step": times,
         "time against the batched trainer": {name: value / ours for name, value in times.items()},
-        "added peak MiB": {name: peak_bytes(name, sizes) / 2**20 for name in measured},
+        "added peak MiB": {
+            name: in_own_process(__file__, "--peak", name, "--sizes", *sizes) / 2**20
+            for name in measured
+        },
     }
     print(json.dumps(result, indent=1))
-    if not options.quick:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, output(options, "mean_ode_trainer"))
     return result
 
 

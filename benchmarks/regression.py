@@ -2,49 +2,71 @@
 
     python benchmarks/regression.py --data DIR                 # the nine standard sets
     python benchmarks/regression.py --data DIR --sets all      # every set of the folder
+    python benchmarks/regression.py --data DIR --models resnet forest ngboost
     python benchmarks/regression.py --quick                    # simulated data, seconds
 
 Models: the regressor with its own kernel; with GPyTorch's ARD Matern-5/2 and ARD RBF; with
 BoTorch's InfiniteWidthBNNKernel. Up to 2000 training rows, every split is fitted anew (at most 20);
 above, the first split chooses the hyperparameters, and three splits are predicted with them.
 
+Peers, asked for by name, are fitted to all rows of every split: "sklearn", a GP with an ARD
+Matern-5/2 kernel, up to 2000 rows; "forest" of 500 trees, its variance the spread of the trees'
+predictions plus the mean squared out-of-bag residual; "ngboost" with normal distributions; and
+"catboost" with its loss RMSEWithUncertainty (both of the extra "peers"). A fifth of the rows
+chooses the number of trees of these two, and all are then used: with the packages' numbers, their
+intervals are much too narrow on small sets.
+
 Every cell (set, split, model) is saved to the JSON file when it is done, and a run that was stopped
 goes on where it was; small sets come first. A run of everything takes about ten hours on two cores,
 the sets below 3000 rows about one of them. Prints means and standard errors over splits, paired
-differences to our kernel, published figures, and mean ranks over sets.
+differences to our kernel, published figures, and mean ranks over sets with Friedman's p; draws the
+ranks with their critical differences in docs/images/regression_ranks.png.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from gpytorch.kernels import Kernel, MaternKernel, RBFKernel
+from harness import (
+    IMAGES,
+    Cell,
+    Cells,
+    fill,
+    mean_and_error,
+    output,
+    parsed,
+    parser_of,
+    print_table,
+    simulated,
+    subplots,
+    timed,
+)
 from published import DEEP_ENSEMBLES, MC_DROPOUT
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from scipy.stats import rankdata
+from ranks import critical_difference, friedman, mean_ranks
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.demo import DataSet, find_sets, load_set, mean_and_error, scores
+from resnet_gp.demo import DataSet, find_sets, load_set, matern_model, scores
 from resnet_gp.kernels.constraints import log_positive
 
 STANDARD = [
     "yacht", "boston", "energy", "concrete", "wine_red", "kin8nm", "power", "naval", "protein",
 ]  # fmt: skip
-RESULTS = Path(__file__).parent / "results" / "regression.json"
 REFIT_BELOW = 2000
 SPLITS, SPLITS_ABOVE = 20, 3
 # Rows on which exact inference chooses hyperparameters; inducing points of the sparse one.
 HYPERPARAMETER_SAMPLES, INDUCING = 1500, 500
-Cell = dict[str, float | int | str | bool]
+TREES = 500
+PATIENCE = 50  # of boosting, in trees
+Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def matern(d: int) -> Kernel:
@@ -67,19 +89,97 @@ MODELS: dict[str, Callable[[int], Kernel | str]] = {
     "rbf": rbf,
     "ibnn": infinite_width_bnn,
 }
+
+
+def sklearn(X: np.ndarray, y: np.ndarray) -> Predict:
+    return partial(matern_model(X.shape[1]).fit(X, y).predict, return_std=True)
+
+
+def forest(X: np.ndarray, y: np.ndarray) -> Predict:
+    """Its variance: of the trees' predictions, plus the mean squared out-of-bag residual."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    model = RandomForestRegressor(TREES, oob_score=True, random_state=0).fit(X, y)
+    noise = np.square(y - model.oob_prediction_).mean()
+
+    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        each = np.stack([tree.predict(new) for tree in model.estimators_])
+        return each.mean(0), np.sqrt(each.var(0) + noise)
+
+    return predict
+
+
+def held_out(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to learn from, and the fifth of all that chooses the number of trees."""
+    order = np.random.default_rng(0).permutation(n)
+    return order[n // 5 :], order[: n // 5]
+
+
+def ngboost(X: np.ndarray, y: np.ndarray) -> Predict:
+    make = partial(optional("ngboost").NGBRegressor, verbose=False, random_state=0)
+    rows, others = held_out(len(y))
+    trial = make().fit(X[rows], y[rows], X[others], y[others], early_stopping_rounds=PATIENCE)
+    model = make(n_estimators=1 + trial.best_val_loss_itr).fit(X, y)
+
+    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        normal = model.pred_dist(new)
+        return normal.loc, normal.scale
+
+    return predict
+
+
+def catboost(X: np.ndarray, y: np.ndarray) -> Predict:
+    # A rate of learning, as the automatic one depends on the number of trees.
+    make = partial(
+        optional("catboost").CatBoostRegressor, loss_function="RMSEWithUncertainty", random_seed=0,
+        verbose=False, allow_writing_files=False, learning_rate=0.03,
+    )  # fmt: skip
+    rows, others = held_out(len(y))
+    trial = make(early_stopping_rounds=PATIENCE)
+    trial.fit(X[rows], y[rows], eval_set=(X[others], y[others]))
+    model = make(iterations=1 + trial.best_iteration_).fit(X, y)
+
+    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, variance = model.predict(new).T
+        return mean, np.sqrt(variance)
+
+    return predict
+
+
+PEERS: dict[str, Callable[[np.ndarray, np.ndarray], Predict]] = {
+    "sklearn": sklearn,
+    "forest": forest,
+    "ngboost": ngboost,
+    "catboost": catboost,
+}
+OPTIONAL = ("ngboost", "catboost")
 MEASURES = ("rmse", "nlpd", "coverage", "seconds")
+RANKED = ("rmse", "nlpd")
 
 
-def simulated(n: int = 60) -> DataSet:
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(n, 3))
-    y = np.sin(2 * X[:, 0]) + X[:, 1] + 0.1 * rng.normal(size=n)
-    splits = [(order[10:], order[:10]) for order in (rng.permutation(n) for _ in range(2))]
-    return DataSet("simulated", X, y, splits)
+def optional(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f'{name} is needed: pip install "resnet-gp[peers]"') from error
 
 
 def cells(data: DataSet, splits: list[int], model: str) -> Iterator[Cell]:
-    """The splits of one set that are still to be done, with one model."""
+    """Some splits of one set, with one model."""
+    own = with_kernel(data, splits, model) if model in MODELS else with_peer(data, splits, model)
+    for split, (predict, seconds, about) in zip(splits, own, strict=True):
+        train, test = data.splits[split]
+        rmse, nlpd, coverage = scores(data.y[test], *predict(data.X[test]))
+        yield {
+            "data": data.name, "split": split, "model": model, "rows": len(train),
+            "rmse": rmse, "nlpd": nlpd, "coverage": coverage, "seconds": seconds, **about,
+        }  # fmt: skip
+
+
+def with_kernel(
+    data: DataSet, splits: list[int], model: str
+) -> Iterator[tuple[Predict, float, Cell]]:
+    """Our regressor, fitted to each split: how it predicts, seconds, and more of the fit."""
     large = len(data.splits[0][0]) > REFIT_BELOW
     fitted = ResNetGPRegressor(
         kernel=MODELS[model](data.X.shape[1]),
@@ -87,130 +187,119 @@ def cells(data: DataSet, splits: list[int], model: str) -> Iterator[Cell]:
         n_inducing=INDUCING,
     )
     if large and splits[0] != 0:  # resumed: the hyperparameters are those of the first split
-        timed_fit(fitted, data, 0)
+        timed_fit(fitted.fit, data, 0)
     for split in splits:
         keep = large and hasattr(fitted, "theta_")
         fitted.set_params(hyperparameters="fixed" if keep else "map", warm_start=keep)
-        seconds = timed_fit(fitted, data, split)
-        test = data.splits[split][1]
-        mean, std = fitted.predict(data.X[test], return_std=True)
-        rmse, nlpd, coverage = scores(data.y[test], mean, std)
-        yield {
-            "data": data.name, "split": split, "model": model, "rows": len(data.splits[split][0]),
-            "rmse": rmse, "nlpd": nlpd, "coverage": coverage, "seconds": seconds,
+        _, seconds = timed_fit(fitted.fit, data, split)
+        yield partial(fitted.predict, return_std=True), seconds, {
             "log_marginal_likelihood": fitted.log_marginal_likelihood_value_,
             "iterations": fitted.n_iter_, "converged": fitted.converged_,
             "inference": fitted.inference_,
         }  # fmt: skip
 
 
-def timed_fit(model: ResNetGPRegressor, data: DataSet, split: int) -> float:
+def with_peer(
+    data: DataSet, splits: list[int], model: str
+) -> Iterator[tuple[Predict, float, Cell]]:
+    for split in splits:
+        yield *timed_fit(PEERS[model], data, split), {}
+
+
+def timed_fit(fit: Callable[..., Any], data: DataSet, split: int) -> tuple[Any, float]:
     train = data.splits[split][0]
-    start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # converged is in the result
-        model.fit(data.X[train], data.y[train])
-    return time.perf_counter() - start
+        return timed(lambda: fit(data.X[train], data.y[train]))
 
 
-def values(done: list[Cell], name: str, model: str, measure: str) -> dict[int, float]:
-    """By split."""
-    return {
-        int(c["split"]): float(c[measure]) for c in done if (c["data"], c["model"]) == (name, model)
-    }
-
-
-def report(done: list[Cell], console: Console) -> None:
-    names = list(dict.fromkeys(c["data"] for c in done))
-    models = [m for m in MODELS if any(c["model"] == m for c in done)]
+def report(done: Cells, plot: bool) -> None:
+    names = list(dict.fromkeys(cell["data"] for cell in done.all))
+    models = [m for m in (*MODELS, *PEERS) if done.where(model=m)]
     for measure in MEASURES:
-        published = {"rmse": 0, "nlpd": 1}.get(measure)
-        table = Table(title=f"{measure}: mean ± standard error; in brackets, resnet less the model")
-        for title in ("set", "splits", *models):
-            table.add_column(title, justify="left" if title == "set" else "right")
-        if published is not None:
-            table.add_column("deep ensembles", justify="right")
-            table.add_column("MC dropout", justify="right")
+        published = [DEEP_ENSEMBLES, MC_DROPOUT] if measure in RANKED else []
+        rows = []
         for name in names:
-            ours = values(done, name, "resnet", measure)
-            row = [str(name), str(len(ours))]
-            for model in models:
-                theirs = values(done, name, model, measure)
-                cell = "{:.4g} ± {:.2g}".format(*mean_and_error(np.array([*theirs.values()])))
+            values = {m: by_split(done, name, m, measure) for m in models}
+            ours = values.get("resnet", {})
+            row = [name, len(ours)]
+            for model, theirs in values.items():
+                text = mean_and_error(np.array([*theirs.values()])) if theirs else ""
                 shared = sorted(ours.keys() & theirs.keys())
                 if model != "resnet" and shared and measure != "seconds":
                     gap = np.array([ours[i] - theirs[i] for i in shared])
-                    cell += " ({:+.3g} ± {:.2g})".format(*mean_and_error(gap))
-                row.append(cell if theirs else "")
-            if published is not None:
-                row += [
-                    f"{source[name][published]:.2f}" if name in source else ""
-                    for source in (DEEP_ENSEMBLES, MC_DROPOUT)
-                ]
-            table.add_row(*row)
-        console.print(table)
-    print_ranks(done, [str(name) for name in names], models, console)
-
-
-def mean_ranks(done: list[Cell], names: list[str], models: list[str], measure: str) -> np.ndarray:
-    """Mean ranks of the models over the sets that all of them have done."""
-    means = np.array(
+                    text += f" ({mean_and_error(gap, '+.3g')})"
+                row.append(text)
+            row += [
+                f"{source[name][RANKED.index(measure)]:.2f}" if name in source else ""
+                for source in published
+            ]
+            rows.append(row)
+        title = f"{measure}: mean ± standard error; in brackets, resnet less the model"
+        papers = ["deep ensembles", "MC dropout"] if published else []
+        print_table(title, ["set", "splits", *models, *papers], rows)
+    ranked = {measure: complete(done, names, models, measure) for measure in RANKED}
+    print_table(
+        "mean rank over the sets that all models have done",
+        ["measure", *models, "Friedman's p"],
         [
-            [np.mean([*values(done, n, m, measure).values()] or [math.nan]) for m in models]
-            for n in names
-        ]
+            [measure, *(f"{rank:.2f}" for rank in mean_ranks(means)), f"{friedman(means):.2g}"]
+            for measure, means in ranked.items()
+            if len(means)
+        ],
     )
-    complete = means[np.isfinite(means).all(1)]
-    return rankdata(complete, axis=1).mean(0) if len(complete) else np.full(len(models), math.nan)
+    if plot and len(models) > 1 and all(map(len, ranked.values())):
+        draw(ranked, models)
 
 
-def print_ranks(done: list[Cell], names: list[str], models: list[str], console: Console) -> None:
-    table = Table(title="mean rank over the sets that all models have done")
-    for title in ("measure", *models):
-        table.add_column(title, justify="left" if title == "measure" else "right")
-    for measure in ("rmse", "nlpd"):
-        ranks = mean_ranks(done, names, models, measure)
-        table.add_row(measure, *(f"{rank:.2f}" for rank in ranks))
-    console.print(table)
+def by_split(done: Cells, name: str, model: str, measure: str) -> dict[int, float]:
+    return {cell["split"]: cell[measure] for cell in done.where(data=name, model=model)}
 
 
-def save(path: Path, done: list[Cell]) -> None:
-    lines = ",\n".join(json.dumps(cell) for cell in done)
-    path.write_text(f"[\n{lines}\n]\n")
+def complete(done: Cells, names: list[str], models: list[str], measure: str) -> np.ndarray:
+    """Means of the models (columns) over the splits of the sets (rows) that all have done."""
+    means = [
+        [np.mean([*by_split(done, n, m, measure).values()] or [math.nan]) for m in models]
+        for n in names
+    ]
+    table = np.array(means).reshape(len(names), len(models))
+    return table[np.isfinite(table).all(1)]
+
+
+def draw(ranked: dict[str, np.ndarray], models: list[str]) -> None:
+    """Mean ranks with their critical differences."""
+    figure, axes = subplots((9, 3.2), 1, len(ranked))
+    for axis, (measure, means) in zip(axes, ranked.items(), strict=True):
+        critical_difference(mean_ranks(means), models, len(means), axis)
+        axis.set_title(f"{measure.upper()}, {len(means)} sets")
+    figure.savefig(IMAGES / "regression_ranks.png", dpi=120)
 
 
 def main(arguments: list[str] | None = None) -> list[Cell]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of .npz regression sets")
+    parser = parser_of(__doc__, ".npz regression sets", resumes=True)
     parser.add_argument("--sets", nargs="+", default=STANDARD, help='names, or "all"')
     parser.add_argument("--splits", type=int, default=SPLITS, help="at most")
     parser.add_argument("--max-rows", type=int, default=None, help="leave out larger sets")
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--out", type=Path, default=None, help=f"default: {RESULTS.name}")
-    parser.add_argument("--quick", action="store_true", help="a simulated set, nothing saved")
-    options = parser.parse_args(arguments)
-    console = Console()
+    parser.add_argument("--models", nargs="+", choices=[*MODELS, *PEERS], default=list(MODELS))
+    options = parsed(parser, arguments)
+    for name in set(OPTIONAL).intersection(options.models):
+        optional(name)
     if options.quick:
-        data_sets, out = [simulated()], options.out
-    elif options.data is None:
-        parser.error("--data or --quick is needed")
+        data_sets = [simulated(60, 10, splits=2)]
     else:
         chosen = None if options.sets == ["all"] else options.sets
         data_sets = [load_set(path, options.splits) for path in find_sets(options.data, chosen)]
-        out = options.out or RESULTS
-    done: list[Cell] = json.loads(out.read_text()) if out and out.exists() else []
-    todo = list(work(data_sets, options, {(c["data"], c["split"], c["model"]) for c in done}))
-    with Progress(console=console) as progress:
-        task = progress.add_task("", total=sum(len(splits) for _, splits, _ in todo))
-        for data, splits, model in todo:
-            progress.update(task, description=f"{data.name} {model}")
-            for cell in cells(data, splits, model):
-                done.append(cell)
-                if out:
-                    save(out, done)
-                progress.advance(task)
-    report(done, console)
-    return done
+    done = Cells(output(options, "regression"), ["data", "split", "model"])
+    todo = list(work(data_sets, options, done.keys()))
+    fill(
+        done,
+        todo,
+        cells,
+        options.seconds,
+        lambda data, splits, model: (data.name, splits[0], model),
+    )
+    report(done, plot=not options.quick)
+    return done.all
 
 
 def work(
@@ -221,10 +310,11 @@ def work(
         rows = len(data.splits[0][0])
         if options.max_rows is not None and rows > options.max_rows:
             continue
-        count = len(data.splits) if rows <= REFIT_BELOW else min(SPLITS_ABOVE, len(data.splits))
+        large = rows > REFIT_BELOW
+        count = min(SPLITS_ABOVE, len(data.splits)) if large else len(data.splits)
         for model in options.models:
             left = [i for i in range(count) if (data.name, i, model) not in done]
-            if left:
+            if left and not (large and model == "sklearn"):
                 yield data, left, model
 
 

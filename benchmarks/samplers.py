@@ -13,18 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from harness import high_water_mark, in_own_process, output, parser_of, save, timed
 
 from resnet_gp.networks import SAMPLERS, ResNet, Simulation, simulate
-
-RESULTS = Path(__file__).parent / "results" / "samplers.json"
 
 
 def norms(depth: int, hidden: torch.Tensor) -> torch.Tensor:
@@ -33,12 +27,8 @@ def norms(depth: int, hidden: torch.Tensor) -> torch.Tensor:
 
 def seconds(simulation: Simulation, repeats: int = 1) -> float:
     """The least of some runs."""
-    times = []
-    for seed in range(repeats):
-        start = time.perf_counter()
-        simulate(simulation, np.random.SeedSequence(seed))
-        times.append(time.perf_counter() - start)
-    return min(times)
+    seeds = map(np.random.SeedSequence, range(repeats))
+    return min(timed(lambda s=seed: simulate(simulation, s))[1] for seed in seeds)
 
 
 def compare(width: int, depth: int, inputs: int, networks: dict[str, int]) -> dict[str, float]:
@@ -58,19 +48,11 @@ def largest(size: int, networks: int) -> dict[str, float]:
     points = torch.tensor([[1.0, 1.0], [1.0, -1.3]])
     one = Simulation("largest", ResNet(size, size), points, networks, norms)
     taken = seconds(one)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return {"seconds": taken, "peak MiB": peak}
-
-
-def in_own_process(size: int, networks: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--largest", str(size), str(networks)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return {"seconds": taken, "peak MiB": high_water_mark() / 2**20}
 
 
 def main(arguments: list[str] | None = None) -> dict[str, object]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes, nothing saved")
+    parser = parser_of(__doc__)
     parser.add_argument("--largest", nargs=2, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.largest:
@@ -83,13 +65,14 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     result = {
         f"n = {width}, L = {depth}, m = 4: seconds for a network": times,
         "explicit / exact": times["explicit"] / times["exact"],
-        f"n = L = {size}, m = 2, {count} networks": in_own_process(size, count),
+        f"n = L = {size}, m = 2, {count} networks": in_own_process(
+            __file__, "--largest", size, count
+        ),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
     print(json.dumps(result, indent=1))
-    if not options.quick:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, output(options, "samplers"))
     return result
 
 

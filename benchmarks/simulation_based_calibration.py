@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyro
 import torch
-from harness import IMAGES, Cell, Cells, fill, output, parser_of, print_table
+from harness import IMAGES, Cell, Cells, fill, output, parser_of, print_table, subplots
 from scipy.stats import chi2, chisquare
 
 from resnet_gp import ResNetLimitKernel
@@ -95,23 +95,18 @@ def tests(cells: Cells, draws: int, bins: int) -> dict[str, float]:
 
 
 def draw(cells: Cells, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names, expected = names_of(cells), len(cells.all) / BINS
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure, axes = subplots((10, 4.5), 2, 3)
     low, high = chi2.ppf([0.025, 0.975], 2 * expected) / 2  # of a Poisson count, nearly
-    for axis, name in zip(figure.subplots(2, 3).flat, names, strict=True):
+    for axis, name in zip(axes.flat, names, strict=True):
         axis.axhspan(low, high, color="0.9")
         axis.bar(range(BINS), histogram(cells.values(name), DRAWS, BINS), width=0.9)
         axis.set(title=name.replace("_", " "), xlabel="bin of the rank", ylabel="simulations")
-    path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, resumes=True)
     parser.add_argument("--sets", type=int, default=128, help="simulations")
     options = parser.parse_args(arguments)
     draws, bins, settings = DRAWS, BINS, {}

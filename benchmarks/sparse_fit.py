@@ -11,7 +11,6 @@ error and the negative log predictive density of the first split's test rows.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -20,7 +19,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import gpytorch
@@ -28,12 +26,12 @@ import numpy as np
 import torch
 from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.kernels import InducingPointKernel, MaternKernel, ScaleKernel
+from harness import Cell, output, parsed, parser_of, save, simulated, timed
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.demo import DataSet, find_sets, load_set, scores
 from resnet_gp.estimators.standardise import Standardiser
 
-RESULTS = Path(__file__).parent / "results" / "sparse_fit.json"
 HYPERPARAMETER_SAMPLES = 1500
 # Of the seconds; the rest is for predictions.
 SHARE = 0.95
@@ -141,18 +139,13 @@ MODELS: dict[str, Callable[..., Predicted]] = {
 }
 
 
-def simulated(n: int = 400) -> DataSet:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(n, 3))
-    y = np.sin(2 * x[:, 0]) + x[:, 1] + 0.1 * rng.normal(size=n)
-    return DataSet("simulated", x, y, [(np.arange(n - 100), np.arange(n - 100, n))])
-
-
-def measure(data: DataSet, model: str, m: int, budget: Budget) -> dict[str, float | str]:
+def measure(data: DataSet, model: str, m: int, budget: Budget) -> Cell:
     train, test = data.splits[0]
-    start, processor = time.perf_counter(), time.process_time()
-    mean, std = MODELS[model](data.X[train], data.y[train], data.X[test], m, budget)
-    elapsed, processor = time.perf_counter() - start, time.process_time() - processor
+    processor = time.process_time()
+    (mean, std), elapsed = timed(
+        lambda: MODELS[model](data.X[train], data.y[train], data.X[test], m, budget)
+    )
+    processor = time.process_time() - processor
     rmse, nlpd, coverage = scores(data.y[test], mean, std)
     return {
         "set": data.name, "rows": len(train), "m": m, "model": model, "rmse": rmse, "nlpd": nlpd,
@@ -161,24 +154,19 @@ def measure(data: DataSet, model: str, m: int, budget: Budget) -> dict[str, floa
     }  # fmt: skip
 
 
-def main(arguments: list[str] | None = None) -> list[dict[str, float | str]]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of .npz regression sets")
+def main(arguments: list[str] | None = None) -> list[Cell]:
+    parser = parser_of(__doc__, ".npz regression sets")
     parser.add_argument("--sets", nargs="+", default=["kin40k", "protein"])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--inducing", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=360, help="of each model and set")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="simulated data, nothing saved")
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     if options.quick:
-        sets, options.inducing = [simulated()], 30
-    elif options.data is None:
-        parser.error("--data or --quick is needed")
+        sets, options.inducing = [simulated(400, 100)], 30
     else:
         sets = [load_set(path) for path in find_sets(options.data, options.sets)]
     budget = Budget(options.seconds, 20 if options.quick else ITERATIONS)
-    cells = []
+    cells, out = [], output(options, "sparse_fit")
     for data in sets:
         for model in options.models:
             with warnings.catch_warnings():
@@ -186,8 +174,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, float | str]]:
                 cell = measure(data, model, options.inducing, budget)
             print(json.dumps(cell), flush=True)
             cells.append(cell)
-            if not options.quick:
-                options.out.write_text(json.dumps(cells, indent=1) + "\n")
+            save(cells, out)
     return cells
 
 
