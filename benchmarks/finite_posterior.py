@@ -1,6 +1,6 @@
 """Does the posterior of a finite Bayesian ResNet approach that of the Gaussian process?
 
-    python benchmarks/finite_posterior.py [--widths 4 8 16 32 64]
+    python benchmarks/finite_posterior.py [--widths 8 16 32 64]
     python benchmarks/finite_posterior.py --quick
 
 Regression on five points with networks of four blocks. Chains of NUTS draw all hidden weights of
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import IMAGES, Cell, Cells, fill, output, parser_of, print_table
+from harness import IMAGES, Cell, Cells, fill, output, parser_of, print_table, subplots
 from scipy.stats import t as student
 
 from resnet_gp.bayes import BayesianResNet, run_nuts
@@ -28,8 +28,8 @@ from resnet_gp.verification import posterior
 from resnet_gp.verification.fits import power_law
 from resnet_gp.verification.observables import values
 
-DRAWS = {"nuts": 400, "importance": 400_000}  # of each chain, of each width
-WARMUP, CHAINS = 300, 8
+DRAWS = {"nuts": 250, "importance": 400_000}  # of each chain, of each width
+WARMUP, CHAINS, TREE_DEPTH = 150, 6, 6
 LABELS = [f"{what} at {float(x):g}" for what in ("mean", "variance") for x in posterior.TEST[:, 0]]
 
 
@@ -104,15 +104,9 @@ def slope(widths: list[int], gaps: np.ndarray, errors: np.ndarray) -> tuple[floa
 
 
 def draw(widths: list[int], found: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     limit = gaussian_process()
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axis, part, name in zip(
-        figure.subplots(1, 2), (slice(3), slice(3, 6)), ("mean", "variance"), strict=True
-    ):
+    figure, axes = subplots((9, 3.6), 1, 2)
+    for axis, part, name in zip(axes, (slice(3), slice(3, 6)), ("mean", "variance"), strict=True):
         for (way, (estimates, errors)), marker in zip(found.items(), "os", strict=True):
             gaps, spread = estimates - limit, 2 * errors
             for j, x in enumerate(posterior.TEST[:, 0]):
@@ -127,7 +121,7 @@ def draw(widths: list[int], found: dict[str, tuple[np.ndarray, np.ndarray]], pat
         axis.set(xscale="log", xlabel="width n", title=f"posterior {name} less the GP's")
         axis.set_xticks(widths, [str(n) for n in widths], minor=False)
         axis.minorticks_off()
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
 
 
@@ -174,10 +168,10 @@ def report(cells: Cells, widths: list[int]) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    parser = parser_of(__doc__)
-    parser.add_argument("--widths", type=int, nargs="+", default=[4, 8, 16, 32, 64])
+    parser = parser_of(__doc__, resumes=True)
+    parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32, 64])
     options = parser.parse_args(arguments)
-    draws, warmup, chains, depth = DRAWS, WARMUP, CHAINS, 10
+    draws, warmup, chains, depth = DRAWS, WARMUP, CHAINS, TREE_DEPTH
     if options.quick:
         options.widths, chains, warmup, depth = [2, 4], 2, 20, 3
         draws = {"nuts": 20, "importance": 5000}

@@ -15,7 +15,18 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from harness import Cell, Cells, fill, mean_and_error, output, parser_of, print_table, timed
+from harness import (
+    Cell,
+    Cells,
+    fill,
+    mean_and_error,
+    output,
+    parsed,
+    parser_of,
+    print_table,
+    simulated,
+    timed,
+)
 from sklearn.utils import Bunch
 
 from resnet_gp import ResNetGPRegressor
@@ -23,14 +34,6 @@ from resnet_gp.demo import DataSet, find_sets, load_set
 
 WAYS = ("ml", "map", "nuts")
 MEASURES = ("rmse", "nlpd", "coverage", "seconds")
-
-
-def simulated(n: int = 40) -> DataSet:
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(n, 2))
-    y = np.sin(2 * X[:, 0]) + 0.1 * rng.normal(size=n)
-    orders = [rng.permutation(n) for _ in range(2)]
-    return DataSet("simulated", X, y, [(order[20:], order[:20]) for order in orders])
 
 
 def measure(data: DataSet, rows: int, split: int, way: str, chains: Bunch) -> Cell:
@@ -78,18 +81,16 @@ def report(cells: Cells, name: str, rows: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> Cells:
-    parser = parser_of(__doc__, data=".npz regression sets")
+    parser = parser_of(__doc__, data=".npz regression sets", resumes=True)
     parser.add_argument("--set", default="yacht", dest="name")
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="processes that run chains")
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     chains = Bunch(number=4, draws=500, n_jobs=options.jobs)
     if options.quick:
-        data, options.rows, options.splits = simulated(), 15, 2
+        data, options.rows, options.splits = simulated(40, 20, 2), 15, 2
         chains = Bunch(number=1, draws=8, n_jobs=1)
-    elif options.data is None:
-        parser.error("--data or --quick is needed")
     else:
         [path] = find_sets(options.data, [options.name])
         data = load_set(path, options.splits)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from gpytorch.kernels import Kernel
 from gpytorch.priors import LogNormalPrior
-from harness import in_turns, output, parser_of
+from harness import in_turns, output, parser_of, save
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.bayes import GPRegression, run_nuts
@@ -95,8 +95,7 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     result: dict[str, object] = {"gradients a second": gradients(rows, repeats)}
     result["chains"] = chains(n, draws, number, jobs, depth)
     print(json.dumps(result, indent=1))
-    if out := output(options, "sampling_time"):
-        out.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, output(options, "sampling_time"))
     return result
 
 

@@ -56,13 +56,18 @@ def simulated(seed: int = 0) -> list[tuple[Tensor, Tensor, Tensor]]:
 
 # %% [markdown]
 # The model. The output scale is a site of its own here, and the kernel goes without its growth
-# factor, which would say the same; so does the input bias, which is fixed.
+# factor, which would say the same; so does the input bias, which is fixed. Rows of different
+# machines are independent given the hyperparameters. Levels are normal, so they are integrated in
+# closed form: they add the variance of the spread within a machine.
 
 
 # %%
 class Machines:
     def __init__(self, groups: list[tuple[Tensor, Tensor, Tensor]]) -> None:
         self.groups = groups
+        self.x, self.y = (torch.cat(parts) for parts in list(zip(*groups, strict=True))[:2])
+        machine = torch.arange(GROUPS).repeat_interleave(ROWS)
+        self.same = (machine[:, None] == machine).double()
         self.kernel = ResNetLimitKernel(input_bias=True, growth=False).double()
         self.kernel.raw_input_bias_variance.requires_grad_(False)
         add_weak_priors(self.kernel)
@@ -70,37 +75,37 @@ class Machines:
     def __call__(self) -> None:
         one = torch.ones((), dtype=torch.float64)
         kernel = sample_hyperparameters("kernel", self.kernel)
-        scale = pyro.sample("scale", dist.LogNormal(0 * one, 1.0))
-        noise = pyro.sample("noise", dist.LogNormal(-3 * one, 1.5))
-        centre = pyro.sample("centre", dist.Normal(0 * one, 5.0))
-        spread = pyro.sample("spread", dist.LogNormal(0 * one, 1.0))
-        for i, (x, y, _) in enumerate(self.groups):
-            level = pyro.sample(f"level {i}", dist.Normal(0 * one, 1.0))  # in units of the spread
-            law = self.law(kernel, {"scale": scale, "noise": noise}, x)
-            pyro.sample(f"y {i}", law, obs=y - centre - spread * level)
+        laws = {
+            "centre": dist.Normal(0 * one, 5.0),
+            "spread": dist.LogNormal(0 * one, 1.0),
+            "scale": dist.LogNormal(0 * one, 1.0),
+            "noise": dist.LogNormal(-3 * one, 1.5),
+        }
+        at = {name: pyro.sample(name, law) for name, law in laws.items()}
+        pyro.sample("y", self.law(kernel, at), obs=self.y - at["centre"])
 
-    def law(self, kernel: ResNetLimitKernel, at: dict[str, Tensor], x: Tensor) -> GaussianVector:
-        """Of one machine's targets, less its level."""
-        return GaussianVector(at["scale"] * kernel(x).to_dense(), noise=at["noise"].expand(len(x)))
+    def law(self, kernel: ResNetLimitKernel, at: dict[str, Tensor]) -> GaussianVector:
+        """Of all targets, less the centre."""
+        within = at["scale"] * kernel(self.x).to_dense() + at["spread"] ** 2
+        return GaussianVector(self.same * within, noise=at["noise"].expand(len(self.x)))
 
     @torch.no_grad()
-    def predict(self, i: int, draws: Draws) -> NormalMixture:
-        """The curve of machine i on the grid, averaged over draws."""
-        x, y, _ = self.groups[i]
+    def predict(self, draws: Draws) -> list[NormalMixture]:
+        """The curves of the machines on the grid, averaged over draws."""
         values = draws.pooled(100)
-        means, variances = [], []
+        laws: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.groups]
         for k in range(len(values["scale"])):
             at = {name: value[k] for name, value in values.items()}
             kernel = with_hyperparameters("kernel", self.kernel, at)
-            level = at["centre"] + at["spread"] * at[f"level {i}"]
-            mean, variance = self.law(kernel, at, x).conditional(
-                y - level,
-                at["scale"] * kernel(x, GRID).to_dense(),
-                at["scale"] * kernel(GRID, diag=True),
-            )
-            means.append(level + mean)
-            variances.append(variance)
-        return NormalMixture(torch.stack(means), torch.stack(variances))
+            law = self.law(kernel, at)
+            cross = at["scale"] * kernel(self.x, GRID).to_dense() + at["spread"] ** 2
+            variance = at["scale"] * kernel(GRID, diag=True) + at["spread"] ** 2
+            for i, own in enumerate(self.same[::ROWS]):
+                mean, left = law.conditional(self.y - at["centre"], own[:, None] * cross, variance)
+                laws[i].append((at["centre"] + mean, left))
+        return [
+            NormalMixture(*(torch.stack(part) for part in zip(*one, strict=True))) for one in laws
+        ]
 
 
 # %%
@@ -130,13 +135,18 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--figure", type=Path, help="where to draw the curves")
     options = parser.parse_args(arguments)
     machines = Machines(simulated())
-    draws, depth = (6, 3) if options.quick else (150, 10)
+    draws, depth, jobs = (6, 3, 1) if options.quick else (100, 10, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         chains = run_nuts(
-            machines, num_chains=2, num_draws=draws, num_warmup=draws, max_tree_depth=depth
+            machines,
+            num_chains=2,
+            num_draws=draws,
+            num_warmup=draws,
+            max_tree_depth=depth,
+            n_jobs=jobs,
         )
-    found = [machines.predict(i, chains) for i in range(GROUPS)]
+    found = machines.predict(chains)
     alone = [
         ResNetGPRegressor().fit(x.numpy(), y.numpy()).predict(GRID.numpy())
         for x, y, _ in machines.groups

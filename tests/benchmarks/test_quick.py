@@ -87,12 +87,6 @@ def test_accuracy(capsys):
     assert "| 10 | " in capsys.readouterr().out
 
 
-def test_simulation_based_calibration():
-    found = load("benchmarks", "simulation_based_calibration").main(["--quick"])
-    assert {"log likelihood", "all"} < set(found)
-    assert all(0 <= p <= 1 for p in found.values())
-
-
 @pytest.mark.parametrize("model", ["sklearn", "forest", "ngboost", "catboost"])
 def test_peers_in_regression(model):
     if model in ("ngboost", "catboost"):
