@@ -7,6 +7,7 @@ its metadata, with the version of the format and a SHA-256 digest of all the res
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from pathlib import Path
@@ -92,6 +93,12 @@ class Persistent:
             name: _decode(code, _PARAMETER + name, tensors)
             for name, code in content[_PARAMETER].items()
         }
+        known = set(inspect.signature(cls).parameters)
+        if unknown := sorted(set(parameters) - known):
+            raise ValueError(
+                f"{path} was saved by a later version of resnet-gp: this one does not know the "
+                f"parameters {', '.join(unknown)} of {cls.__name__}"
+            )
         missing = [
             name for name, code in content[_PARAMETER].items()
             if code["kind"] == "object" and name not in objects

@@ -120,6 +120,19 @@ def test_a_later_format_is_refused(path):
         ResNetGPRegressor.load(path)
 
 
+def test_a_parameter_of_a_later_version_is_named(fitted, tmp_path):
+    class Later(ResNetGPRegressor):
+        def __init__(self, *, depth_of_thought=3, random_state=None):
+            super().__init__(random_state=random_state)
+            self.depth_of_thought = depth_of_thought
+
+    later = Later(random_state=0).fit(fitted.X_train_, fitted.y_train_)
+    Later.__name__ = "ResNetGPRegressor"
+    later.save(tmp_path / "later")
+    with pytest.raises(ValueError, match=r"later version.*parameters depth_of_thought of"):
+        ResNetGPRegressor.load(tmp_path / "later")
+
+
 def test_other_files_are_refused(path, tmp_path):
     save_file(load_file(path), tmp_path / "plain")
     with pytest.raises(ValueError, match="not a saved estimator"):
