@@ -13,7 +13,7 @@ from resnet_gp.models.exact import gaussian_log_likelihood
 
 
 class GaussianVector(TorchDistribution):
-    """N(0, covariance + diag(noise)); a gradient costs one inverse, not derivatives of a factor.
+    """N(0, scale covariance + diag(noise)), whose gradient costs one inverse of a matrix.
 
     What ``pyro.distributions.MultivariateNormal`` is, at a third of the time in a Gaussian process
     whose hyperparameters are sampled. Differentiable once.
@@ -21,7 +21,8 @@ class GaussianVector(TorchDistribution):
     Args:
         covariance: ``n x n``, symmetric.
         num_outputs: p, for p independent columns; None for a vector.
-        noise: ``n``; None for none. Given apart, it spares copies of the matrix.
+        noise: ``n``; None for none.
+        scale: a scalar; None for 1. Noise and scale given apart spare copies of the matrix.
 
     Event shape: ``n``, or ``n x p``.
     """
@@ -30,9 +31,13 @@ class GaussianVector(TorchDistribution):
     has_rsample = True
 
     def __init__(
-        self, covariance: Tensor, num_outputs: int | None = None, noise: Tensor | None = None
+        self,
+        covariance: Tensor,
+        num_outputs: int | None = None,
+        noise: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> None:
-        self.covariance, self.noise = covariance, noise
+        self.covariance, self.noise, self.scale = covariance, noise, scale
         tail = () if num_outputs is None else (num_outputs,)
         event = torch.Size((len(covariance), *tail))
         super().__init__(torch.Size(), event, validate_args=False)
@@ -47,12 +52,15 @@ class GaussianVector(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        rows = self._variance_of_rows()
+        rows = self._whole().diagonal()
         return rows if len(self.event_shape) == 1 else rows[:, None].expand(self.event_shape)
 
-    def _variance_of_rows(self) -> Tensor:
-        diagonal = self.covariance.diagonal()
-        return diagonal if self.noise is None else diagonal + self.noise
+    def _whole(self) -> Tensor:
+        """Scale and noise included, ``n x n``."""
+        whole = self.covariance if self.scale is None else self.scale * self.covariance
+        if self.noise is None:
+            return whole
+        return whole.diagonal_scatter(whole.diagonal() + self.noise)
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> GaussianVector:
         if tuple(batch_shape):
@@ -74,7 +82,7 @@ class GaussianVector(TorchDistribution):
                 f"observed values of shape {tuple(value.shape)} do not fit the covariance, which "
                 f"is for {tuple(self.event_shape)}"
             )
-        return gaussian_log_likelihood(self.covariance, value, self.noise)
+        return gaussian_log_likelihood(self.covariance, value, self.noise, self.scale)
 
     def conditional(self, value: Tensor, cross: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``k`` (or ``k x p``) and variance ``k`` of further values given these.
@@ -87,18 +95,15 @@ class GaussianVector(TorchDistribution):
         Raises:
             torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
         """
-        factor = self._factor()
+        factor = torch.linalg.cholesky(self._whole())
         columns = value.reshape(len(value), -1)
         white = torch.linalg.solve_triangular(factor, torch.cat([cross, columns], 1), upper=False)
         seen, target = white.split([cross.shape[1], columns.shape[1]], 1)
         mean = (seen.mT @ target).reshape(-1, *value.shape[1:])
         return mean, (variance - seen.square().sum(0)).clamp(min=0)
 
-    def _factor(self) -> Tensor:
-        return torch.linalg.cholesky(self.covariance.diagonal_scatter(self._variance_of_rows()))
-
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        factor = self._factor()
+        factor = torch.linalg.cholesky(self._whole())
         shape = tuple(sample_shape) + tuple(self.event_shape)
         white = torch.randn(shape, dtype=factor.dtype, device=factor.device)
         return factor @ white if len(self.event_shape) == 2 else white @ factor.mT

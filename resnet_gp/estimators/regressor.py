@@ -73,6 +73,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     n_inducing : int, default=1000
         Inducing points of the sparse and variational inference, chosen by greedy conditional
         variance (Burt et al. 2020).
+    learn_inducing : bool, default=True
+        Whether sparse inference moves the inducing points by gradient together with the
+        hyperparameters; False leaves them where they were chosen.
     hyperparameters : {"map", "ml", "nuts", "fixed"}, default="map"
         "map" maximises the marginal likelihood times weak priors with L-BFGS-B and exact gradients;
         a GPyTorch kernel's own priors count. They matter up to a few hundred rows, where maximum
@@ -173,6 +176,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         negative_slope: float = 0.01,
         inference: Inference = "auto",
         n_inducing: int = 1000,
+        learn_inducing: bool = True,
         hyperparameters: Hyperparameters = "map",
         hyperparameter_samples: int | None = 2000,
         noise_variance: float | None = None,
@@ -197,6 +201,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         self.negative_slope = negative_slope
         self.inference = inference
         self.n_inducing = n_inducing
+        self.learn_inducing = learn_inducing
         self.hyperparameters = hyperparameters
         self.hyperparameter_samples = hyperparameter_samples
         self.noise_variance = noise_variance
@@ -666,6 +671,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             check_random_state(self.random_state),
             bar,
             checkpoint,
+            self.learn_inducing,
         )
 
     def _digest(self) -> str:

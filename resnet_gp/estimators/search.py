@@ -105,6 +105,7 @@ class Search:
         generator: for these.
         bar: a progress bar that each iteration advances.
         checkpoint: keeps the best hyperparameters, or None.
+        learn_inducing: whether inducing points of sparse models move, too.
     """
 
     covariance: Covariance
@@ -116,6 +117,7 @@ class Search:
     generator: np.random.RandomState
     bar: Any
     checkpoint: Checkpoint | None = None
+    learn_inducing: bool = False
 
     def exact_model(self, training: Training) -> ExactRegression:
         """A model of these data before the search."""
@@ -191,15 +193,17 @@ class Search:
         """A sparse model of all rows, after an exact one of ``max_samples`` of them.
 
         From there a small sparse fit finds the hyperparameters for which the inducing points are
-        chosen, and at which the fit to all rows starts.
+        chosen, and at which the fit to all rows starts. That moves the inducing points as well, by
+        the gradient that comes with that of the hyperparameters, if they are to be learned.
 
         Args:
             training: all of these data are used.
             num_inducing: m, at most the number of rows.
             known: raw hyperparameters in the place of those of both first fits.
         """
+        points = None
         if known is None and self.checkpoint is not None and self.hyperparameters != "fixed":
-            known = self.checkpoint.read()
+            points, known = self._read_checkpoint(training)
         first, found = self.start(training, known)
         if known is None and self.hyperparameters != "fixed" and not found.interrupted:
             found = self._start_sparse(training, first)
@@ -207,16 +211,34 @@ class Search:
         set_raw(model, get_raw(first))
         if self.hyperparameters == "fixed" or found.interrupted:
             return model, found
+        model.inducing_points.requires_grad_(self.learn_inducing)
+        start = get_raw(model)
+        if (
+            points is not None
+            and self.learn_inducing
+            and len(points) == model.inducing_points.numel()
+        ):
+            start[: len(points)] = points
         gain = _SPARSE_GAIN_PER_SAMPLE * len(training)
         try:
             found = self.maximise(
-                model, [get_raw(model)], watch=self._watch, least_gain=gain, unit=len(training)
+                model, [start], watch=self._watch, least_gain=gain, unit=len(training)
             )
         except KeyboardInterrupt:  # before the first value: the small model's are there
-            set_raw(model, get_raw(first))
+            set_raw(model, start)
             found = replace(found, converged=False, message="interrupted", interrupted=True)
         self._offer(model, found)
+        model.inducing_points.requires_grad_(False)
         return model, found
+
+    def _read_checkpoint(self, training: Training) -> tuple[Array | None, Array | None]:
+        """Inducing points, in one row, and hyperparameters; None for what is not there."""
+        assert self.checkpoint is not None
+        known = self.checkpoint.read()
+        if known is None:
+            return None, None
+        count = len(get_raw(self.exact_model(training.sample(2))))
+        return (known[:-count] if len(known) > count else None), known[-count:]
 
     def fit_variational(
         self, training: Training, num_inducing: int, known: Array | None = None
@@ -232,7 +254,8 @@ class Search:
             raise ValueError('alpha needs inference="exact" or "sparse"')
         if self.checkpoint is not None:
             raise ValueError('checkpoint needs inference="exact" or "sparse"')
-        start, found = self.fit_sparse(training.sample(_VARIATIONAL_START), num_inducing, known)
+        fixed = replace(self, learn_inducing=False)
+        start, found = fixed.fit_sparse(training.sample(_VARIATIONAL_START), num_inducing, known)
         outputs = training.y.shape[1] if training.y.dim() == 2 else None
         kernel = self.covariance.build(training.x.shape[1])
         model = VariationalRegression(start.inducing_points.detach().clone(), kernel, outputs)

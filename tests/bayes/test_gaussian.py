@@ -29,10 +29,13 @@ def test_gradient_in_covariance_and_value():
 
 @pytest.mark.parametrize("outputs", [None, 2])
 @pytest.mark.parametrize("noise", [None, torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64)])
-def test_draws_have_its_moments(outputs, noise):
+@pytest.mark.parametrize("scale", [None, torch.tensor(2.0, dtype=torch.float64)])
+def test_draws_have_its_moments(outputs, noise, scale):
     pyro.set_rng_seed(0)
     K = covariance(3)
-    law = GaussianVector(K, outputs, noise)
+    law = GaussianVector(K, outputs, noise, scale)
+    if scale is not None:
+        K = 2 * K
     if noise is not None:
         K = K + noise.diag()
     assert torch.equal(law.variance.reshape(3, -1)[:, 0], K.diagonal())
@@ -48,7 +51,8 @@ def test_conditional_law(outputs):
     joint, noise = covariance(5), torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
     y = torch.arange(3.0, dtype=torch.float64)
     value = y if outputs is None else torch.stack([y, -y], 1)
-    law = GaussianVector(joint[:3, :3], outputs, noise)
+    two = torch.tensor(2.0, dtype=torch.float64)
+    law = GaussianVector(joint[:3, :3] / 2, outputs, noise, two)
     mean, variance = law.conditional(value, joint[:3, 3:], joint.diagonal()[3:])
     weights = torch.linalg.solve(joint[:3, :3] + noise.diag(), joint[:3, 3:])
     torch.testing.assert_close(mean, weights.mT @ value)

@@ -5,6 +5,7 @@ import warnings
 import gpytorch
 import numpy as np
 import pytest
+import torch
 from gpytorch.kernels import MaternKernel, RBFKernel
 from gpytorch.priors import LogNormalPrior
 from scipy.sparse import csr_array
@@ -18,7 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.estimators import search
-from resnet_gp.models import ExactRegression, SparseRegression
+from resnet_gp.models import ExactRegression, SparseRegression, fitting
 
 
 @parametrize_with_checks([ResNetGPRegressor()])
@@ -689,6 +690,47 @@ def test_an_interrupted_sparse_fit_is_usable(data, monkeypatch, kind):
     assert model.fit_interrupted_
     assert np.isfinite(model.predict(data[0])).all()
     assert np.isfinite(model.log_marginal_likelihood_value_)
+
+
+def test_learned_inducing_points_raise_the_bound(sparse, data):
+    X, y = data
+    fixed = clone(sparse).set_params(learn_inducing=False).fit(X[:120], y[:120])
+    chosen, learned = (m.model_.inducing_points.detach() for m in (fixed, sparse))
+    assert not torch.equal(chosen, learned)
+    bound = fixed.log_marginal_likelihood_value_
+    assert bound < sparse.log_marginal_likelihood_value_ < bound + 100
+    assert len(sparse.theta_) == len(fixed.theta_)
+    assert not sparse.model_.inducing_points.requires_grad
+
+
+def test_a_checkpoint_carries_inducing_points_over(data, monkeypatch, tmp_path):
+    from resnet_gp.models.sparse import SparseRegression
+
+    X, y = data
+    model = ResNetGPRegressor(
+        inference="sparse", n_inducing=10, hyperparameter_samples=40, checkpoint=tmp_path / "fit"
+    )
+    evaluate, left = fitting.value_and_gradient, [12]
+
+    def limited(objective, module, raw):
+        left[0] -= isinstance(module, SparseRegression) and module.inducing_points.requires_grad
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return evaluate(objective, module, raw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "value_and_gradient", limited)
+        with pytest.warns(ConvergenceWarning, match="interrupted"):
+            model.fit(X, y)
+    assert model.fit_interrupted_
+    points = model.model_.inducing_points.detach().clone()
+    resumed = clone(model).set_params(max_iter=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        resumed.fit(X, y)
+    bounds = [one.log_marginal_likelihood_value_ for one in (model, resumed)]
+    assert bounds[1] > bounds[0] - 1e-6
+    assert (resumed.model_.inducing_points - points).abs().max() < 0.5
 
 
 def test_fixed_hyperparameters_of_a_sparse_model(sparse, data):

@@ -35,12 +35,20 @@ def test_log_likelihood_is_that_of_the_normal_law():
     assert gaussian_log_likelihood(covariance, y).item() == pytest.approx(expected, rel=1e-13)
 
 
-def test_noise_is_added_to_the_diagonal():
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_noise_and_scale_may_come_apart(outputs):
     covariance, y = covariance_and_targets()
-    noise = torch.linspace(0.1, 2, 6, dtype=torch.float64)
+    y = y[:, None] * torch.arange(1.0, outputs + 1).double()
+    noise, scale = torch.linspace(0.1, 2, 6, dtype=torch.float64), torch.tensor(3.0).double()
     before = covariance.clone()
-    value = gaussian_log_likelihood(covariance, y, noise)
-    assert value == gaussian_log_likelihood(covariance + noise.diag(), y)
+    value = gaussian_log_likelihood(covariance, y, noise, scale)
+    expected = gaussian_log_likelihood(3 * covariance + noise.diag(), y)
+    torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        gaussian_log_likelihood(covariance, y, scale=scale),
+        gaussian_log_likelihood(3 * covariance, y),
+        rtol=1e-13, atol=0,
+    )  # fmt: skip
     assert torch.equal(covariance, before)
 
 
@@ -48,12 +56,12 @@ def test_noise_is_added_to_the_diagonal():
 def test_log_likelihood_gradient(outputs):
     covariance, y = covariance_and_targets()
     y = y[:, None] * torch.arange(1.0, outputs + 1).double()
-    noise = torch.linspace(0.1, 2, 6, dtype=torch.float64)
+    noise, scale = torch.linspace(0.1, 2, 6, dtype=torch.float64), torch.tensor(3.0).double()
 
-    def symmetric(root, y, noise):  # finite differences must stay symmetric
-        return gaussian_log_likelihood((root + root.mT) / 2, y, noise)
+    def symmetric(root, y, noise, scale):  # finite differences must stay symmetric
+        return gaussian_log_likelihood((root + root.mT) / 2, y, noise, scale)
 
-    inputs = tuple(tensor.requires_grad_() for tensor in (covariance, y, noise))
+    inputs = tuple(tensor.requires_grad_() for tensor in (covariance, y, noise, scale))
     assert torch.autograd.gradcheck(symmetric, inputs)
 
 
