@@ -6,7 +6,8 @@
 Four chains of 500 draws (after 500 of warm-up) of a regression with n = 200 simulated rows and
 d = 6 features, in two processes: seconds, largest r-hat, divergences, fewest effective draws.
 Gradients a second of the log density of the same Pyro model at n = 1000, with our kernel and with
-BoTorch's InfiniteWidthBNNKernel of depth 3, in turns.
+BoTorch's InfiniteWidthBNNKernel of depth 3, in turns; with one thread, as in chains that run in
+processes, and with all.
 """
 
 from __future__ import annotations
@@ -67,8 +68,10 @@ def chains(n: int, draws: int, number: int, jobs: int, depth: int) -> dict[str, 
     }  # fmt: skip
 
 
-def gradients(n: int, repeats: int) -> dict[str, float]:
+def gradients(n: int, repeats: int, threads: int) -> dict[str, float]:
     """Gradients a second, each at other values."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
 
     def way(kernel: Kernel):
         potential = Potential(GPRegression(*simulated(n), kernel), ())
@@ -82,9 +85,10 @@ def gradients(n: int, repeats: int) -> dict[str, float]:
 
     ways = {"ours": way(ours()), "InfiniteWidthBNNKernel": way(infinite_width_bnn())}
     seconds = in_turns(ways, repeats)
+    torch.set_num_threads(before)
     rates = {name: 1 / float(np.median(values)) for name, values in seconds.items()}
     ratio = np.median(seconds["InfiniteWidthBNNKernel"] / seconds["ours"])
-    return {"n": n, **rates, "ratio": float(ratio)}
+    return {"n": n, "threads": threads, **rates, "ratio": float(ratio)}
 
 
 def main(arguments: list[str] | None = None) -> dict[str, object]:
@@ -92,7 +96,10 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     n, rows, draws, number, jobs, depth, repeats = (
         (20, 60, 12, 2, 1, 3, 2) if options.quick else (200, 1000, 500, 4, 2, 10, 15)
     )
-    result: dict[str, object] = {"gradients a second": gradients(rows, repeats)}
+    threads = sorted({1, torch.get_num_threads()})
+    result: dict[str, object] = {
+        "gradients a second": [gradients(rows, repeats, count) for count in threads]
+    }
     result["chains"] = chains(n, draws, number, jobs, depth)
     print(json.dumps(result, indent=1))
     save(result, output(options, "sampling_time"))

@@ -36,7 +36,7 @@ _PILOT_ABOVE, _PILOT_SAMPLES = 1000, 400
 _GAIN_PER_SAMPLE = 1e-6
 # Optima of the pilot are told apart sooner than first starts.
 _SCREENING_AFTER_PILOT = 10
-# Passes over all rows are dear, and the exact fit before them leaves little to gain.
+# Passes over all rows are dear, and inducing points could gain a little for ever.
 _SPARSE_GAIN_PER_SAMPLE = 1e-4
 # A small sparse fit finds where the large one starts.
 _SPARSE_PILOT_ROWS, _SPARSE_PILOT_INDUCING = 8000, 300
@@ -213,12 +213,9 @@ class Search:
             return model, found
         model.inducing_points.requires_grad_(self.learn_inducing)
         start = get_raw(model)
-        if (
-            points is not None
-            and self.learn_inducing
-            and len(points) == model.inducing_points.numel()
-        ):
-            start[: len(points)] = points
+        movable = model.inducing_points.numel() if self.learn_inducing else 0
+        if points is not None and len(points) == movable:
+            start[:movable] = points
         gain = _SPARSE_GAIN_PER_SAMPLE * len(training)
         try:
             found = self.maximise(
