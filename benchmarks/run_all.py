@@ -40,6 +40,7 @@ BENCHMARKS = {
     "sparse_fit": Benchmark(40, data=True),
     "full_bayes": Benchmark(20, data=True, resumes=True),
     "finite_posterior": Benchmark(30, resumes=True),
+    "bayesian_optimisation": Benchmark(120, resumes=True),
     "simulation_based_calibration": Benchmark(60, resumes=True),
     "classification": Benchmark(240, data=True, resumes=True),
     "regression": Benchmark(600, data=True, resumes=True),

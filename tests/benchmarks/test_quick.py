@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 from scripts import load
 
 
@@ -104,3 +105,24 @@ def test_absent_peer_is_named_before_anything_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "ngboost", None)
     with pytest.raises(ImportError, match=r'pip install "resnet-gp\[peers\]"'):
         benchmark.main(["--quick", "--models", "resnet", "ngboost"])
+
+
+def test_bayesian_optimisation(capsys):
+    benchmark = load("benchmarks", "bayesian_optimisation")
+    cells = benchmark.main(["--quick"])
+    assert [cell["kernel"] for cell in cells.all] == list(benchmark.KERNELS)
+    for cell in cells.all:
+        assert cell["regrets"] == sorted(cell["regrets"], reverse=True)
+        assert cell["regrets"][-1] > 0
+        assert cell["failures"] == 0
+    assert "hartmann6: regret" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("problem", ["hartmann6", "ackley10", "hartmann6-in-50"])
+def test_problems_of_bayesian_optimisation_have_these_maxima(problem):
+    d, maximum, function = load("benchmarks", "bayesian_optimisation").PROBLEMS[problem]
+    best = [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]
+    best = [0.37] * d if problem == "ackley10" else best + [0.5] * (d - 6)
+    at_best = function(torch.tensor([best], dtype=torch.float64))
+    assert at_best.item() == pytest.approx(maximum, abs=1e-5)
+    assert (function(torch.rand(200, d, dtype=torch.float64)) < maximum).all()
