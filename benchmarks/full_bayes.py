@@ -85,9 +85,10 @@ def main(arguments: list[str] | None = None) -> Cells:
     parser.add_argument("--set", default="yacht", dest="name")
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=200, help="of each of four chains")
     parser.add_argument("--jobs", type=int, default=1, help="processes that run chains")
     options = parsed(parser, arguments)
-    chains = Bunch(number=4, draws=500, n_jobs=options.jobs)
+    chains = Bunch(number=4, draws=options.draws, n_jobs=options.jobs)
     if options.quick:
         data, options.rows, options.splits = simulated(40, 20, 2), 15, 2
         chains = Bunch(number=1, draws=8, n_jobs=1)
