@@ -62,8 +62,9 @@ class GPClassification:
         factor = whitening_factor(sample_hyperparameters("", self.module), self.train_x)
         white = self.train_x.new_zeros(len(self.train_x), self.num_latent)
         z = pyro.sample("z", dist.Normal(white, 1.0).to_event(2))
+        latent = factor @ z
         observed: Tensor = pyro.sample(
-            "y", label_law(factor @ z).to_event(1), obs=as_observed(self.labels, self.num_latent)
+            "y", label_law(latent).to_event(1), obs=as_observed(self.labels, latent)
         )
         return observed
 
@@ -102,8 +103,9 @@ def label_law(latent: Tensor) -> dist.TorchDistribution:
     return dist.Categorical(logits=latent)
 
 
-def as_observed(labels: Tensor, num_latent: int) -> Tensor:
-    return labels.double() if num_latent == 1 else labels
+def as_observed(labels: Tensor, latent: Tensor) -> Tensor:
+    """In the type in which that law has them."""
+    return labels.to(latent) if latent.shape[-1] == 1 else labels
 
 
 def average_probabilities(

@@ -102,7 +102,7 @@ class SparseGP:
                 pyro.factor("slack", -0.5 * variance / noise)
             else:  # one draw of each latent value: an unbiased estimate of the bound
                 latent = mean + variance.sqrt()[:, None] * torch.randn_like(mean)
-                labels = as_observed(self.train_y[rows], self.num_latent)
+                labels = as_observed(self.train_y[rows], latent)
                 pyro.sample("y", label_law(latent), obs=labels)
 
     def _latent(self, module: Any, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,3 +1,5 @@
+import math
+
 import pyro
 import pytest
 import torch
@@ -6,6 +8,7 @@ from scipy import integrate, stats
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.bayes import Draws, GPClassification, run_nuts
+from resnet_gp.bayes.chain import Potential
 from resnet_gp.bayes.classification import mean_probabilities
 
 
@@ -47,6 +50,16 @@ def test_latent_values_are_those_of_the_process_given_z():
     assert (model._latent(new, values)[1][6:] > 1e-3).all()
     probabilities = model.predict_proba(new, draws)
     assert probabilities.shape == (9, 3)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_inputs_of_single_precision(classes):
+    x, _ = data(6)
+    model = GPClassification(x.float(), torch.arange(6) % classes, kernel())
+    value, gradient = Potential(model, ()).value_and_gradient(Potential(model, ()).start)
+    assert math.isfinite(value)
+    assert {one.dtype for one in gradient.values()} == {torch.float32}
+    assert model.predict_proba(x.float(), one_draw(model)).dtype == torch.float32
 
 
 def test_probabilities_average_over_the_latent_law():
