@@ -126,3 +126,26 @@ def test_problems_of_bayesian_optimisation_have_these_maxima(problem):
     at_best = function(torch.tensor([best], dtype=torch.float64))
     assert at_best.item() == pytest.approx(maximum, abs=1e-5)
     assert (function(torch.rand(200, d, dtype=torch.float64)) < maximum).all()
+
+
+def test_scaling():
+    cells = load("benchmarks", "scaling").main(["--quick"])
+    assert [cell["inference"] for cell in cells.all] == ["exact", "sparse", "variational"]
+    assert all(cell["rmse"] < 1.5 for cell in cells.all)
+
+
+def test_small_data(capsys):
+    cells = load("benchmarks", "small_data").main(["--quick"])
+    assert len(cells.all) == 8
+    assert all(0 <= cell["coverage"] <= 1 for cell in cells.all)
+    assert "diabetes: nlpd" in capsys.readouterr().out
+
+
+def test_rows_outside_are_those_of_extreme_predictions():
+    benchmark = load("benchmarks", "small_data")
+    train, test = benchmark.rows("outside", 0)
+    assert not set(train) & set(test)
+    assert len(train) + len(test) == pytest.approx(221, abs=40)
+    X, y = benchmark.diabetes()
+    line = benchmark.LinearRegression().fit(X, y).predict(X)
+    assert line[test].std() > 1.5 * line[train].std()
