@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> Cells:
     options = parser.parse_args(arguments)
     inducing, iterations = 300, 200
     if options.quick:
-        options.rows, inducing, iterations = [200], 20, 5
+        options.rows, inducing, iterations = [60], 10, 2
     cells = Cells(output(options, "scaling"), ["inference", "rows"])
     todo = [(way, rows) for rows in options.rows for way, most in MOST.items() if rows <= most]
     fill(cells, todo, lambda way, rows: measure(way, rows, inducing, iterations), options.seconds)

@@ -1,6 +1,6 @@
 """Do the chains draw from the posterior? Simulation-based calibration (Talts et al. 2018).
 
-    python benchmarks/simulation_based_calibration.py [--sets 104]
+    python benchmarks/simulation_based_calibration.py [--sets 100]
     python benchmarks/simulation_based_calibration.py --quick
 
 Hyperparameters come from their priors, data from the model, and a chain from the data. The rank of
@@ -107,7 +107,7 @@ def draw(cells: Cells, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = parser_of(__doc__, resumes=True)
-    parser.add_argument("--sets", type=int, default=104, help="simulations")
+    parser.add_argument("--sets", type=int, default=100, help="simulations")
     options = parser.parse_args(arguments)
     draws, bins, settings = DRAWS, BINS, {}
     if options.quick:

@@ -3,8 +3,8 @@
     python benchmarks/small_data.py
     python benchmarks/small_data.py --quick
 
-The regressor with its own kernel, with ARD Matern-5/2, ARD RBF and BoTorch's infinite-width
-kernel (depth 3), on scikit-learn's diabetes set. Few: 10, 20, 40 and 80 rows drawn at random, ten times,
+The regressor with its own kernel, with ARD Matern-5/2, ARD RBF and BoTorch's infinite-width kernel
+of depth 3, on scikit-learn's diabetes set. Few: 10, 20, 40 and 80 rows drawn at random, ten times,
 the others predicted. Outside: half of the rows, drawn at random ten times; those whose prediction
 by a straight line is among the middle 60 % train, the others test. Prints RMSE, negative log
 predictive density and coverage of 90 % intervals, means and standard errors over draws.
