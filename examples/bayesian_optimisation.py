@@ -4,8 +4,11 @@
 # Hartmann's function of six variables, from twelve points and then one at a time, each the maximum
 # of the log expected improvement. The model is BoTorch's `SingleTaskGP`; only its covariance module
 # differs: BoTorch's default (RBF with priors for the dimension), or the infinite ResNet's, centred
-# and with priors. Regret is what the best point so far is short of the maximum, 3.322. The function
-# is smooth, and two runs are an illustration, not a verdict: more `--seeds` tell more.
+# and with priors. Regret is what the best point so far is short of the maximum, 3.322.
+#
+# On this problem, take the default. The variance of the ResNet kernel grows from the centre of the
+# cube, and with few points in six dimensions the expected improvement sends it from one of the 64
+# corners to the next, as the share of new coordinates on the faces of the cube shows.
 #
 #     python examples/bayesian_optimisation.py [--quick] [--seeds N] [--figure FILE]
 #
@@ -59,27 +62,26 @@ def next_point(model: SingleTaskGP, best: Tensor, raw_samples: int) -> Tensor:
 
 
 # %%
-def regrets(y: Tensor) -> list[float]:
+def regrets(x: Tensor) -> list[float]:
     """Of the best point so far, from the last of the first points on."""
-    best = y.cummax(0).values[INITIAL - 1 :]
+    best = OBJECTIVE(x).cummax(0).values[INITIAL - 1 :]
     return (OBJECTIVE.optimal_value - best).tolist()
 
 
-def optimise(kernel: str, seed: int, iterations: int, raw_samples: int) -> list[float]:
-    """Regret after the first points and after each iteration."""
+def sobol(number: int, seed: int) -> Tensor:
+    """Points `number x 6`; fewer of the same seed are the first of them."""
+    return draw_sobol_samples(BOUNDS, number, 1, seed=seed).squeeze(1)
+
+
+def optimise(kernel: str, seed: int, iterations: int, raw_samples: int) -> Tensor:
+    """All points, `(INITIAL + iterations) x 6`."""
     torch.manual_seed(seed)
-    x = draw_sobol_samples(BOUNDS, INITIAL, 1, seed=seed).squeeze(1)
-    y = OBJECTIVE(x)
+    x = sobol(INITIAL, seed)
     for _ in range(iterations):
+        y = OBJECTIVE(x)
         model = fitted_model(kernel, x, y)
         x = torch.cat([x, next_point(model, y.max(), raw_samples)])
-        y = torch.cat([y, OBJECTIVE(x[-1:])])
-    return regrets(y)
-
-
-def search_at_random(seed: int, iterations: int) -> list[float]:
-    """Regret of as many points of a scrambled Sobol sequence, which starts like the others."""
-    return regrets(OBJECTIVE(draw_sobol_samples(BOUNDS, INITIAL + iterations, 1, seed=seed)[:, 0]))
+    return x
 
 
 # %%
@@ -105,14 +107,18 @@ def main(arguments: list[str] | None = None) -> dict[str, list[list[float]]]:
     parser.add_argument("--seeds", type=int, default=2, help="runs of each kernel")
     parser.add_argument("--figure", type=Path, help="where to draw the regrets")
     options = parser.parse_args(arguments)
-    seeds, iterations, raw_samples = (1, 6, 32) if options.quick else (options.seeds, 15, 128)
-    found = {"Sobol points": [search_at_random(seed, iterations) for seed in range(seeds)]}
+    seeds, iterations, raw_samples = (1, 4, 32) if options.quick else (options.seeds, 15, 64)
+    points = {"Sobol points": [sobol(INITIAL + iterations, seed) for seed in range(seeds)]}
     for kernel in KERNELS:
-        found[kernel] = [optimise(kernel, seed, iterations, raw_samples) for seed in range(seeds)]
+        points[kernel] = [optimise(kernel, seed, iterations, raw_samples) for seed in range(seeds)]
+    found = {name: [regrets(x) for x in runs] for name, runs in points.items()}
     print("regret of each run\niteration " + "  ".join(f"{name:>18s}" for name in found))
     for step in range(0, iterations + 1, 1 if options.quick else 3):
         at_step = [" ".join(f"{run[step]:.3f}" for run in runs) for runs in found.values()]
         print(f"{step:9d} " + "  ".join(f"{text:>18s}" for text in at_step))
+    new = {name: torch.cat([x[INITIAL:] for x in runs]) for name, runs in points.items()}
+    faces = [f"{((x < 1e-3) | (x > 1 - 1e-3)).double().mean():.0%}" for x in new.values()]
+    print("on faces  " + "  ".join(f"{text:>18s}" for text in faces))
     if options.figure:
         draw(options.figure, found)
     return found

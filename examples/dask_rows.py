@@ -97,7 +97,7 @@ def draw(path: Path, bounds: list[float]) -> None:
 # %%
 def main(arguments: list[str] | None = None) -> dict[str, float | list]:
     parser = argparse.ArgumentParser(description="Rows that stay on Dask workers")
-    parser.add_argument("--quick", action="store_true", help="2000 rows, no processes")
+    parser.add_argument("--quick", action="store_true", help="800 rows, no processes")
     parser.add_argument("--figure", type=Path, help="where to draw the bound")
     options = parser.parse_args(arguments)
     cluster = LocalCluster(
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float | list]:
         dashboard_address=":0",
     )
     with cluster, Client(cluster) as client:
-        result = compare(client, *(2000, 200, 40) if options.quick else (60_000, 2000, 128))
+        result = compare(client, *(800, 100, 30) if options.quick else (60_000, 1000, 128))
     for name, value in result.items():
         if name != "bounds":
             print(f"{name}: {value:.3f}")

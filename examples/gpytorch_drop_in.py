@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, np.ndarray]]
     parser.add_argument("--quick", action="store_true", help="one split, few steps")
     parser.add_argument("--figure", type=Path, help="where to draw the training")
     options = parser.parse_args(arguments)
-    found = compare(*(1, 40) if options.quick else (3, 300))
+    found = compare(*(1, 25) if options.quick else (3, 300))
     for title, rows in found.items():
         print(f"{title:14s} log likelihood    NLPD   less that of RBF")
         for name, values in rows.items():

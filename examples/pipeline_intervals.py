@@ -123,10 +123,10 @@ def draw(path: Path, found: dict[str, Intervals]) -> None:
 # %%
 def main(arguments: list[str] | None = None) -> dict[str, Intervals]:
     parser = argparse.ArgumentParser(description="Intervals from a pipeline")
-    parser.add_argument("--quick", action="store_true", help="two folds of 200 rows")
+    parser.add_argument("--quick", action="store_true", help="two folds of 160 rows")
     parser.add_argument("--figure", type=Path, help="where to draw the intervals")
     options = parser.parse_args(arguments)
-    found = cross_validated(list(WAYS), *(2, 200) if options.quick else (5, 442))
+    found = cross_validated(list(WAYS), *(2, 160) if options.quick else (5, 442))
     print(f"{'':22s}" + "".join(f" {level:5.0%}: inside width  score" for level in LEVELS))
     for way, intervals in found.items():
         scores = [intervals.scores(k) for k in range(len(LEVELS))]

@@ -129,10 +129,10 @@ def draw(path: Path, model: ResNetGPRegressor) -> None:
 # %%
 def main(arguments: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser = argparse.ArgumentParser(description="Fifty thousand rows")
-    parser.add_argument("--quick", action="store_true", help="3000 rows, 60 inducing points")
+    parser.add_argument("--quick", action="store_true", help="1500 rows, 60 inducing points")
     parser.add_argument("--figure", type=Path, help="where to draw the function")
     options = parser.parse_args(arguments)
-    found, model = compare(*(3000, 200, 60, 5) if options.quick else (50_000, 500, 200, 30))
+    found, model = compare(*(1500, 150, 60, 3) if options.quick else (50_000, 500, 200, 30))
     print(f"{'':22s} seconds  error   90 %: targets  function   noise ({NOISE})")
     for name, row in found.items():
         text = f"{name:22s} {row['seconds']:7.1f} {row['error']:6.3f}"
