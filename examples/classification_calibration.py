@@ -87,13 +87,17 @@ def draw(path: Path, found: dict[str, dict[str, Probabilities]]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.2 * len(found)), layout="constrained")
+    figure = Figure(figsize=(7.6, 2.4 * len(found)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(found), 3, squeeze=False)
+    axes = figure.subplots(len(found), 3, squeeze=False, sharex=True, sharey=True)
     for row, (title, models) in zip(axes, found.items(), strict=True):
         for axis, (name, one) in zip(row, models.items(), strict=True):
             one.reliability().plot(ax=axis)
-            axis.set_title(f"{title}: {name}", fontsize=10)
+            axis.set_title(f"{title}: {name}", fontsize=9)
+            axis.set(xlabel="", ylabel="", xlim=(0.25, 1.02), ylim=(0.25, 1.02))
+            axis.legend(frameon=False, fontsize=6)
+    figure.supxlabel("probability of the predicted class", fontsize=10)
+    figure.supylabel("how often it is right", fontsize=10)
     figure.savefig(path, dpi=80)
 
 

@@ -57,8 +57,10 @@ def error(mean: np.ndarray, x: np.ndarray) -> float:
     return float(np.sqrt(np.mean((mean - truth(x)) ** 2)))
 
 
-def compare(client: Client, rows: int, few: int, n_inducing: int) -> dict[str, float | list]:
-    x, y = simulated(rows, partitions=8)
+def compare(
+    client: Client, rows: int, partitions: int, few: int, n_inducing: int
+) -> dict[str, float | list]:
+    x, y = simulated(rows, partitions)
     new = np.random.default_rng(10**6).normal(size=(5000, D))
     settings = {"n_inducing": n_inducing, "hyperparameter_samples": min(few, 500)}
     bounds: list[float] = []
@@ -107,7 +109,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float | list]:
         dashboard_address=":0",
     )
     with cluster, Client(cluster) as client:
-        result = compare(client, *(800, 100, 30) if options.quick else (60_000, 1000, 128))
+        result = compare(client, *(800, 2, 100, 30) if options.quick else (60_000, 8, 1000, 128))
     for name, value in result.items():
         if name != "bounds":
             print(f"{name}: {value:.3f}")

@@ -5,7 +5,8 @@
 # line differs between the models: the kernel. Shown are the log marginal likelihood of 150 training
 # rows and the negative log predictive density (NLPD) of the others, means over random splits, and
 # the difference to RBF with its standard error. On scikit-learn's diabetes set, noisy and nearly
-# linear, and on Friedman's function, which is smooth, RBF does as well.
+# linear, RBF does as well. On Friedman's function the ResNet kernel with a prior is a little ahead,
+# not least as RBF's lengthscales need more steps: with 700 and 200 rows, 0.02 are left of the gap.
 #
 #     python examples/gpytorch_drop_in.py [--quick] [--figure FILE]
 
@@ -47,9 +48,9 @@ class Regression(gpytorch.models.ExactGP):
 # The line, and what goes with it: centred inputs (these are standardised); `input_bias`, or the
 # prior variance is zero at the centre; no growth factor, which the output scale can take over.
 #
-# The third model has a prior on the lengthscale, as any kernel of GPyTorch may. Without it, some
-# fits to Friedman's function stop in a local optimum: the lengthscale of the third feature, whose
-# effect is symmetric about the centre, runs off to infinity, and the effect becomes noise.
+# The third model has a prior on the lengthscale, as any kernel of GPyTorch may. Without it, fits to
+# Friedman's function stop in a local optimum: the lengthscale of the third feature, whose effect is
+# symmetric about the centre, grows without end, and the effect becomes noise.
 
 
 # %%
@@ -156,7 +157,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, np.ndarray]]
     parser.add_argument("--quick", action="store_true", help="one split, few steps")
     parser.add_argument("--figure", type=Path, help="where to draw the training")
     options = parser.parse_args(arguments)
-    found = compare(*(1, 25) if options.quick else (3, 300))
+    found = compare(*(1, 15) if options.quick else (3, 300))
     for title, rows in found.items():
         print(f"{title:14s} log likelihood    NLPD   less that of RBF")
         for name, values in rows.items():

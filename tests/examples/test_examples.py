@@ -191,8 +191,8 @@ class TestDaskRows:
         pytest.importorskip("distributed", reason="distributed is an extra")
         figure = tmp_path / "bound.png"
         found = load("examples", "dask_rows").main(["--quick", "--figure", str(figure)])
-        assert found["error, all rows"] < min(0.4, found["error, 100 rows"])
-        assert 0.8 < found["90 % intervals hold"] < 0.97
+        assert found["error, all rows"] < min(0.5, 0.8 * found["error, 100 rows"])
+        assert 0.8 < found["90 % intervals hold"] < 0.985
         assert max(found["bounds"]) > found["bounds"][0]
         assert "error" in capsys.readouterr().out
         assert figure.exists()
