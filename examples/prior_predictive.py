@@ -81,7 +81,7 @@ def draw(path: Path, curves: Tensor, shares: Tensor, by_dimension: dict[int, Ten
         right.hist(values, 40, histtype="step", density=True, label=f"d = {d}", linewidth=1.5)
     right.set(title="correlation at two random inputs", yticks=[])
     right.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
 
 
 # %%

@@ -1,5 +1,6 @@
 """Every example has a quick mode, and it runs."""
 
+import numpy as np
 import pytest
 import torch
 from scripts import load
@@ -88,4 +89,127 @@ class TestPriorPredictive:
         by_dimension = example.main(["--quick", "--figure", str(figure)])
         assert list(by_dimension) == [1, 5, 50]
         assert all((values.abs() <= 1 + 1e-12).all() for values in by_dimension.values())
+        assert figure.exists()
+
+
+class TestGPyTorchDropIn:
+    def test_training_raises_the_likelihood_and_both_predict(self, capsys, tmp_path):
+        figure = tmp_path / "training.png"
+        example = load("examples", "gpytorch_drop_in")
+        found = example.main(["--quick", "--figure", str(figure)])
+        for rows in found.values():
+            assert list(rows) == list(example.NAMES)
+            for values in rows.values():
+                assert values[0, -2] > values[0, 0] + 10
+                assert values[0, -1] < 1.35  # a standard normal law has 1.42
+        assert "less that of RBF" in capsys.readouterr().out
+        assert figure.exists()
+
+    def test_restored_models_are_those_that_were_saved(self):
+        example = load("examples", "gpytorch_drop_in")
+        x = torch.linspace(-1, 1, 12, dtype=torch.float64)[:, None]
+        new = x + 0.03
+        for name in example.NAMES:
+            model = example.Regression(x, x[:, 0].sin(), example.kernel(name, 1))
+            before = example.predict(model, new).mean
+            example.train(model, 3)
+            after = example.predict(model, new).mean
+            assert torch.equal(example.predict(example.restored(model, name), new).mean, after)
+            assert not torch.allclose(before, after)
+
+
+class TestPipelineIntervals:
+    def test_intervals_hold_what_they_say(self, capsys, tmp_path):
+        figure = tmp_path / "intervals.png"
+        example = load("examples", "pipeline_intervals")
+        found = example.main(["--quick", "--figure", str(figure)])
+        assert list(found) == list(example.WAYS)
+        half, most = (found["ResNet GP"].scores(k) for k in (0, 1))
+        assert 0.4 < half[0] < 0.65
+        assert 0.8 < most[0] < 0.97
+        assert half[1] < most[1] < 300
+        assert most[2] < found["boosting"].scores(1)[2]
+        assert "inside" in capsys.readouterr().out
+        assert figure.exists()
+
+    def test_scores_by_hand(self):
+        """Four targets in, below and above intervals [2, 4] and [1, 5]."""
+        example = load("examples", "pipeline_intervals")
+        ends = np.tile([2.0, 4.0, 1.0, 5.0], (4, 1))
+        intervals = example.Intervals(ends, np.array([3.0, 0.0, 4.5, 7.0]))
+        assert intervals.scores(0) == pytest.approx((0.25, 2.0, 2 + 4 * 5.5 / 4))
+        assert intervals.scores(1) == pytest.approx((0.5, 4.0, 4 + 20 * 3 / 4))
+
+
+class TestClassificationCalibration:
+    def test_a_forest_knows_more_than_it_says(self, capsys, tmp_path):
+        figure = tmp_path / "reliability.png"
+        example = load("examples", "classification_calibration")
+        found = example.main(["--quick", "--figure", str(figure)])["digits"]
+        assert found["ResNet GP"].accuracy > 0.9
+        errors = {name: one.reliability().expected_calibration_error for name, one in found.items()}
+        assert errors["ResNet GP"] < 0.5 * errors["forest"]
+        assert found["ResNet GP"].loss < found["forest"].loss
+        assert (found["forest"].values.max(1).mean()) < found["forest"].accuracy
+        assert "log-loss" in capsys.readouterr().out
+        assert figure.exists()
+
+
+class TestBayesianOptimisation:
+    def test_default_gets_closer_to_the_maximum(self, capsys, tmp_path):
+        pytest.importorskip("botorch", reason="botorch is an extra")
+        figure = tmp_path / "regret.png"
+        example = load("examples", "bayesian_optimisation")
+        found = example.main(["--quick", "--figure", str(figure)])
+        assert list(found) == ["Sobol points", *example.KERNELS]
+        [[first, *_]] = found["Sobol points"]
+        for kernel in example.KERNELS:
+            [run] = found[kernel]
+            assert run[0] == first
+            assert run == sorted(run, reverse=True)
+        assert 0 <= found["BoTorch's default"][0][-1] < first
+        assert "regret" in capsys.readouterr().out
+        assert figure.exists()
+
+
+class TestSparseRegression:
+    def test_many_rows_are_better_than_few(self, capsys, tmp_path):
+        figure = tmp_path / "function.png"
+        found = load("examples", "sparse_regression").main(["--quick", "--figure", str(figure)])
+        few, many, refit, _ = found.values()
+        assert many["error"] < few["error"]
+        assert many["error"] < 0.4  # the function has 1.1
+        assert refit["error"] < 1.3 * many["error"]
+        assert refit["seconds"] < many["seconds"]
+        assert all(0.85 < row["targets"] < 0.98 for row in (many, refit))
+        assert "boosting" in capsys.readouterr().out
+        assert figure.exists()
+
+
+class TestDaskRows:
+    def test_predicts_the_function(self, capsys, tmp_path):
+        pytest.importorskip("distributed", reason="distributed is an extra")
+        figure = tmp_path / "bound.png"
+        found = load("examples", "dask_rows").main(["--quick", "--figure", str(figure)])
+        assert found["error, all rows"] < min(0.5, 0.8 * found["error, 100 rows"])
+        assert 0.8 < found["90 % intervals hold"] < 0.985
+        assert max(found["bounds"]) > found["bounds"][0]
+        assert "error" in capsys.readouterr().out
+        assert figure.exists()
+
+
+class TestWidthAndDepth:
+    def test_depth_is_a_bias_and_width_is_not(self, capsys, tmp_path):
+        figure = tmp_path / "errors.png"
+        example = load("examples", "width_and_depth")
+        rows, advice = example.main(["--quick", "--figure", str(figure)])
+        shallow, deep = ([row for row in rows if row["depth"] == depth] for depth in (1, 8))
+        assert all(abs(row["z, this depth"]) < 4 for row in rows if row["width"] == 256)
+        assert shallow[-1]["z, limit"] < -10
+        assert abs(deep[-1]["bias"]) < abs(shallow[-1]["bias"]) / 3
+        assert all(
+            wide["error of one"] < narrow["error of one"] for narrow, wide in (shallow, deep)
+        )
+        assert advice["measured"] == pytest.approx(advice["tolerance"], rel=0.15)
+        assert "advice" in capsys.readouterr().out
         assert figure.exists()
