@@ -206,7 +206,7 @@ class Search:
             points, known = self._read_checkpoint(training)
         first, found = self.start(training, known)
         if known is None and self.hyperparameters != "fixed" and not found.interrupted:
-            found = self._start_sparse(training, first)
+            found = self._start_sparse(training, first, num_inducing)
         model = self._sparse_model(training, first, num_inducing)
         set_raw(model, get_raw(first))
         if self.hyperparameters == "fixed" or found.interrupted:
@@ -276,7 +276,9 @@ class Search:
             value, len(values), not stopped, "all steps done", [value], values, stopped
         )
 
-    def _start_sparse(self, training: Training, first: ExactRegression) -> FitResult:
+    def _start_sparse(
+        self, training: Training, first: ExactRegression, num_inducing: int
+    ) -> FitResult:
         """Leave ``first`` at those hyperparameters that are best for a small sparse model.
 
         An exact fit to few rows may take a rough kernel for the noise, which inducing points cannot
@@ -287,7 +289,8 @@ class Search:
         error = first.train_targets - first.posterior().leave_one_out()[0]
         set_raw(first, self.starts(first)[0])  # points that favour none of the starts
         some = training.sample(_SPARSE_PILOT_ROWS)
-        model = self._sparse_model(some, first, _SPARSE_PILOT_INDUCING)
+        few = min(num_inducing, _SPARSE_PILOT_INDUCING)
+        model = self._sparse_model(some, first, few)
         starts = [*self.starts(model), exact]
         if model.likelihood.noise_covar.raw_noise.requires_grad:
             set_raw(model, exact)

@@ -710,7 +710,7 @@ def test_a_checkpoint_carries_inducing_points_over(data, monkeypatch, tmp_path):
     model = ResNetGPRegressor(
         inference="sparse", n_inducing=10, hyperparameter_samples=40, checkpoint=tmp_path / "fit"
     )
-    evaluate, left = fitting.value_and_gradient, [12]
+    evaluate, left = fitting.value_and_gradient, [4]
 
     def limited(objective, module, raw):
         left[0] -= isinstance(module, SparseRegression) and module.inducing_points.requires_grad
