@@ -64,7 +64,7 @@ _TRAVEL_TIME_COEFFICIENTS = np.array(
 )
 _ORDERS = np.arange(len(_TRAVEL_TIME_COEFFICIENTS))
 # H(theta) > 6 pi / theta - _TAIL: the constant of the expansion of H at theta = 0.
-_TAIL = 10.4706939
+_TAIL = 10.4706951566
 
 
 def sine_minus_angle_cosine(theta: Array) -> Array:
