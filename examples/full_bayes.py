@@ -5,9 +5,10 @@
 # regressor takes its hyperparameters at maximum likelihood ("ml"), at the mode of their posterior
 # under weak priors ("map"), or averages over draws from it ("nuts"). Shown are the root mean
 # squared error, the negative log predictive density and how many targets a 90 % interval holds,
-# over several sets of forty; then what the chains know of the hyperparameters.
+# over sets of forty (one by default: each takes a minute); then what the chains know of the
+# hyperparameters.
 #
-#     python examples/full_bayes.py [--quick] [--figure FILE]
+#     python examples/full_bayes.py [--sets 3] [--draws 150] [--quick] [--figure FILE]
 
 # %%
 from __future__ import annotations
@@ -27,10 +28,9 @@ WAYS = ("ml", "map", "nuts")
 
 
 # %%
-def regressor(way: str, quick: bool) -> ResNetGPRegressor:
-    draws = 8 if quick else 150
+def regressor(way: str, draws: int, jobs: int) -> ResNetGPRegressor:
     return ResNetGPRegressor(
-        hyperparameters=way, n_chains=2, n_draws=draws, n_jobs=1 if quick else 2, random_state=0
+        hyperparameters=way, n_chains=2, n_draws=draws, n_jobs=jobs, random_state=0
     )
 
 
@@ -47,7 +47,7 @@ def scores(model: ResNetGPRegressor, X: np.ndarray, y: np.ndarray) -> tuple[floa
 
 
 # %%
-def compare(sets: int, quick: bool) -> tuple[dict[str, np.ndarray], ResNetGPRegressor]:
+def compare(sets: int, draws: int, jobs: int) -> tuple[dict[str, np.ndarray], ResNetGPRegressor]:
     X, y = load_diabetes(return_X_y=True)
     found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
     for seed in range(sets):
@@ -56,7 +56,7 @@ def compare(sets: int, quick: bool) -> tuple[dict[str, np.ndarray], ResNetGPRegr
         for way in WAYS:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
-                model = regressor(way, quick).fit(X[few], y[few])
+                model = regressor(way, draws, jobs).fit(X[few], y[few])
             found[way].append(scores(model, X[rest], y[rest]))
     return {way: np.array(rows) for way, rows in found.items()}, model
 
@@ -93,10 +93,13 @@ def draw(path: Path, model: ResNetGPRegressor) -> None:
 # %%
 def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser = argparse.ArgumentParser(description="Full Bayes where rows are few")
+    parser.add_argument("--sets", type=int, default=1, help="of forty patients")
+    parser.add_argument("--draws", type=int, default=100, help="of each of two chains")
     parser.add_argument("--quick", action="store_true", help="one set, a few draws")
     parser.add_argument("--figure", type=Path, help="where to draw the posterior")
     options = parser.parse_args(arguments)
-    found, model = compare(1 if options.quick else 3, options.quick)
+    sets, draws, jobs = (1, 8, 1) if options.quick else (options.sets, options.draws, 2)
+    found, model = compare(sets, draws, jobs)
     print("          RMSE    NLPD   in 90 % intervals")
     for way, rows in found.items():
         error, density, coverage = rows.mean(0)
