@@ -52,7 +52,9 @@ class GaussianVector(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        rows = self._whole().diagonal()
+        rows = self.covariance.diagonal()
+        rows = rows if self.scale is None else self.scale * rows
+        rows = rows if self.noise is None else rows + self.noise
         return rows if len(self.event_shape) == 1 else rows[:, None].expand(self.event_shape)
 
     def _whole(self) -> Tensor:

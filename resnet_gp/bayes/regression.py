@@ -64,9 +64,8 @@ class GPRegression:
         model = sample_hyperparameters("", self.module)
         y: Tensor = self.module.train_targets
         outputs = y.shape[1] if y.dim() == 2 else None
-        kernel = model.covar_module
-        covariance = kernel.base_kernel(model.train_inputs[0]).to_dense()
-        law = GaussianVector(covariance, outputs, model.noise_variance(), kernel.outputscale)
+        scale = model.covar_module.outputscale
+        law = GaussianVector(model.unscaled_covariance(), outputs, model.noise_variance(), scale)
         observed: Tensor = pyro.sample("y", law, obs=y)
         return observed
 

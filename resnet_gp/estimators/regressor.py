@@ -263,7 +263,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
                 found = self._infer(self._search(covariance, bar), training, known)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
-                    f"{error}: raise noise_variance or alpha, or the precision above {self.dtype}"
+                    f'{error}: raise noise_variance or alpha, or take dtype="float64"'
                 ) from error
         self._publish(found)
         self._warn(found)
@@ -360,15 +360,14 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             ``y`` does not have the shape of the predictions.
         """
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        mean, std = self.predict(X, return_std=True)
-        if targets.shape != mean.shape:
-            raise ValueError(f"y has shape {targets.shape}, predictions {mean.shape}")
         if not self._is_mixture():
+            mean, std = self.predict(X, return_std=True)
+            _check_shape(targets, mean.shape)
             return np.asarray(norm.logpdf(targets, mean, std))
-        scaled = (targets - self._y_scaler.mean) / self._y_scaler.scale
         mixture = self._posterior.normal_mixture(self._standardised(X), True)
-        density = _array(mixture.log_density(self._tensor(torch.from_numpy(scaled))))
-        return np.asarray(density - np.log(self._y_scaler.scale))
+        _check_shape(targets, mixture.means.shape[1:])
+        scaled = self._tensor(self._y_scaler(targets))
+        return np.asarray(_array(mixture.log_density(scaled)) - np.log(self._y_scaler.scale))
 
     def sample_y(
         self,
@@ -841,6 +840,11 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         if variance.ndim == np.ndim(scale):
             variance = variance[:, None]
         return np.asarray(np.sqrt(variance) * scale)
+
+
+def _check_shape(y: Array, predicted: tuple[int, ...]) -> None:
+    if y.shape != tuple(predicted):
+        raise ValueError(f"y has shape {y.shape}, predictions {tuple(predicted)}")
 
 
 def _array(values: torch.Tensor) -> Array:

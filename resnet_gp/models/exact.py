@@ -55,6 +55,11 @@ class ExactRegression(ExactGP):
         noise = self.likelihood.noise.expand(len(self.train_targets))
         return noise if self.extra_variance is None else noise + self.extra_variance
 
+    def unscaled_covariance(self) -> Tensor:
+        """Covariance of f at the training inputs over the output scale, ``n x n``."""
+        covariance: Tensor = self.covar_module.base_kernel(self.train_inputs[0]).to_dense()
+        return covariance
+
     def noisy_covariance(self) -> Tensor:
         """Covariance of the training targets, ``n x n``."""
         covariance = self.covar_module(self.train_inputs[0]).to_dense()
@@ -66,10 +71,11 @@ class ExactRegression(ExactGP):
         Raises:
             torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
         """
-        kernel = self.covar_module
-        covariance = kernel.base_kernel(self.train_inputs[0]).to_dense()
         return gaussian_log_likelihood(
-            covariance, self.train_targets, self.noise_variance(), kernel.outputscale
+            self.unscaled_covariance(),
+            self.train_targets,
+            self.noise_variance(),
+            self.covar_module.outputscale,
         )
 
     @torch.no_grad()
