@@ -20,7 +20,7 @@ from numba import njit
 
 _BLOCK = 512  # columns at a time: a dozen buffers of this length stay in the first-level cache
 
-_MIRROR = 8  # rows that are mirrored together, a cache line
+_MIRROR = 8  # rows whose columns are read and written together, a cache line
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -114,6 +114,19 @@ def _polynomial(coefficients, power_basis, x, value, previous):
         value[j] = x[j] * value[j] + (last - previous[j])
 
 
+@njit(nogil=True, cache=True)
+def _group_start(row, n, start):
+    """The first row of this one's group, within its batch element."""
+    i = row % n
+    return max(i - i % _MIRROR, start - (row - i))
+
+
+@njit(nogil=True, cache=True)
+def _is_last_of_group(row, n, stop):
+    i = row % n
+    return i % _MIRROR == _MIRROR - 1 or row == stop - 1 or i == n - 1
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def covariance(
     u,
@@ -158,11 +171,19 @@ def covariance(
             else:
                 for j in range(len(gap)):
                     target[j] = scale * scales[j] * (one - gap[j] * ratio[j] * ratio[j])
-            if symmetric and (i % _MIRROR == _MIRROR - 1 or row == stop - 1 or i == n - 1):
-                begin = max(i - i % _MIRROR, start - b * n)
+            if symmetric and _is_last_of_group(row, n, stop):
+                begin = _group_start(row, n, start)
                 for j in range(max(first, begin + 1), last):
                     for k in range(begin, min(i + 1, j)):
                         out[b, j, k] = out[b, k, j]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _total(values):
+    total = values.dtype.type(0)
+    for value in values:
+        total += value
+    return total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -173,17 +194,92 @@ def _chain(source, scale, scales, value, slope, speed, target, sums, x, spare):
     returns that in ``scale`` and in the time.
     """
     for j in range(len(source)):
-        scaled = source[j] * scale * scales[j]
-        target[j] = scaled * slope[j]
-        end = source[j] * value[j]
-        sums[j] += end * scale
-        x[j] = end * scales[j]
-        spare[j] = scaled * speed[j]
-    total, speeds = x.dtype.type(0), x.dtype.type(0)
+        x[j] = source[j] * scale * scales[j]
     for j in range(len(source)):
-        total += x[j]
-        speeds += spare[j]
-    return total, speeds
+        target[j] = x[j] * slope[j]
+    for j in range(len(source)):
+        spare[j] = x[j] * speed[j]
+    for j in range(len(source)):
+        x[j] = source[j] * value[j]
+    for j in range(len(source)):
+        sums[j] += x[j] * scale
+    for j in range(len(source)):
+        x[j] = x[j] * scales[j]
+    return _total(x[: len(source)]), _total(spare[: len(source)])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _spread(
+    row,
+    start,
+    stop,
+    begin,
+    last,
+    symmetric,
+    scale_u,
+    scale_v,
+    value,
+    slope,
+    speed,
+    grad,
+    weight,
+    grad_scale_u,
+    grad_scale_v,
+    grad_time,
+    x,
+    spare,
+    turned,
+):
+    """The chain rule for the columns from ``begin`` to ``last`` of a row.
+
+    With ``symmetric`` for its entries of the column of the same number, too, below the diagonal.
+    Those pass through ``turned``, ``2 x _MIRROR x _BLOCK``, where a group of columns lies in rows.
+    """
+    n = grad.shape[1]
+    b, i = row // n, row % n
+    total, speeds = _chain(
+        grad[b, i, begin:last],
+        scale_u[b, i],
+        scale_v[b, begin:last],
+        value,
+        slope,
+        speed,
+        weight[b, i, begin:last],
+        grad_scale_v[b, begin:last],
+        x,
+        spare,
+    )
+    grad_scale_u[b, i] += total
+    grad_time[b] += speeds
+    if not symmetric:
+        return
+    first = last - (last - 1) % _BLOCK - 1
+    group = _group_start(row, n, start)
+    if i == group:
+        end = min(group - group % _MIRROR + _MIRROR, n, stop - b * n)
+        for j in range(max(first, group + 1), last):
+            for k in range(group, min(end, j)):
+                turned[0, k - group, j - first] = grad[b, j, k]
+    below = max(begin, i + 1)
+    skip = below - begin
+    total, speeds = _chain(
+        turned[0, i - group, below - first : last - first],
+        scale_v[b, i],
+        scale_u[b, below:last],
+        value[skip:],
+        slope[skip:],
+        speed[skip:],
+        turned[1, i - group, below - first : last - first],
+        grad_scale_u[b, below:last],
+        x,
+        spare,
+    )
+    grad_scale_v[b, i] += total
+    grad_time[b] += speeds
+    if _is_last_of_group(row, n, stop):
+        for j in range(max(first, group + 1), last):
+            for k in range(group, min(i + 1, j)):
+                weight[b, j, k] = turned[1, k - group, j - first]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -204,6 +300,7 @@ def gradient(
     grad_scale_u,
     grad_scale_v,
     grad_horizon,
+    symmetric,
     start,
     stop,
 ):
@@ -212,20 +309,26 @@ def gradient(
     ``weight``, in the inner products <u_i, v_j> (same shape), and this call's contributions, added
     to ``grad_scale_u``, ``b x n``, ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``. For
     1 - (1 - c_T) / largest, the latter decreasing with T at a rate.
+
+    With ``symmetric``, the two sets of points are the same: a row's slopes serve its column, too.
     """
     n, m = grad.shape[1], grad.shape[2]
     one, two = grad.dtype.type(1), grad.dtype.type(2)
     buffers = np.empty((7, _BLOCK), grad.dtype)
+    turned = np.empty((2, _MIRROR, _BLOCK), grad.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
-        gap, x = buffers[0, : last - first], buffers[1, : last - first]
-        ratio, spare = buffers[2, : last - first], buffers[3, : last - first]
-        gap_end = buffers[4, : last - first]
-        phi_start, phi_end = buffers[5, : last - first], buffers[6, : last - first]
         for row in range(start, stop):
             b, i = row // n, row % n
+            if symmetric and last <= i:
+                continue
+            begin = max(first, i) if symmetric else first
+            gap, x = buffers[0, : last - begin], buffers[1, : last - begin]
+            ratio, spare = buffers[2, : last - begin], buffers[3, : last - begin]
+            gap_end = buffers[4, : last - begin]
+            phi_start, phi_end = buffers[5, : last - begin], buffers[6, : last - begin]
             table = b if len(kappa) > 1 else 0
-            _gaps(u[b, i], v[b], first, last, near, gap)
+            _gaps(u[b, i], v[b], begin, last, near, gap)
             _table_variable(gap, kappa[table], x)
             _polynomial(coefficients[table], power_basis[table], x, ratio, spare)
             for j in range(len(gap)):
@@ -241,20 +344,27 @@ def gradient(
                 phi_start[j] = cube / phi_start[j]
                 phi_end[j] = half * math.sqrt(half) * cube - relative * decrease[table] * inverse
                 ratio[j] = one - relative
-            total, speed = _chain(
-                grad[b, i, first:last],
-                scale_u[b, i],
-                scale_v[b, first:last],
+            _spread(
+                row,
+                start,
+                stop,
+                begin,
+                last,
+                symmetric,
+                scale_u,
+                scale_v,
                 ratio,
                 phi_start,
                 phi_end,
-                weight[b, i, first:last],
-                grad_scale_v[b, first:last],
+                grad,
+                weight,
+                grad_scale_u,
+                grad_scale_v,
+                grad_horizon,
                 x,
                 spare,
+                turned,
             )
-            grad_scale_u[b, i] += total
-            grad_horizon[b] += speed
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -273,6 +383,7 @@ def depth_gradient(
     grad_scale_u,
     grad_scale_v,
     grad_time,
+    symmetric,
     start,
     stop,
 ):
@@ -280,15 +391,19 @@ def depth_gradient(
     n, m = grad.shape[1], grad.shape[2]
     zero, one, two = grad.dtype.type(0), grad.dtype.type(1), grad.dtype.type(2)
     buffers = np.empty((6, _BLOCK), grad.dtype)
+    turned = np.empty((2, _MIRROR, _BLOCK), grad.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
-        gap, x = buffers[0, : last - first], buffers[1, : last - first]
-        value, slope = buffers[2, : last - first], buffers[3, : last - first]
-        speed, spare = buffers[4, : last - first], buffers[5, : last - first]
         for row in range(start, stop):
             b, i = row // n, row % n
+            if symmetric and last <= i:
+                continue
+            begin = max(first, i) if symmetric else first
+            gap, x = buffers[0, : last - begin], buffers[1, : last - begin]
+            value, slope = buffers[2, : last - begin], buffers[3, : last - begin]
+            speed, spare = buffers[4, : last - begin], buffers[5, : last - begin]
             table = b if len(kappa) > 1 else 0
-            _gaps(u[b, i], v[b], first, last, near, gap)
+            _gaps(u[b, i], v[b], begin, last, near, gap)
             _table_variable(gap, kappa[table], x)
             _polynomial(coefficients[table, 0], power_basis[table, 0], x, value, spare)
             _polynomial(coefficients[table, 1], power_basis[table, 1], x, slope, spare)
@@ -301,17 +416,24 @@ def depth_gradient(
                 for j in range(len(gap)):
                     value[j] = one - gap[j] * value[j] * value[j]
                     speed[j] = gap[j] * math.sqrt(gap[j]) * speed[j]
-            total, speeds = _chain(
-                grad[b, i, first:last],
-                scale_u[b, i],
-                scale_v[b, first:last],
+            _spread(
+                row,
+                start,
+                stop,
+                begin,
+                last,
+                symmetric,
+                scale_u,
+                scale_v,
                 value,
                 slope,
                 speed,
-                weight[b, i, first:last],
-                grad_scale_v[b, first:last],
+                grad,
+                weight,
+                grad_scale_u,
+                grad_scale_v,
+                grad_time,
                 x,
                 spare,
+                turned,
             )
-            grad_scale_u[b, i] += total
-            grad_time[b] += speeds

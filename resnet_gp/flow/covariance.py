@@ -334,15 +334,19 @@ def _compiled_arguments(*inputs: Tensor) -> tuple[Any, ...]:
     )
 
 
+def _is_symmetric(unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor) -> bool:
+    return torch.equal(unit1, unit2) and torch.equal(scale1, scale2)
+
+
 def _arrays(kappa: Tensor, polynomial: Polynomial) -> tuple[Any, ...]:
     return kappa.numpy(), polynomial.coefficients.numpy(), polynomial.power_basis.numpy()
 
 
 def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
-    unit1, unit2, scale1, scale2, time, spec = inputs
+    unit1, unit2, *_, time, spec = inputs
     batch, n, m = len(unit1), unit1.shape[1], unit2.shape[1]
     out = unit1.new_empty(batch, n, m)
-    symmetric = torch.equal(unit1, unit2) and torch.equal(scale1, scale2)
+    symmetric = _is_symmetric(*inputs[:4])
     if spec.is_limit:
         table = horizon_table(time, unit1.dtype)
         if spec.contrast:
@@ -361,8 +365,10 @@ def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
 def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     unit1, unit2, scale1, scale2, time, grad, spec = inputs
     weight = torch.empty_like(grad, memory_format=torch.contiguous_format)
-    grad_scale1 = torch.zeros_like(scale1, memory_format=torch.contiguous_format)
-    ranges = row_ranges(unit1.shape[0] * unit1.shape[1], unit2.shape[1])
+    symmetric = _is_symmetric(*inputs[:4])
+    batch, n, m = grad.shape
+    ranges = row_ranges(batch * n, m, symmetric and batch == 1)
+    partial1 = scale1.new_zeros(len(ranges), *scale1.shape)
     partial2 = scale2.new_zeros(len(ranges), *scale2.shape)
     partial_time = scale2.new_zeros(len(ranges), len(scale2))
     arguments = _compiled_arguments(unit1, unit2, scale1, scale2)
@@ -381,13 +387,12 @@ def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tens
             torch.stack([one.power_basis for one in three], dim=1),
         )
         arguments = (*arguments, *_arrays(depth.kappa, stacked), spec.is_tangent)
-    shared = (grad.contiguous().numpy(), weight.numpy(), grad_scale1.numpy())
+    shared = (grad.contiguous().numpy(), weight.numpy())
+    sums = (partial1, partial2, partial_time)
     in_threads(
         [
-            functools.partial(gradient, *arguments, *shared, sum2, sum_time, *rows)
-            for sum2, sum_time, rows in zip(
-                partial2.numpy(), partial_time.numpy(), ranges, strict=True
-            )
+            functools.partial(gradient, *arguments, *shared, *own, symmetric, *rows)
+            for *own, rows in zip(*(one.numpy() for one in sums), ranges, strict=True)
         ]
     )
-    return weight, grad_scale1, partial2.sum(0), partial_time.sum(0)
+    return weight, *(one.sum(0) for one in sums)
