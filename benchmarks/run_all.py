@@ -5,7 +5,8 @@
 
 DIR holds the folders ``regression`` and ``classification`` of .npz sets; without it, the benchmarks
 that need data are left out. Short ones come first. Those that go on where they were get the time
-that is left, the others run only if it is enough. Ends with status 1 if one of them failed.
+that is left, the others run only if it is enough. Then the tables of README and docs are written
+anew (pages.py). Ends with status 1 if a benchmark failed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import pages
 from harness import HERE, print_table
 
 
@@ -88,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     end = time.monotonic() + 3600 * options.hours
     ends = {name: run(name, options, end - time.monotonic()) for name in chosen}
     print_table("ends", ["", ""], ends.items())
+    if not options.quick:
+        pages.main([])
     return int(any(text.startswith("failed") for text in ends.values()))
 
 

@@ -62,6 +62,7 @@ def maximise(
     screening: int = 15,
     watch: Watch | None = None,
     unit: float = 1.0,
+    memory: int = 10,
 ) -> FitResult:
     """Maximise ``objective()`` over the free parameters of ``module``.
 
@@ -84,6 +85,7 @@ def maximise(
         watch: is told of each iteration.
         unit: the objective is divided by this where the optimiser sees it. Its first step is as
             long as the gradient: from a start that is known to be good, give the number of rows.
+        memory: steps from which the optimiser takes the curvature.
 
     Raises:
         KeyboardInterrupt: before there was any value to keep.
@@ -96,7 +98,7 @@ def maximise(
         for _ in range(parameter.numel())
     ]
 
-    search = _Search(objective, module, box, least_gain, watch, unit)
+    search = _Search(objective, module, box, least_gain, watch, unit, memory)
     runs: list[OptimizeResult] = []
     try:
         if len(candidates) > 1:
@@ -140,9 +142,10 @@ class _Search:
         least_gain: float,
         watch: Watch | None,
         unit: float,
+        memory: int,
     ) -> None:
         self.objective, self.module, self.box = objective, module, box
-        self.least_gain, self.watch, self.unit = least_gain, watch, unit
+        self.least_gain, self.watch, self.unit, self.memory = least_gain, watch, unit, memory
         self.best_loss, self.best = math.inf, np.empty(0)
         self._trace: list[float] = []
 
@@ -174,7 +177,7 @@ class _Search:
             jac=True,
             method="L-BFGS-B",
             bounds=self.box,
-            options={"maxiter": iterations, "ftol": _RELATIVE_GAIN},
+            options={"maxiter": iterations, "ftol": _RELATIVE_GAIN, "maxcor": self.memory},
             callback=self._after_iteration,
         )
         result.fun = _loss(result) * self.unit

@@ -14,13 +14,14 @@ def started(monkeypatch):
         return SimpleNamespace(returncode=3 if "fit_time" in command[1] else 0)
 
     monkeypatch.setattr(script.subprocess, "run", run)
+    monkeypatch.setattr(script.pages, "main", lambda arguments: None)
     return script, commands
 
 
 def test_every_script_is_known():
     script = load("benchmarks", "run_all")
     files = {path.stem for path in script.HERE.glob("*.py")}
-    assert set(script.BENCHMARKS) == files - {"harness", "published", "ranks", "run_all"}
+    assert set(script.BENCHMARKS) == files - {"harness", "pages", "published", "ranks", "run_all"}
 
 
 def test_quick_runs_all_and_a_failure_stops_nothing(started, capsys):

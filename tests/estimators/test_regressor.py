@@ -703,9 +703,38 @@ def test_learned_inducing_points_raise_the_bound(sparse, data):
     assert not sparse.model_.inducing_points.requires_grad
 
 
-def test_a_checkpoint_carries_inducing_points_over(data, monkeypatch, tmp_path):
-    from resnet_gp.models.sparse import SparseRegression
+@pytest.mark.parametrize("evaluations", [0, 3, 10**6])
+def test_of_many_rows_some_move_inducing_points_first(data, monkeypatch, tmp_path, evaluations):
+    """However early it is interrupted, all rows are behind the model."""
+    from resnet_gp.estimators import search
 
+    monkeypatch.setattr(search, "_MANY_ROWS", 100)
+    monkeypatch.setattr(search, "_SELECTION_ROWS", 60)
+    model = ResNetGPRegressor(
+        inference="sparse", n_inducing=10, hyperparameter_samples=40, max_iter=4,
+        checkpoint=tmp_path / "fit",
+    )  # fmt: skip
+    evaluate, rows = fitting.value_and_gradient, []
+
+    def limited(objective, module, raw):
+        if isinstance(module, SparseRegression) and module.inducing_points.requires_grad:
+            if len(rows) == evaluations:
+                raise KeyboardInterrupt
+            rows.append(len(module.rows.x))
+        return evaluate(objective, module, raw)
+
+    monkeypatch.setattr(fitting, "value_and_gradient", limited)
+    with pytest.warns(ConvergenceWarning, match="interrupted" if evaluations < 10**6 else "LIMIT"):
+        model.fit(*data)
+    assert rows == sorted(rows)
+    assert set(rows) == {0: set(), 3: {60}}.get(evaluations, {60, len(data[0])})
+    assert model.fit_interrupted_ == (evaluations < 10**6)
+    assert (tmp_path / "fit").exists() == (evaluations == 10**6)
+    assert len(model.model_.rows.x) == len(data[0])
+    assert np.isfinite(model.predict(data[0])).all()
+
+
+def test_a_checkpoint_carries_inducing_points_over(data, monkeypatch, tmp_path):
     X, y = data
     model = ResNetGPRegressor(
         inference="sparse", n_inducing=10, hyperparameter_samples=40, checkpoint=tmp_path / "fit"

@@ -32,6 +32,16 @@ class TestThompsonSampling:
         assert paths(2 * best - 1)[0, 0] >= on_grid - 1e-12
 
 
+class TestInOneLook:
+    def test_networks_agree_with_the_kernel(self, capsys, tmp_path):
+        figure = tmp_path / "look.png"
+        found = load("examples", "in_one_look").main(["--quick", "--figure", str(figure)])
+        assert found["neurons in the 95 % band"] > 0.7
+        assert found["largest z-score of a covariance"] < 5
+        assert "error outside" in capsys.readouterr().out
+        assert figure.exists()
+
+
 class TestTrainingDynamics:
     def test_runs_and_only_the_advised_scale_moves_features(self, capsys, tmp_path):
         figure = tmp_path / "curves.png"

@@ -1,0 +1,261 @@
+"""Write the tables of README and docs from the results.
+
+    python benchmarks/pages.py            # replaces what stands between the marks
+    python benchmarks/pages.py --check    # ends with status 1 if a page is not up to date
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; each name is a function here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from harness import HERE, RESULTS, Cell, Cells
+from published import DEEP_ENSEMBLES, MC_DROPOUT
+from ranks import friedman, mean_ranks
+
+PAGES = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
+MARK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+KERNELS = {"resnet": "ours", "matern": "Matérn", "rbf": "RBF", "ibnn": "I-BNN"}
+PEERS = {
+    "sklearn": "scikit-learn's GP",
+    "forest": "forest",
+    "ngboost": "NGBoost",
+    "catboost": "CatBoost",
+}
+SHORT = ("boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine_red", "yacht")
+COVERAGE = "in 90 % interval"
+MINUS = str.maketrans("-", "\N{MINUS SIGN}")
+
+
+def results(name: str) -> Cells:
+    return Cells(RESULTS / f"{name}.json", ())
+
+
+def number(value: float, digits: int = 3, sign: str = "") -> str:
+    """With so many significant digits, thousands of them apart, and a minus that is one."""
+    text = f"{value:{sign}.{digits}g}"
+    if "e" in text and abs(value) >= 1:
+        text = f"{value:{sign},.0f}"
+    return text.translate(MINUS)
+
+
+def difference(values: np.ndarray) -> str:
+    """Mean and standard error, to the digits that the error allows."""
+    if len(values) < 2:
+        return number(float(values.mean()), 2, "+")
+    error = values.std(ddof=1) / len(values) ** 0.5
+    places = max(0, 1 - int(np.floor(np.log10(error)))) if error > 0 else 2
+    return f"{values.mean():+.{places}f} ± {error:.{places}f}".translate(MINUS)
+
+
+def percent(value: float) -> str:
+    return f"{value:.1%}".replace("%", " %")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
+    """Of Markdown; columns are numbers but for the first ones."""
+    rule = ["---"] * text + ["--:"] * (len(headings) - text)
+    lines = [headings, rule, *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+class Splits:
+    """Results of regression by set and model, of the splits that all these models have done."""
+
+    def __init__(self, models: Iterable[str]) -> None:
+        self.models = list(models)
+        found: dict[str, dict[str, dict[int, Cell]]] = {}
+        for cell in results("regression").all:
+            found.setdefault(cell["data"], {}).setdefault(cell["model"], {})[cell["split"]] = cell
+        self.cells: dict[str, dict[str, list[Cell]]] = {}
+        for name, by_model in found.items():
+            done = [set(by_model.get(model, {})) for model in self.models]
+            if shared := sorted(set.intersection(*done)):
+                self.cells[name] = {
+                    model: [by_model[model][split] for split in shared] for model in self.models
+                }
+
+    @property
+    def names(self) -> list[str]:
+        """Small sets first."""
+        return sorted(self.cells, key=lambda name: self.cells[name][self.models[0]][0]["rows"])
+
+    def values(self, name: str, model: str, measure: str) -> np.ndarray:
+        return np.array([cell[measure] for cell in self.cells[name][model]])
+
+    def means(self, measure: str) -> np.ndarray:
+        """Sets x models."""
+        return np.array(
+            [[self.values(n, m, measure).mean() for m in self.models] for n in self.names]
+        )
+
+    def rows_and_splits(self, name: str) -> list[str]:
+        cells = self.cells[name][self.models[0]]
+        return [f"{cells[0]['rows']:,}", str(len(cells))]
+
+
+def regression(measure: str) -> str:
+    """Every set that all four kernels have done."""
+    splits = Splits(KERNELS)
+    rows = []
+    for name in splits.names:
+        ours, matern, _, ibnn = (splits.values(name, model, measure) for model in splits.models)
+        means = [number(float(splits.values(name, m, measure).mean())) for m in splits.models]
+        covered = percent(float(splits.values(name, "resnet", "coverage").mean()))
+        rows.append(
+            [name, *splits.rows_and_splits(name), *means, difference(ours - matern),
+             difference(ours - ibnn), covered]
+        )  # fmt: skip
+    means = splits.means(measure)
+    ranks = [f"{rank:.2f}" for rank in mean_ranks(means)]
+    covered = percent(float(splits.means("coverage")[:, 0].mean()))
+    p = f"p = {friedman(means):.2g}"
+    rows.append([f"mean rank, {len(means)} sets", "", "", *ranks, p, "", covered])
+    return table(
+        ["set", "rows", "splits", *KERNELS.values(), "ours less Matérn", "ours less I-BNN",
+         COVERAGE],
+        rows,
+    )  # fmt: skip
+
+
+def ranks() -> str:
+    """Of the four kernels."""
+    splits = Splits(KERNELS)
+    rows = []
+    for measure in ("rmse", "nlpd"):
+        means = splits.means(measure)
+        own = (f"{rank:.2f}" for rank in mean_ranks(means))
+        rows.append(
+            [f"mean rank by {measure.upper()}, {len(means)} sets", *own, f"{friedman(means):.2g}"]
+        )
+    covered = splits.means("coverage").mean(0)
+    rows.append(["in 90 % intervals", *(percent(float(one)) for one in covered), ""])
+    headings = ["", "ours", "ARD Matérn-5/2", "ARD RBF", "BoTorch's I-BNN", "Friedman's p"]
+    return table(headings, rows)
+
+
+def standard() -> str:
+    """The nine sets, beside published figures."""
+    splits = Splits(["resnet"])
+    rows = []
+    for name in SHORT:
+        row = [name, *splits.rows_and_splits(name)]
+        for i, measure in enumerate(("rmse", "nlpd")):
+            own = float(splits.values(name, "resnet", measure).mean())
+            papers = (f"{source[name][i]:.2f}" for source in (DEEP_ENSEMBLES, MC_DROPOUT))
+            row += [number(own), *(paper.translate(MINUS) for paper in papers)]
+        rows.append([*row, percent(float(splits.values(name, "resnet", "coverage").mean()))])
+    papers = ["ensembles", "dropout"]
+    headings = ["set", "rows", "splits", "RMSE", *papers, "NLPD", *papers, COVERAGE]
+    return table(headings, rows)
+
+
+def peers() -> str:
+    """Other packages, on the sets that all of them have done."""
+    models = {"resnet": "ours", **PEERS}
+    splits = Splits(models)
+    if not splits.names:
+        return "No set is finished.\n"
+    rows = []
+    for name in splits.names:
+        row = [name, *splits.rows_and_splits(name)]
+        for model in models:
+            rmse, nlpd = (splits.values(name, model, m).mean() for m in ("rmse", "nlpd"))
+            row.append(f"{number(float(rmse))}; {number(float(nlpd))}")
+        rows.append(row)
+    ranks = zip(*(mean_ranks(splits.means(measure)) for measure in ("rmse", "nlpd")), strict=True)
+    rows.append(
+        [f"mean rank, {len(splits.names)} sets", "", "", *(f"{a:.2f}; {b:.2f}" for a, b in ranks)]
+    )
+    covered = splits.means("coverage").mean(0)
+    rows.append([COVERAGE, "", "", *(percent(float(one)) for one in covered)])
+    return table(["set", "rows", "splits", *models.values()], rows)
+
+
+def sparse() -> str:
+    names = {
+        "resnet": "ours", "matern, Adam": "GPyTorch, Adam",
+        "matern, L-BFGS-B": "GPyTorch, L-BFGS-B",
+    }  # fmt: skip
+    rows = [
+        [cell["set"], names[cell["model"]], f"{cell['rows']:,}", number(cell["rmse"], 4),
+         number(cell["nlpd"], 4), percent(cell["coverage"]), f"{cell['seconds']:.0f}"]
+        for cell in results("sparse_fit").all
+    ]  # fmt: skip
+    headings = ["set", "model", "rows", "RMSE", "NLPD", COVERAGE, "seconds"]
+    return table(headings, rows, text=2)
+
+
+def bayesian_optimisation() -> str:
+    cells, rows = results("bayesian_optimisation"), []
+    names = {"ours": "ours", "InfiniteWidthBNN": "I-BNN", "Matern": "Matérn, BoTorch's prior"}
+    for problem in dict.fromkeys(cell["problem"] for cell in cells.all):
+        for kernel, title in names.items():
+            if own := cells.where(problem=problem, kernel=kernel):
+                regrets = np.array([cell["regrets"] for cell in own])[:, [0, 10, 20, 30]]
+                quartiles = np.quantile(regrets, [0.25, 0.5, 0.75], axis=0).T
+                texts = (f"{number(q[1])} ({number(q[0])} to {number(q[2])})" for q in quartiles)
+                rows.append([problem, title, str(len(own)), *texts])
+    headings = ["problem", "kernel", "seeds", "at the start", *(f"after {k}" for k in (10, 20, 30))]
+    return table(headings, rows, text=2)
+
+
+def scaling() -> str:
+    cells = sorted(results("scaling").all, key=lambda cell: cell["rows"])
+    rows = [
+        [f"{cell['rows']:,}", cell["inference"], number(cell["seconds"]),
+         number(cell["seconds of predictions"], 2), number(cell["rmse"]),
+         percent(cell["coverage"])]
+        for cell in cells
+    ]  # fmt: skip
+    return table(
+        ["rows", "inference", "seconds", "5000 predictions", "error", COVERAGE], rows, text=2
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "regression-rmse": lambda: regression("rmse"),
+    "regression-nlpd": lambda: regression("nlpd"),
+    "regression-ranks": ranks,
+    "regression-standard": standard,
+    "regression-peers": peers,
+    "sparse-fit": sparse,
+    "bayesian-optimisation": bayesian_optimisation,
+    "scaling": scaling,
+}
+
+
+def filled(text: str) -> str:
+    """A page with its tables made anew.
+
+    Raises:
+        KeyError: a mark names no table.
+    """
+    return MARK.sub(lambda mark: mark[1] + TABLES[mark[2]]() + mark[3], text)
+
+
+def main(arguments: list[str] | None = None) -> list[Path]:
+    """The pages that were not up to date."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args(arguments)
+    stale = []
+    for page in PAGES:
+        before = page.read_text()
+        after = filled(before)
+        if after != before:
+            stale.append(page)
+            print(f"{page.name}: {'not up to date' if options.check else 'written'}")
+            if not options.check:
+                page.write_text(after)
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main()) and "--check" in sys.argv)
