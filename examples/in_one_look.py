@@ -16,8 +16,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import gpytorch
 import numpy as np
@@ -68,8 +68,7 @@ def covariances(width: int, depth: int, networks: int) -> Moments:
 
 
 # %%
-@dataclass
-class Fitted:
+class Fitted(NamedTuple):
     """Predictions on a line, ``m``, and how far from the truth outside of the data."""
 
     mean: np.ndarray
