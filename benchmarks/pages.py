@@ -9,6 +9,7 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; each name 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -219,6 +220,15 @@ def scaling() -> str:
     )
 
 
+def import_time() -> str:
+    times = json.loads((RESULTS / "import_time.json").read_text())
+    rows = [
+        [f"`{name}`", number(one["seconds"]), number(one["against gpytorch"])]
+        for name, one in times.items()
+    ]
+    return table(["", "seconds", "ratio"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "regression-rmse": lambda: regression("rmse"),
     "regression-nlpd": lambda: regression("nlpd"),
@@ -228,6 +238,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sparse-fit": sparse,
     "bayesian-optimisation": bayesian_optimisation,
     "scaling": scaling,
+    "import-time": import_time,
 }
 
 

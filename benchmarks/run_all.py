@@ -32,6 +32,7 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS = {
+    "import_time": Benchmark(1),
     "accuracy": Benchmark(2),
     "samplers": Benchmark(2),
     "mean_ode_trainer": Benchmark(2),

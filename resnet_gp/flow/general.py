@@ -19,7 +19,6 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
-from scipy.integrate import DOP853
 from torch import Tensor
 from torch.autograd import Function
 
@@ -68,6 +67,8 @@ def euler(depth: int) -> Scheme:
 @functools.lru_cache(maxsize=64)
 def dormand_prince(steps: int, power: int = 1) -> Scheme:
     """Order 8 in s = t^(1 / power); powers above 1 are for solutions like sqrt(t) at t = 0."""
+    from scipy.integrate import DOP853  # where it is needed: it takes long to load
+
     stages = tuple(tuple(map(float, row[:i])) for i, row in enumerate(DOP853.A[:12, :12]))
     rates = tuple(
         power * ((step + float(node)) / steps) ** (power - 1)

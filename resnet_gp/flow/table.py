@@ -30,7 +30,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.fft import dct
 from torch import Tensor
 
 from resnet_gp.flow.angles import Array, flow_angle, reduced_speed
@@ -201,6 +200,8 @@ def speed_polynomial(dtype: torch.dtype) -> Polynomial:
 
 def chebyshev_transform(values: Array, axis: int = -1) -> Array:
     """Coefficients, lowest degree first, of the series through values at the Chebyshev nodes."""
+    from scipy.fft import dct  # where it is needed: it takes long to load
+
     series = np.moveaxis(dct(values, type=2, axis=axis) / values.shape[axis], axis, 0)
     series[0] /= 2
     return np.moveaxis(series, 0, axis)

@@ -7,6 +7,12 @@ import torch
 from scripts import load
 
 
+def test_import_time():
+    times = load("benchmarks", "import_time").main(["--quick"])
+    assert times["gpytorch"]["against gpytorch"] == 1
+    assert times["resnet_gp"]["seconds"] < times["gpytorch"]["seconds"]
+
+
 def test_kernels(capsys):
     results = load("benchmarks", "kernels").main(["--quick"])
     assert results["forward, float64, ResNetLimitKernel"]["ratio"] > 0

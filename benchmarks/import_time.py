@@ -1,0 +1,50 @@
+"""How long does an import take?
+
+    python benchmarks/import_time.py
+    python benchmarks/import_time.py --quick
+
+Processor time of each import in a process of its own, in turns, against that of gpytorch.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+from harness import output, parser_of, save
+
+IMPORTS = {
+    "gpytorch": "import gpytorch",
+    "resnet_gp": "import resnet_gp",
+    "ResNetLimitKernel": "from resnet_gp import ResNetLimitKernel",
+    "ResNetGPRegressor": "from resnet_gp import ResNetGPRegressor",
+}
+CODE = "import time; start = time.process_time(); {}; print(time.process_time() - start)"
+
+
+def seconds(statement: str) -> float:
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CODE.format(statement)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(found.stdout.split()[-1])
+
+
+def main(arguments: list[str] | None = None) -> dict[str, dict[str, float]]:
+    options = parser_of(__doc__).parse_args(arguments)
+    repeats = 1 if options.quick else 7
+    times = np.array([[seconds(one) for one in IMPORTS.values()] for _ in range(repeats)])
+    ratios = np.median(times / times[:, :1], axis=0)
+    result = {
+        name: {"seconds": float(median), "against gpytorch": float(ratio)}
+        for name, median, ratio in zip(IMPORTS, np.median(times, axis=0), ratios, strict=True)
+    }
+    print(json.dumps(result, indent=1))
+    save(result, output(options, "import_time"))
+    return result
+
+
+if __name__ == "__main__":
+    main()
