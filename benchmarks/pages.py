@@ -1,4 +1,4 @@
-"""Write the tables of README and docs from the results.
+"""Write the tables of README and docs, and the figures of ranks, from the results.
 
     python benchmarks/pages.py            # replaces what stands between the marks
     python benchmarks/pages.py --check    # ends with status 1 if a page is not up to date
@@ -14,11 +14,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from harness import HERE, RESULTS, Cell, Cells
+from harness import HERE, IMAGES, RESULTS, Cell, Cells, subplots
 from published import DEEP_ENSEMBLES, MC_DROPOUT
-from ranks import friedman, mean_ranks
+from ranks import critical_difference, friedman, mean_ranks
 
 PAGES = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
 MARK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -32,6 +33,10 @@ PEERS = {
 SHORT = ("boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine_red", "yacht")
 COVERAGE = "in 90 % interval"
 MINUS = str.maketrans("-", "\N{MINUS SIGN}")
+
+
+def read(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def results(name: str) -> Cells:
@@ -55,8 +60,8 @@ def difference(values: np.ndarray) -> str:
     return f"{values.mean():+.{places}f} ± {error:.{places}f}".translate(MINUS)
 
 
-def percent(value: float) -> str:
-    return f"{value:.1%}".replace("%", " %")
+def percent(value: float, places: int = 1) -> str:
+    return f"{value:.{places}%}".replace("%", " %")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
@@ -221,12 +226,62 @@ def scaling() -> str:
 
 
 def import_time() -> str:
-    times = json.loads((RESULTS / "import_time.json").read_text())
+    times = read("import_time")
     rows = [
         [f"`{name}`", number(one["seconds"]), number(one["against gpytorch"])]
         for name, one in times.items()
     ]
     return table(["", "seconds", "ratio"], rows)
+
+
+CLASSIFIERS = {
+    "resnet": "`ResNetGPClassifier()`",
+    "rbf": "the same with RBF kernels",
+    "forest": "forest of 500 trees",
+    "forest, temperature": "forest, temperature fitted",
+    "svc": "SVM, RBF, cross-validated",
+}
+
+
+def classification() -> str:
+    summary, rows = read("classification")["summary"], []
+    for model, title in CLASSIFIERS.items():
+        one = {name: value for name, value in summary[model].items() if value == value}
+        row = [title, f"{percent(one['accuracy'], 2)}", p_value(one.get("accuracy_p"))]
+        row.append(f"{one['rank']:.2f}" if "rank" in one else "")
+        for measure in ("log_loss", "calibration_error"):
+            row += [
+                f"{one[measure]:.3f}" if measure in one else "",
+                p_value(one.get(f"{measure}_p")),
+            ]
+        rows.append(row)
+    headings = ["model", "accuracy", "p", "rank", "log-loss", "p", "calibration error", "p"]
+    return table(headings, rows)
+
+
+def classification_methods() -> str:
+    methods = {
+        "resnet": '`"loo"` (default)',
+        "laplace": '`"laplace"`',
+        "dirichlet": '`"dirichlet"`',
+    }
+    summary = read("classification_methods")["summary"]
+    rows = [
+        [
+            title,
+            percent(one["accuracy"]),
+            *(f"{one[m]:.3f}" for m in ("log_loss", "calibration_error")),
+        ]
+        for title, one in ((title, summary[model]) for model, title in methods.items())
+    ]
+    return table(["method", "accuracy", "log-loss", "calibration error"], rows)
+
+
+def p_value(p: float | None) -> str:
+    """To one digit, where it is below a tenth."""
+    if p is None:
+        return ""
+    return f"{p:.1g}".replace("e-0", "e-") if p < 0.1 else f"{p:.2f}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -239,7 +294,41 @@ TABLES: dict[str, Callable[[], str]] = {
     "bayesian-optimisation": bayesian_optimisation,
     "scaling": scaling,
     "import-time": import_time,
+    "classification": classification,
+    "classification-methods": classification_methods,
 }
+
+
+def figures() -> dict[str, dict[str, tuple[np.ndarray, list[str]]]]:
+    """For each file, panels: values that are the better the smaller, sets x models, and names."""
+    splits = Splits(KERNELS)
+    sets: dict[str, dict[str, dict[str, float]]] = {}
+    for row in read("classification")["sets"]:
+        sets.setdefault(row["set"], {})[row["model"]] = row
+    panels = {}
+    for measure, sign in (("accuracy", -1), ("log_loss", 1), ("calibration_error", 1)):
+        models = [m for m in CLASSIFIERS if all(measure in rows[m] for rows in sets.values())]
+        if measure == "accuracy":
+            models.remove("forest, temperature")  # which has the forest's
+        values = np.array([[sign * rows[m][measure] for m in models] for rows in sets.values()])
+        panels[measure.replace("_", " ")] = values, models
+    return {
+        "regression_ranks.png": {
+            measure.upper(): (splits.means(measure), [*KERNELS.values()])
+            for measure in ("rmse", "nlpd")
+        },
+        "classification_ranks.png": panels,
+    }
+
+
+def draw() -> None:
+    """Mean ranks with their critical differences."""
+    for name, panels in figures().items():
+        figure, axes = subplots((5.2 * len(panels), 2.9), 1, len(panels))
+        for axis, (title, (values, models)) in zip(axes, panels.items(), strict=True):
+            critical_difference(mean_ranks(values), models, len(values), axis)
+            axis.set_title(f"{title}, {len(values)} sets")
+        figure.savefig(IMAGES / name, dpi=100)
 
 
 def filled(text: str) -> str:
@@ -265,6 +354,8 @@ def main(arguments: list[str] | None = None) -> list[Path]:
             print(f"{page.name}: {'not up to date' if options.check else 'written'}")
             if not options.check:
                 page.write_text(after)
+    if not options.check:
+        draw()
     return stale
 
 

@@ -19,8 +19,7 @@ intervals are much too narrow on small sets.
 Every cell (set, split, model) is saved to the JSON file when it is done, and a run that was stopped
 goes on where it was; small sets come first. A run of everything takes about ten hours on two cores,
 the sets below 3000 rows about one of them. Prints means and standard errors over splits, paired
-differences to our kernel, published figures, and mean ranks over sets with Friedman's p; draws the
-ranks with their critical differences in docs/images/regression_ranks.png.
+differences to our kernel, published figures, and mean ranks over sets with Friedman's p.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ from typing import Any
 import numpy as np
 from gpytorch.kernels import Kernel, MaternKernel, RBFKernel
 from harness import (
-    IMAGES,
     Cell,
     Cells,
     fill,
@@ -47,11 +45,10 @@ from harness import (
     parser_of,
     print_table,
     simulated,
-    subplots,
     timed,
 )
 from published import DEEP_ENSEMBLES, MC_DROPOUT
-from ranks import critical_difference, friedman, mean_ranks
+from ranks import friedman, mean_ranks
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.demo import DataSet, find_sets, load_set, matern_model, scores
@@ -213,7 +210,7 @@ def timed_fit(fit: Callable[..., Any], data: DataSet, split: int) -> tuple[Any, 
         return timed(lambda: fit(data.X[train], data.y[train]))
 
 
-def report(done: Cells, plot: bool) -> None:
+def report(done: Cells) -> None:
     names = list(dict.fromkeys(cell["data"] for cell in done.all))
     models = [m for m in (*MODELS, *PEERS) if done.where(model=m)]
     for measure in MEASURES:
@@ -248,8 +245,6 @@ def report(done: Cells, plot: bool) -> None:
             if len(means)
         ],
     )
-    if plot and len(models) > 1 and all(map(len, ranked.values())):
-        draw(ranked, models)
 
 
 def by_split(done: Cells, name: str, model: str, measure: str) -> dict[int, float]:
@@ -264,15 +259,6 @@ def complete(done: Cells, names: list[str], models: list[str], measure: str) -> 
     ]
     table = np.array(means).reshape(len(names), len(models))
     return table[np.isfinite(table).all(1)]
-
-
-def draw(ranked: dict[str, np.ndarray], models: list[str]) -> None:
-    """Mean ranks with their critical differences."""
-    figure, axes = subplots((9, 3.2), 1, len(ranked))
-    for axis, (measure, means) in zip(axes, ranked.items(), strict=True):
-        critical_difference(mean_ranks(means), models, len(means), axis)
-        axis.set_title(f"{measure.upper()}, {len(means)} sets")
-    figure.savefig(IMAGES / "regression_ranks.png", dpi=120)
 
 
 def main(arguments: list[str] | None = None) -> list[Cell]:
@@ -298,7 +284,7 @@ def main(arguments: list[str] | None = None) -> list[Cell]:
         options.seconds,
         lambda data, splits, model: (data.name, splits[0], model),
     )
-    report(done, plot=not options.quick)
+    report(done)
     return done.all
 
 

@@ -54,3 +54,13 @@ def test_only_splits_that_all_models_have_done_are_compared(monkeypatch, tmp_pat
     assert splits.names == ["one"]
     np.testing.assert_array_equal(splits.values("one", "b", "rmse"), [1, 2])
     np.testing.assert_array_equal(splits.means("rmse"), [[1.5, 1.5]])
+
+
+def test_figures_have_the_ranks_of_the_summary(monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "IMAGES", tmp_path)
+    values, models = pages.figures()["classification_ranks.png"]["accuracy"]
+    summary = pages.read("classification")["summary"]
+    expected = [summary[model]["rank"] for model in models]
+    np.testing.assert_allclose(pages.mean_ranks(values), expected, atol=0.02)
+    pages.draw()
+    assert {path.name for path in tmp_path.iterdir()} == set(pages.figures())
