@@ -71,8 +71,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         "variational" is stochastic (Hensman et al. 2013), in minibatches. "auto" takes the first
         that memory and patience allow; it is logged and kept in ``inference_``.
     n_inducing : int, default=1000
-        Inducing points of the sparse and variational inference, chosen by greedy conditional
-        variance (Burt et al. 2020).
+        Inducing points of the sparse and variational inference: rows chosen by greedy conditional
+        variance (Burt et al. 2020), or centres of clusters where they will be moved.
     learn_inducing : bool, default=True
         Whether sparse inference moves the inducing points by gradient together with the
         hyperparameters; False leaves them where they were chosen.
@@ -108,7 +108,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     dtype : {"float64", "float32"}, default="float64"
         float32 halves the memory, but covariance matrices of little noise cannot be factorised.
     warm_start : bool, default=False
-        Start from the hyperparameters of the last fit.
+        Start from the hyperparameters of the last fit, and from its ``n_inducing`` inducing points.
     checkpoint : path or None, default=None
         A file that keeps the best hyperparameters while the fit runs. A fit of the same data and
         parameters that finds it goes on from there.
@@ -697,11 +697,20 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             if self.hyperparameters == "nuts" and not found.interrupted:
                 found = self._draw(search, training, found)
         else:
-            way = search.fit_sparse if self.inference_ == "sparse" else search.fit_variational
-            self.model_, found = way(training, self.n_inducing, known)
+            if self.inference_ == "sparse":
+                points = None if known is None else self._last_inducing_points()
+                self.model_, found = search.fit_sparse(training, self.n_inducing, known, points)
+            else:
+                self.model_, found = search.fit_variational(training, self.n_inducing, known)
             self._posterior = self.model_.posterior()
             self.log_marginal_likelihood_value_ = self._bound(found)
         return found
+
+    def _last_inducing_points(self) -> torch.Tensor | None:
+        """Of the last fit, in its standard units, where it was of this many."""
+        points = getattr(getattr(self, "model_", None), "inducing_points", None)
+        fits = points is not None and points.shape == (self.n_inducing, self.n_features_in_)
+        return points if fits else None
 
     def _draw(self, search: Search, training: Training, found: FitResult) -> FitResult:
         """Average over draws of the hyperparameters, from chains that start at the mode."""

@@ -24,7 +24,7 @@ from resnet_gp.models.fitting import (
     maximise,
     set_raw,
 )
-from resnet_gp.models.inducing import greedy_inducing_points
+from resnet_gp.models.inducing import cluster_centres, greedy_inducing_points
 from resnet_gp.models.priors import add_weak_priors, log_prior
 from resnet_gp.models.sparse import SparseRegression
 from resnet_gp.models.variational import VariationalRegression, fit_variational_regression
@@ -200,7 +200,11 @@ class Search:
         return model, found
 
     def fit_sparse(
-        self, training: Training, num_inducing: int, known: Array | None = None
+        self,
+        training: Training,
+        num_inducing: int,
+        known: Array | None = None,
+        points: Tensor | None = None,
     ) -> tuple[SparseRegression, FitResult]:
         """A sparse model of all rows, after an exact one of ``max_samples`` of them.
 
@@ -213,22 +217,28 @@ class Search:
             training: all of these data are used.
             num_inducing: m, at most the number of rows.
             known: raw hyperparameters in the place of those of both first fits.
+            points: inducing points in the place of those that would be chosen, and moved with few
+                rows.
         """
-        points = None
+        moved = None
         if known is None and self.checkpoint is not None and self.hyperparameters != "fixed":
-            points, known = self._read_checkpoint(training)
+            moved, known = self._read_checkpoint(training)
         first, found = self.start(training, known)
         if known is None and self.hyperparameters != "fixed" and not found.interrupted:
             found = self._start_sparse(training, first, num_inducing)
-        model = self._sparse_model(training, self._points(training, first, num_inducing))
+        chosen = points
+        if chosen is None:
+            moving = self.learn_inducing and self.hyperparameters != "fixed"
+            chosen = self._points(training, first, num_inducing, moving)
+        model = self._sparse_model(training, chosen)
         set_raw(model, get_raw(first))
         if self.hyperparameters == "fixed" or found.interrupted:
             return model, found
         model.inducing_points.requires_grad_(self.learn_inducing)
         movable = model.inducing_points.numel() if self.learn_inducing else 0
-        if points is not None and len(points) == movable:
-            set_raw(model, np.concatenate([points, get_raw(first)]))
-        elif movable and len(training) > _MANY_ROWS:
+        if moved is not None and len(moved) == movable:
+            set_raw(model, np.concatenate([moved, get_raw(first)]))
+        elif movable and points is None and len(training) > _MANY_ROWS:
             found = self._move(model, training.sample(_SELECTION_ROWS), found)
         if not found.interrupted:
             found = self._ascend(model, len(training), found, self._watch)
@@ -323,7 +333,7 @@ class Search:
         set_raw(first, self.starts(first)[0])  # points that favour none of the starts
         some = training.sample(_SPARSE_PILOT_ROWS)
         few = min(num_inducing, _SPARSE_PILOT_INDUCING)
-        model = self._sparse_model(some, self._points(some, first, few))
+        model = self._sparse_model(some, self._points(some, first, few, moving=False))
         starts = [*self.starts(model), exact]
         if model.likelihood.noise_covar.raw_noise.requires_grad:
             set_raw(model, exact)
@@ -334,9 +344,17 @@ class Search:
         set_raw(first, get_raw(model))
         return found
 
-    def _points(self, training: Training, at: ExactRegression, num_inducing: int) -> Tensor:
-        """Inducing points for the hyperparameters of ``at``, chosen greedily among some rows."""
+    def _points(
+        self, training: Training, at: ExactRegression, num_inducing: int, moving: bool
+    ) -> Tensor:
+        """Inducing points for the hyperparameters of ``at``, chosen greedily among some rows.
+
+        Those that will move are chosen among the centres of as many clusters, which leaves out what
+        the others determine.
+        """
         rows = training.sample(max(num_inducing, _SELECTION_ROWS)).x
+        if moving:
+            rows = cluster_centres(rows, num_inducing)
         with torch.no_grad():
             chosen = greedy_inducing_points(at.covar_module, rows, min(num_inducing, len(rows)))
         return rows[chosen]

@@ -1,4 +1,4 @@
-"""Where to put inducing points: greedy selection of training inputs."""
+"""Where to put inducing points: greedy selection of training inputs, or centres of clusters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 _ROUNDING = 64
 # Rows of the candidates that come next are computed together: one call has a cost of its own.
 _CANDIDATES = 16
+_ROUNDS = 10  # of k-means
 
 
 @torch.no_grad()
@@ -61,3 +62,24 @@ def greedy_inducing_points(kernel: Kernel, x: Tensor, m: int) -> Tensor:
         residual[pivot] = 0
         chosen.append(pivot)
     return torch.tensor(chosen, device=x.device)
+
+
+def cluster_centres(x: Tensor, m: int, seed: int = 0) -> Tensor:
+    """Centres of m clusters (k-means), ``m x d``: where inducing points that will move may start.
+
+    Greedy points are better where they stay, as they cover the edges of the data; these lie where
+    rows are dense, and the bound climbs faster from there.
+
+    Args:
+        x: ``n x d``; of large n, give a random subset.
+        m: the number of clusters; distinct rows themselves where there are no more of them.
+        seed: of the rows from which the centres start.
+    """
+    from sklearn.cluster import KMeans
+
+    distinct = torch.unique(x, dim=0)
+    if len(distinct) <= m:
+        return distinct
+    clusters = KMeans(m, init="random", n_init=1, max_iter=_ROUNDS, random_state=seed)
+    centres = clusters.fit(distinct.cpu().numpy()).cluster_centers_
+    return torch.from_numpy(centres).to(x)

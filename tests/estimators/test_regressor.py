@@ -1,3 +1,4 @@
+import copy
 import logging
 import pickle
 import warnings
@@ -701,6 +702,16 @@ def test_learned_inducing_points_raise_the_bound(sparse, data):
     assert bound < sparse.log_marginal_likelihood_value_ < bound + 100
     assert len(sparse.theta_) == len(fixed.theta_)
     assert not sparse.model_.inducing_points.requires_grad
+
+
+def test_a_warm_start_keeps_learned_inducing_points(sparse, data):
+    X, y = data
+    again = copy.deepcopy(sparse).set_params(warm_start=True, hyperparameters="fixed")
+    points = sparse.model_.inducing_points
+    again.fit(X[:110], y[:110])
+    assert torch.equal(again.model_.inducing_points, points)
+    again.set_params(n_inducing=20).fit(X[:110], y[:110])
+    assert len(again.model_.inducing_points) == 20
 
 
 @pytest.mark.parametrize("evaluations", [0, 3, 10**6])

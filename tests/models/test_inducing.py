@@ -4,6 +4,7 @@ import torch
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.models import greedy_inducing_points
+from resnet_gp.models.inducing import cluster_centres
 
 
 def inputs(n=60, d=3):
@@ -55,3 +56,23 @@ def test_says_which_argument_is_wrong():
     plain = ResNetLimitKernel().double()  # no input bias: no variance at the origin
     with pytest.raises(ValueError, match="not all of them 0"):
         greedy_inducing_points(plain, torch.zeros_like(x), 2)
+
+
+def test_cluster_centres_are_closer_to_the_rows_than_rows_are():
+    x = inputs(200)
+    centres = cluster_centres(x, 20)
+    assert centres.shape == (20, 3)
+    assert centres.dtype == x.dtype
+    assert torch.equal(centres, cluster_centres(x, 20))
+
+    def distance(points):
+        return torch.cdist(x, points).min(1).values.square().mean()
+
+    assert distance(centres) < 0.8 * distance(x[:20])
+
+
+def test_cluster_centres_of_few_distinct_rows_are_those():
+    x = inputs(7).repeat(5, 1)
+    centres = cluster_centres(x, 10)
+    assert len(centres) == 7
+    assert torch.cdist(centres, x[:7]).min(1).values.max() == 0
