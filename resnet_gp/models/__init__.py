@@ -6,7 +6,7 @@ Tensors in and out; no scikit-learn, no standardisation.
 from resnet_gp.models.exact import ExactRegression, gaussian_log_likelihood
 from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.fitting import FitResult, maximise
-from resnet_gp.models.inducing import greedy_inducing_points
+from resnet_gp.models.inducing import cluster_centres, greedy_inducing_points
 from resnet_gp.models.pathwise import (
     CovarianceError,
     PosteriorPaths,
@@ -26,6 +26,7 @@ __all__ = [
     "PriorPaths",
     "SparsePosterior",
     "SparseRegression",
+    "cluster_centres",
     "condition",
     "draw_posterior",
     "draw_prior",
