@@ -16,6 +16,8 @@ from pathlib import Path
 import markdown_blocks
 import pytest
 
+import resnet_gp
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
@@ -123,7 +125,7 @@ def test_sketches_that_cannot_be_run_here_are_at_least_python():
 def messages_of_the_source():
     """Texts in the package as one string each, with "…" for what is filled in."""
     found = []
-    for path in (ROOT / "resnet_gp").rglob("*.py"):
+    for path in Path(resnet_gp.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
                 parts = (v.value if isinstance(v, ast.Constant) else "…" for v in node.values)
