@@ -339,7 +339,8 @@ class Search:
             set_raw(model, exact)
             model.likelihood.noise = float(error.square().mean().clamp(1e-6, 1.0))
             starts.append(get_raw(model))
-        shorter = replace(self, max_iter=min(self.max_iter, _SPARSE_PILOT_ITERATIONS))
+        most = _SPARSE_PILOT_ITERATIONS if self.learn_inducing else self.max_iter
+        shorter = replace(self, max_iter=min(self.max_iter, most))
         found = shorter.maximise(model, starts, watch=self._advance, unit=len(some))
         set_raw(first, get_raw(model))
         return found
