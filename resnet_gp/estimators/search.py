@@ -220,25 +220,20 @@ class Search:
             points: inducing points in the place of those that would be chosen, and moved with few
                 rows.
         """
-        moved = None
         if known is None and self.checkpoint is not None and self.hyperparameters != "fixed":
-            moved, known = self._read_checkpoint(training)
+            points, known = self._read_checkpoint(training)
         first, found = self.start(training, known)
         if known is None and self.hyperparameters != "fixed" and not found.interrupted:
             found = self._start_sparse(training, first, num_inducing)
-        chosen = points
-        if chosen is None:
-            moving = self.learn_inducing and self.hyperparameters != "fixed"
-            chosen = self._points(training, first, num_inducing, moving)
-        model = self._sparse_model(training, chosen)
+        to_move = points is None and self.learn_inducing and self.hyperparameters != "fixed"
+        if points is None:
+            points = self._points(training, first, num_inducing, to_move)
+        model = self._sparse_model(training, points)
         set_raw(model, get_raw(first))
         if self.hyperparameters == "fixed" or found.interrupted:
             return model, found
         model.inducing_points.requires_grad_(self.learn_inducing)
-        movable = model.inducing_points.numel() if self.learn_inducing else 0
-        if moved is not None and len(moved) == movable:
-            set_raw(model, np.concatenate([moved, get_raw(first)]))
-        elif movable and points is None and len(training) > _MANY_ROWS:
+        if to_move and len(training) > _MANY_ROWS:
             found = self._move(model, training.sample(_SELECTION_ROWS), found)
         if not found.interrupted:
             found = self._ascend(model, len(training), found, self._watch)
@@ -271,14 +266,17 @@ class Search:
             set_raw(model, start)
             return replace(before, converged=False, message="interrupted", interrupted=True)
 
-    def _read_checkpoint(self, training: Training) -> tuple[Array | None, Array | None]:
-        """Inducing points, in one row, and hyperparameters; None for what is not there."""
+    def _read_checkpoint(self, training: Training) -> tuple[Tensor | None, Array | None]:
+        """Inducing points and hyperparameters; None for what is not there."""
         assert self.checkpoint is not None
-        known = self.checkpoint.read()
-        if known is None:
+        raw = self.checkpoint.read()
+        if raw is None:
             return None, None
         count = len(get_raw(self.exact_model(training.sample(2))))
-        return (known[:-count] if len(known) > count else None), known[-count:]
+        points, known = raw[:-count], raw[-count:]
+        if not len(points):
+            return None, known
+        return torch.from_numpy(points).to(training.x).reshape(-1, training.x.shape[1]), known
 
     def fit_variational(
         self, training: Training, num_inducing: int, known: Array | None = None
