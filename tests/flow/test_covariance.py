@@ -449,3 +449,24 @@ def test_inputs_whose_squares_underflow_are_zero(path):
     (gradient,) = torch.autograd.grad(covariance.sum(), x)
     assert covariance[0].tolist() == [0, 0]
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("depth", [None, 10], ids=["limit", "depth"])
+@pytest.mark.parametrize("n", [5, 20, 515])
+def test_gradients_of_equal_inputs_are_those_of_each_entry(monkeypatch, n, depth):
+    """Where a row's slopes serve its column: two leaves, and a gradient that is not symmetric."""
+    pytest.importorskip("numba")
+    generator = torch.Generator().manual_seed(n)
+    x = torch.randn(n, 3, dtype=torch.float64, generator=generator)
+    grad = torch.randn(n, n, dtype=torch.float64, generator=generator)
+
+    def gradients():
+        inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
+        time = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+        value = resnet_covariance(*inputs, time, depth=depth)
+        return torch.autograd.grad(value, [*inputs, time], grad)
+
+    shared = gradients()
+    monkeypatch.setattr(covariance, "_is_symmetric", lambda *inputs: False)
+    for one, other in zip(shared, gradients(), strict=True):
+        assert (one - other).norm() < 1e-12 * other.norm()

@@ -3,8 +3,7 @@ import pytest
 import torch
 
 from resnet_gp import ResNetLimitKernel
-from resnet_gp.models import greedy_inducing_points
-from resnet_gp.models.inducing import cluster_centres
+from resnet_gp.models import cluster_centres, greedy_inducing_points
 
 
 def inputs(n=60, d=3):
