@@ -75,7 +75,7 @@ def report(cells: Cells, name: str, rows: int) -> None:
         return cells.values(what, set=name, rows=rows, way=way)
 
     table = [
-        [way, *(mean_and_error(of(way, what)) for what in MEASURES)]
+        [way, *(mean_and_error(of(way, what)) if len(of(way, what)) else "" for what in MEASURES)]
         for way in WAYS
         if len(of(way, "rmse"))
     ]

@@ -30,7 +30,6 @@ PEERS = {
     "ngboost": "NGBoost",
     "catboost": "CatBoost",
 }
-SHORT = ("boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine_red", "yacht")
 COVERAGE = "in 90 % interval"
 MINUS = str.maketrans("-", "\N{MINUS SIGN}")
 
@@ -150,7 +149,7 @@ def standard() -> str:
     """The nine sets, beside published figures."""
     splits = Splits(["resnet"])
     rows = []
-    for name in filter(splits.cells.__contains__, SHORT):
+    for name in filter(splits.cells.__contains__, DEEP_ENSEMBLES):
         row = [name, *splits.rows_and_splits(name)]
         for i, measure in enumerate(("rmse", "nlpd")):
             own = float(splits.values(name, "resnet", measure).mean())
@@ -210,19 +209,6 @@ def bayesian_optimisation() -> str:
                 rows.append([problem, title, str(len(own)), *texts])
     headings = ["problem", "kernel", "seeds", "at the start", *(f"after {k}" for k in (10, 20, 30))]
     return table(headings, rows, text=2)
-
-
-def scaling() -> str:
-    cells = sorted(results("scaling").all, key=lambda cell: cell["rows"])
-    rows = [
-        [f"{cell['rows']:,}", cell["inference"], number(cell["seconds"]),
-         number(cell["seconds of predictions"], 2), number(cell["rmse"]),
-         percent(cell["coverage"])]
-        for cell in cells
-    ]  # fmt: skip
-    return table(
-        ["rows", "inference", "seconds", "5000 predictions", "error", COVERAGE], rows, text=2
-    )
 
 
 def import_time() -> str:
@@ -292,7 +278,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "regression-peers": peers,
     "sparse-fit": sparse,
     "bayesian-optimisation": bayesian_optimisation,
-    "scaling": scaling,
     "import-time": import_time,
     "classification": classification,
     "classification-methods": classification_methods,
