@@ -127,6 +127,7 @@ def fit(
     result = maximise(
         objective, model, search.bounds(model), [raw], max_iter=max_iter, unit=x_moments.count
     )
+    search.refine_noise(model, training)
     return DistributedFit(model, model.posterior(), *scalers, result)
 
 

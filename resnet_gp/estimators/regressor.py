@@ -99,8 +99,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         Processes that run chains at the same time; None for one, -1 for all processors.
     n_restarts : int, default=0
         Further runs of the optimiser from random initial values.
-    max_iter : int, default=200
-        Iterations of each run; of variational inference, tens of minibatches.
+    max_iter : int or None, default=None
+        Iterations of each run; of variational inference, tens of minibatches. None for 200, but 25
+        in the passes of sparse inference over more than 20,000 rows, which take seconds each.
     max_exact_samples : int or None, default=None
         The most rows for exact inference; None for a limit chosen from memory and device.
     device : str, default="auto"
@@ -135,9 +136,12 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     outputscale_ : float or ndarray of shape (n_outputs,)
         Output scale s, in the squared units of y.
     noise_variance_ : float or ndarray of shape (n_outputs,)
-        Variance of the observation noise, in the squared units of y, without ``alpha``.
+        Variance of the observation noise, in the squared units of y, without ``alpha``. After
+        sparse inference it is the one under which held-out rows have the highest density: the bound
+        takes for noise what the inducing points cannot represent.
     log_marginal_likelihood_value_ : float
-        Of the standardised targets, in nats; its lower bound if inference is not exact.
+        Of the standardised targets at these hyperparameters, in nats; its lower bound if inference
+        is not exact.
     restart_values_ : list of float
         What each run of the optimiser reached.
     loss_curve_ : list of float
@@ -146,7 +150,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         Iterations of the best run.
     converged_ : bool
         Whether the best run met the optimiser's criterion, or stopped where rounding hides any
-        better value.
+        better value. False, without a warning, after the 25 passes of ``max_iter=None``.
     fit_interrupted_ : bool
         Whether Ctrl-C ended the search. The model is then the best one so far.
     X_train_ : ndarray of shape (n_samples, n_features)
@@ -185,7 +189,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         n_draws: int = 500,
         n_jobs: int | None = None,
         n_restarts: int = 0,
-        max_iter: int = 200,
+        max_iter: int | None = None,
         max_exact_samples: int | None = None,
         device: str = "auto",
         dtype: Literal["float64", "float32"] = "float64",
@@ -581,7 +585,11 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             ("max_exact_samples", 1),
         ):
             value = getattr(self, name)
-            if value is None and name in ("hyperparameter_samples", "max_exact_samples"):
+            if value is None and name in (
+                "max_iter",
+                "hyperparameter_samples",
+                "max_exact_samples",
+            ):
                 continue
             if not isinstance(value, Integral) or int(value) < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
@@ -700,6 +708,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             if self.inference_ == "sparse":
                 points = None if known is None else self._last_inducing_points()
                 self.model_, found = search.fit_sparse(training, self.n_inducing, known, points)
+                search.refine_noise(self.model_, training)
             else:
                 self.model_, found = search.fit_variational(training, self.n_inducing, known)
             self._posterior = self.model_.posterior()
@@ -749,10 +758,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         return hasattr(self._posterior, "members")
 
     def _bound(self, found: FitResult) -> float:
-        """The bound at the hyperparameters found, without priors."""
-        if self.inference_ == "variational" or (
-            self.hyperparameters == "ml" and not found.interrupted
-        ):
+        """The bound at the hyperparameters of the model, without priors."""
+        if self.inference_ == "variational":
             return found.value
         with torch.no_grad():
             return _number(self.model_.log_marginal_likelihood())
@@ -806,6 +813,10 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
                 "warm_start=True goes on from there",
                 ConvergenceWarning,
                 stacklevel=3,
+            )
+        elif found.as_planned:
+            _LOGGER.info(
+                "%d iterations with all rows; max_iter sets their number", found.iterations
             )
         elif not found.converged:
             warnings.warn(

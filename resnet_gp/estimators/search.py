@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from resnet_gp.models.fitting import (
 from resnet_gp.models.inducing import cluster_centres, greedy_inducing_points
 from resnet_gp.models.priors import add_weak_priors, log_prior
 from resnet_gp.models.sparse import SparseRegression
+from resnet_gp.models.sparse_noise import leave_one_out_noise
 from resnet_gp.models.variational import VariationalRegression, fit_variational_regression
 
 Array = NDArray[np.float64]
@@ -51,6 +52,10 @@ _SPARSE_PILOT_ITERATIONS = 30
 # Rows among which inducing points are chosen; where there are many more, they move there first.
 _SELECTION_ROWS = 10_000
 _MANY_ROWS, _FIRST_MOVES = 20_000, 50
+# Iterations, if none are asked for: of a run, and of the moves with all of many rows.
+_ITERATIONS, _LAST_MOVES = 200, 25
+# Rows whose held-out density chooses the noise of a sparse model.
+_NOISE_ROWS = 5000
 # Steps that the optimiser remembers where inducing points move: with ten, as for hyperparameters
 # alone, the bound of 500 points in 9000 rows is 240 nats worse after the same 100 iterations.
 _MEMORY, _MEMORY_OF_MOVES = 10, 150
@@ -111,7 +116,7 @@ class Search:
         covariance: of the model.
         hyperparameters: what is maximised.
         noise_variance: of the standardised targets if it is known, else None.
-        max_iter: iterations of each run.
+        max_iter: iterations of each run; None for 200, but few where each is dear.
         n_restarts: further runs from random starts.
         max_samples: rows on which exact models choose hyperparameters; None for all.
         generator: for these.
@@ -123,7 +128,7 @@ class Search:
     covariance: Covariance
     hyperparameters: Hyperparameters
     noise_variance: float | None
-    max_iter: int
+    max_iter: int | None
     n_restarts: int
     max_samples: int | None
     generator: np.random.RandomState
@@ -233,21 +238,40 @@ class Search:
         if self.hyperparameters == "fixed" or found.interrupted:
             return model, found
         model.inducing_points.requires_grad_(self.learn_inducing)
-        if to_move and len(training) > _MANY_ROWS:
+        many = len(training) > _MANY_ROWS
+        if to_move and many:
             found = self._move(model, training.sample(_SELECTION_ROWS), found)
         if not found.interrupted:
-            found = self._ascend(model, len(training), found, self._watch)
+            dear = many and self.learn_inducing and self.max_iter is None
+            last = self._at_most(_LAST_MOVES) if dear else self
+            found = last._ascend(model, len(training), found, self._watch)
+            found = replace(found, as_planned=dear and not (found.converged or found.interrupted))
             self._offer(model, found)
         model.inducing_points.requires_grad_(False)
         return model, found
+
+    def refine_noise(self, model: SparseRegression, training: Training) -> None:
+        """Set a learned noise to what held-out rows ask for, see ``leave_one_out_noise``.
+
+        Args:
+            model: fitted to these rows, or to more of the same data.
+            training: the rows.
+        """
+        raw = model.likelihood.noise_covar.raw_noise
+        if self.hyperparameters == "fixed" or not raw.requires_grad:
+            return
+        some, least = training.sample(_NOISE_ROWS), _LEAST_NOISE[raw.dtype]
+        with suppress(KeyboardInterrupt):  # the noise that the bound chose will do
+            model.likelihood.noise = leave_one_out_noise(
+                model, some.x, some.y, some.extra_variance, least
+            )
 
     def _move(self, model: SparseRegression, some: Training, before: FitResult) -> FitResult:
         """Leave ``model`` where few iterations with some of its rows lead from where it is."""
         smaller = self._sparse_model(some, model.inducing_points)
         smaller.inducing_points.requires_grad_(True)
         set_raw(smaller, get_raw(model))
-        few = replace(self, max_iter=min(self.max_iter, _FIRST_MOVES))
-        found = few._ascend(smaller, len(some), before, self._advance)
+        found = self._at_most(_FIRST_MOVES)._ascend(smaller, len(some), before, self._advance)
         set_raw(model, get_raw(smaller))
         return found
 
@@ -304,7 +328,7 @@ class Search:
             parameter.requires_grad_(False)
         values, interrupted = fit_variational_regression(
             model, training.x, training.y,
-            steps=_STEPS_PER_ITERATION * self.max_iter, batch_size=_BATCH,
+            steps=_STEPS_PER_ITERATION * self._iterations, batch_size=_BATCH,
             generator=torch.Generator().manual_seed(int(self.generator.randint(2**31))),
             log_prior=(lambda: log_prior(model)) if self.hyperparameters == "map" else None,
             watch=lambda value: self._advance(np.empty(0), value),
@@ -337,8 +361,7 @@ class Search:
             set_raw(model, exact)
             model.likelihood.noise = float(error.square().mean().clamp(1e-6, 1.0))
             starts.append(get_raw(model))
-        most = _SPARSE_PILOT_ITERATIONS if self.learn_inducing else self.max_iter
-        shorter = replace(self, max_iter=min(self.max_iter, most))
+        shorter = self._at_most(_SPARSE_PILOT_ITERATIONS) if self.learn_inducing else self
         found = shorter.maximise(model, starts, watch=self._advance, unit=len(some))
         set_raw(first, get_raw(model))
         return found
@@ -372,6 +395,13 @@ class Search:
         model = self.exact_model(some)
         return model, self._keep(model, known)
 
+    @property
+    def _iterations(self) -> int:
+        return _ITERATIONS if self.max_iter is None else self.max_iter
+
+    def _at_most(self, iterations: int) -> Search:
+        return replace(self, max_iter=min(self._iterations, iterations))
+
     def _offer(self, model: Any, found: FitResult) -> None:
         if self.checkpoint is not None:
             self.checkpoint.offer(get_raw(model), found.value, at_once=True)
@@ -396,7 +426,7 @@ class Search:
             self.bounds(model),
             candidates,
             restarts,
-            self.max_iter,
+            self._iterations,
             **options,
         )
 

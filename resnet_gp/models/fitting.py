@@ -36,6 +36,7 @@ class FitResult:
         values: what each run reached.
         trace: the objective after each iteration of the best run.
         interrupted: whether Ctrl-C ended the search; then this is the best point seen.
+        as_planned: whether it was to end before it converged, to save time.
     """
 
     value: float
@@ -45,6 +46,7 @@ class FitResult:
     values: list[float]
     trace: list[float]
     interrupted: bool = False
+    as_planned: bool = False
 
 
 Watch = Callable[[Array, float], None]

@@ -130,7 +130,7 @@ class SparsePosterior:
 
     def __init__(self, features: InducingFeatures, statistics: Statistics, is_vector: bool) -> None:
         self.features, self.is_vector = features, is_vector
-        self.factor = _posterior_factor(statistics)
+        self.factor = posterior_factor(statistics.gram)
         whitened = torch.cholesky_solve(statistics.projection, self.factor)
         self.weights = torch.linalg.solve_triangular(features.factor.mT, whitened, upper=True)
 
@@ -220,9 +220,8 @@ def inducing_factor(covariance: Tensor) -> Tensor:
     )
 
 
-def _posterior_factor(statistics: Statistics) -> Tensor:
+def posterior_factor(gram: Tensor) -> Tensor:
     """The Cholesky factor of B = I + gram, the precision of the whitened inducing variables."""
-    gram = statistics.gram
     return torch.linalg.cholesky(gram.diagonal_scatter(gram.diagonal() + 1))
 
 
@@ -250,7 +249,7 @@ class _CollapsedBound(Function):
         features = InducingFeatures(covar_module, points.detach(), factor)
         differentiable = any(ctx.needs_input_grad)
         statistics, pullback = rows.statistics(features, noise.detach(), differentiable)
-        precision = _posterior_factor(statistics)
+        precision = posterior_factor(statistics.gram)
         if differentiable:
             ctx.state = _State(factor, statistics, precision, pullback)
         return _bound(statistics, precision)

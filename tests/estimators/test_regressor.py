@@ -693,6 +693,31 @@ def test_an_interrupted_sparse_fit_is_usable(data, monkeypatch, kind):
     assert np.isfinite(model.log_marginal_likelihood_value_)
 
 
+def test_what_inducing_points_miss_is_not_taken_for_noise(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-3, 3, (1400, 2))
+    y = np.sin(3 * X[:, 0]) + np.cos(2 * X[:, 1]) + 0.05 * rng.normal(size=len(X))
+
+    def fit():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return ResNetGPRegressor(
+                inference="sparse", n_inducing=40, hyperparameter_samples=100,
+                learn_inducing=False, max_iter=10,
+            ).fit(X[:400], y[:400])  # fmt: skip
+
+    def density(model):
+        return model.predict_log_density(X[400:], y[400:]).mean()
+
+    refined = fit()
+    monkeypatch.setattr("resnet_gp.estimators.search.Search.refine_noise", lambda *_: None)
+    of_the_bound = fit()
+    assert refined.noise_variance_ < 0.6 * of_the_bound.noise_variance_
+    assert density(refined) > density(of_the_bound) + 0.05
+    low, high = refined.predict_quantiles(X[400:], (0.05, 0.95)).T
+    assert 0.86 < np.mean((low < y[400:]) & (y[400:] < high)) < 0.96
+
+
 def test_learned_inducing_points_raise_the_bound(sparse, data):
     X, y = data
     fixed = clone(sparse).set_params(learn_inducing=False).fit(X[:120], y[:120])
@@ -702,6 +727,18 @@ def test_learned_inducing_points_raise_the_bound(sparse, data):
     assert bound < sparse.log_marginal_likelihood_value_ < bound + 100
     assert len(sparse.theta_) == len(fixed.theta_)
     assert not sparse.model_.inducing_points.requires_grad
+
+
+def test_passes_over_many_rows_are_few_unless_more_are_asked_for(data, monkeypatch):
+    """That they end unconverged is no surprise worth a warning."""
+    monkeypatch.setattr("resnet_gp.estimators.search._MANY_ROWS", 100)
+    monkeypatch.setattr("resnet_gp.estimators.search._LAST_MOVES", 2)
+    X, y = data
+    model = ResNetGPRegressor(inference="sparse", n_inducing=8, hyperparameter_samples=30)
+    model.fit(X[:120], y[:120])
+    assert (model.n_iter_, model.converged_) == (2, False)
+    with pytest.warns(ConvergenceWarning, match="stopped after 3 iterations"):
+        model.set_params(max_iter=3).fit(X[:120], y[:120])
 
 
 def test_a_warm_start_keeps_learned_inducing_points(sparse, data):
