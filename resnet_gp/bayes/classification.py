@@ -114,8 +114,9 @@ def average_probabilities(
     """Class probabilities averaged over latent means and variances, ``k x C``."""
     generator = torch.Generator().manual_seed(seed)
     count, total = 0, torch.zeros(())
-    for count, law in enumerate(laws, 1):  # noqa: B007
+    for law in laws:
         total = total + mean_probabilities(*law, num_draws, generator)
+        count += 1
     return total / count
 
 

@@ -18,7 +18,7 @@ from resnet_gp.models.sparse import SparseRegression, inducing_factor, posterior
 
 # Of the noise that the bound chose.
 _MOST = 4.0
-_LOG_TOLERANCE = 0.02
+_LOG_TOLERANCE = 1e-4
 
 
 @torch.no_grad()

@@ -91,11 +91,13 @@ def local_fit(x, y, initial_rows, max_iter=100):
     search = Search(
         DEFAULT, "map", None, 100, 0, 100, np.random.RandomState(0), progress_bar("", False)
     )
-    start, _ = search.fit_sparse(Training(training.x[chosen], training.y[chosen]), 20)
+    some = Training(training.x[chosen], training.y[chosen])
+    start, _ = search.fit_sparse(some, 20)
     model = SparseRegression(training.x, training.y, DEFAULT.build(D), start.inducing_points)
     search.prepare(model)
     set_raw(model, raw := get_raw(start))
     maximise(search.objective(model), model, search.bounds(model), [raw], max_iter=max_iter)
+    search.refine_noise(model, some)
     return model.posterior().mean(training.x).numpy()
 
 
