@@ -7,7 +7,7 @@ The same regressor with its hyperparameters at maximum likelihood ("ml"), at the
 posterior under weak priors ("map"), and averaged over four chains from that posterior ("nuts"), on
 the first rows of each split's training part. Prints RMSE, negative log predictive density and
 coverage of 90 % intervals on the test part, the latter also on all rows that were not trained on,
-means and standard errors over splits, and paired differences to "map".
+means and standard errors over splits, median seconds, and paired differences to "map".
 """
 
 from __future__ import annotations
@@ -74,11 +74,12 @@ def report(cells: Cells, name: str, rows: int) -> None:
     def of(way: str, what: str) -> np.ndarray:
         return cells.values(what, set=name, rows=rows, way=way)
 
-    table = [
-        [way, *(mean_and_error(of(way, what)) if len(of(way, what)) else "" for what in MEASURES)]
-        for way in WAYS
-        if len(of(way, "rmse"))
-    ]
+    def text(way: str, what: str) -> str:
+        if what == "seconds":  # of a machine that may have had other things to do
+            return f"{np.median(of(way, what)):.0f}"
+        return mean_and_error(of(way, what)) if len(of(way, what)) else ""
+
+    table = [[way, *(text(way, what) for what in MEASURES)] for way in WAYS if len(of(way, "rmse"))]
     print_table(f"{name}, {rows} rows, {len(of('map', 'rmse'))} splits", ["", *MEASURES], table)
     for way in ("ml", "nuts"):
         gaps = {
