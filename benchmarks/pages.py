@@ -197,6 +197,16 @@ def sparse() -> str:
     return table(headings, rows, text=2)
 
 
+def scaling() -> str:
+    cells = sorted(results("scaling").all, key=lambda cell: cell["rows"])
+    rows = [
+        [cell["inference"], f"{cell['rows']:,}", number(cell["seconds"]),
+         number(cell["seconds of predictions"], 2), number(cell["rmse"]), percent(cell["coverage"])]
+        for cell in cells
+    ]  # fmt: skip
+    return table(["inference", "rows", "seconds", "of 5000 predictions", "error", COVERAGE], rows)
+
+
 def bayesian_optimisation() -> str:
     cells, rows = results("bayesian_optimisation"), []
     names = {"ours": "ours", "InfiniteWidthBNN": "I-BNN", "Matern": "Matérn, BoTorch's prior"}
@@ -277,6 +287,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "regression-standard": standard,
     "regression-peers": peers,
     "sparse-fit": sparse,
+    "scaling": scaling,
     "bayesian-optimisation": bayesian_optimisation,
     "import-time": import_time,
     "classification": classification,
