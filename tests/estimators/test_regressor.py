@@ -732,7 +732,8 @@ def test_learned_inducing_points_raise_the_bound(sparse, data):
 def test_passes_over_many_rows_are_few_unless_more_are_asked_for(data, monkeypatch):
     """That they end unconverged is no surprise worth a warning."""
     monkeypatch.setattr("resnet_gp.estimators.search._MANY_ROWS", 100)
-    monkeypatch.setattr("resnet_gp.estimators.search._LAST_MOVES", 2)
+    for name, few in (("_SPARSE_PILOT_ITERATIONS", 1), ("_FIRST_MOVES", 1), ("_LAST_MOVES", 2)):
+        monkeypatch.setattr(f"resnet_gp.estimators.search.{name}", few)
     X, y = data
     model = ResNetGPRegressor(inference="sparse", n_inducing=8, hyperparameter_samples=30)
     model.fit(X[:120], y[:120])
