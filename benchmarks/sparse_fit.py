@@ -6,8 +6,8 @@
 ResNetGPRegressor(inference="sparse") against GPyTorch's InducingPointKernel of an ARD Matern-5/2
 kernel, trained by Adam and by L-BFGS-B, inducing points included. Both have 1000 inducing points,
 standardised data and float64, and are stopped after so many seconds where they are; ours ends by
-itself before that, if the machine is not busy. Prints the
-error and the negative log predictive density of the first split's test rows.
+itself before that, if the machine is not busy. Prints the error and the negative log predictive
+density of the first split's test rows.
 """
 
 from __future__ import annotations

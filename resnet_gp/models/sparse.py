@@ -104,16 +104,24 @@ class SparseRegression(Module):
         return bound
 
     @torch.no_grad()
-    def posterior(self) -> SparsePosterior:
-        """The approximate posterior at the present hyperparameters; it needs no training rows.
+    def features(self) -> InducingFeatures:
+        """At the present hyperparameters.
 
         Raises:
             torch.linalg.LinAlgError: as ``log_marginal_likelihood``.
         """
         points = self.inducing_points.detach()
         factor = inducing_factor(self.covar_module(points).to_dense())
-        features = InducingFeatures(self.covar_module, points, factor)
-        noise = self.likelihood.noise
+        return InducingFeatures(self.covar_module, points, factor)
+
+    @torch.no_grad()
+    def posterior(self) -> SparsePosterior:
+        """The approximate posterior at the present hyperparameters; it needs no training rows.
+
+        Raises:
+            torch.linalg.LinAlgError: as ``log_marginal_likelihood``.
+        """
+        features, noise = self.features(), self.likelihood.noise
         statistics, _ = self.rows.statistics(features, noise, differentiable=False)
         return SparsePosterior(features, statistics, self.rows.is_vector)
 

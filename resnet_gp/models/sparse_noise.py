@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from resnet_gp.models.row_sums import InducingFeatures, Statistics
-from resnet_gp.models.sparse import SparseRegression, inducing_factor, posterior_factor
+from resnet_gp.models.sparse import SparseRegression, posterior_factor
 
 # Of the noise that the bound chose.
 _MOST = 4.0
@@ -47,9 +47,7 @@ def leave_one_out_noise(
         A variance from ``least`` to four times the present one.
     """
     y = y[:, None] if y.dim() == 1 else y
-    points = model.inducing_points.detach()
-    factor = inducing_factor(model.covar_module(points).to_dense())
-    features = InducingFeatures(model.covar_module, points, factor)
+    features = model.features()
     v = features.whiten(features.cross(x))
     left = (features.variance(x) - v.square().sum(1)).clamp(min=0)
     extra = x.new_zeros(len(x)) if extra_variance is None else extra_variance
