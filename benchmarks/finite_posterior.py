@@ -24,6 +24,7 @@ from scipy.stats import t as student
 
 from resnet_gp.bayes import BayesianResNet, run_nuts
 from resnet_gp.networks import Simulation, simulate
+from resnet_gp.threads import torch_threads
 from resnet_gp.verification import posterior
 from resnet_gp.verification.fits import power_law
 from resnet_gp.verification.observables import values
@@ -33,9 +34,9 @@ WARMUP, CHAINS, TREE_DEPTH = 150, 6, 6
 LABELS = [f"{what} at {float(x):g}" for what in ("mean", "variance") for x in posterior.TEST[:, 0]]
 
 
+@torch_threads(1)
 def nuts(width: int, chain: int, draws: int, warmup: int, depth: int) -> Cell:
     """First and second moments at the test inputs from one chain."""
-    torch.set_num_threads(1)
     model = BayesianResNet(
         posterior.network(width), posterior.TRAIN, posterior.TARGETS, posterior.NOISE
     )

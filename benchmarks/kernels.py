@@ -48,6 +48,7 @@ from resnet_gp.flow import covariance
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.flow.table import horizon_table
 from resnet_gp.kernels import keops
+from resnet_gp.threads import torch_threads
 
 FIGURE = HERE.parent / "docs" / "kernels.png"
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -272,14 +273,19 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--product", choices=list(PRODUCTS), help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=list(DTYPES), default="float64", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    with torch_threads(options.threads):
+        if options.peak:
+            print_peak(options.peak, options.n, options.d, DTYPES[options.dtype])
+            return {}
+        if options.product:
+            print_product(options.product, options.n, options.d, DTYPES[options.dtype])
+            return {}
+        return answers(options)
+
+
+def answers(options: argparse.Namespace) -> dict:
+    """The answers, printed, saved and drawn."""
     n, d, repeats = (300, 4, 2) if options.quick else (options.n, options.d, options.repeats)
-    if options.peak:
-        print_peak(options.peak, options.n, options.d, DTYPES[options.dtype])
-        return {}
-    if options.product:
-        print_product(options.product, options.n, options.d, DTYPES[options.dtype])
-        return {}
     rows: list[list[str]] = []
     results: dict = {"n": n, "d": d, "threads": options.threads}
     questions = {"forward": forward, "with gradients": with_gradient}

@@ -22,6 +22,7 @@ from harness import high_water_mark, in_own_process, in_turns, output, parser_of
 
 from resnet_gp.mean_ode import ResidualMLP
 from resnet_gp.mean_ode.training import Networks, train
+from resnet_gp.threads import torch_threads
 
 
 def networks(D: int, M: int, L: int, seeds: int, samples: int = 10) -> Networks:
@@ -92,10 +93,8 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
         print_peak(options.peak, options.sizes)
         return {}
     sizes, repeats = ([10, 10, 100, 10], 5) if options.quick else ([10, 10, 1000, 10], 7)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
-    times = seconds(networks(*sizes), repeats)
-    torch.set_num_threads(threads)
+    with torch_threads(options.threads):
+        times = seconds(networks(*sizes), repeats)
     ours = times["batched trainer"]
     measured = list(WAYS)[:2] if options.quick else WAYS
     result = {

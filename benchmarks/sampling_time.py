@@ -25,6 +25,7 @@ from resnet_gp import ResNetLimitKernel
 from resnet_gp.bayes import GPRegression, run_nuts
 from resnet_gp.bayes.chain import Potential
 from resnet_gp.bayes.diagnostics import effective_draws, r_hat
+from resnet_gp.threads import torch_threads
 
 D = 6
 
@@ -70,8 +71,6 @@ def chains(n: int, draws: int, number: int, jobs: int, depth: int) -> dict[str, 
 
 def gradients(n: int, repeats: int, threads: int) -> dict[str, float]:
     """Gradients a second, each at other values."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
 
     def way(kernel: Kernel):
         potential = Potential(GPRegression(*simulated(n), kernel), ())
@@ -83,9 +82,9 @@ def gradients(n: int, repeats: int, threads: int) -> dict[str, float]:
 
         return gradient
 
-    ways = {"ours": way(ours()), "InfiniteWidthBNNKernel": way(infinite_width_bnn())}
-    seconds = in_turns(ways, repeats)
-    torch.set_num_threads(before)
+    with torch_threads(threads):
+        ways = {"ours": way(ours()), "InfiniteWidthBNNKernel": way(infinite_width_bnn())}
+        seconds = in_turns(ways, repeats)
     rates = {name: 1 / float(np.median(values)) for name, values in seconds.items()}
     ratio = np.median(seconds["InfiniteWidthBNNKernel"] / seconds["ours"])
     return {"n": n, "threads": threads, **rates, "ratio": float(ratio)}

@@ -23,6 +23,7 @@ from scipy.stats import chi2, chisquare
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.bayes import GPRegression, run_nuts
 from resnet_gp.bayes.chain import seeded
+from resnet_gp.threads import torch_threads
 
 ROWS, D = 20, 2
 DRAWS, BINS = 31, 16  # ranks are 0 ... 31: two in each bin
@@ -49,11 +50,11 @@ def simulate(seed: int) -> tuple[GPRegression, dict[str, torch.Tensor]]:
     return model_of(x, nodes["y"]["value"]), truth
 
 
+@torch_threads(1)
 def ranks(
     seed: int, draws: int = DRAWS, thin: int = THIN, warmup: int = WARMUP, max_tree_depth: int = 10
 ) -> Cell:
     """Ranks of the true values among so many draws."""
-    torch.set_num_threads(1)
     model, truth = simulate(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 # Modules shared by tests; pytest itself puts nothing on the path with --import-mode=importlib.
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("kernels.properties")
+
+
+@pytest.fixture(autouse=True)
+def threads_stay() -> Iterator[None]:
+    """What leaves torch with more threads slows every later test, and its neighbour's process."""
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
 
 
 @pytest.fixture(params=["compiled", "torch"])

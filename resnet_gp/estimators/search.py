@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from resnet_gp.models.priors import add_weak_priors, log_prior
 from resnet_gp.models.sparse import SparseRegression
 from resnet_gp.models.sparse_noise import leave_one_out_noise
 from resnet_gp.models.variational import VariationalRegression, fit_variational_regression
+from resnet_gp.threads import torch_threads
 
 Array = NDArray[np.float64]
 Hyperparameters = Literal["map", "ml", "nuts", "fixed"]
@@ -92,18 +93,12 @@ class Training:
         return Training(self.x[rows], self.y[rows], extra)
 
 
-@contextmanager
-def threads_for(n: int) -> Iterator[None]:
+def threads_for(n: int) -> AbstractContextManager[None]:
     """One thread for small matrices: their factorisations lose time in waiting for each other.
 
     Where other work keeps the cores busy, they lose a factor of ten and more.
     """
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1 if n <= _SERIAL_SAMPLES else threads)
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return torch_threads(1 if n <= _SERIAL_SAMPLES else torch.get_num_threads())
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,15 @@ def _grown(count: tuple[int, ...], sizes: list[Array], tolerance: float) -> tupl
     return tuple(n * 3 // 2 if needed else n for n, needed in zip(count, short, strict=True))
 
 
+def add_mirrored(
+    tables: dict[Pair, Array], found: Mapping[Pair, Array], fields: Sequence[int]
+) -> None:
+    """Adds tables and those of the exchanged variances, whose ``fields`` change their places."""
+    for (one, two), table in found.items():
+        tables[two, one] = table[fields].transpose(0, 1, 3, 2)
+        tables[one, two] = table
+
+
 @dataclass(frozen=True, eq=False)
 class TableGrid:
     """The tables of all pairs of some cells, padded with zeros to a common shape.
@@ -197,17 +206,6 @@ class TableGrid:
         known = torch.tensor(cells, device=variance.device)
         return torch.searchsorted(known, cell), basis(variance, cell, count)
 
-    def pairs(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
-        """``fields x n`` at ``n`` single pairs."""
-        index1, index2, left, right = self.bases(variance1, variance2)
-        out = covariance.new_empty(self.fields, len(covariance))
-        place = place_of(variance1, variance2, covariance)
-        for one, two, members in _groups(index1, index2):
-            table = self._table(one, two, covariance)
-            rows = torch.einsum("fkij,ni,nj->kfn", table, left[members], right[members])
-            out[:, members] = _clenshaw(rows.__getitem__, len(rows), place[members])
-        return out
-
     def matrix(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
         """``fields x n x m (x ...)`` at ``n`` and ``m`` variances, ``n x m (x ...)`` covariances.
 
@@ -242,12 +240,35 @@ class TableGrid:
         return self.coefficients[one, two, :, : int(self.lengths[one, two])].to(like.device)
 
 
-def _groups(index1: Tensor, index2: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-    """The pairs of indices that occur, and where."""
-    both = torch.stack([index1, index2])
+def present_pairs(variance1: Tensor, variance2: Tensor) -> list[Pair]:
+    """The pairs of cells of single pairs of variances."""
+    return [pair for pair, _ in _groups(variance1, variance2)]
+
+
+def single_pairs(
+    tables: Mapping[Pair, Array], variance1: Tensor, variance2: Tensor, covariance: Tensor
+) -> Tensor:
+    """``fields x n`` at ``n`` single pairs."""
+    parts, where = [], []
+    for pair, members in _groups(variance1, variance2):
+        own1, own2, own = variance1[members], variance2[members], covariance[members]
+        table = torch.from_numpy(tables[pair]).to(own)
+        left, right = (
+            basis(variance, cell_of(variance), count)
+            for variance, count in zip((own1, own2), table.shape[2:], strict=True)
+        )
+        rows = torch.einsum("fkij,ni,nj->kfn", table, left, right)
+        parts.append(_clenshaw(rows.__getitem__, len(rows), place_of(own1, own2, own)))
+        where.append(members)
+    return torch.cat(parts, dim=1)[:, torch.cat(where).argsort()]
+
+
+def _groups(variance1: Tensor, variance2: Tensor) -> Iterator[tuple[Pair, Tensor]]:
+    """The pairs of cells that occur, and where."""
+    both = torch.stack([cell_of(variance1), cell_of(variance2)])
     for pair in torch.unique(both, dim=1).T:
         one, two = pair.tolist()
-        yield one, two, (both == pair[:, None]).all(0).nonzero()[:, 0]
+        yield (one, two), (both == pair[:, None]).all(0).nonzero()[:, 0]
 
 
 def _clenshaw(coefficient: Callable[[int], Tensor], count: int, place: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_table
 from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
-from resnet_gp.flow.threads import in_threads, row_ranges
+from resnet_gp.threads import in_threads, row_ranges
 
 # Gaps below this are computed again from the difference of the unit vectors: 1 - <u, v> has an
 # error of a few eps, which is too much for the derivatives where the gap itself is small.

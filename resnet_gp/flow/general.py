@@ -24,7 +24,7 @@ from torch.autograd import Function
 
 from resnet_gp.activations import GELU, AnyActivation, ClosedForm, LeakyReLU, Partials
 from resnet_gp.flow.depth import checked_depth
-from resnet_gp.flow.threads import in_threads
+from resnet_gp.threads import in_threads
 
 #: Up to this depth the recursion is run as it is.
 RECURSION_DEPTH = 512

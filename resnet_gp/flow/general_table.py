@@ -8,6 +8,8 @@ derivatives of k are tables too, so that nothing is divided by sin(theta).
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +23,12 @@ from resnet_gp.flow.cells import (
     Array,
     Pair,
     TableGrid,
+    add_mirrored,
     compiled_loops,
     fit_tables,
     present_cells,
+    present_pairs,
+    single_pairs,
 )
 from resnet_gp.flow.general import (
     Moments,
@@ -38,7 +43,7 @@ from resnet_gp.flow.general import (
     variance_path,
 )
 from resnet_gp.flow.moment_table import TabulatedMoments
-from resnet_gp.flow.threads import in_threads, row_ranges
+from resnet_gp.threads import in_threads, row_ranges
 
 _TOLERANCE = {torch.float64: 2e-11, torch.float32: 1e-8}
 _COARSER = 10  # times that, where moments are tabulated or oscillate
@@ -70,14 +75,25 @@ def covariance_grid(
     slopes: bool,
     dtype: torch.dtype,
 ) -> TableGrid:
-    """k, or with ``slopes`` its derivatives in q_aa, q_bb, q_ab, w and sigma_b^2, on some cells.
+    """The tables of all pairs of some cells."""
+    tables = covariance_tables(network, itertools.product(cells1, cells2), slopes, dtype)
+    return TableGrid.of(cells1, cells2, tables, dtype)
+
+
+def covariance_tables(
+    network: Network, pairs: Iterable[Pair], slopes: bool, dtype: torch.dtype
+) -> Mapping[Pair, Array]:
+    """k, or with ``slopes`` its derivatives in q_aa, q_bb, q_ab, w and sigma_b^2.
+
+    Returns:
+        The tables of these pairs of cells, and more that were made before.
 
     Raises:
         ArithmeticError: the Chebyshev series does not converge.
         ValueError: the moments of the activation are not known at variances that the flow reaches.
     """
     tables = _tables(network, slopes, dtype)
-    pairs = {(min(one, two), max(one, two)) for one in cells1 for two in cells2}
+    wanted = {(min(pair), max(pair)) for pair in pairs}
     kinked = isinstance(network.activation, LeakyReLU)
     tolerance = _TOLERANCE[dtype] * (_FINER if kinked else 1)
     if slopes:
@@ -85,16 +101,13 @@ def covariance_grid(
     if isinstance(network.activation, (Activation, Sine)):
         tolerance *= _COARSER
     found = fit_tables(
-        sorted(pairs - tables.keys()),
+        sorted(wanted - tables.keys()),
         functools.partial(_values, network, slopes),
         tolerance,
         f"the covariance of {network.activation}",
     )
-    for (one, two), table in found.items():
-        tables[one, two] = table
-        mirrored = table.transpose(0, 1, 3, 2)
-        tables[two, one] = mirrored[[1, 0, 2, 3, 4]] if slopes else mirrored
-    return TableGrid.of(cells1, cells2, tables, dtype)
+    add_mirrored(tables, found, [1, 0, 2, 3, 4] if slopes else [0])
+    return tables
 
 
 @functools.lru_cache(maxsize=32)
@@ -334,6 +347,9 @@ def _single_pairs(
     slopes: bool,
 ) -> Tensor:
     """``fields x b x n``."""
-    grids = _grids(networks, variance1, variance2, slopes, covariance.dtype)
-    each = zip(grids, variance1, variance2, covariance, strict=True)
-    return torch.stack([grid.pairs(*own) for grid, *own in each], dim=1)
+    found = []
+    for network, *own in zip(networks, variance1, variance2, covariance, strict=True):
+        pairs = present_pairs(own[0], own[1])
+        tables = covariance_tables(network, pairs, slopes, covariance.dtype)
+        found.append(single_pairs(tables, *own))
+    return torch.stack(found, dim=1)

@@ -24,6 +24,7 @@ from resnet_gp.flow.cells import (
     Array,
     Pair,
     TableGrid,
+    add_mirrored,
     compiled_loops,
     fit_tables,
     present_cells,
@@ -88,11 +89,12 @@ def _grid(
     activation: Activation, cells1: tuple[int, ...], cells2: tuple[int, ...], slopes: bool
 ) -> TableGrid:
     tables = _tables(activation, slopes)
-    missing = [(one, two) for one in cells1 for two in cells2 if (one, two) not in tables]
+    wanted = {(min(one, two), max(one, two)) for one in cells1 for two in cells2}
     values = functools.partial(_slopes if slopes else _moments, activation)
     tolerance = 100 * _TOLERANCE if slopes else _TOLERANCE
     what = f"{'the slopes' if slopes else 'E[phi phi]'} of activation {activation.name!r}"
-    tables.update(fit_tables(missing, values, tolerance, what))
+    found = fit_tables(sorted(wanted - tables.keys()), values, tolerance, what)
+    add_mirrored(tables, found, [1, 0, 2] if slopes else [0])
     return TableGrid.of(cells1, cells2, tables, torch.float64)
 
 

@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -27,6 +26,7 @@ from resnet_gp.networks.laws import Network, ResNet
 from resnet_gp.networks.samplers import Sampler, layers
 from resnet_gp.networks.statistics import Array, Moments, Samples, Statistic
 from resnet_gp.networks.tangent import tangent_kernels
+from resnet_gp.threads import torch_threads
 
 Observable: TypeAlias = Callable[[int, Tensor], Tensor]
 Results: TypeAlias = dict[int, Statistic]
@@ -187,7 +187,8 @@ def simulate(
             sampled = simulation.sample(inputs, count, generator)
             return {depth: simulation.statistic.of(values) for depth, values in sampled}
 
-    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+    # On one thread each, blocks side by side are fast, and sums have one order only.
+    with torch_threads(1), ThreadPoolExecutor(workers) as pool:
         try:
             for first in range(state.done, simulation.blocks, workers):
                 chunk = range(first, min(first + workers, simulation.blocks))
@@ -212,17 +213,6 @@ def _blocks_at_a_time(
         )
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     return max(1, min(threads, memory // needed, simulation.blocks))
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Blocks side by side, each on one thread: fast, and sums have one order only."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _State:

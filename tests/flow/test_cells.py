@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from resnet_gp.flow import cells
-from resnet_gp.flow.cells import TINY, TableGrid, fit_tables, present_cells
+from resnet_gp.flow.cells import (
+    TINY,
+    TableGrid,
+    fit_tables,
+    present_cells,
+    present_pairs,
+    single_pairs,
+)
 
 CELLS = (-1, 0, 2)
 
@@ -27,9 +34,13 @@ def values(nodes1, nodes2, angle):
 
 
 @pytest.fixture(scope="module")
-def grid():
+def tables():
     pairs = [(one, two) for one in CELLS for two in CELLS]
-    tables = fit_tables(pairs, values, 1e-13, "a function")
+    return fit_tables(pairs, values, 1e-13, "a function")
+
+
+@pytest.fixture(scope="module")
+def grid(tables):
     return TableGrid.of(CELLS, CELLS, tables, torch.float64)
 
 
@@ -58,11 +69,14 @@ def test_matrix(grid):
     assert np.abs(found.numpy() - exact).max() < 1e-11
 
 
-def test_single_pairs(grid):
+def test_single_pairs_take_their_own_tables_only(tables):
     variance1, variance2, angle = inputs(6, 6)
     angle = angle.diagonal().copy()
     covariance = covariance_of(variance1, variance2, angle)
-    found = grid.pairs(*map(torch.from_numpy, (variance1, variance2, covariance)))
+    own = [torch.from_numpy(part) for part in (variance1, variance2, covariance)]
+    pairs = present_pairs(*own[:2])
+    assert len(pairs) < len(tables)
+    found = single_pairs({pair: tables[pair] for pair in pairs}, *own)
     assert np.abs(found.numpy() - function(variance1, variance2, angle)).max() < 1e-11
 
 

@@ -14,6 +14,7 @@ from torch.autograd.functional import hessian
 from resnet_gp.flow import covariance
 from resnet_gp.flow.correlation import flow
 from resnet_gp.flow.covariance import resnet_covariance, unit_covariance
+from resnet_gp.threads import torch_threads
 
 EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
 DTYPES = [torch.float64, torch.float32]
@@ -151,14 +152,10 @@ class TestCompiled:
 
     @pytest.mark.parametrize("n", [300, 1001])
     def test_number_of_threads_does_not_change_a_bit(self, compiled, n):
-        x, threads = points(n, 3), torch.get_num_threads()
-        try:
-            results = []
-            for count in (1, 3, 5):
-                torch.set_num_threads(count)
+        x, results = points(n, 3), []
+        for count in (1, 3, 5):
+            with torch_threads(count):
                 results.append(values_and_gradients(x, x, scalar(1.0)))
-        finally:
-            torch.set_num_threads(threads)
         (alone, gradients), *others = results
         for values, other_gradients in others:
             assert torch.equal(values, alone)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from resnet_gp.networks import ResNet, Simulation, TangentSimulation, simulate, simulation
+from resnet_gp.threads import torch_threads
 
 INPUTS = torch.tensor([[1.0, 0.5], [-0.4, 1.3]])
 SEED = np.random.SeedSequence(7)
@@ -19,11 +20,9 @@ def _small_blocks(monkeypatch):
 
 @pytest.fixture
 def three_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    assert torch.get_num_threads() == 3
-    torch.set_num_threads(threads)
+    with torch_threads(3):
+        yield
+        assert torch.get_num_threads() == 3
 
 
 def example(networks=200, **arguments):

@@ -3,17 +3,14 @@ from __future__ import annotations
 import functools
 
 import pytest
-import torch
 
-from resnet_gp.flow.threads import in_threads, row_ranges
+from resnet_gp.threads import in_threads, row_ranges, torch_threads
 
 
 @pytest.fixture(params=[1, 2, 5])
 def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    with torch_threads(request.param):
+        yield request.param
 
 
 @pytest.mark.parametrize("symmetric", [False, True])

@@ -1,15 +1,28 @@
-"""Rows of matrices, shared between threads that run compiled code without the GIL."""
+"""Threads of torch, and rows of matrices shared between threads without the GIL."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
 _SERIAL = 2**15  # entries below which threads cost more than they give
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for torch, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[int, int]]:
