@@ -16,8 +16,6 @@ from resnet_gp import ResNetLimitKernel as PlainKernel
 from resnet_gp.kernels.keops import ResNetLimitKernel
 from resnet_gp.kernels.keops.operator import UnitCovarianceOperator
 
-# Two processes that compile into one empty cache disturb each other.
-pytestmark = pytest.mark.xdist_group("keops")
 DIMENSIONS = 3
 
 
