@@ -18,7 +18,12 @@ from scipy.stats import norm
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
 
 from resnet_gp.activations import AnyActivation
 from resnet_gp.estimators.covariance import Covariance, KernelName
@@ -223,13 +228,18 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> ResNetGPRegressor:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> ResNetGPRegressor:
         """Choose the hyperparameters and condition on the training targets.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Divides the variance of each target's noise, ``alpha`` included, as where a target is a
+            mean of so many observations; rows of weight 0 are left out. Exact and sparse inference.
 
         Returns
         -------
@@ -238,8 +248,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad values in X or y, bad parameters, or ``inference="exact"`` on more rows than
-            ``max_exact_samples``.
+            Bad values in X, y or sample_weight, bad parameters, or ``inference="exact"`` on more
+            rows than ``max_exact_samples``.
         numpy.linalg.LinAlgError
             No covariance matrix of the search could be factorised.
         """
@@ -253,18 +263,23 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             multi_output=True,
             ensure_min_samples=2,
         )
+        alpha = self._check_alpha(self.alpha, len(inputs))
+        weight = self._check_weight(sample_weight, inputs)
+        if weight is not None:
+            kept = weight > 0
+            inputs, targets, alpha, weight = (a[kept] for a in (inputs, targets, alpha, weight))
         known = self.theta_ if self.warm_start and hasattr(self, "theta_") else None
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
         self._x_scaler = Standardiser.of(self.X_train_)
         self._y_scaler = Standardiser.of(self.y_train_)
-        training = self._training(self.X_train_, self.y_train_, self.alpha)
+        training = self._training(self.X_train_, self.y_train_, alpha, weight)
         self.inference_ = self._choose_inference(len(inputs))
         _LOGGER.info("inference on %d rows: %s", len(inputs), self.inference_)
         if hasattr(self, "draws_"):  # of an earlier fit
             del self.draws_
         with progress_bar("fitting", self.verbose) as bar:
             try:
-                found = self._infer(self._search(covariance, bar), training, known)
+                found = self._infer(self._search(covariance, bar, weight), training, known)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
                     f'{error}: raise noise_variance or alpha, or take dtype="float64"'
@@ -420,7 +435,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         ----------
         return_std : bool, default=False
         observation_noise : bool, default=True
-            Whether deviations are those of y, noise and ``alpha`` included, or of the latent f.
+            Whether deviations are those of y, noise with ``alpha`` and weights included, or of the
+            latent f.
 
         Returns
         -------
@@ -440,7 +456,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         if not observation_noise:
             noise = self.model_.noise_variance().detach()
             if self._is_mixture():
-                noise = noise - self._noise() + self._predictive_noise()
+                weight = self.model_.sample_weight
+                change = self._predictive_noise() - self._noise()
+                noise = noise + (change if weight is None else change / weight)
             variance = (variance - noise.reshape(-1, *[1] * (variance.dim() - 1))).clamp_(min=0)
         return self._in_units(mean), self._deviation(_array(variance))
 
@@ -509,7 +527,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
                 f"y of new rows must have shape {(len(inputs), *self.y_train_.shape[1:])}, "
                 f"got {targets.shape}"
             )
-        new = self._training(inputs, targets, alpha)
+        new = self._training(inputs, targets, self._check_alpha(alpha, len(inputs)))
         noise = self.model_.likelihood.noise.detach().expand(len(inputs))
         extra = torch.zeros_like(noise) if new.extra_variance is None else new.extra_variance
         added = extra if self._is_mixture() else noise + extra
@@ -519,6 +537,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             if before is None:
                 before = torch.zeros_like(self._posterior.train_x[: len(self.X_train_), 0])
             self.model_.extra_variance = torch.cat([before, extra])
+        if self.model_.sample_weight is not None:
+            more = torch.ones_like(extra)
+            self.model_.sample_weight = torch.cat([self.model_.sample_weight, more])
         self.model_.set_train_data(self._posterior.train_x, self._posterior.train_y, strict=False)
         self.X_train_ = np.concatenate([self.X_train_, inputs])
         self.y_train_ = np.concatenate([self.y_train_, targets])
@@ -611,24 +632,37 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     def _tensor(self, values: torch.Tensor) -> torch.Tensor:
         return values.to(self._torch_device(), getattr(torch, self.dtype))
 
-    def _training(self, inputs: Array, targets: Array, alpha: float | ArrayLike) -> Training:
-        extra = self._extra_variance(alpha, len(inputs))
+    def _training(
+        self, inputs: Array, targets: Array, alpha: Array, weight: Array | None = None
+    ) -> Training:
+        extra = None
+        if alpha.any():
+            self._need_one_scale("alpha")
+            extra = self._tensor(torch.from_numpy(alpha / self._y_scaler.scale**2))
         return Training(
             self._tensor(self._x_scaler(inputs)),
             self._tensor(self._y_scaler(targets)),
-            None if extra is None else self._tensor(torch.from_numpy(extra)),
+            extra,
+            None if weight is None else self._tensor(torch.from_numpy(weight)),
         )
 
-    def _extra_variance(self, alpha: float | ArrayLike, n: int) -> Array | None:
+    def _check_alpha(self, alpha: float | ArrayLike, n: int) -> Array:
         values = np.asarray(alpha, dtype=np.float64)
         if values.shape not in ((), (n,)):
             raise ValueError(f"alpha must be a number or of shape ({n},), got {values.shape}")
         if not (np.isfinite(values) & (values >= 0)).all():
             raise ValueError("alpha must be finite and not negative")
-        if (values == 0).all():
+        return np.broadcast_to(values, (n,))
+
+    def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
+        if sample_weight is None:
             return None
-        self._need_one_scale("alpha")
-        return np.broadcast_to(values / self._y_scaler.scale**2, (n,)).copy()
+        weight = _check_sample_weight(
+            sample_weight, inputs, dtype=np.float64, ensure_non_negative=True
+        )
+        if np.count_nonzero(weight) < 2:
+            raise ValueError("sample_weight must be positive for at least two samples")
+        return np.asarray(weight)
 
     def _need_one_scale(self, name: str) -> None:
         if np.size(self._y_scaler.scale) > 1:
@@ -660,14 +694,14 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             )
         return self.inference
 
-    def _search(self, covariance: Covariance, bar: Any) -> Search:
+    def _search(self, covariance: Covariance, bar: Any, weight: Array | None = None) -> Search:
         noise = self.noise_variance
         if noise is not None:
             self._need_one_scale("noise_variance")
             noise = float(noise / np.ravel(self._y_scaler.scale)[0] ** 2)
         checkpoint = None
         if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, self._digest())
+            checkpoint = Checkpoint(self.checkpoint, self._digest(weight))
         return Search(
             covariance,
             self.hyperparameters,
@@ -681,7 +715,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             self.learn_inducing,
         )
 
-    def _digest(self) -> str:
+    def _digest(self, weight: Array | None) -> str:
         """Of the data and of all parameters that the hyperparameters depend on."""
         irrelevant = (
             "checkpoint", "verbose", "warm_start", "max_iter", "n_restarts", "device",
@@ -693,7 +727,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             if name not in (*irrelevant, "random_state", "alpha")
         }
         digest = hashlib.sha256(repr(parameters).encode())
-        for array in (self.X_train_, self.y_train_, np.asarray(self.alpha, dtype=np.float64)):
+        arrays = [self.X_train_, self.y_train_, np.asarray(self.alpha, dtype=np.float64)]
+        for array in arrays if weight is None else [*arrays, weight]:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -775,9 +810,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             Standardiser(state[f"{name}_mean"].numpy(), state[f"{name}_scale"].numpy())
             for name in ("x", "y")
         )
-        # Rows that were added to an exact model have no entry in alpha; the file has all of them.
-        alpha = 0.0 if self.inference_ == "exact" else self.alpha
-        training = self._training(self.X_train_, self.y_train_, alpha)
+        # The file has the variances of all rows; alpha has none of rows that were added to an exact
+        # model, and more than those of the rows that had weight.
+        training = self._training(self.X_train_, self.y_train_, np.zeros(len(self.X_train_)))
         tensors = {name: self._tensor(value) for name, value in state.items()}
         search = self._search(self._check_parameters(), None)
         self.model_, self._posterior, draws = unpack(self.inference_, search, training, tensors)

@@ -18,6 +18,7 @@ Restored = tuple[Any, Any, Any]
 """Model, posterior, and draws of hyperparameters or None."""
 
 _MODEL = "model."
+_OF_ROWS = {"extra_variance": 0, "sample_weight": 1}
 
 
 def pack(inference: str, model: Any, posterior: Any, draws: Any) -> Tensors:
@@ -33,11 +34,14 @@ def pack(inference: str, model: Any, posterior: Any, draws: Any) -> Tensors:
         state = model.state_dict()  # parts of which share their memory
         return {_MODEL + name: value.clone() for name, value in state.items()}
     parameters = {_MODEL + name: value.detach() for name, value in model.named_parameters()}
+    rows = model.rows if inference == "sparse" else model
+    for name, usual in _OF_ROWS.items():
+        value = getattr(rows, name)
+        if value is not None and bool((value != usual).any()):
+            parameters[name] = value
     if inference == "sparse":
         del parameters[_MODEL + "inducing_points"]  # the posterior's own
         return parameters | posterior.tensors()
-    if model.extra_variance is not None:
-        parameters["extra_variance"] = model.extra_variance
     if draws is not None:
         return parameters | posterior.tensors() | draws.tensors()
     return parameters | {"cholesky": posterior.cholesky, "weights": posterior.weights}
@@ -49,7 +53,7 @@ def unpack(inference: str, search: Search, training: Training, tensors: Tensors)
     Args:
         inference: as there.
         search: of the fit; it makes the kernel.
-        training: its data; of exact inference without known noise variances.
+        training: its data; noise variances and weights that the tensors have replace its own.
         tensors: what ``pack`` returned; other entries are left aside.
     """
     inner = {
@@ -57,12 +61,13 @@ def unpack(inference: str, search: Search, training: Training, tensors: Tensors)
         for name, value in tensors.items()
         if name.startswith(_MODEL)
     }
+    training = replace(training, **{name: tensors[name] for name in _OF_ROWS if name in tensors})
     restore = {"exact": _exact, "sparse": _sparse, "variational": _variational}
     return restore[inference](search, training, tensors, inner)
 
 
 def _exact(search: Search, training: Training, tensors: Tensors, inner: Tensors) -> Restored:
-    model = search.exact_model(replace(training, extra_variance=tensors.get("extra_variance")))
+    model = search.exact_model(training)
     _copy_parameters(model, inner)
     if "members.cholesky" in tensors:
         from resnet_gp.bayes.draws import Draws
@@ -78,7 +83,9 @@ def _exact(search: Search, training: Training, tensors: Tensors, inner: Tensors)
 def _sparse(search: Search, training: Training, tensors: Tensors, inner: Tensors) -> Restored:
     kernel = search.covariance.build(training.x.shape[1])
     points = tensors["inducing_points"]
-    model = SparseRegression(training.x, training.y, kernel, points, training.extra_variance)
+    model = SparseRegression(
+        training.x, training.y, kernel, points, training.extra_variance, training.sample_weight
+    )
     search.prepare(model)
     _copy_parameters(model, inner | {"inducing_points": points})
     is_vector = training.y.dim() == 1

@@ -74,11 +74,13 @@ class Training:
         x: ``n x d``.
         y: ``n`` or ``n x p``.
         extra_variance: ``n``, known noise variances beyond the learned one, or None.
+        sample_weight: ``n``, by which the variance of the noise is divided, or None.
     """
 
     x: Tensor
     y: Tensor
     extra_variance: Tensor | None = None
+    sample_weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -89,8 +91,9 @@ class Training:
             return self
         rows = torch.from_numpy(np.random.RandomState(0).permutation(len(self))[:size])
         rows = rows.to(self.x.device)
-        extra = None if self.extra_variance is None else self.extra_variance[rows]
-        return Training(self.x[rows], self.y[rows], extra)
+        others = (self.extra_variance, self.sample_weight)
+        chosen = (None if values is None else values[rows] for values in others)
+        return Training(self.x[rows], self.y[rows], *chosen)
 
 
 def threads_for(n: int) -> AbstractContextManager[None]:
@@ -134,7 +137,9 @@ class Search:
     def exact_model(self, training: Training) -> ExactRegression:
         """A model of these data before the search."""
         kernel = self.covariance.build(training.x.shape[1])
-        model = ExactRegression(training.x, training.y, kernel, training.extra_variance)
+        model = ExactRegression(
+            training.x, training.y, kernel, training.extra_variance, training.sample_weight
+        )
         self.prepare(model)
         return model
 
@@ -258,7 +263,7 @@ class Search:
         some, least = training.sample(_NOISE_ROWS), _LEAST_NOISE[raw.dtype]
         with suppress(KeyboardInterrupt):  # the noise that the bound chose will do
             model.likelihood.noise = leave_one_out_noise(
-                model, some.x, some.y, some.extra_variance, least
+                model, some.x, some.y, some.extra_variance, some.sample_weight, least
             )
 
     def _move(self, model: SparseRegression, some: Training, before: FitResult) -> FitResult:
@@ -305,8 +310,10 @@ class Search:
         ``max_iter`` counts tens of minibatches.
 
         Raises:
-            ValueError: known noise variances, or a checkpoint, which are not supported.
+            ValueError: known noise variances, weights or a checkpoint, which are not supported.
         """
+        if training.sample_weight is not None:
+            raise ValueError('sample_weight needs inference="exact" or "sparse"')
         if training.extra_variance is not None:
             raise ValueError('alpha needs inference="exact" or "sparse"')
         if self.checkpoint is not None:
@@ -378,7 +385,9 @@ class Search:
 
     def _sparse_model(self, training: Training, points: Tensor) -> SparseRegression:
         kernel = self.covariance.build(training.x.shape[1])
-        model = SparseRegression(training.x, training.y, kernel, points, training.extra_variance)
+        model = SparseRegression(
+            training.x, training.y, kernel, points, training.extra_variance, training.sample_weight
+        )
         self.prepare(model)
         return model
 

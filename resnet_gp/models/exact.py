@@ -31,6 +31,7 @@ class ExactRegression(ExactGP):
         train_y: ``n`` or, for p outputs, ``n x p``.
         kernel: any GPyTorch kernel without an output scale of its own.
         extra_variance: ``n``, known variances that the noise has beyond the learned one.
+        sample_weight: ``n``, positive; divides the variance of the noise. None for 1.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class ExactRegression(ExactGP):
         train_y: Tensor,
         kernel: Kernel,
         extra_variance: Tensor | None = None,
+        sample_weight: Tensor | None = None,
     ) -> None:
         likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
         super().__init__(train_x, train_y, likelihood)
         self.mean_module = ZeroMean()
         self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
         self.register_buffer("extra_variance", extra_variance)
+        self.register_buffer("sample_weight", sample_weight)
         self.to(train_x)
 
     def forward(self, x: Tensor) -> MultivariateNormal:
@@ -53,7 +56,9 @@ class ExactRegression(ExactGP):
     def noise_variance(self) -> Tensor:
         """Variance of each training target's noise, ``n``."""
         noise = self.likelihood.noise.expand(len(self.train_targets))
-        return noise if self.extra_variance is None else noise + self.extra_variance
+        if self.extra_variance is not None:
+            noise = noise + self.extra_variance
+        return noise if self.sample_weight is None else noise / self.sample_weight
 
     def unscaled_covariance(self) -> Tensor:
         """Covariance of f at the training inputs over the output scale, ``n x n``."""

@@ -1,10 +1,10 @@
 r"""Sums over training rows: all that a sparse model needs to know of its data.
 
-With whitened features v_i = L^{-1} k(Z, x_i), L L' = k(Z, Z), and weights w_i = 1 / (noise +
-extra_i), the statistics are sums over rows of w v v', w v y', w |y|^2, log w and w k(x, x), and
-the gradient of any function of them is one more sum over rows. Nothing here holds a matrix of all
-rows and all inducing points unless it fits a stated budget, and both sums are sums of the sums over
-parts of the rows: ``resnet_gp.distributed`` takes them elsewhere.
+With whitened features v_i = L^{-1} k(Z, x_i), L L' = k(Z, Z), and weights w_i = u_i / (noise +
+extra_i) with u_i the user's, the statistics are sums over rows of w v v', w v y', w |y|^2, log w
+and w k(x, x), and the gradient of any function of them is one more sum over rows. Nothing here
+holds a matrix of all rows and all inducing points unless it fits a stated budget, and both sums are
+sums of the sums over parts of the rows: ``resnet_gp.distributed`` takes them elsewhere.
 """
 
 from __future__ import annotations
@@ -142,12 +142,20 @@ class LocalRows(RowSums):
         x: ``n x d``.
         y: ``n`` or ``n x p``.
         extra_variance: known noise variances, ``n``, added to the learned one; 0 by default.
+        sample_weight: ``n``, divides the noise variances; 1 by default.
 
     Raises:
-        ValueError: the shapes do not fit, or the variances are negative or not finite.
+        ValueError: the shapes do not fit, variances are negative, weights are not positive, or
+            either is not finite.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        extra_variance: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> None:
         if x.dim() != 2:
             raise ValueError(f"train_x must be n x d, got shape {tuple(x.shape)}")
         if y.dim() not in (1, 2) or len(y) != len(x):
@@ -156,13 +164,18 @@ class LocalRows(RowSums):
             )
         if extra_variance is None:
             extra_variance = x.new_zeros(len(x))
-        if extra_variance.shape != x.shape[:1]:
-            raise ValueError(
-                f"extra_variance must be of shape ({len(x)},), got {tuple(extra_variance.shape)}"
-            )
+        if sample_weight is None:
+            sample_weight = x.new_ones(len(x))
+        own = {"extra_variance": extra_variance, "sample_weight": sample_weight}
+        for name, values in own.items():
+            if values.shape != x.shape[:1]:
+                raise ValueError(f"{name} must be of shape ({len(x)},), got {tuple(values.shape)}")
         if not ((extra_variance >= 0) & extra_variance.isfinite()).all():
             raise ValueError("extra_variance must be finite and not negative")
+        if not ((sample_weight > 0) & sample_weight.isfinite()).all():
+            raise ValueError("sample_weight must be finite and positive")
         self.x, self.y, self.extra_variance = x, y[:, None] if y.dim() == 1 else y, extra_variance
+        self.sample_weight = sample_weight
         self.num_dims, self.num_outputs = x.shape[1], self.y.shape[1]
         self.is_vector = y.dim() == 1
 
@@ -172,7 +185,7 @@ class LocalRows(RowSums):
     ) -> tuple[Statistics, Pullback]:
         m, kept = len(features.inducing_points), []
         keep = differentiable and len(self.x) * m * self.x.element_size() <= CACHE_BYTES
-        weights = (noise + self.extra_variance).reciprocal()
+        weights = self.sample_weight / (noise + self.extra_variance)
         variances = self.x.new_zeros(())
         gram, projection = self.x.new_zeros(m, m), self.x.new_zeros(m, self.num_outputs)
         for rows in self._chunks(m):
@@ -201,14 +214,14 @@ class LocalRows(RowSums):
         kept: Sequence[Tensor] = (),
     ) -> Gradients:
         """From the cotangents of the statistics; ``kept`` are v(x) in chunks, if at hand."""
-        weights = (noise + self.extra_variance).reciprocal()
+        weights = self.sample_weight / (noise + self.extra_variance)
         points = features.inducing_points.detach().requires_grad_()
         features = InducingFeatures(features.covar_module, points, features.factor)
         inputs = [points, *features.parameters]
         totals = [torch.zeros_like(one) for one in inputs]
         in_noise = self.x.new_zeros(1)
         for k, rows in enumerate(self._chunks(len(points))):
-            x, y, w = self.x[rows], self.y[rows], weights[rows]
+            x, y, w, u = self.x[rows], self.y[rows], weights[rows], self.sample_weight[rows]
             with torch.enable_grad():
                 cross, variance = features.cross(x), features.variance(x)
             with torch.no_grad():
@@ -221,7 +234,7 @@ class LocalRows(RowSums):
                     + cotangents.log_weights / w
                     + cotangents.variances * variance
                 )
-                in_noise -= w.square() @ in_weights
+                in_noise -= (w.square() / u) @ in_weights
                 toward.addmm_(y, cotangents.projection.mT).mul_(w[:, None])
             found = torch.autograd.grad(
                 [cross, variance], inputs, [toward, cotangents.variances * w], allow_unused=True

@@ -46,9 +46,10 @@ class SparseRegression(Module):
         kernel: any GPyTorch kernel without an output scale of its own.
         inducing_points: Z, ``m x d``.
         extra_variance: known noise variances, ``n``, added to the learned one.
+        sample_weight: ``n``, positive; divides the variance of the noise. None for 1.
 
     Raises:
-        ValueError: shapes do not fit, or negative variances.
+        ValueError: shapes do not fit, or bad variances or weights.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class SparseRegression(Module):
         kernel: Kernel,
         inducing_points: Tensor,
         extra_variance: Tensor | None = None,
+        sample_weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self._build(LocalRows(train_x, train_y, extra_variance), kernel, inducing_points)
+        rows = LocalRows(train_x, train_y, extra_variance, sample_weight)
+        self._build(rows, kernel, inducing_points)
 
     @classmethod
     def from_rows(cls, rows: RowSums, kernel: Kernel, inducing_points: Tensor) -> SparseRegression:

@@ -27,6 +27,7 @@ def leave_one_out_noise(
     x: Tensor,
     y: Tensor,
     extra_variance: Tensor | None = None,
+    sample_weight: Tensor | None = None,
     least: float = 1e-8,
 ) -> float:
     """The noise variance under which held-out observations have the highest log density.
@@ -41,6 +42,7 @@ def leave_one_out_noise(
         x: some of its training inputs, ``n x d``, at random; thousands are enough.
         y: their targets, ``n`` or ``n x p``.
         extra_variance: their known noise variances, ``n``, if the model has any.
+        sample_weight: by which their noise is divided, ``n``, if the model has any.
         least: the lowest variance to be considered.
 
     Returns:
@@ -51,12 +53,13 @@ def leave_one_out_noise(
     v = features.whiten(features.cross(x))
     left = (features.variance(x) - v.square().sum(1)).clamp(min=0)
     extra = x.new_zeros(len(x)) if extra_variance is None else extra_variance
+    weight = x.new_ones(len(x)) if sample_weight is None else sample_weight
     present = model.likelihood.noise
     sums = _sums(model, features, rescale=extra_variance is None)
 
     def loss(log_noise: float) -> float:
         noise = torch.full_like(present, math.exp(log_noise))
-        return float(_loss(sums(noise), v, left, y, noise + extra))
+        return float(_loss(sums(noise), v, left, y, (noise + extra) / weight))
 
     most = _MOST * float(present)
     bounds = (math.log(min(least, most)), math.log(most))

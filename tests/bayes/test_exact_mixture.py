@@ -58,6 +58,17 @@ def test_quantiles_are_those_of_the_mixture_not_of_a_normal_law(fitted):
     assert not np.allclose(high, mean + norm.ppf(0.95) * std, rtol=1e-6)
 
 
+@FEW
+def test_weights_divide_the_noise_of_every_member():
+    weight = np.linspace(0.5, 4, 25)
+    model = make().fit(X, Y, sample_weight=weight)
+    noises = model._posterior.noise_variances.tolist()
+    for member, noise in zip(model._posterior.members, noises, strict=True):
+        own = member.covar_module(member.train_x, diag=True)
+        total = member.cholesky.square().sum(1)
+        np.testing.assert_allclose((total - own).detach(), noise / weight, rtol=1e-6)
+
+
 def test_draws_and_attributes_are_there(fitted):
     assert fitted.draws_.num_chains == 2
     assert fitted.draws_.num_draws == 10

@@ -6,6 +6,7 @@ import warnings
 import gpytorch
 import numpy as np
 import pytest
+import sklearn
 import torch
 from gpytorch.kernels import MaternKernel, RBFKernel
 from gpytorch.priors import LogNormalPrior
@@ -15,7 +16,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import QuantileTransformer
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPRegressor
@@ -23,7 +24,13 @@ from resnet_gp.estimators import search
 from resnet_gp.models import ExactRegression, SparseRegression, fitting
 
 
-@parametrize_with_checks([ResNetGPRegressor()])
+def not_repeats(_):
+    """Checks that no estimator with a learned noise could pass."""
+    reason = "a weight divides the noise; equal repeats would be evidence that there is none"
+    return {"check_sample_weight_equivalence_on_dense_data": reason}
+
+
+@parametrize_with_checks([ResNetGPRegressor()], expected_failed_checks=not_repeats)
 def test_sklearn_compatible_estimator(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the checks fit noise, constants and two rows
@@ -428,6 +435,91 @@ def test_rows_of_much_noise_count_less(data):
     assert np.sqrt(np.mean((fitted.predict(new) - smooth(new)) ** 2)) < 0.6
 
 
+@pytest.fixture(scope="module")
+def aggregated():
+    """Means of one to nine observations each, and how many."""
+    rng = np.random.default_rng(1)
+    X, weight = rng.uniform(-2, 2, size=(300, 3)), rng.integers(1, 10, 300)
+    return X, smooth(X) + rng.normal(size=300) / np.sqrt(weight), weight
+
+
+@pytest.mark.parametrize("inference", ["exact", "sparse"])
+def test_weights_say_how_much_noise_each_row_has(aggregated, inference):
+    X, y, weight = aggregated
+    model = ResNetGPRegressor(inference=inference, n_inducing=80)
+    weighted = clone(model).fit(X, y, sample_weight=weight)
+    # of one observation; the standard error of a variance of 300 normal numbers is 8 %
+    assert weighted.noise_variance_ == pytest.approx(1, abs=4 * 0.09)
+    new = np.random.default_rng(2).uniform(-2, 2, size=(500, 3))
+    errors = [np.mean((one.predict(new) - smooth(new)) ** 2) for one in (weighted, model.fit(X, y))]
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("inference", ["exact", "sparse"])
+def test_rows_without_weight_are_left_out(aggregated, inference, tmp_path):
+    X, y, weight = (part[:60] for part in aggregated)
+    weight, alpha = np.where(np.arange(60) % 3 == 0, 0, weight), np.linspace(0, 0.2, 60)
+    model = ResNetGPRegressor(inference=inference, n_inducing=15, max_iter=20, alpha=alpha)
+    kept = weight > 0
+    fewer = clone(model).set_params(alpha=alpha[kept])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y, sample_weight=weight)
+        fewer.fit(X[kept], y[kept], sample_weight=weight[kept])
+    assert len(model.X_train_) == 40
+    expected = model.predict(X, return_std=True)
+    np.testing.assert_array_equal(fewer.predict(X, return_std=True), expected)
+    model.save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(X, return_std=True), expected)
+    assert loaded.log_marginal_likelihood() == pytest.approx(model.log_marginal_likelihood())
+
+
+def test_weights_in_all_that_knows_of_noise(aggregated):
+    X, y, weight = (part[:50] for part in aggregated)
+    model = ResNetGPRegressor(max_iter=30).fit(X[:40], y[:40], sample_weight=weight[:40])
+    latent, std = (
+        model.loo_predict(return_std=True, observation_noise=False)[1],
+        (model.loo_predict(return_std=True)[1]),
+    )
+    np.testing.assert_allclose(std**2 - latent**2, model.noise_variance_ / weight[:40], rtol=1e-6)
+    model.add_observations(X[40:], y[40:])
+    assert model.log_marginal_likelihood_value_ == pytest.approx(model.log_marginal_likelihood())
+    direct, new = model.model_.posterior(), model.model_.train_inputs[0] + 0.1
+    np.testing.assert_allclose(model._posterior.mean(new), direct.mean(new), rtol=1e-8)
+
+
+def test_weights_are_routed(aggregated):
+    X, y, weight = (part[:60] for part in aggregated)
+    model = ResNetGPRegressor(max_iter=5, noise_variance=1.0)
+    with sklearn.config_context(enable_metadata_routing=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        asked = clone(model).set_fit_request(sample_weight=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        routed = make_pipeline(scaler, asked).fit(X, y, sample_weight=weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        direct = model.fit(StandardScaler().fit_transform(X), y, sample_weight=weight)
+    np.testing.assert_array_equal(
+        routed.predict(X), direct.predict(StandardScaler().fit_transform(X))
+    )
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([1.0] * 5, "sample_weight.shape == "),
+        ([-1.0] * 60, "Negative values in data passed to `sample_weight`"),
+        ([np.nan] * 60, "Input sample_weight contains NaN"),
+        ([1.0] + [0.0] * 59, "sample_weight must be positive for at least two samples"),
+    ],
+)
+def test_bad_weights_are_named(aggregated, weight, message):
+    X, y, _ = aggregated
+    with pytest.raises(ValueError, match=message):
+        ResNetGPRegressor().fit(X[:60], y[:60], sample_weight=weight)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -650,6 +742,8 @@ def test_what_variational_inference_cannot_do_is_refused(data, tmp_path):
         model = ResNetGPRegressor(inference="variational", **parameters)
         with pytest.raises(ValueError, match=f"{next(iter(parameters))} needs inference="):
             model.fit(*data)
+    with pytest.raises(ValueError, match="sample_weight needs inference="):
+        ResNetGPRegressor(inference="variational").fit(*data, sample_weight=np.ones(180))
 
 
 @pytest.mark.parametrize("outputs", [None, 2])

@@ -123,3 +123,31 @@ def test_starting_values(model):
     assert fresh.covar_module.outputscale.item() == 1
     assert fresh.likelihood.noise.item() == pytest.approx(0.1, rel=1e-7)
     assert math.isfinite(fresh.log_marginal_likelihood().item())
+
+
+@pytest.mark.parametrize("extra", [False, True])
+def test_a_weight_is_the_number_of_observations_behind_a_mean(model, extra):
+    """The process given means of observations is that given the observations."""
+    generator = torch.Generator().manual_seed(2)
+    x, kernel, noise = model.train_inputs[0][:8], model.covar_module.base_kernel, 0.03
+    counts = torch.tensor([1, 2, 3, 4, 1, 2, 3, 4])
+    variance = torch.rand(8, dtype=x.dtype, generator=generator) if extra else None
+    rows = torch.arange(8).repeat_interleave(counts)
+    y = torch.randn(len(rows), dtype=x.dtype, generator=generator)
+    means = torch.stack([part.mean() for part in y.split(counts.tolist())])
+    single = ExactRegression(x[rows], y, kernel, None if variance is None else variance[rows])
+    weighted = ExactRegression(x, means, kernel, variance, counts.double())
+    for one in (single, weighted):
+        one.likelihood.noise = noise
+    new = x + 0.3
+    for part, whole in zip(
+        weighted.posterior().mean_and_covariance(new),
+        single.posterior().mean_and_covariance(new),
+        strict=True,
+    ):
+        torch.testing.assert_close(part, whole, rtol=1e-9, atol=1e-10)
+    assert weighted.log_marginal_likelihood().item() == pytest.approx(
+        multivariate_normal(np.zeros(8), weighted.noisy_covariance().detach().numpy()).logpdf(
+            means.numpy()
+        )
+    )

@@ -26,9 +26,9 @@ def our_kernel():
     return kernel.double()
 
 
-def sparse(x, y, points=None, extra=None, kernel=None):
+def sparse(x, y, points=None, extra=None, weight=None, kernel=None):
     points = x[:M] if points is None else points
-    model = SparseRegression(x, y, kernel or our_kernel(), points, extra)
+    model = SparseRegression(x, y, kernel or our_kernel(), points, extra, weight)
     model.likelihood.noise = 0.03
     model.covar_module.outputscale = 1.7
     return model
@@ -38,13 +38,17 @@ def extra_variance(n=N):
     return torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def dense_bound(model, x, y, extra=0.0):
+def sample_weight(n=N):
+    return 0.2 + 3 * torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def dense_bound(model, x, y, extra=0.0, weight=1.0):
     """Titsias' equation 9, as it is written."""
     covariance = model.covar_module(x).to_dense()
     cross = model.covar_module(x, model.inducing_points).to_dense()
     inducing = model.covar_module(model.inducing_points).to_dense()
     explained = cross @ torch.linalg.solve(inducing, cross.mT)
-    noise = (model.likelihood.noise + extra).expand(len(x))
+    noise = ((model.likelihood.noise + extra) / weight).expand(len(x))
     columns = y.reshape(len(x), -1)
     law = torch.distributions.MultivariateNormal(
         columns.new_zeros(len(x)), explained + torch.diag(noise)
@@ -58,13 +62,17 @@ def gradients(value, model):
 
 
 @pytest.mark.parametrize("outputs", [None, 2])
-@pytest.mark.parametrize("extra", [None, extra_variance()], ids=["alone", "extra"])
-def test_bound_and_gradient_are_those_of_the_dense_formula(outputs, extra):
+@pytest.mark.parametrize(
+    "of_rows",
+    [{}, {"extra": extra_variance()}, {"extra": extra_variance(), "weight": sample_weight()}],
+    ids=["alone", "extra", "weighted"],
+)
+def test_bound_and_gradient_are_those_of_the_dense_formula(outputs, of_rows):
     x, y = data(outputs)
-    model = sparse(x, y, extra=extra)
+    model = sparse(x, y, **of_rows)
     model.inducing_points.requires_grad_()
     value = model.log_marginal_likelihood()
-    expected = dense_bound(model, x, y, 0.0 if extra is None else extra)
+    expected = dense_bound(model, x, y, **of_rows)
     assert value.item() == pytest.approx(expected.item(), rel=1e-10)
     for one, other in zip(gradients(value, model), gradients(expected, model), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
@@ -129,10 +137,10 @@ def test_bound_is_below_the_likelihood_and_rises_with_points():
     assert values == sorted(values)
 
 
-def test_posterior_with_extra_variance_is_the_dense_one():
+def test_posterior_with_variances_and_weights_is_the_dense_one():
     x, y = data(2)
-    extra, new = extra_variance(), data(n=60)[0][N:]
-    model = sparse(x, y, extra=extra)
+    extra, weight, new = extra_variance(), sample_weight(), data(n=60)[0][N:]
+    model = sparse(x, y, extra=extra, weight=weight)
     mean, covariance = model.posterior().mean_and_covariance(new)
     with torch.no_grad():
         k = {
@@ -141,7 +149,7 @@ def test_posterior_with_extra_variance_is_the_dense_one():
                 "uu": (x[:M], x[:M]), "uf": (x[:M], x), "us": (x[:M], new), "ss": (new, new),
             }.items()
         }  # fmt: skip
-        weights = 1 / (model.likelihood.noise + extra)
+        weights = weight / (model.likelihood.noise + extra)
         sigma = torch.linalg.inv(k["uu"] + (k["uf"] * weights) @ k["uf"].mT)
         expected = k["us"].mT @ sigma @ (k["uf"] * weights) @ y
         inner = torch.linalg.inv(k["uu"]) - sigma
@@ -236,6 +244,8 @@ def test_says_which_argument_is_wrong():
         ((x, y, x[:M, :2]), "inducing_points must be m x 3"),
         ((x, y, x[:M], y[:3].abs()), r"extra_variance must be of shape \(40,\)"),
         ((x, y, x[:M], -extra_variance()), "extra_variance must be finite and not negative"),
+        ((x, y, x[:M], None, y[:3].abs()), r"sample_weight must be of shape \(40,\)"),
+        ((x, y, x[:M], None, torch.zeros(N)), "sample_weight must be finite and positive"),
     ):
         with pytest.raises(ValueError, match=message):
             sparse(*arguments)
