@@ -475,6 +475,14 @@ def test_rows_without_weight_are_left_out(aggregated, inference, tmp_path):
     assert loaded.log_marginal_likelihood() == pytest.approx(model.log_marginal_likelihood())
 
 
+def test_a_sample_of_rows_has_their_own_noise():
+    columns = [torch.arange(10.0) + 100 * k for k in range(4)]
+    few = search.Training(columns[0][:, None], *columns[1:]).sample(4)
+    assert len(few) == 4
+    for k, own in enumerate((few.y, few.extra_variance, few.sample_weight), 1):
+        assert torch.equal(own, few.x[:, 0] + 100 * k)
+
+
 def test_weights_in_all_that_knows_of_noise(aggregated):
     X, y, weight = (part[:50] for part in aggregated)
     model = ResNetGPRegressor(max_iter=30).fit(X[:40], y[:40], sample_weight=weight[:40])
@@ -660,6 +668,8 @@ def test_a_checkpoint_carries_a_fit_over(data, monkeypatch, tmp_path):
     assert resumed.loss_curve_[0] <= -model.log_marginal_likelihood_value_ + 1e-6
     with pytest.raises(ValueError, match=r"fit\.json is of a fit of other data"):
         clone(model).fit(X, y + 1)
+    with pytest.raises(ValueError, match=r"fit\.json is of a fit of other data"):
+        clone(model).fit(X, y, sample_weight=np.ones(60))
     path.write_text("{")
     with pytest.raises(ValueError, match="cannot be read"):
         clone(model).fit(X, y)
