@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor
 
 from resnet_gp.activations import get_activation
+from resnet_gp.estimators.checks import check_choices, check_integers
 from resnet_gp.estimators.classification import (
     Problem,
     Solution,
@@ -251,14 +251,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
                 f'kernel must be "both", "limit", "tangent" or a GPyTorch kernel, '
                 f"got {self.kernel!r}"
             )
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                options = " or ".join(f'"{option}"' for option in allowed)
-                raise ValueError(f"{name} must be {options}, got {value!r}")
-        n_inducing: Any = self.n_inducing
-        if not isinstance(n_inducing, Integral) or int(n_inducing) < 1:
-            raise ValueError(f"n_inducing must be an integer of at least 1, got {n_inducing!r}")
+        check_choices(self, _CHOICES)
+        check_integers(self, {"n_inducing": 1})
         if self.method != "loo" and self.inference not in ("auto", "exact"):
             raise ValueError(f'method={self.method!r} needs inference="exact"')
 

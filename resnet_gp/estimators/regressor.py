@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,9 @@ from sklearn.utils.validation import (
 )
 
 from resnet_gp.activations import AnyActivation
+from resnet_gp.estimators.checks import check_alpha, check_choices, check_integers
 from resnet_gp.estimators.covariance import Covariance, KernelName
+from resnet_gp.estimators.inference import Chosen, Inference, affordable_inference
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.progress import Checkpoint, progress_bar
 from resnet_gp.estimators.regressor_state import pack, unpack
@@ -36,15 +38,23 @@ from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.models.fitting import FitResult, get_raw, set_raw, value_and_gradient
 
 Array = NDArray[np.float64]
-Inference = Literal["auto", "exact", "sparse", "variational"]
 _LOGGER = logging.getLogger("resnet_gp")
 
-# Exact inference without a limit of the user's: matrices of n x n numbers alive at the peak, the
-# share of the memory that they may take, and the rows that take minutes to factorise.
-_MATRICES, _MEMORY_SHARE = 3, 0.5
-_EXACT_SAMPLES = {"cpu": 12_000, "cuda": 30_000}
-# Above, a pass over all rows takes minutes, and minibatches are quicker.
-_SPARSE_SAMPLES = 500_000
+_CHOICES = {
+    "hyperparameters": ("map", "ml", "nuts", "fixed"),
+    "inference": ("auto", "exact", "sparse", "variational"),
+    "dtype": ("float64", "float32"),
+}
+_LEAST = {
+    "n_chains": 1,
+    "n_draws": 1,
+    "n_restarts": 0,
+    "max_iter": 1,
+    "n_inducing": 1,
+    "hyperparameter_samples": 2,
+    "max_exact_samples": 1,
+}
+_OPTIONAL = ("max_iter", "hyperparameter_samples", "max_exact_samples")
 
 
 class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
@@ -263,7 +273,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             multi_output=True,
             ensure_min_samples=2,
         )
-        alpha = self._check_alpha(self.alpha, len(inputs))
+        alpha = check_alpha(self.alpha, len(inputs))
         weight = self._check_weight(sample_weight, inputs)
         if weight is not None:
             kept = weight > 0
@@ -527,7 +537,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
                 f"y of new rows must have shape {(len(inputs), *self.y_train_.shape[1:])}, "
                 f"got {targets.shape}"
             )
-        new = self._training(inputs, targets, self._check_alpha(alpha, len(inputs)))
+        new = self._training(inputs, targets, check_alpha(alpha, len(inputs)))
         noise = self.model_.likelihood.noise.detach().expand(len(inputs))
         extra = torch.zeros_like(noise) if new.extra_variance is None else new.extra_variance
         added = extra if self._is_mixture() else noise + extra
@@ -587,33 +597,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         return tags
 
     def _check_parameters(self) -> Covariance:
-        for name, allowed in (
-            ("hyperparameters", ("map", "ml", "nuts", "fixed")),
-            ("inference", ("auto", "exact", "sparse", "variational")),
-            ("dtype", ("float64", "float32")),
-        ):
-            value = getattr(self, name)
-            if value not in allowed:
-                options = " or ".join(f'"{option}"' for option in allowed)
-                raise ValueError(f"{name} must be {options}, got {value!r}")
-        for name, least in (
-            ("n_chains", 1),
-            ("n_draws", 1),
-            ("n_restarts", 0),
-            ("max_iter", 1),
-            ("n_inducing", 1),
-            ("hyperparameter_samples", 2),
-            ("max_exact_samples", 1),
-        ):
-            value = getattr(self, name)
-            if value is None and name in (
-                "max_iter",
-                "hyperparameter_samples",
-                "max_exact_samples",
-            ):
-                continue
-            if not isinstance(value, Integral) or int(value) < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        check_choices(self, _CHOICES)
+        check_integers(self, _LEAST, optional=_OPTIONAL)
         noise: Any = self.noise_variance
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
@@ -629,8 +614,12 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         except RuntimeError as error:
             raise ValueError(f"device must be a torch device or auto: {error}") from error
 
+    def _torch_dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
     def _tensor(self, values: torch.Tensor) -> torch.Tensor:
-        return values.to(self._torch_device(), getattr(torch, self.dtype))
+        return values.to(self._torch_device(), self._torch_dtype())
 
     def _training(
         self, inputs: Array, targets: Array, alpha: Array, weight: Array | None = None
@@ -645,14 +634,6 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             extra,
             None if weight is None else self._tensor(torch.from_numpy(weight)),
         )
-
-    def _check_alpha(self, alpha: float | ArrayLike, n: int) -> Array:
-        values = np.asarray(alpha, dtype=np.float64)
-        if values.shape not in ((), (n,)):
-            raise ValueError(f"alpha must be a number or of shape ({n},), got {values.shape}")
-        if not (np.isfinite(values) & (values >= 0)).all():
-            raise ValueError("alpha must be finite and not negative")
-        return np.broadcast_to(values, (n,))
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         if sample_weight is None:
@@ -671,28 +652,15 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
                 "each (sklearn.multioutput.MultiOutputRegressor)"
             )
 
-    def _choose_inference(self, n: int) -> Literal["exact", "sparse", "variational"]:
-        chosen = self._affordable_inference(n)
+    def _choose_inference(self, n: int) -> Chosen:
+        chosen = affordable_inference(
+            self.inference, n, self.max_exact_samples, self._torch_device(), self._torch_dtype()
+        )
         if self.hyperparameters == "nuts" and chosen != "exact":
             raise ValueError(
                 f'hyperparameters="nuts" needs exact inference, that of {n} rows is {chosen}'
             )
         return chosen
-
-    def _affordable_inference(self, n: int) -> Literal["exact", "sparse", "variational"]:
-        limit = self.max_exact_samples or _exact_limit(self._torch_device(), self.dtype)
-        if self.inference == "auto":
-            if n <= limit:
-                return "exact"
-            return "sparse" if n <= _SPARSE_SAMPLES else "variational"
-        if self.inference == "exact" and n > limit:
-            needed = _MATRICES * n**2 * getattr(torch, self.dtype).itemsize
-            raise ValueError(
-                f"exact inference on {n} samples would need about {needed:.3g} bytes "
-                f"({needed / 2**30:.1f} GiB) and is refused above {limit}; "
-                'set inference="sparse" or raise max_exact_samples'
-            )
-        return self.inference
 
     def _search(self, covariance: Covariance, bar: Any, weight: Array | None = None) -> Search:
         noise = self.noise_variance
@@ -908,16 +876,3 @@ def _array(values: torch.Tensor) -> Array:
 
 def _number(value: torch.Tensor) -> float:
     return float(value.detach())
-
-
-def _exact_limit(device: torch.device, dtype: str) -> int:
-    """The most rows whose matrices take a moderate share of the memory, and minutes."""
-    if device.type == "cuda":
-        memory = torch.cuda.get_device_properties(device).total_memory
-    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    else:
-        memory = 8 * 2**30
-    row_bytes = _MATRICES * getattr(torch, dtype).itemsize
-    by_memory = int((memory * _MEMORY_SHARE / row_bytes) ** 0.5)
-    return min(by_memory, _EXACT_SAMPLES.get(device.type, by_memory))
