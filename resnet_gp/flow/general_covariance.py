@@ -90,6 +90,8 @@ def general_covariance(
     )
     batch = torch.broadcast_shapes(covariance.shape[: -len(entry)], w.shape, bias.shape)
     count = math.prod(batch)
+    if 0 in (count, *entry):
+        return covariance.expand((*batch, *entry)) * w.sum()  # with a gradient, if anything has one
     flat = [
         tensor.expand((*batch, *own)).reshape((count, *own))
         for tensor, own in (

@@ -86,6 +86,13 @@ class KernelProperties:
         assert K.dtype == configuration.dtype
         assert K.shape == (4, 3)
 
+    def test_no_points(self, configuration):
+        kernel = configuration.kernel()
+        x, z = self.points(configuration, 0), self.points(configuration, 4)
+        for pair in ((x, z), (z, x), (x, x)):
+            assert dense(kernel, *pair).shape == (len(pair[0]), len(pair[1]))
+        assert kernel(x, diag=True).shape == (0,)
+
     def test_symmetric(self, configuration):
         x, z = self.points(configuration, 70), self.points(configuration, 50, seed=1)
         kernel = configuration.kernel()
