@@ -197,10 +197,11 @@ def print_table(
         table.add_column(heading, justify="left" if i < left else "right")
     for row in rows:
         table.add_row(*map(str, row))
-    width = 100
-    if not Console().is_terminal:  # a file has no edge
-        width = max(width, Console(width=1000).measure(table).maximum)
-    Console(width=max(width, Console().width)).print(table)
+    console = Console()
+    if not console.is_terminal:  # a file has no edge
+        console.width = Console(width=1000).measure(table).maximum
+    console.width = max(100, console.width)
+    console.print(table)
 
 
 def mean_and_error(values: np.ndarray, form: str = ".4g") -> str:

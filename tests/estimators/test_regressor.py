@@ -486,10 +486,8 @@ def test_a_sample_of_rows_has_their_own_noise():
 def test_weights_in_all_that_knows_of_noise(aggregated):
     X, y, weight = (part[:50] for part in aggregated)
     model = ResNetGPRegressor(max_iter=30).fit(X[:40], y[:40], sample_weight=weight[:40])
-    latent, std = (
-        model.loo_predict(return_std=True, observation_noise=False)[1],
-        (model.loo_predict(return_std=True)[1]),
-    )
+    std = model.loo_predict(return_std=True)[1]
+    latent = model.loo_predict(return_std=True, observation_noise=False)[1]
     np.testing.assert_allclose(std**2 - latent**2, model.noise_variance_ / weight[:40], rtol=1e-6)
     model.add_observations(X[40:], y[40:])
     assert model.log_marginal_likelihood_value_ == pytest.approx(model.log_marginal_likelihood())
