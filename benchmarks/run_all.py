@@ -40,7 +40,7 @@ BENCHMARKS = {
     "dask_fit": Benchmark(15),
     "sampling_time": Benchmark(8),
     "small_data": Benchmark(10, resumes=True),
-    "scaling": Benchmark(20, resumes=True),
+    "scaling": Benchmark(60, resumes=True),
     "fit_time": Benchmark(20, data=True),
     "sparse_fit": Benchmark(40, data=True),
     "full_bayes": Benchmark(20, data=True, resumes=True),
