@@ -47,6 +47,7 @@ def regressor(inference: str) -> Fit:
             inference=inference,
             n_inducing=inducing,
             max_iter=iterations,
+            max_exact_samples=MOST["exact"],
             random_state=0,
             verbose=False,
         )

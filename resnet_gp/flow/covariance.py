@@ -46,6 +46,7 @@ def resnet_covariance(
     layers: Layers = "readout",
     growth: bool = True,
     contrast: bool = False,
+    unit_variance: bool = False,
     diag: bool = False,
 ) -> Tensor:
     """Covariance of the infinitely wide ResNet between two sets of inputs, or its tangent kernel.
@@ -65,6 +66,7 @@ def resnet_covariance(
             (1 + w (1 + alpha^2) / (2 L))^L.
         contrast: (c_T - c_T(pi)) / (1 - c_T(pi)) in the place of c_T, only for the limit and the
             readout. With T the values of c_T come close together, and those of this do not.
+        unit_variance: k(a, b) / sqrt(k(a, a) k(b, b)), only for the readout; there is no growth.
         diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
 
     Returns:
@@ -74,11 +76,11 @@ def resnet_covariance(
     Raises:
         ValueError: the horizon is outside the table's range, or the growth factor overflows.
     """
-    unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance)
-    unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance)
+    unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance, unit_variance)
+    unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance, unit_variance)
     spec = DepthMap(negative_slope, depth, layers, contrast)
     time = weight_variance * (1 - negative_slope) ** 2 if spec.is_limit else weight_variance
-    if growth:
+    if growth and not unit_variance:
         factor = growth_factor(weight_variance, negative_slope, depth)
         factor = factor[..., 0] if factor.dim() else factor
         scale1, scale2 = scale1 * factor, scale2 * factor
@@ -126,14 +128,18 @@ def input_vectors(
 
 
 def unit_and_scale(
-    x: Tensor, lengthscale: Tensor | None, input_bias_variance: Tensor | None
+    x: Tensor,
+    lengthscale: Tensor | None,
+    input_bias_variance: Tensor | None,
+    unit_variance: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Unit vectors and lengths of ``input_vectors``."""
+    """Unit vectors and lengths of ``input_vectors``; of unit variance, 1 in place of lengths."""
     x = input_vectors(x, lengthscale, input_bias_variance)
     null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
     # The length of a null row is taken elsewhere, so that neither value nor gradient is 0 / 0.
     length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
-    return x / length[..., None], torch.where(null, 0, length)
+    scale = torch.ones_like(length) if unit_variance else length
+    return x / length[..., None], torch.where(null, 0, scale)
 
 
 def _map(gap: Tensor, time: Tensor, spec: DepthMap) -> Tensor:

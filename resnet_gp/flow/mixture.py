@@ -59,10 +59,14 @@ class GaussianMixture:
         return self.constant + self.linear * correlation + even + odd
 
 
-def gaussian_mixture(horizon: float) -> GaussianMixture:
+def gaussian_mixture(horizon: float, contrast: bool = False) -> GaussianMixture:
     """The mixture that approximates c_T at a horizon T; takes a few milliseconds.
 
     Its slope at c = 1, which is the variance of the gradient of a sample path, is that of c_T.
+
+    Args:
+        horizon: T.
+        contrast: approximate (c_T - c_T(-1)) / (1 - c_T(-1)) instead.
 
     Raises:
         ValueError: the horizon is outside the range of the flow.
@@ -74,26 +78,28 @@ def gaussian_mixture(horizon: float) -> GaussianMixture:
     near, slope_near = _flow(gap, horizon)
     far, slope_far = _flow(2 - gap, horizon)
     kernel_near, kernel_far = np.exp(-np.outer(gap, rates)), np.exp(-np.outer(2 - gap, rates))
-    contrast = far[0]  # 1 - c_T(-1), what the errors of the fit are relative to
+    span = far[0]  # 1 - c_T(-1), what the errors of the fit are relative to
+    mean_gap = (near + far) / 2
+    even_part = span - mean_gap if contrast else 1 - mean_gap
+    unit = 1.0 if contrast else span
     prior = np.minimum(1, onset / rates)  # how the weights fall with the rate
 
-    def fit(base: Array, base_slope: float, sign: int) -> tuple[float, Array]:
+    def fit(part: Array, base: Array, base_slope: float, sign: int) -> tuple[float, Array]:
         columns = np.column_stack([base, (kernel_near + sign * kernel_far) / 2 * prior])
         slopes = rates * (1 - sign * np.exp(-2 * rates)) / 2 * prior
-        target = ((1 - near) + sign * (1 - far)) / 2
         slope = (slope_near[0] - sign * slope_far[0]) / 2
-        # The unknowns are in units of the contrast, and the slope counts in units of 1.
-        slope_row = contrast * np.append(base_slope, slopes)
+        # The unknowns are in units of the span, and the slope counts in units of 1.
+        slope_row = span * np.append(base_slope, slopes)
         ridge = _RIDGE * np.eye(1 + len(rates))[1:]
         weights, _ = nnls(
             np.vstack([columns, slope_row, ridge]),
-            np.concatenate([target / contrast, [slope], np.zeros(len(rates))]),
+            np.concatenate([part / span, [slope], np.zeros(len(rates))]),
         )
-        weights *= contrast
+        weights *= unit
         return float(weights[0]), weights[1:] * prior
 
-    constant, even = fit(np.ones_like(gap), 0.0, 1)
-    linear, odd = fit(1 - gap, 1.0, -1)
+    constant, even = fit(even_part, np.ones_like(gap), 0.0, 1)
+    linear, odd = fit((far - near) / 2, 1 - gap, 1.0, -1)
     return GaussianMixture(
         constant, linear, *(torch.from_numpy(part) for part in (rates, even, odd))
     )

@@ -33,6 +33,7 @@ class ResNetKernel(Kernel):
         block_bias: bool = False,
         growth: bool = True,
         contrast: bool = False,
+        unit_variance: bool = False,
         ard_num_dims: int | None = None,
         batch_shape: torch.Size | None = None,
         active_dims: tuple[int, ...] | None = None,
@@ -67,8 +68,14 @@ class ResNetKernel(Kernel):
                 "contrast=True needs an activation of the (leaky) ReLU family, no block_bias and "
                 "infinite depth"
             )
-        self.growth = growth
+        if unit_variance and not self.is_homogeneous:
+            raise ValueError(
+                "unit_variance=True needs an activation of the (leaky) ReLU family and no "
+                "block_bias"
+            )
+        self.growth = growth and not unit_variance
         self.contrast = contrast
+        self.unit_variance = unit_variance
         self._start_at_one("lengthscale")
         self._add_variance("weight_variance", weight_variance_prior, weight_variance_constraint)
         for name, present, prior, constraint in (
@@ -228,5 +235,6 @@ class ResNetKernel(Kernel):
             layers=self.layers,
             growth=self.growth,
             contrast=self.contrast,
+            unit_variance=self.unit_variance,
             diag=diag,
         )

@@ -49,6 +49,11 @@ class ResNetLimitKernel(ResNetKernel):
             horizons all c_T come close to 1, and a covariance matrix close to a singular one, as
             large as it may be; this form stays of order one. Only for the (leaky) ReLU family
             without block bias at infinite depth.
+        unit_variance: divide by the standard deviations, :math:`k(a, b) / \sqrt{k(a, a) k(b, b)}`,
+            which leaves :math:`c_T` (or its contrast) and no growth. The variance of the other
+            forms grows with the distance from the origin, and with it what a model believes it
+            does not know at the edges of the data. Only for the (leaky) ReLU family without block
+            bias.
         ard_num_dims: d, for one lengthscale per input dimension.
         batch_shape: shape of the batch of hyperparameters.
         active_dims: the input dimensions to use.

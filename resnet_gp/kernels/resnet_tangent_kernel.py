@@ -60,6 +60,7 @@ class ResNetTangentKernel(ResNetKernel):
             raise ValueError(
                 "activation of a tangent kernel must be of the (leaky) ReLU family, no block_bias"
             )
-        if self.contrast and layers != "readout":
-            raise ValueError('contrast=True of a tangent kernel needs layers="readout"')
+        for name in ("contrast", "unit_variance"):
+            if getattr(self, name) and layers != "readout":
+                raise ValueError(f'{name}=True of a tangent kernel needs layers="readout"')
         self.layers = layers

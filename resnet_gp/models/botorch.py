@@ -39,12 +39,17 @@ def get_covar_module_with_resnet_prior(
     * Inputs are centred inside the kernel, at 1/2 (``CentredKernel``). The kernel knows where the
       origin is, and an input transform that centres instead would leave the unit cube, which
       BoTorch warns of, and would be forgotten by whoever swaps one kernel for another.
-    * The input layer has a bias, or the prior variance would be 0 in the middle of the cube. Its
-      variance is fixed at 1: (l, sigma_in^2, outputscale) and (s l, sigma_in^2 / s^2, s^2
-      outputscale) are the same model, and an optimiser would wander along that ridge. For the same
-      reason the factor exp(w / 2) is left out (``growth=False``): the output scale takes its part.
-    * The lengthscale's prior does not move with the dimension, as BoTorch's does by log(d) / 2: the
-      kernel's q_0 holds a factor 1 / d already.
+    * The prior variance is the same everywhere (``unit_variance``). Where it grows from the centre
+      of the cube outwards, acquisition functions ask for one corner after the other. The contrast
+      of the correlation makes values of opposite directions independent: the mean is the model's.
+    * The output scale is at least 1, the variance of the data. Smaller ones take a few points of a
+      function with a narrow peak for noise about a constant; larger ones go with long lengthscales.
+    * The input layer has a bias, or directions in the cube would be all there is. Its variance is
+      fixed at 1: (l, sigma_in^2) and (s l, sigma_in^2 / s^2) are the same model, and an optimiser
+      would wander along that ridge.
+    * The lengthscale's prior is BoTorch's (Hvarfner, Hellsten & Nardi 2024, "Vanilla Bayesian
+      Optimization Performs Great in High Dimensions") without its shift by log(d) / 2: the kernel's
+      q_0 holds a factor 1 / d already.
     * Parameters are bounded and not transformed, as BoTorch's are; every prior can be sampled into
       its parameter, as ``fit_gpytorch_mll`` does when it starts again.
 
@@ -60,13 +65,14 @@ def get_covar_module_with_resnet_prior(
         >>> model._subset_batch_dict = SUBSET_BATCH_DICT  # only for model.subset_output
         >>> fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
     """
-    lengthscale_prior = LogNormalPrior(loc=0.0, scale=1.0)
-    weight_variance_prior = LogNormalPrior(loc=math.log(5.0), scale=1.0)
+    lengthscale_prior = LogNormalPrior(loc=math.sqrt(2.0), scale=math.sqrt(3.0))
     outputscale_prior = LogNormalPrior(loc=1.0, scale=1.5)
+    weight_variance_prior = LogNormalPrior(loc=math.log(5.0), scale=1.0)
     kernel = ResNetLimitKernel(
         activation,
         input_bias=True,
-        growth=False,
+        contrast=True,
+        unit_variance=True,
         ard_num_dims=ard_num_dims,
         batch_shape=batch_shape,
         active_dims=None if active_dims is None else tuple(active_dims),
@@ -84,5 +90,7 @@ def get_covar_module_with_resnet_prior(
         CentredKernel(kernel),
         batch_shape=batch_shape,
         outputscale_prior=outputscale_prior,
-        outputscale_constraint=GreaterThan(1e-4, transform=None, initial_value=1.0),
+        outputscale_constraint=GreaterThan(
+            1.0, transform=None, initial_value=outputscale_prior.loc.exp()
+        ),
     )

@@ -6,14 +6,15 @@ kernels (``resnet_gp.flow.mixture``), so that a path is a linear model on random
     f(x) = s(x) [ a g_0 + b <g, u> + sum_i p_i g_i cos<w_i, u> + sum_i q_i h_i sin<w_i, u> ]
 
 with standard normal g and h. Given the frequencies w, paths are exactly Gaussian and independent,
-and their covariance is known (``covariance``), and with it its error (``covariance_error``).
+and their covariance is known (``covariance``), and with it its error (``covariance_error``). The
+contrast of c_T is such a mixture as well.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ from torch.quasirandom import SobolEngine
 from resnet_gp.flow.covariance import growth_factor, unit_and_scale
 from resnet_gp.flow.mixture import GaussianMixture, gaussian_mixture
 from resnet_gp.kernels import ResNetLimitKernel
+from resnet_gp.kernels.centred_kernel import CentredKernel
 
 NUM_FEATURES = 2048
 
@@ -69,7 +71,7 @@ class PriorPaths(Module):
         limit = _limit_kernel(self.kernel)
         dims = num_dims if kernel.active_dims is None else len(kernel.active_dims)
         self.num_dims = num_dims
-        mixture = gaussian_mixture(limit.horizon.item())
+        mixture = gaussian_mixture(limit.horizon.item(), limit.contrast)
         frequencies, cos_weights, sin_weights = _random_frequencies(
             mixture, dims + limit.input_bias, num_features // 2, generator
         )
@@ -81,6 +83,8 @@ class PriorPaths(Module):
         )
         like = limit.lengthscale
         self.register_buffer("scale_factor", _scale_factor(self.kernel))
+        wrappers = _wrappers(self.kernel)
+        self.centre = sum(one.centre for one in wrappers if isinstance(one, CentredKernel))
         self.register_buffer("frequencies", frequencies.to(like))
         self.register_buffer("amplitudes", amplitudes.to(like))
         self.register_buffer("weights", normal.to(like))
@@ -143,7 +147,8 @@ class PriorPaths(Module):
             x = x.index_select(-1, self.kernel.active_dims)
         limit = _limit_kernel(self.kernel)
         bias = limit.input_bias_variance if limit.input_bias else None
-        unit, scale = unit_and_scale(x, limit.lengthscale, bias)
+        x = x - self.centre if self.centre else x
+        unit, scale = unit_and_scale(x, limit.lengthscale, bias, limit.unit_variance)
         phase = unit @ self.frequencies.mT
         parts = [torch.ones_like(unit[..., :1]), unit, phase.cos(), phase.sin()]
         return (scale * self.scale_factor)[..., None] * torch.cat(parts, -1) * self.amplitudes
@@ -165,7 +170,8 @@ def draw_prior(
     nearly all variance is that of a multiple of s(x), and 1 - c_T(-1) is what there is to see.
 
     Args:
-        kernel: a ``ResNetLimitKernel``, or a ``ScaleKernel`` around one, without a batch shape.
+        kernel: a ``ResNetLimitKernel``, or ``ScaleKernel`` and ``CentredKernel`` around one, as
+            ``get_covar_module_with_resnet_prior`` makes it, without a batch shape.
         num_dims: d, the number of columns of x.
         num_paths: how many paths.
         num_features: even; powers of two serve the quasi-random frequencies best.
@@ -370,27 +376,33 @@ def _limit_kernel(kernel: Kernel) -> ResNetLimitKernel:
     """The limit kernel inside."""
     if len(getattr(kernel, "batch_shape", ())) > 0:
         raise ValueError(f"kernel must not be a batch, got batch_shape {tuple(kernel.batch_shape)}")
-    while isinstance(kernel, ScaleKernel):
-        kernel = kernel.base_kernel
+    for wrapper in _wrappers(kernel):
+        kernel = wrapper.base_kernel
     if not isinstance(kernel, ResNetLimitKernel):
         raise TypeError(
-            "kernel must be a ResNetLimitKernel or a ScaleKernel of one, "
+            "kernel must be a ResNetLimitKernel or a ScaleKernel or CentredKernel of one, "
             f"got {type(kernel).__name__}"
         )
-    if not kernel.is_homogeneous or kernel.depth is not None or kernel.contrast:
+    if not kernel.is_homogeneous or kernel.depth is not None:
         raise ValueError(
-            "kernel must be at infinite depth, of the (leaky) ReLU family, without block bias and "
-            "without contrast"
+            "kernel must be at infinite depth, of the (leaky) ReLU family, without block bias"
         )
     return kernel
+
+
+def _wrappers(kernel: Kernel) -> Iterator[ScaleKernel | CentredKernel]:
+    while isinstance(kernel, ScaleKernel | CentredKernel):
+        yield kernel
+        kernel = kernel.base_kernel
 
 
 def _scale_factor(kernel: Kernel) -> Tensor:
     """The standard deviation that multiplies that of the flow."""
     variance = torch.ones(())
-    while isinstance(kernel, ScaleKernel):
-        variance = variance * kernel.outputscale.detach()
-        kernel = kernel.base_kernel
+    for wrapper in _wrappers(kernel):
+        if isinstance(wrapper, ScaleKernel):
+            variance = variance * wrapper.outputscale.detach()
+        kernel = wrapper.base_kernel
     factor = variance.to(kernel.lengthscale).sqrt()
     if kernel.growth:
         growth = growth_factor(kernel.weight_variance, kernel.negative_slope)

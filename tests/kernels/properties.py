@@ -65,7 +65,8 @@ class KernelProperties:
     * ``dtype`` of the kernel and ``dimensions`` of its inputs;
     * ``twice_differentiable``; where it is not, second derivatives must raise;
     * ``roundings``: what an entry may be off, for a kernel whose last bits are not all right;
-    * ``without_bias()``, the configuration whose kernel is homogeneous;
+    * ``without_bias()``, the configuration whose kernel is homogeneous, and ``degree``, of what
+      degree in each argument;
     * ``linear_limit(kernel, x, z)``: takes the kernel to zero depth, returns what it must be then.
     """
 
@@ -141,7 +142,8 @@ class KernelProperties:
         x, z = self.points(configuration, 40), self.points(configuration, 30, seed=1)
         kernel = configuration.kernel()
         K, scaled = dense(kernel, x, z), dense(kernel, 0.3 * x, 7 * z)
-        self.assert_close(configuration, scaled / (0.3 * 7), K, x, z, ulp=20)
+        factor = (0.3 * 7) ** configuration.degree
+        self.assert_close(configuration, scaled / factor, K, x, z, ulp=20)
 
     def test_zero_depth_is_linear(self, configuration):
         x, z = self.points(configuration, 40), self.points(configuration, 30, seed=1)

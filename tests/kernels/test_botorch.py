@@ -83,11 +83,19 @@ def exact_posterior(model, z):
 class TestCovarModule:
     def test_is_centred(self):
         x, module = design(10), get_covar_module_with_resnet_prior(2).double()
-        plain = ResNetLimitKernel(input_bias=True, growth=False, ard_num_dims=2).double()
+        plain = ResNetLimitKernel(
+            input_bias=True, contrast=True, unit_variance=True, ard_num_dims=2
+        ).double()
         base = module.base_kernel.base_kernel
         plain.lengthscale = base.lengthscale.detach()
         plain.weight_variance = base.weight_variance.detach()
-        torch.testing.assert_close(dense(module, x), dense(plain, x - 0.5))
+        scale = module.outputscale.detach()
+        torch.testing.assert_close(dense(module, x), scale * dense(plain, x - 0.5))
+
+    def test_prior_variance_is_the_same_everywhere(self):
+        x, module = design(10), get_covar_module_with_resnet_prior(2).double()
+        expected = module.outputscale.detach().expand(10)
+        torch.testing.assert_close(dense(module, x).diagonal(), expected)
 
     def test_fixed_and_free_parameters(self):
         module = get_covar_module_with_resnet_prior(3, torch.Size([2]))

@@ -35,7 +35,12 @@ class Configuration:
     depth: int | None = None
     block_bias: bool = False
     contrast: bool = False
+    unit_variance: bool = False
     roundings = 1
+
+    @property
+    def degree(self):
+        return 0 if self.unit_variance else 1
 
     @property
     def twice_differentiable(self):
@@ -46,6 +51,7 @@ class Configuration:
         parts += [str(self.depth)] * (self.depth is not None)
         parts += ["bias"] * self.input_bias + ["ard"] * self.ard
         parts += ["block_bias"] * self.block_bias + ["contrast"] * self.contrast
+        parts += ["unit_variance"] * self.unit_variance
         return "-".join(parts + ["bounded"] * (not self.growth))
 
     def kernel(self, batch_shape=None):
@@ -57,6 +63,7 @@ class Configuration:
             block_bias=self.block_bias,
             growth=self.growth,
             contrast=self.contrast,
+            unit_variance=self.unit_variance,
             ard_num_dims=self.dimensions if self.ard else None,
             batch_shape=batch_shape,
         ).to(self.dtype)
@@ -78,12 +85,13 @@ class Configuration:
         if self.block_bias:
             bias += kernel.block_bias_variance.item()
         covariance = (x / scale) @ (z / scale).mT / self.dimensions + bias
-        if not self.contrast:
-            return covariance
         first, second = (
             ((part / scale).square().sum(-1) / self.dimensions + bias).sqrt() for part in (x, z)
         )
-        return (covariance + first[:, None] * second) / 2
+        deviations = first[:, None] * second
+        if self.contrast:
+            covariance = (covariance + deviations) / 2
+        return covariance / deviations if self.unit_variance else covariance
 
 
 CONFIGURATIONS = [
@@ -100,6 +108,9 @@ CONFIGURATIONS = [
     Configuration("relu", input_bias=True, ard=True, growth=False, contrast=True),
     Configuration("leaky_relu", contrast=True, dtype=torch.float32),
     Configuration("abs", contrast=True),
+    Configuration("relu", input_bias=True, ard=True, unit_variance=True),
+    Configuration("abs", ard=True, contrast=True, unit_variance=True, dtype=torch.float32),
+    Configuration("leaky_relu", depth=8, input_bias=True, unit_variance=True),
     Configuration("relu", depth=1, input_bias=True),
     Configuration("relu", depth=10**6, ard=True, growth=False),
     Configuration("leaky_relu", depth=37, dtype=torch.float32),
@@ -117,7 +128,8 @@ class TestResNetLimitKernel(KernelProperties):
         if configuration.input_bias:
             scaled.input_bias_variance = scaled.input_bias_variance / 4
         K = dense(configuration.kernel(), x)
-        self.assert_close(configuration, 4 * dense(scaled, x), K, x, x, ulp=20)
+        factor = 4**configuration.degree
+        self.assert_close(configuration, factor * dense(scaled, x), K, x, x, ulp=20)
 
 
 class TestGPyTorchContract(BaseKernelTestCase, unittest.TestCase):
@@ -571,3 +583,38 @@ def test_finite_depth_meets_the_limit_with_slope_minus_one(activation):
 def test_contrast_is_of_the_homogeneous_limit(options):
     with pytest.raises(ValueError, match="contrast=True needs"):
         ResNetLimitKernel(contrast=True, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"input_bias": True, "contrast": True}, {"depth": 5}])
+def test_unit_variance_is_the_correlation(options):
+    plain, unit = (
+        ResNetLimitKernel(growth=False, unit_variance=unit, **options).double()
+        for unit in (False, True)
+    )
+    x, z = points(30, 3), points(20, 3, seed=1)
+    with torch.no_grad():
+        deviations = [plain(part, diag=True).sqrt() for part in (x, z)]
+    expected = dense(plain, x, z) / (deviations[0][:, None] * deviations[1])
+    torch.testing.assert_close(dense(unit, x, z), expected, rtol=0, atol=1e-14)
+    assert torch.equal(dense(unit, x).diagonal(), torch.ones(30, dtype=torch.float64))
+
+
+def test_unit_variance_at_the_origin_without_bias_is_none():
+    x = torch.cat([torch.zeros(1, 3), points(2, 3, dtype=torch.float32)]).requires_grad_()
+    K = ResNetLimitKernel(unit_variance=True)(x).to_dense()
+    assert torch.equal(K[0], torch.zeros(3))
+    assert torch.equal(K.diagonal(), torch.tensor([0.0, 1.0, 1.0]))
+    assert torch.autograd.grad(K.sum(), x)[0].isfinite().all()
+
+
+def test_unit_variance_never_grows():
+    kernel = ResNetLimitKernel(unit_variance=True)
+    kernel.weight_variance = 5000.0  # at which e^w overflows
+    assert dense(kernel, points(3, 2, dtype=torch.float32)).isfinite().all()
+    assert not kernel.growth
+
+
+@pytest.mark.parametrize("options", [{"activation": "erf"}, {"block_bias": True}])
+def test_unit_variance_is_of_homogeneous_kernels(options):
+    with pytest.raises(ValueError, match="unit_variance=True needs"):
+        ResNetLimitKernel(unit_variance=True, **options)

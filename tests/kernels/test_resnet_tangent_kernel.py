@@ -109,6 +109,15 @@ def test_refuses_layers(layers):
         ResNetTangentKernel(layers=layers)
 
 
+@pytest.mark.parametrize("option", ["contrast", "unit_variance"])
+def test_refuses_what_only_the_readout_has(option):
+    with pytest.raises(ValueError, match=f"{option}=True of a tangent kernel"):
+        ResNetTangentKernel(**{option: True})
+    x, limit = points(5, 3), ResNetLimitKernel(**{option: True}).double()
+    tangent = ResNetTangentKernel(layers="readout", **{option: True}).double()
+    assert torch.equal(dense(tangent, x), dense(limit, x))
+
+
 @pytest.mark.parametrize("option", [{"negative_slope": -0.5}, {"activation": "abs"}, {}], ids=str)
 def test_is_the_tangent_kernel_of_finite_networks(option):
     """By automatic differentiation: z-scores of the means over random networks, layer by layer.

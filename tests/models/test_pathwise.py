@@ -15,6 +15,7 @@ from resnet_gp.models import (
     draw_posterior,
     draw_prior,
 )
+from resnet_gp.models.botorch import get_covar_module_with_resnet_prior
 
 D = 3
 
@@ -46,7 +47,9 @@ CONFIGURATIONS = [
     limit_kernel("abs", 3.0, input_bias=True),
     limit_kernel(weight_variance=1000.0, input_bias=True, growth=False),
     limit_kernel(weight_variance=1e-3),
+    limit_kernel(weight_variance=4.0, input_bias=True, unit_variance=True),
     scaled_kernel(),
+    get_covar_module_with_resnet_prior(ard_num_dims=D).double(),
 ]
 
 

@@ -90,6 +90,15 @@ class TestOnKeOps:
         expected = product_and_gradients(plain, x, z, vector, left, torch.float64)
         assert_close([value.double() for value in found], expected, tolerance)
 
+    def test_unit_variance(self):
+        x, z = inputs()
+        vector, left = points(len(z), 2), points(len(x), 2, seed=3)
+        found, expected = (
+            product_and_gradients(configured(c, unit_variance=True), x, z, vector, left)
+            for c in (ResNetLimitKernel, PlainKernel)
+        )
+        assert_close(found, expected, 2e-14)
+
     def test_gradient_of_the_same_points_twice(self):
         """All of the diagonal at c_0 = 1, where sqrt(g) has an infinite derivative."""
         x, vector = inputs()[0], points(60, 2)
