@@ -28,7 +28,6 @@ Array = NDArray[np.float64]
 
 #: The covariance of ``ResNetGPRegressor``.
 DEFAULT = Covariance("limit", "relu", 0.01, None, False)
-_INITIAL_ITERATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,15 @@ def fit(
     initial_rows: int = 50_000,
     hyperparameter_samples: int = 2000,
     max_iter: int = 10,
+    learn_inducing: bool = True,
     seed: int = 0,
     on_evaluation: Callable[[int, float, float], None] | None = None,
 ) -> DistributedFit:
     """Fit a sparse regression to Dask collections.
 
     A random subset of rows comes to the caller, where an exact fit to some of them chooses the
-    hyperparameters to start from, inducing points are selected greedily, and a sparse fit goes as
-    far as it can. The rest is done with all rows, which stay where they are.
+    hyperparameters to start from, inducing points are selected, and a sparse fit moves them as the
+    regressor does. The rest is done with all rows, which stay where they are, as do the points.
 
     Args:
         client: of a running cluster.
@@ -94,6 +94,7 @@ def fit(
         initial_rows: the size of the subset, at most all.
         hyperparameter_samples: rows of the exact fit.
         max_iter: of L-BFGS-B with all rows.
+        learn_inducing: whether inducing points move in the sparse fit to the subset.
         seed: of the subset.
         on_evaluation: is told the number of each evaluation with all rows, the bound and how many
             seconds it took without its gradient.
@@ -108,8 +109,8 @@ def fit(
     training = Training(*(scale(part) for scale, part in zip(scalers, subset, strict=True)))
     generator = np.random.RandomState(seed)
     search = Search(
-        covariance, hyperparameters, None, _INITIAL_ITERATIONS, 0, hyperparameter_samples,
-        generator, progress_bar("fitting", False),
+        covariance, hyperparameters, None, None, 0, hyperparameter_samples, generator,
+        progress_bar("fitting", False), learn_inducing=learn_inducing,
     )  # fmt: skip
     start, _ = search.fit_sparse(training, n_inducing)
     rows = DaskRows(

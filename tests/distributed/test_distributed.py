@@ -84,13 +84,14 @@ def test_many_inducing_points_are_no_reason_to_scatter(client):
         there.log_marginal_likelihood().backward()
 
 
-def local_fit(x, y, initial_rows, max_iter=100):
+def local_fit(x, y, initial_rows, learn_inducing, max_iter=100):
     """What ``fit`` does, on one machine."""
     training = Training(*(Standardiser.of(part)(part) for part in (x, y)))
     chosen = np.sort(np.random.default_rng(0).choice(len(x), initial_rows, replace=False))
     search = Search(
-        DEFAULT, "map", None, 100, 0, 100, np.random.RandomState(0), progress_bar("", False)
-    )
+        DEFAULT, "map", None, None, 0, 100, np.random.RandomState(0), progress_bar("", False),
+        learn_inducing=learn_inducing,
+    )  # fmt: skip
     some = Training(training.x[chosen], training.y[chosen])
     start, _ = search.fit_sparse(some, 20)
     model = SparseRegression(training.x, training.y, DEFAULT.build(D), start.inducing_points)
@@ -108,12 +109,15 @@ def fitted(client, x, y, **options):
     )  # fmt: skip
 
 
-def test_fit_gives_the_local_fit(client):
+@pytest.mark.parametrize("learn_inducing", [True, False])
+def test_fit_gives_the_local_fit(client, learn_inducing):
     x, y = data()
-    found = fitted(client, da.from_array(x, chunks=(170, 2)), da.from_array(y, chunks=600))
+    arrays = da.from_array(x, chunks=(170, 2)), da.from_array(y, chunks=600)
+    found = fitted(client, *arrays, learn_inducing=learn_inducing)
     scale = y.std()
     mean, deviation = found.predict(x)
-    np.testing.assert_allclose((mean - y.mean()) / scale, local_fit(x, y, 300), atol=1e-4)
+    expected = local_fit(x, y, 300, learn_inducing)
+    np.testing.assert_allclose((mean - y.mean()) / scale, expected, atol=1e-4)
     assert np.mean(np.abs(mean - y) < 2 * deviation) > 0.9
     copy = pickle.loads(pickle.dumps(found.posterior))
     points = found.x_scaler(x[:5])
