@@ -90,7 +90,8 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         variance (Burt et al. 2020), or centres of clusters where they will be moved.
     learn_inducing : bool, default=True
         Whether sparse inference moves the inducing points by gradient together with the
-        hyperparameters; False leaves them where they were chosen.
+        hyperparameters; False leaves them where they were chosen. Variational inference takes over
+        those of a sparse fit to some rows.
     hyperparameters : {"map", "ml", "nuts", "fixed"}, default="map"
         "map" maximises the marginal likelihood times weak priors with L-BFGS-B and exact gradients;
         a GPyTorch kernel's own priors count. They matter up to a few hundred rows, where maximum

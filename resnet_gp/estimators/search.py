@@ -305,7 +305,7 @@ class Search:
     def fit_variational(
         self, training: Training, num_inducing: int, known: Array | None = None
     ) -> tuple[VariationalRegression, FitResult]:
-        """Stochastic inference, after a sparse fit to some rows.
+        """Stochastic inference, with the inducing points of a sparse fit to some rows.
 
         ``max_iter`` counts tens of minibatches.
 
@@ -318,8 +318,7 @@ class Search:
             raise ValueError('alpha needs inference="exact" or "sparse"')
         if self.checkpoint is not None:
             raise ValueError('checkpoint needs inference="exact" or "sparse"')
-        fixed = replace(self, learn_inducing=False)
-        start, found = fixed.fit_sparse(training.sample(_VARIATIONAL_START), num_inducing, known)
+        start, found = self.fit_sparse(training.sample(_VARIATIONAL_START), num_inducing, known)
         outputs = training.y.shape[1] if training.y.dim() == 2 else None
         kernel = self.covariance.build(training.x.shape[1])
         model = VariationalRegression(start.inducing_points.detach().clone(), kernel, outputs)
