@@ -3,7 +3,7 @@
     python benchmarks/bayesian_optimisation.py [--problems hartmann6 ackley10 hartmann6-in-50]
     python benchmarks/bayesian_optimisation.py --quick
 
-SingleTaskGP with our kernel and its priors, with BoTorch's InfiniteWidthBNNKernel of depth 3 and an
+SingleTaskGP with our covariance module, with BoTorch's InfiniteWidthBNNKernel of depth 3 and an
 output scale, and with BoTorch's ARD Matern-5/2 kernel and its dimension-scaled prior; log expected
 improvement, 30 steps after 2 d + 2 Sobol points (at most 24), five seeds. The problems are
 noiseless; in 50 dimensions, 44 of them do nothing. Prints the regret of the best point after 10, 20
@@ -124,6 +124,8 @@ def report(cells: Cells, problems: list[str], shown: tuple[int, ...]) -> None:
 
 
 def draw(cells: Cells, problems: list[str]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, axes = subplots((11, 3.4), 1, len(problems), squeeze=False)
     for axis, problem in zip(axes.flat, problems, strict=True):
         for kernel in KERNELS:
@@ -135,6 +137,8 @@ def draw(cells: Cells, problems: list[str]) -> None:
                 (line,) = axis.plot(middle, label=kernel)
                 axis.fill_between(range(len(low)), low, high, alpha=0.2, color=line.get_color())
         axis.set(title=problem, xlabel="step", ylabel="regret", yscale="log")
+        axis.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
+        axis.yaxis.set(minor_locator=NullLocator())
     axes[0, 0].legend(frameon=False)
     figure.savefig(IMAGES / "bayesian_optimisation.png", dpi=110)
 
