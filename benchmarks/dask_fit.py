@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dask
 import dask.array as da
@@ -30,6 +32,17 @@ KEEP_MEMORY = {
     f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": 2**30
     for name in ("TRIM", "MMAP")
 }
+
+
+@contextmanager
+def local_client(workers: int, processes: bool) -> Iterator[Client]:
+    """Of workers with one thread each on this machine, which keep their memory."""
+    dask.config.set(KEEP_MEMORY)
+    cluster = LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=processes, dashboard_address=":0"
+    )
+    with cluster, Client(cluster) as client:
+        yield client
 
 
 def truth(x: np.ndarray) -> np.ndarray:
@@ -61,14 +74,7 @@ def main(arguments: list[str] | None = None) -> dict:
     rows, m, initial = (2000, 50, 500) if options.quick else (options.rows, 512, 50_000)
     evaluations: list[tuple[float, float]] = []
     processor: list[float] = []
-    dask.config.set(KEEP_MEMORY)
-    cluster = LocalCluster(
-        n_workers=options.workers,
-        threads_per_worker=1,
-        processes=not options.quick,
-        dashboard_address=":0",
-    )
-    with cluster, Client(cluster) as client:
+    with local_client(options.workers, processes=not options.quick) as client:
         x, y = simulated(rows, options.partitions)
         start, driver = time.perf_counter(), time.process_time()
 

@@ -14,14 +14,12 @@ many of their targets are in 90 % intervals. Draws docs/images/scaling.png.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import dask
 import dask.array as da
 import numpy as np
-from dask_fit import KEEP_MEMORY
-from distributed import Client, LocalCluster
+from dask_fit import local_client
+from distributed import Client
 from harness import IMAGES, Cell, Cells, fill, output, parser_of, print_table, subplots, timed
 
 from resnet_gp import ResNetGPRegressor
@@ -59,23 +57,14 @@ def regressor(inference: str) -> Fit:
     return fit
 
 
-@contextmanager
-def workers(processes: bool) -> Iterator[Fit]:
-    dask.config.set(KEEP_MEMORY)
-    cluster = LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=":0"
-    )
-    with cluster, Client(cluster) as client:
+def workers(client: Client) -> Fit:
+    def fit(x: np.ndarray, y: np.ndarray, inducing: int, iterations: int) -> tuple[Predict, bool]:
+        size = -(-len(x) // PARTITIONS)
+        rows, targets = da.from_array(x, chunks=(size, D)), da.from_array(y, chunks=size)
+        found = on_workers.fit(client, rows, targets, n_inducing=inducing)
+        return found.predict, found.result.converged
 
-        def fit(
-            x: np.ndarray, y: np.ndarray, inducing: int, iterations: int
-        ) -> tuple[Predict, bool]:
-            size = -(-len(x) // PARTITIONS)
-            rows, targets = da.from_array(x, chunks=(size, D)), da.from_array(y, chunks=size)
-            found = on_workers.fit(client, rows, targets, n_inducing=inducing)
-            return found.predict, found.result.converged
-
-        yield fit
+    return fit
 
 
 def measure(fit: Fit, inference: str, rows: int, inducing: int, iterations: int) -> Cell:
@@ -116,8 +105,8 @@ def main(arguments: list[str] | None = None) -> Cells:
         options.rows, inducing, iterations = [60], 10, 2
     cells = Cells(output(options, "scaling"), ["inference", "rows"])
     todo = [(way, rows) for rows in options.rows for way, most in MOST.items() if rows <= most]
-    with workers(processes=not options.quick) as dask_fit:
-        fits = {way: dask_fit if way == "dask" else regressor(way) for way in MOST}
+    with local_client(2, processes=not options.quick) as client:
+        fits = {way: workers(client) if way == "dask" else regressor(way) for way in MOST}
         fill(
             cells,
             todo,

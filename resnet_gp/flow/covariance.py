@@ -66,7 +66,8 @@ def resnet_covariance(
             (1 + w (1 + alpha^2) / (2 L))^L.
         contrast: (c_T - c_T(pi)) / (1 - c_T(pi)) in the place of c_T, only for the limit and the
             readout. With T the values of c_T come close together, and those of this do not.
-        unit_variance: k(a, b) / sqrt(k(a, a) k(b, b)), only for the readout; there is no growth.
+        unit_variance: 1 in place of the lengths sqrt(q_0(a, a)); without growth and for the
+            readout, that is k(a, b) / sqrt(k(a, a) k(b, b)).
         diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
 
     Returns:
@@ -80,7 +81,7 @@ def resnet_covariance(
     unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance, unit_variance)
     spec = DepthMap(negative_slope, depth, layers, contrast)
     time = weight_variance * (1 - negative_slope) ** 2 if spec.is_limit else weight_variance
-    if growth and not unit_variance:
+    if growth:
         factor = growth_factor(weight_variance, negative_slope, depth)
         factor = factor[..., 0] if factor.dim() else factor
         scale1, scale2 = scale1 * factor, scale2 * factor

@@ -831,6 +831,18 @@ def test_learned_inducing_points_raise_the_bound(sparse, data):
     assert not sparse.model_.inducing_points.requires_grad
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("learn_inducing", [True, False])
+def test_variational_inference_has_the_inducing_points_of_a_sparse_fit(
+    sparse, data, learn_inducing
+):
+    X, y = (part[:120] for part in data)
+    sparse = clone(sparse).set_params(learn_inducing=learn_inducing, max_iter=5)
+    points = sparse.fit(X, y).model_.inducing_points
+    model = clone(sparse).set_params(inference="variational").fit(X, y).model_
+    torch.testing.assert_close(model.variational_strategy.inducing_points, points)
+
+
 def test_passes_over_many_rows_are_few_unless_more_are_asked_for(data, monkeypatch):
     """That they end unconverged is no surprise worth a warning."""
     monkeypatch.setattr("resnet_gp.estimators.search._MANY_ROWS", 100)

@@ -125,6 +125,16 @@ class TestCovarModule:
             assert 1e-2 <= base.weight_variance.item() <= 1e3
         assert len(seen) == 20
 
+    def test_a_fit_never_scales_below_the_data(self):
+        """One peak among little, from a start that is below, as a sample of the prior may be."""
+        x = design(14)
+        y = torch.exp(-((x - x[3]).square().sum(-1)) / 1e-3)[:, None]
+        model = model_of(x, y, fitted=False)
+        with torch.no_grad():
+            model.covar_module.raw_outputscale.fill_(0.5)
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        assert model.covar_module.outputscale.item() >= 1
+
     def test_samples_outside_of_a_constraint_are_drawn_again(self):
         from gpytorch.constraints import GreaterThan
         from gpytorch.priors import LogNormalPrior
