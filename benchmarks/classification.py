@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from resnet_gp import ResNetGPClassifier
-from resnet_gp.estimators.kernel_settings import KernelSetting
+from resnet_gp.fitting.kernel_settings import KernelSetting
 
 MEASURES = ("accuracy", "log_loss", "seconds")
 BINS = 20
@@ -125,8 +125,6 @@ MODELS: dict[str, Model] = {
     "rbf": gp("rbf", RBFGPClassifier),
     "forest": forest,
     "svc": svc,
-    "laplace": gp("laplace", ResNetGPClassifier, method="laplace"),
-    "dirichlet": gp("dirichlet", ResNetGPClassifier, method="dirichlet"),
 }
 # The other two methods are slow, and are asked for by name.
 STANDARD = ["resnet", "rbf", "forest", "svc"]

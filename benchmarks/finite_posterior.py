@@ -24,9 +24,9 @@ from scipy.stats import t as student
 
 from resnet_gp.bayes import BayesianResNet, run_nuts
 from resnet_gp.networks import Simulation, simulate
+from resnet_gp.report.fits import power_law
 from resnet_gp.threads import torch_threads
 from resnet_gp.verification import posterior
-from resnet_gp.verification.fits import power_law
 from resnet_gp.verification.observables import values
 
 DRAWS = {"nuts": 250, "importance": 400_000}  # of each chain, of each width

@@ -255,24 +255,6 @@ def classification() -> str:
     return table(headings, rows)
 
 
-def classification_methods() -> str:
-    methods = {
-        "resnet": '`"loo"` (default)',
-        "laplace": '`"laplace"`',
-        "dirichlet": '`"dirichlet"`',
-    }
-    summary = read("classification_methods")["summary"]
-    rows = [
-        [
-            title,
-            percent(one["accuracy"]),
-            *(f"{one[m]:.3f}" for m in ("log_loss", "calibration_error")),
-        ]
-        for title, one in ((title, summary[model]) for model, title in methods.items())
-    ]
-    return table(["method", "accuracy", "log-loss", "calibration error"], rows)
-
-
 def p_value(p: float | None) -> str:
     """To one digit, where it is below a tenth."""
     if p is None:
@@ -291,7 +273,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "bayesian-optimisation": bayesian_optimisation,
     "import-time": import_time,
     "classification": classification,
-    "classification-methods": classification_methods,
 }
 
 

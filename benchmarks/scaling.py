@@ -5,7 +5,7 @@
 
 A smooth function of six features (two do nothing) with noise of deviation 0.2. The regressor with
 exact inference (hyperparameters from at most 2000 rows, up to 16,000 rows in all), sparse with 300
-inducing points, and variational with as many; and the sparse fit on two Dask workers of one thread,
+inducing points, and the sparse fit on two Dask workers of one thread,
 with its own defaults (rows up to 50,000 are first fitted by the caller). Seconds of the fit after a
 small one that compiles and wakes the workers, error to the function at 5000 new points, and how
 many of their targets are in 90 % intervals. Draws docs/images/scaling.png.
@@ -27,7 +27,7 @@ from resnet_gp import distributed as on_workers
 
 D, NOISE, NEW = 6, 0.2, 5000
 ROWS = (500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000)
-MOST = {"exact": 16_000, "sparse": 10**9, "variational": 10**9, "dask": 10**9}
+MOST = {"exact": 16_000, "sparse": 10**9, "dask": 10**9}
 WARM_UP, PARTITIONS = 100, 8
 
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

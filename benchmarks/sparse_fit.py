@@ -31,7 +31,7 @@ from harness import Cell, output, parsed, parser_of, save, simulated, timed
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.demo import DataSet, find_sets, load_set, scores
-from resnet_gp.estimators.standardise import Standardiser
+from resnet_gp.fitting.standardise import Standardiser
 
 HYPERPARAMETER_SAMPLES = 1500
 # Of the seconds; the rest is for predictions.

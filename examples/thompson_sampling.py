@@ -19,8 +19,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from resnet_gp import ResNetLimitKernel
-from resnet_gp.models import ExactRegression, PosteriorPaths, draw_posterior, maximise
-from resnet_gp.models.fitting import get_raw
+from resnet_gp.fitting import get_raw, maximise
+from resnet_gp.models import ExactRegression, PosteriorPaths, draw_posterior
 
 MAXIMUM = -0.397887  # of the negated Branin function
 NOISE = 0.1  # standard deviation

@@ -252,7 +252,7 @@ def verify(
     Exits with 1 if a prediction fails. What was done is kept when interrupted: the same command
     goes on from there.
     """
-    from resnet_gp.verification import session
+    from resnet_gp.report import session
 
     console = Console()
     try:
@@ -287,7 +287,7 @@ def mean_ode(
     goes on from there.
     """
     from resnet_gp.mean_ode import experiments
-    from resnet_gp.verification import session
+    from resnet_gp.report import session
 
     console = Console()
     try:

@@ -16,12 +16,12 @@ from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.finite import BayesianResNet
 from resnet_gp.bayes.gaussian import GaussianVector
 from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
-from resnet_gp.bayes.mixture import NormalMixture
 from resnet_gp.bayes.nuts import run_nuts
 from resnet_gp.bayes.regression import GPRegression
 from resnet_gp.bayes.sparse import SparseGP
 from resnet_gp.bayes.svi import run_svi
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
+from resnet_gp.predictive.normal_mixture import NormalMixture
 
 __all__ = [
     "BayesianResNet",

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws, below
 from resnet_gp.bayes.hyperparameters import Values
-from resnet_gp.bayes.mixture import NormalMixture
 from resnet_gp.bayes.regression import GPRegression, each, mixture_of
 from resnet_gp.models.exact_posterior import ExactPosterior
+from resnet_gp.predictive.normal_mixture import NormalMixture
 
 _BYTES = 2**30  # of the factors of all members
 _FEWEST, _MOST = 20, 200

@@ -12,9 +12,9 @@ from torch import Tensor
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.gaussian import GaussianVector
 from resnet_gp.bayes.hyperparameters import Values
-from resnet_gp.bayes.mixture import NormalMixture
 from resnet_gp.bayes.regression import check_rows, each
 from resnet_gp.networks.laws import Network
+from resnet_gp.predictive.normal_mixture import NormalMixture
 
 
 class BayesianResNet:

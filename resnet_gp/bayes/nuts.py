@@ -17,7 +17,7 @@ from resnet_gp.bayes.chain import Iteration, Model, Potential, Settings, Values,
 from resnet_gp.bayes.diagnostics import warn_if_unhealthy
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.worker import ChainError, Worker
-from resnet_gp.estimators.progress import progress_bar
+from resnet_gp.progress import progress_bar
 
 _DENSE_UP_TO = 50
 

@@ -16,10 +16,10 @@ from resnet_gp.bayes.hyperparameters import (
     sample_hyperparameters,
     with_hyperparameters,
 )
-from resnet_gp.bayes.mixture import NormalMixture
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
+from resnet_gp.predictive.normal_mixture import NormalMixture
 
 
 class GPRegression:

@@ -29,12 +29,12 @@ from resnet_gp.bayes.hyperparameters import (
     sample_hyperparameters,
     with_hyperparameters,
 )
-from resnet_gp.bayes.mixture import NormalMixture
 from resnet_gp.bayes.regression import check_rows, each
 from resnet_gp.bayes.whitened import conditional
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
+from resnet_gp.predictive.normal_mixture import NormalMixture
 
 _SELECTION_ROWS = 10_000
 

@@ -15,7 +15,7 @@ from pyro.optim import ClippedAdam
 from resnet_gp.bayes.chain import Model, seeded
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.nuts import positive_integer
-from resnet_gp.estimators.progress import progress_bar
+from resnet_gp.progress import progress_bar
 
 _SCALE = 0.05  # of the guide's start
 _DECAY = 0.05  # of the learning rate over the whole run

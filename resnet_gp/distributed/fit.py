@@ -17,17 +17,17 @@ from torch import Tensor
 from resnet_gp.distributed.moments import moments
 from resnet_gp.distributed.partitions import Pair, Partitions
 from resnet_gp.distributed.rows import DaskRows, local_rows
-from resnet_gp.estimators.covariance import Covariance
-from resnet_gp.estimators.progress import progress_bar
-from resnet_gp.estimators.search import Search, Training
-from resnet_gp.estimators.standardise import Standardiser
-from resnet_gp.models.fitting import FitResult, get_raw, maximise, set_raw
+from resnet_gp.fitting.kernel_spec import KernelSpec
+from resnet_gp.fitting.optimiser import FitResult, get_raw, maximise, set_raw
+from resnet_gp.fitting.search import Search, Training
+from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.models.sparse import SparsePosterior, SparseRegression
+from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
 
-#: The covariance of ``ResNetGPRegressor``.
-DEFAULT = Covariance("limit", "relu", 0.01, None, False)
+#: The kernel of ``ResNetGPRegressor``.
+DEFAULT = KernelSpec("limit", "relu", None, False)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def fit(
     x: Any,
     y: Any,
     *,
-    covariance: Covariance = DEFAULT,
+    kernel: KernelSpec = DEFAULT,
     hyperparameters: Literal["map", "ml"] = "map",
     n_inducing: int = 512,
     initial_rows: int = 50_000,
@@ -88,7 +88,7 @@ def fit(
     Args:
         client: of a running cluster.
         x, y: as for ``Partitions``.
-        covariance: the kernel; that of ``ResNetGPRegressor`` if left out.
+        kernel: the kernel; that of ``ResNetGPRegressor`` if left out.
         hyperparameters: as for ``ResNetGPRegressor``.
         n_inducing: m; fewer are used where the inputs are determined by fewer.
         initial_rows: the size of the subset, at most all.
@@ -109,7 +109,7 @@ def fit(
     training = Training(*(scale(part) for scale, part in zip(scalers, subset, strict=True)))
     generator = np.random.RandomState(seed)
     search = Search(
-        covariance, hyperparameters, None, None, 0, hyperparameter_samples, generator,
+        kernel, hyperparameters, None, None, 0, hyperparameter_samples, generator,
         progress_bar("fitting", False), learn_inducing=learn_inducing,
     )  # fmt: skip
     start, _ = search.fit_sparse(training, n_inducing)
@@ -120,8 +120,8 @@ def fit(
         partitions.num_outputs,
         partitions.is_vector,
     )
-    kernel = covariance.build(partitions.num_dims)
-    model = SparseRegression.from_rows(rows, kernel, start.inducing_points)
+    built = kernel.build(partitions.num_dims)
+    model = SparseRegression.from_rows(rows, built, start.inducing_points)
     search.prepare(model)
     set_raw(model, raw := get_raw(start))
     objective = _observed(search.objective(model), on_evaluation)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resnet_gp.distributed.partitions import Pair
 from resnet_gp.distributed.reduction import tree_sum
-from resnet_gp.estimators.standardise import Standardiser
+from resnet_gp.fitting.standardise import Standardiser
 
 Array = NDArray[np.float64]
 

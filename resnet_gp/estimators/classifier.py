@@ -16,32 +16,24 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.activations import get_activation
 from resnet_gp.estimators.checks import check_choices, check_integers
-from resnet_gp.estimators.classification import (
+from resnet_gp.estimators.classifier_state import pack, unpack
+from resnet_gp.estimators.encode import Inputs, make_inputs, nominal_columns
+from resnet_gp.estimators.persistence import Persistent
+from resnet_gp.fitting.classifier_search import (
     Problem,
     Solution,
     all_scores,
-    solve_dirichlet,
-    solve_laplace,
-    solve_loo,
-    solve_variational,
+    solve,
 )
-from resnet_gp.estimators.classifier_state import pack, unpack
-from resnet_gp.estimators.encode import Inputs, make_inputs, nominal_columns
-from resnet_gp.estimators.kernel_settings import KernelSetting, kernel_settings, make_kernel
-from resnet_gp.estimators.persistence import Persistent
-from resnet_gp.estimators.progress import progress_bar
-from resnet_gp.models.laplace import LaplaceMember
+from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings, make_kernel
+from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
 _LOGGER = logging.getLogger("resnet_gp")
 
-_EXACT_SAMPLES, _SPARSE_SAMPLES = 5000, 200_000
-_CHOICES = {
-    "method": ("loo", "laplace", "dirichlet"),
-    "inference": ("auto", "exact", "sparse", "variational"),
-}
+_EXACT_SAMPLES = 5000
+_CHOICES = {"inference": ("auto", "exact", "sparse")}
 
 
 class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
@@ -60,23 +52,14 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         The network at initialisation ("limit"), the one trained in the lazy regime ("tangent"), or
         whatever predicts best ("both"). A GPyTorch kernel is used as it is, only the noise is
         chosen.
-    activation : {"relu", "leaky_relu", "abs"}, default="relu"
-        The activation of the infinite network.
-    negative_slope : float, default=0.01
-        Slope of "leaky_relu" for negative inputs.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
         Columns that hold categories: they become indicators, and may hold texts. "auto" takes
         numbers only, and tries columns of 3 to 12 different values both ways, as numbers and as
         categories. None takes all columns as numbers, and so does "auto" where the kernel is given.
         A category that is new in ``predict`` is none of those seen in ``fit``.
-    method : {"loo", "laplace", "dirichlet"}, default="loo"
-        "loo" is described above. "laplace" is Laplace's approximation with the softmax likelihood
-        (Rasmussen & Williams 2006, section 3.5), "dirichlet" a regression on logarithms of
-        Dirichlet variables (Milios et al. 2018); both are exact only, and slower.
-    inference : {"auto", "exact", "sparse", "variational"}, default="auto"
+    inference : {"auto", "exact", "sparse"}, default="auto"
         "exact" factorises n x n matrices; "sparse" regresses on ``n_inducing`` Nystroem features,
-        with the same closed forms; "variational" is stochastic, with the softmax likelihood. "auto"
-        takes the first up to 5000 rows and the second up to 200,000.
+        with the same closed forms. "auto" is exact up to 5000 rows.
     n_inducing : int, default=500
     random_state : int, RandomState instance or None, default=None
     verbose : bool or None, default=None
@@ -85,7 +68,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-    inference_ : {"exact", "sparse", "variational"}
+    inference_ : {"exact", "sparse"}
     kernel_names_ : ndarray of shape (n_members,)
         "limit", "tangent" or "given", of each member of the average.
     horizons_, input_bias_variances_ : ndarray of shape (n_members,)
@@ -116,20 +99,14 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         self,
         kernel: Literal["both", "limit", "tangent"] | Kernel = "both",
         *,
-        activation: str = "relu",
-        negative_slope: float = 0.01,
         categorical_features: Literal["auto"] | ArrayLike | None = "auto",
-        method: Literal["loo", "laplace", "dirichlet"] = "loo",
-        inference: Literal["auto", "exact", "sparse", "variational"] = "auto",
+        inference: Literal["auto", "exact", "sparse"] = "auto",
         n_inducing: int = 500,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | None = None,
     ) -> None:
         self.kernel = kernel
-        self.activation = activation
-        self.negative_slope = negative_slope
         self.categorical_features = categorical_features
-        self.method = method
         self.inference = inference
         self.n_inducing = n_inducing
         self.random_state = random_state
@@ -171,7 +148,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
                 check_random_state(self.random_state),
                 bar.update,
             )
-            solution = self._solve(problem)
+            features = self.n_inducing if self.inference_ == "sparse" else None
+            solution = solve(problem, features)
         self._publish(solution, settings)
         return self
 
@@ -201,8 +179,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         probabilities : ndarray of shape (n_samples, n_classes)
         """
         x = self._new_inputs(X)
-        if isinstance(self._posterior, LaplaceMember):
-            return self._posterior.probability(x).numpy()
         return torch.softmax(self._logits(x), 1).numpy()
 
     def decision_function(self, X: ArrayLike) -> Array:
@@ -222,7 +198,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
     def latent_mean_and_variance(self, X: ArrayLike) -> tuple[Array, Array]:
         """Posterior mean and variance of the latent functions.
 
-        Their scale is that of the targets of the method: -1 and 1 for "loo".
+        Their scale is that of the targets, -1 and 1.
 
         Parameters
         ----------
@@ -245,7 +221,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         return moments
 
     def _check_parameters(self) -> None:
-        get_activation(self.activation, self.negative_slope)
         if not isinstance(self.kernel, Kernel) and self.kernel not in ("both", "limit", "tangent"):
             raise ValueError(
                 f'kernel must be "both", "limit", "tangent" or a GPyTorch kernel, '
@@ -253,8 +228,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
             )
         check_choices(self, _CHOICES)
         check_integers(self, {"n_inducing": 1})
-        if self.method != "loo" and self.inference not in ("auto", "exact"):
-            raise ValueError(f'method={self.method!r} needs inference="exact"')
 
     @property
     def _has_declared_columns(self) -> bool:
@@ -278,17 +251,10 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
             columns = None  # a given kernel is made for the features as they are
         return make_inputs(self.X_train_, columns)
 
-    def _choose_inference(self, n: int) -> Literal["exact", "sparse", "variational"]:
+    def _choose_inference(self, n: int) -> Literal["exact", "sparse"]:
         if self.inference != "auto":
             return self.inference
-        if n <= _EXACT_SAMPLES:
-            return "exact"
-        if self.method != "loo":
-            raise ValueError(
-                f"method={self.method!r} on {n} samples: above {_EXACT_SAMPLES} use "
-                'method="loo", or inference="exact" if memory and time allow'
-            )
-        return "sparse" if n <= _SPARSE_SAMPLES else "variational"
+        return "exact" if n <= _EXACT_SAMPLES else "sparse"
 
     def _settings(self) -> list[KernelSetting]:
         blocks = self._inputs.blocks
@@ -299,15 +265,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
     def _make(self, setting: KernelSetting) -> Kernel:
         if isinstance(self.kernel, Kernel):
             return copy.deepcopy(self.kernel).double().requires_grad_(False)
-        return make_kernel(setting, self.activation, self.negative_slope)
-
-    def _solve(self, problem: Problem) -> Solution:
-        if self.inference_ == "variational":
-            return solve_variational(problem, self.n_inducing)
-        if self.inference_ == "sparse":
-            return solve_loo(problem, self.n_inducing)
-        methods = {"loo": solve_loo, "laplace": solve_laplace, "dirichlet": solve_dirichlet}
-        return methods[self.method](problem)
+        return make_kernel(setting)
 
     def _publish(self, solution: Solution, settings: list[KernelSetting]) -> None:
         self._posterior, self.slope_ = solution.posterior, solution.slope
@@ -332,7 +290,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
             )
         ]  # fmt: skip
         kernels = [self._make(setting) for setting in settings]
-        self._posterior = unpack(state, kernels, self._inputs(self.X_train_), len(self.classes_))
+        self._posterior = unpack(state, kernels, self._inputs(self.X_train_))
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:
         check_is_fitted(self)
@@ -342,9 +300,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         return self._inputs(_table_of(X))
 
     def _logits(self, x: Tensor) -> Tensor:
-        if isinstance(self._posterior, LaplaceMember):
-            probabilities = self._posterior.probability(x)
-            return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
         return self.slope_ * all_scores(self._posterior.mean(x))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, norm
 from sklearn.utils.validation import check_is_fitted
 
-from resnet_gp.estimators.standardise import Standardiser
+from resnet_gp.fitting.standardise import Standardiser
 
 Array = NDArray[np.float64]
 

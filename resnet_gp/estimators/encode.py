@@ -12,7 +12,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils import check_array
 from torch import Tensor
 
-from resnet_gp.estimators.standardise import Standardiser
+from resnet_gp.fitting.standardise import Standardiser
 
 Array = NDArray[np.float64]
 

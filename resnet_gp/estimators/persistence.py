@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import resnet_gp
-from resnet_gp.estimators.progress import write_atomically
+from resnet_gp.progress import write_atomically
 
 FORMAT = 1
 _PARAMETER = "parameter."

@@ -27,22 +27,23 @@ from sklearn.utils.validation import (
 
 from resnet_gp.activations import AnyActivation
 from resnet_gp.estimators.checks import check_alpha, check_choices, check_integers
-from resnet_gp.estimators.covariance import Covariance, KernelName
-from resnet_gp.estimators.inference import Chosen, Inference, affordable_inference
 from resnet_gp.estimators.persistence import Persistent
-from resnet_gp.estimators.progress import Checkpoint, progress_bar
 from resnet_gp.estimators.regressor_state import pack, unpack
-from resnet_gp.estimators.search import Hyperparameters, Search, Training, threads_for
-from resnet_gp.estimators.standardise import Standardiser
+from resnet_gp.fitting.checkpoint import Checkpoint
+from resnet_gp.fitting.choice import Chosen, Inference, affordable_inference
+from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
+from resnet_gp.fitting.optimiser import FitResult, get_raw, set_raw, value_and_gradient
+from resnet_gp.fitting.search import Hyperparameters, Search, Training, threads_for
+from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
-from resnet_gp.models.fitting import FitResult, get_raw, set_raw, value_and_gradient
+from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
 _LOGGER = logging.getLogger("resnet_gp")
 
 _CHOICES = {
     "hyperparameters": ("map", "ml", "nuts", "fixed"),
-    "inference": ("auto", "exact", "sparse", "variational"),
+    "inference": ("auto", "exact", "sparse"),
     "dtype": ("float64", "float32"),
 }
 _LEAST = {
@@ -78,20 +79,16 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         Number of residual blocks; None for the limit.
     block_bias : bool, default=False
         Give the residual blocks biases of learned variance ("limit" only).
-    negative_slope : float, default=0.01
-        Slope of "leaky_relu" for negative inputs.
-    inference : {"auto", "exact", "sparse", "variational"}, default="auto"
+    inference : {"auto", "exact", "sparse"}, default="auto"
         "exact" takes one Cholesky factor of an n x n matrix; "sparse" maximises the collapsed bound
-        of Titsias (2009) with ``n_inducing`` inducing points, in passes over all rows;
-        "variational" is stochastic (Hensman et al. 2013), in minibatches. "auto" takes the first
-        that memory and patience allow; it is logged and kept in ``inference_``.
+        of Titsias (2009) with ``n_inducing`` inducing points, in passes over all rows. "auto" is
+        exact as far as memory and patience allow; the choice is logged and kept in ``inference_``.
     n_inducing : int, default=1000
-        Inducing points of the sparse and variational inference: rows chosen by greedy conditional
+        Inducing points of sparse inference: rows chosen by greedy conditional
         variance (Burt et al. 2020), or centres of clusters where they will be moved.
     learn_inducing : bool, default=True
         Whether sparse inference moves the inducing points by gradient together with the
-        hyperparameters; False leaves them where they were chosen. Variational inference takes over
-        those of a sparse fit to some rows.
+        hyperparameters; False leaves them where they were chosen.
     hyperparameters : {"map", "ml", "nuts", "fixed"}, default="map"
         "map" maximises the marginal likelihood times weak priors with L-BFGS-B and exact gradients;
         a GPyTorch kernel's own priors count. They matter up to a few hundred rows, where maximum
@@ -116,7 +113,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     n_restarts : int, default=0
         Further runs of the optimiser from random initial values.
     max_iter : int or None, default=None
-        Iterations of each run; of variational inference, tens of minibatches. None for 200, but 25
+        Iterations of each run. None for 200, but 25
         in the passes of sparse inference over more than 20,000 rows, which take seconds each.
     max_exact_samples : int or None, default=None
         The most rows for exact inference; None for a limit chosen from memory and device.
@@ -132,7 +129,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     verbose : bool or None, default=None
         Whether to show a progress bar; None shows one on a terminal once a fit takes ten seconds.
     random_state : int, RandomState instance or None, default=None
-        For the initial values of restarts, for minibatches and for chains.
+        For the initial values of restarts and for chains.
 
     Attributes
     ----------
@@ -141,7 +138,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         below, are those of the mode at which the chains start.
     draws_ : resnet_gp.bayes.Draws
         The hyperparameters drawn, of the standardised problem. Only with "nuts".
-    inference_ : {"exact", "sparse", "variational"}
+    inference_ : {"exact", "sparse"}
     lengthscale_ : ndarray of shape (n_features,)
         Lengthscales in the units of the features; a long one means a feature of little effect (at
         most 10 standard deviations). Kernels of this package only.
@@ -193,7 +190,6 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         kernel: KernelName | Kernel = "limit",
         depth: int | None = None,
         block_bias: bool = False,
-        negative_slope: float = 0.01,
         inference: Inference = "auto",
         n_inducing: int = 1000,
         learn_inducing: bool = True,
@@ -218,7 +214,6 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         self.kernel = kernel
         self.depth = depth
         self.block_bias = block_bias
-        self.negative_slope = negative_slope
         self.inference = inference
         self.n_inducing = n_inducing
         self.learn_inducing = learn_inducing
@@ -580,8 +575,6 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             Only with ``eval_gradient``.
         """
         check_is_fitted(self)
-        if self.inference_ == "variational":
-            raise RuntimeError("log_marginal_likelihood needs exact or sparse inference")
         raw = self.theta_ if theta is None else np.asarray(theta, dtype=np.float64)
         if raw.shape != self.theta_.shape:
             raise ValueError(f"theta must have shape {self.theta_.shape}, got {raw.shape}")
@@ -597,15 +590,13 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def _check_parameters(self) -> Covariance:
+    def _check_parameters(self) -> KernelSpec:
         check_choices(self, _CHOICES)
         check_integers(self, _LEAST, optional=_OPTIONAL)
         noise: Any = self.noise_variance
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
-        return Covariance(
-            self.kernel, self.activation, self.negative_slope, self.depth, self.block_bias
-        )
+        return KernelSpec(self.kernel, self.activation, self.depth, self.block_bias)
 
     def _torch_device(self) -> torch.device:
         if self.device == "auto":
@@ -663,7 +654,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             )
         return chosen
 
-    def _search(self, covariance: Covariance, bar: Any, weight: Array | None = None) -> Search:
+    def _search(self, covariance: KernelSpec, bar: Any, weight: Array | None = None) -> Search:
         noise = self.noise_variance
         if noise is not None:
             self._need_one_scale("noise_variance")
@@ -709,12 +700,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
             if self.hyperparameters == "nuts" and not found.interrupted:
                 found = self._draw(search, training, found)
         else:
-            if self.inference_ == "sparse":
-                points = None if known is None else self._last_inducing_points()
-                self.model_, found = search.fit_sparse(training, self.n_inducing, known, points)
-                search.refine_noise(self.model_, training)
-            else:
-                self.model_, found = search.fit_variational(training, self.n_inducing, known)
+            points = None if known is None else self._last_inducing_points()
+            self.model_, found = search.fit_sparse(training, self.n_inducing, known, points)
+            search.refine_noise(self.model_, training)
             self._posterior = self.model_.posterior()
             self.log_marginal_likelihood_value_ = self._bound(found)
         return found
@@ -763,8 +751,6 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
 
     def _bound(self, found: FitResult) -> float:
         """The bound at the hyperparameters of the model, without priors."""
-        if self.inference_ == "variational":
-            return found.value
         with torch.no_grad():
             return _number(self.model_.log_marginal_likelihood())
 
@@ -794,8 +780,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         return means | {f"{name}_scale": scaler.scale for name, scaler in scalers.items()}
 
     def _publish(self, found: FitResult) -> None:
-        variational = self.inference_ == "variational"
-        self.theta_ = get_raw(self.model_.prior if variational else self.model_)
+        self.theta_ = get_raw(self.model_)
         self.restart_values_ = found.values
         self.loss_curve_ = [-value for value in found.trace]
         self.n_iter_, self.converged_ = found.iterations, found.converged

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnet_gp.estimators.search import Search, Training
+from resnet_gp.fitting.search import Search, Training
 from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.sparse import SparsePosterior, SparseRegression
-from resnet_gp.models.variational import VariationalRegression
 
 Tensors = dict[str, Tensor]
 Restored = tuple[Any, Any, Any]
@@ -25,14 +24,11 @@ def pack(inference: str, model: Any, posterior: Any, draws: Any) -> Tensors:
     """All that is not training data.
 
     Args:
-        inference: "exact", "sparse" or "variational".
+        inference: "exact" or "sparse".
         model: of that inference.
         posterior: of the model, or its mixture over draws.
         draws: of the hyperparameters; None without.
     """
-    if inference == "variational":
-        state = model.state_dict()  # parts of which share their memory
-        return {_MODEL + name: value.clone() for name, value in state.items()}
     parameters = {_MODEL + name: value.detach() for name, value in model.named_parameters()}
     rows = model.rows if inference == "sparse" else model
     for name, usual in _OF_ROWS.items():
@@ -62,7 +58,7 @@ def unpack(inference: str, search: Search, training: Training, tensors: Tensors)
         if name.startswith(_MODEL)
     }
     training = replace(training, **{name: tensors[name] for name in _OF_ROWS if name in tensors})
-    restore = {"exact": _exact, "sparse": _sparse, "variational": _variational}
+    restore = {"exact": _exact, "sparse": _sparse}
     return restore[inference](search, training, tensors, inner)
 
 
@@ -81,7 +77,7 @@ def _exact(search: Search, training: Training, tensors: Tensors, inner: Tensors)
 
 
 def _sparse(search: Search, training: Training, tensors: Tensors, inner: Tensors) -> Restored:
-    kernel = search.covariance.build(training.x.shape[1])
+    kernel = search.spec.build(training.x.shape[1])
     points = tensors["inducing_points"]
     model = SparseRegression(
         training.x, training.y, kernel, points, training.extra_variance, training.sample_weight
@@ -90,16 +86,6 @@ def _sparse(search: Search, training: Training, tensors: Tensors, inner: Tensors
     _copy_parameters(model, inner | {"inducing_points": points})
     is_vector = training.y.dim() == 1
     return model, SparsePosterior.from_tensors(model.covar_module, tensors, is_vector), None
-
-
-def _variational(search: Search, training: Training, tensors: Tensors, inner: Tensors) -> Restored:
-    outputs = training.y.shape[1] if training.y.dim() == 2 else None
-    kernel = search.covariance.build(training.x.shape[1])
-    points = inner["variational_strategy.inducing_points"]
-    model = VariationalRegression(points, kernel, outputs)
-    search.prepare(model)
-    model.load_state_dict(inner)
-    return model, model.posterior(), None
 
 
 def _copy_parameters(model: torch.nn.Module, values: Tensors) -> None:

@@ -22,8 +22,8 @@ from resnet_gp.mean_ode.estimates import draws_check, mean_and_error
 from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.training import train
 from resnet_gp.mean_ode.units import independent_units
-from resnet_gp.verification.fits import corrected_power_law
-from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
+from resnet_gp.report.fits import corrected_power_law
+from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

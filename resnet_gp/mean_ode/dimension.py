@@ -21,8 +21,8 @@ from resnet_gp.mean_ode import scales
 from resnet_gp.mean_ode.estimates import draws_check
 from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.units import even_units
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
+from resnet_gp.report.checks import Check
+from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from resnet_gp.verification.checks import Check
+from resnet_gp.report.checks import Check
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

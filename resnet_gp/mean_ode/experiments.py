@@ -15,8 +15,8 @@ import torch
 
 from resnet_gp.mean_ode import chaos, dimension, grid, lazy, phases, rates, separation, widths
 from resnet_gp.mean_ode.lab import Lab
-from resnet_gp.verification import session
-from resnet_gp.verification.result import Result
+from resnet_gp.report import session
+from resnet_gp.report.result import Result
 
 TITLE = "Deep ResNets in training against the Neural Mean ODE"
 

@@ -28,8 +28,8 @@ from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.linearised import LinearisedSweep
 from resnet_gp.mean_ode.training import NetworkSweep, Trained, train
 from resnet_gp.mean_ode.units import Units, even_units, independent_units, skewed_units
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
+from resnet_gp.report.checks import Check
+from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

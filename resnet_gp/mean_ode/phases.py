@@ -20,8 +20,8 @@ from scipy.optimize import nnls
 from resnet_gp.mean_ode.estimates import draws_check, factor_check, mean_and_error
 from resnet_gp.mean_ode.lab import SAMPLES, Array, Lab, Measured
 from resnet_gp.mean_ode.scales import LAZY_FROM
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.report.checks import Check
+from resnet_gp.report.result import COLOURS, Result, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

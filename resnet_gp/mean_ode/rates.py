@@ -25,9 +25,9 @@ from resnet_gp.mean_ode import grid
 from resnet_gp.mean_ode.advice import DEPTH_CONSTANT, WIDTH_CONSTANT
 from resnet_gp.mean_ode.estimates import draws_check, factor_check
 from resnet_gp.mean_ode.lab import Array, Lab
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import jackknife
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import jackknife
+from resnet_gp.report.result import COLOURS, Result, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,8 +19,8 @@ from resnet_gp.mean_ode.advice import DEPTH_CONSTANT
 from resnet_gp.mean_ode.estimates import draws_check
 from resnet_gp.mean_ode.lab import Array, Lab
 from resnet_gp.mean_ode.rates import asymptotic, reported
-from resnet_gp.verification.fits import jackknife
-from resnet_gp.verification.result import COLOURS, Result, new_figure
+from resnet_gp.report.fits import jackknife
+from resnet_gp.report.result import COLOURS, Result, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from resnet_gp.mean_ode.estimates import draws_check
 from resnet_gp.mean_ode.grid import STEPS, D, draws
 from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.limit import Limit, kept_limits
-from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
+from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,6 @@ Tensors in and out; no scikit-learn, no standardisation.
 
 from resnet_gp.models.exact import ExactRegression, gaussian_log_likelihood
 from resnet_gp.models.exact_posterior import ExactPosterior
-from resnet_gp.models.fitting import FitResult, maximise
 from resnet_gp.models.inducing import cluster_centres, greedy_inducing_points
 from resnet_gp.models.pathwise import (
     CovarianceError,
@@ -21,7 +20,6 @@ __all__ = [
     "CovarianceError",
     "ExactPosterior",
     "ExactRegression",
-    "FitResult",
     "PosteriorPaths",
     "PriorPaths",
     "SparsePosterior",
@@ -32,5 +30,4 @@ __all__ = [
     "draw_prior",
     "gaussian_log_likelihood",
     "greedy_inducing_points",
-    "maximise",
 ]

@@ -353,7 +353,7 @@ def _fit(plan: Plan, X: Any, truth: NDArray[Any]) -> tuple[Any, list[str]]:
 def _relevance(model: Any, columns: Columns) -> dict[str, float]:
     if not hasattr(model, "lengthscale_"):
         return {}
-    from resnet_gp.estimators.standardise import Standardiser
+    from resnet_gp.fitting.standardise import Standardiser
 
     each = Standardiser.of(model.X_train_).scale / model.lengthscale_
     total = dict.fromkeys(columns.names, 0.0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.estimators.progress import write_atomically
+from resnet_gp.progress import write_atomically
 from resnet_gp.tables.columns import texts_of
 from resnet_gp.tables.reading import TableError
 from resnet_gp.tables.saved import SavedModel

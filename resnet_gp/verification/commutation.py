@@ -14,9 +14,10 @@ import numpy as np
 from scipy import stats
 
 from resnet_gp.networks import ResNet, Results, Simulation
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array
+from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
 from resnet_gp.verification import mlps
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import (
     at_pairs,
@@ -26,7 +27,6 @@ from resnet_gp.verification.observables import (
     precision_check,
 )
 from resnet_gp.verification.predictions import covariance
-from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

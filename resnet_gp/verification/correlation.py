@@ -9,8 +9,9 @@ import numpy as np
 
 from resnet_gp.functions import correlation
 from resnet_gp.networks import ResNet, Simulation
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array, jackknife
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array, jackknife
+from resnet_gp.report.result import COLOURS, Result, new_figure
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import (
     at_pairs,
@@ -20,7 +21,6 @@ from resnet_gp.verification.observables import (
     values,
 )
 from resnet_gp.verification.predictions import correlation_of, covariance
-from resnet_gp.verification.result import COLOURS, Result, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

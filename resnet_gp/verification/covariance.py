@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet_gp.networks import Moments, ResNet, Results, Simulation
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array, power_law
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array, power_law
+from resnet_gp.report.result import COLOURS, Result, new_figure
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import (
     at_pairs,
@@ -21,7 +22,6 @@ from resnet_gp.verification.observables import (
     squared_errors,
 )
 from resnet_gp.verification.predictions import covariance
-from resnet_gp.verification.result import COLOURS, Result, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

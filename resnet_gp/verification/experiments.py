@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resnet_gp.networks import Simulation
+from resnet_gp.report.result import Result
 from resnet_gp.verification import (
     commutation,
     correlation,
@@ -17,7 +18,6 @@ from resnet_gp.verification import (
     roles,
 )
 from resnet_gp.verification.lab import Lab
-from resnet_gp.verification.result import Result
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from resnet_gp.activations import ACTIVATIONS
 from resnet_gp.networks import Moments, ResNet, Results, Simulation, TangentSimulation
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array
+from resnet_gp.report.result import COLOURS, Result, new_figure
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import (
     at_pairs,
@@ -22,7 +23,6 @@ from resnet_gp.verification.observables import (
     precision_check,
 )
 from resnet_gp.verification.predictions import covariance, tangent
-from resnet_gp.verification.result import COLOURS, Result, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ import functools
 import numpy as np
 from scipy.special import ndtr
 
-from resnet_gp.verification.fits import Array
+from resnet_gp.report.fits import Array
 
 _NODES = 60
 

@@ -10,8 +10,9 @@ import numpy as np
 from scipy import stats
 
 from resnet_gp.networks import ResNet, Simulation
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array, jackknife
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array, jackknife
+from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.neuron_law import WIDTHS, deviation
 from resnet_gp.verification.neurons import (
@@ -22,7 +23,6 @@ from resnet_gp.verification.neurons import (
     single_neuron,
 )
 from resnet_gp.verification.observables import values
-from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

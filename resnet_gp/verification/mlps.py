@@ -11,8 +11,8 @@ from scipy import special, stats
 from torch import Tensor
 
 from resnet_gp.networks import MLP, ResNet, Results, Simulation
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array, jackknife
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array, jackknife
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import gram, inputs_at, moments, values
 from resnet_gp.verification.predictions import correlation_of, covariance, mlp_log_norm

@@ -10,8 +10,8 @@ from scipy import integrate, stats
 from torch import Tensor
 
 from resnet_gp.networks import Network, Simulation
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array, Fit, corrected_power_law, extrapolate
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array, Fit, corrected_power_law, extrapolate
 from resnet_gp.verification.observables import Observe, inputs_at
 
 EDGES = np.linspace(-6.0, 6.0, 241)  # in standard deviations of the prediction

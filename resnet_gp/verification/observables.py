@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from resnet_gp.networks import Moments, Samples, Statistic
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array
 
 PRECISION = 0.005  # the largest relative standard error of a covariance test
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from resnet_gp.networks import ResNet, Simulation
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array, extrapolate, power_law
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array, extrapolate, power_law
+from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import gram, values
 from resnet_gp.verification.predictions import covariance
-from resnet_gp.verification.result import COLOURS, Result, new_figure, size_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

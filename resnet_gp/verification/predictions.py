@@ -14,7 +14,7 @@ from torch import Tensor
 
 from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.networks import MLP, ResNet
-from resnet_gp.verification.fits import Array
+from resnet_gp.report.fits import Array
 
 
 def covariance(network: ResNet, inputs: Tensor, *, time: float = 1.0, limit: bool = False) -> Array:

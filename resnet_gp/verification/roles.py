@@ -9,13 +9,13 @@ import numpy as np
 from scipy import stats
 
 from resnet_gp.networks import ResNet, Simulation
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.fits import Array, Fit, curve_fit
+from resnet_gp.report.checks import Check
+from resnet_gp.report.fits import Array, Fit, curve_fit
+from resnet_gp.report.result import COLOURS, Result, new_figure
 from resnet_gp.verification.fluctuations import scaled_variance
 from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import at_pairs, inputs_at, moments, squared_errors
 from resnet_gp.verification.predictions import covariance
-from resnet_gp.verification.result import COLOURS, Result, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,11 +18,11 @@ from resnet_gp.distributed import DaskRows, Partitions, fit
 from resnet_gp.distributed.fit import DEFAULT
 from resnet_gp.distributed.moments import Moments, moments
 from resnet_gp.distributed.rows import local_rows
-from resnet_gp.estimators.progress import progress_bar
-from resnet_gp.estimators.search import Search, Training
-from resnet_gp.estimators.standardise import Standardiser
-from resnet_gp.models import SparseRegression, greedy_inducing_points, maximise
-from resnet_gp.models.fitting import get_raw, set_raw
+from resnet_gp.fitting import get_raw, maximise, set_raw
+from resnet_gp.fitting.search import Search, Training
+from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.models import SparseRegression, greedy_inducing_points
+from resnet_gp.progress import progress_bar
 
 D = 3
 UNITS = Standardiser(np.zeros(D), np.ones(D)), Standardiser(np.zeros(()), np.ones(()))

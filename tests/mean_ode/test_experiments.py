@@ -9,8 +9,8 @@ from resnet_gp.mean_ode import scales
 from resnet_gp.mean_ode.experiments import EXPERIMENTS, with_workers
 from resnet_gp.mean_ode.lab import Lab
 from resnet_gp.mean_ode.training import Networks
-from resnet_gp.verification.checks import judge
-from resnet_gp.verification.report import _jsonable, _numbers
+from resnet_gp.report.checks import judge
+from resnet_gp.report.page import _jsonable, _numbers
 
 
 @pytest.fixture(scope="module")

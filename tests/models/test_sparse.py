@@ -7,8 +7,8 @@ from gpytorch.kernels import RBFKernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from resnet_gp import ResNetLimitKernel
-from resnet_gp.models import ExactRegression, SparseRegression, maximise, row_sums
-from resnet_gp.models.fitting import get_raw
+from resnet_gp.fitting import get_raw, maximise
+from resnet_gp.models import ExactRegression, SparseRegression, row_sums
 
 N, D, M = 40, 3, 9
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from resnet_gp.networks import MLP, SAMPLERS, ResNet, layers
 from resnet_gp.networks.samplers import semidefinite_root
-from resnet_gp.verification.checks import holm
+from resnet_gp.report.checks import holm
 
 INPUTS = torch.tensor([[1.0, 0.5], [-0.4, 1.3], [0.2, -0.1]])
 NETWORKS = {

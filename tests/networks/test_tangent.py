@@ -6,7 +6,7 @@ from scipy import stats
 
 from resnet_gp import ResNetTangentKernel
 from resnet_gp.networks import ResNet, tangent_kernels
-from resnet_gp.verification.checks import holm
+from resnet_gp.report.checks import holm
 
 INPUTS = torch.tensor([[1.0, 0.5], [0.9, -0.6], [1.0, 0.5]])
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from resnet_gp.networks import ResNet
+from resnet_gp.report.checks import judge
+from resnet_gp.report.page import _jsonable, _numbers
 from resnet_gp.verification import correlation, covariance, predictions
-from resnet_gp.verification.checks import judge
 from resnet_gp.verification.experiments import EXPERIMENTS
 from resnet_gp.verification.lab import Lab
-from resnet_gp.verification.report import _jsonable, _numbers
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from resnet_gp.estimators import inference
-from resnet_gp.estimators.inference import affordable_inference
+from resnet_gp.fitting import choice
+from resnet_gp.fitting.choice import affordable_inference
 
 CPU = torch.device("cpu")
 
@@ -11,14 +11,12 @@ def choose(asked, n, limit=None, dtype=torch.float64):
     return affordable_inference(asked, n, limit, CPU, dtype)
 
 
-def test_auto_takes_the_first_that_is_affordable(monkeypatch):
+def test_auto_is_exact_up_to_the_limit():
     assert choose("auto", 100) == "exact"
     assert choose("auto", 100, limit=99) == "sparse"
-    monkeypatch.setattr(inference, "_SPARSE_SAMPLES", 99)
-    assert choose("auto", 100, limit=99) == "variational"
 
 
-@pytest.mark.parametrize("asked", ["exact", "sparse", "variational"])
+@pytest.mark.parametrize("asked", ["exact", "sparse"])
 def test_what_is_asked_for_is_taken(asked):
     assert choose(asked, 100) == asked
 
@@ -30,7 +28,7 @@ def test_exact_inference_on_too_many_rows_is_refused():
 
 def test_the_limit_follows_from_memory_but_is_never_hours(monkeypatch):
     pages = {"SC_PHYS_PAGES": 2**10, "SC_PAGE_SIZE": 2**12}  # 4 MiB
-    monkeypatch.setattr(inference.os, "sysconf", pages.__getitem__)
+    monkeypatch.setattr(choice.os, "sysconf", pages.__getitem__)
     rows = int((2**21 / 24) ** 0.5)  # half of it for three matrices
     assert choose("auto", rows) == "exact"
     assert choose("auto", rows + 1) == "sparse"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from resnet_gp.estimators.standardise import Standardiser
+from resnet_gp.fitting.standardise import Standardiser
 
 
 def test_columns_get_mean_zero_and_variance_one():

@@ -7,15 +7,13 @@ from typing import Literal
 
 import torch
 
-Inference = Literal["auto", "exact", "sparse", "variational"]
-Chosen = Literal["exact", "sparse", "variational"]
+Inference = Literal["auto", "exact", "sparse"]
+Chosen = Literal["exact", "sparse"]
 
 # Exact inference without a limit of the user's: matrices of n x n numbers alive at the peak, the
 # share of the memory that they may take, and the rows that take minutes to factorise.
 _MATRICES, _MEMORY_SHARE = 3, 0.5
 _EXACT_SAMPLES = {"cpu": 12_000, "cuda": 30_000}
-# Above, a pass over all rows takes minutes, and minibatches are quicker.
-_SPARSE_SAMPLES = 500_000
 
 
 def affordable_inference(
@@ -40,9 +38,7 @@ def affordable_inference(
     """
     limit = max_exact_samples or _exact_limit(device, dtype)
     if asked == "auto":
-        if n <= limit:
-            return "exact"
-        return "sparse" if n <= _SPARSE_SAMPLES else "variational"
+        return "exact" if n <= limit else "sparse"
     if asked == "exact" and n > limit:
         needed = _MATRICES * n**2 * dtype.itemsize
         raise ValueError(

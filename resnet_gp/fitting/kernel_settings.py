@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from gpytorch.kernels import Kernel
 
-from resnet_gp.activations import get_activation
 from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 
 HORIZONS = (0.5, 2.0, 5.0, 15.0, 40.0, 100.0)
@@ -41,25 +40,23 @@ def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSett
     ]
 
 
-def make_kernel(setting: KernelSetting, activation: str, negative_slope: float) -> Kernel:
+def make_kernel(setting: KernelSetting) -> Kernel:
     """The kernel in float64, without the growth that any output scale absorbs.
 
     The limit kernel is the contrast of the correlation: at long horizons all correlations are close
     to one, and the noise would have to be small against the rest.
     """
-    slope = get_activation(activation, negative_slope).negative_slope
     bias = setting.input_bias_variance
     common: dict[str, Any] = {
-        "negative_slope": negative_slope,
         "growth": False,
         "input_bias": bias > 0,
         "active_dims": setting.active_dims,
     }
     if setting.name == "limit":
-        kernel: Kernel = ResNetLimitKernel(activation, contrast=True, **common).double()
+        kernel: Kernel = ResNetLimitKernel(contrast=True, **common).double()
     else:
-        kernel = ResNetTangentKernel(activation, **common).double()
-    kernel.weight_variance = setting.horizon / ((1 - slope) ** 2 or 1.0)
+        kernel = ResNetTangentKernel(**common).double()
+    kernel.weight_variance = setting.horizon
     if bias > 0:
         kernel.input_bias_variance = bias
     return kernel.requires_grad_(False)

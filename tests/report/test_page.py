@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from resnet_gp.verification.checks import Check
-from resnet_gp.verification.report import write_report
-from resnet_gp.verification.result import Result, new_figure
+from resnet_gp.report.checks import Check
+from resnet_gp.report.page import write_report
+from resnet_gp.report.result import Result, new_figure
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from resnet_gp.verification.checks import LEVEL, Check, Verdict, judge
+from resnet_gp.report.checks import LEVEL, Check, Verdict, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

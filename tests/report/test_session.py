@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from resnet_gp.report.session import SessionError, choose, find_device, make_lab
 from resnet_gp.verification.experiments import EXPERIMENTS, chosen
 from resnet_gp.verification.lab import Lab
-from resnet_gp.verification.session import SessionError, choose, find_device, make_lab
 
 
 def test_experiments_by_name():

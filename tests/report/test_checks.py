@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resnet_gp.verification.checks import Check, holm, judge
+from resnet_gp.report.checks import Check, holm, judge
 
 
 def test_holm_of_a_worked_example():

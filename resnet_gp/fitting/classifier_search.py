@@ -1,7 +1,7 @@
-"""How a classifier gets from its data to a posterior: one function for each method.
+"""From labelled data to a posterior: average the kernels that predict left-out labels best.
 
-All of them search the same kernels by the closed-form leave-one-out error of regression on +-1
-targets, one class against the rest. They differ in what becomes of the best.
+Kernels and noise levels are ranked by the closed-form leave-one-out error of regression on +-1
+targets, one class against the rest.
 """
 
 from __future__ import annotations
@@ -16,24 +16,16 @@ from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnet_gp.fitting.kernel_search import Candidate, on_all_rows, search
 from resnet_gp.models.calibration import fit_slope
-from resnet_gp.models.dirichlet import dirichlet_targets, heteroscedastic_leave_one_out
 from resnet_gp.models.ensemble import Ensemble, ExactMember
-from resnet_gp.models.inducing import greedy_inducing_points
-from resnet_gp.models.kernel_search import Candidate, on_all_rows, scaled_covariance, search
-from resnet_gp.models.laplace import LaplaceMember, fit_laplace
 from resnet_gp.models.sparse_leave_one_out import NystroemFeatures, SparseMember, SparseSpectrum
-from resnet_gp.models.variational_classification import VariationalClassification, fit_variational
 
 NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Above so many samples, the kernels are compared on some of them, and fewer are kept.
 _SEARCH_SAMPLES = 800
 _MEMBERS, _MEMBERS_ABOVE = 10, 4
 _SELECTION_ROWS = 10_000
-_CONCENTRATIONS = (0.1, 0.01)
-_SCALES = (1.0, 4.0, 16.0, 64.0, 256.0)
-_STEPS, _BATCH = 1000, 512
-_CALIBRATION_SHARE, _CALIBRATION_SAMPLES = 0.05, 2000
 
 
 class Posterior(Protocol):
@@ -96,7 +88,7 @@ class Solution:
     slope: float
 
 
-def solve_loo(problem: Problem, n_inducing: int | None = None) -> Solution:
+def solve(problem: Problem, n_inducing: int | None = None) -> Solution:
     """The average of the regressions that predict left-out targets best.
 
     Args:
@@ -133,70 +125,6 @@ def solve_loo(problem: Problem, n_inducing: int | None = None) -> Solution:
         [float(member.noise) for member in members],
         fit_slope(scores, problem.labels),
     )
-
-
-def solve_dirichlet(problem: Problem) -> Solution:
-    """Regression on the logarithms of Dirichlet variables (Milios et al. 2018).
-
-    Kernel and concentration have the best leave-one-out log-loss among the ten kernels that are
-    best for +-1 targets.
-    """
-    best = _search(problem, problem.targets - problem.targets.mean(0))
-    found: list[tuple[float, Solution]] = []
-    for index in dict.fromkeys(candidate.index for candidate in best):
-        kernel = problem.kernels[index]
-        covariance, scale = scaled_covariance(kernel, problem.x)
-        for concentration in _CONCENTRATIONS:
-            targets, noise = dirichlet_targets(problem.labels, problem.n_classes, concentration)
-            offset = targets.mean(0)
-            factor = targets.var()
-            left_out = heteroscedastic_leave_one_out(covariance, targets - offset, noise / factor)
-            scores = left_out.mean + offset
-            slope = fit_slope(scores, problem.labels)
-            loss = torch.nn.functional.cross_entropy(slope * scores, problem.labels)
-            member = ExactMember(
-                kernel, problem.x, left_out.weights, scale, noise / factor,
-                factor.expand(problem.n_classes),
-            )  # fmt: skip
-            level = float((noise / factor).mean())
-            solution = Solution(Ensemble([member], offset), [index], [level], slope)
-            found.append((float(loss), solution))
-    return min(found, key=lambda pair: pair[0])[1]
-
-
-def solve_laplace(problem: Problem) -> Solution:
-    """Laplace's approximation with the softmax likelihood, at the output scale of most evidence.
-
-    The kernel is the one that is best for +-1 targets.
-    """
-    index = _search(problem, problem.targets - problem.targets.mean(0))[0].index
-    kernel = problem.kernels[index]
-    covariance, scale = scaled_covariance(kernel, problem.x)
-    fits = [
-        (factor, fit_laplace(factor * covariance, problem.labels, problem.n_classes))
-        for factor in _SCALES
-    ]
-    factor, fit = max(fits, key=lambda pair: pair[1].log_evidence)
-    return Solution(LaplaceMember(kernel, problem.x, factor / scale, fit), [index], [0.0], 1.0)
-
-
-def solve_variational(problem: Problem, n_inducing: int) -> Solution:
-    """Stochastic variational inference with the best kernel, calibrated on rows held back."""
-    best = _search(problem, problem.targets - problem.targets.mean(0))[0]
-    order = torch.from_numpy(problem.generator.permutation(len(problem.x)))
-    back = max(1, min(_CALIBRATION_SAMPLES, int(_CALIBRATION_SHARE * len(order))))
-    held_out, rows = order[:back], order[back:]
-    x, kernel = problem.x[rows], problem.kernels[best.index]
-    some = x[: max(n_inducing, _SELECTION_ROWS)]
-    inducing = some[greedy_inducing_points(kernel, some, min(n_inducing, len(some)))]
-    model = VariationalClassification(inducing, kernel, problem.n_classes)
-    seed = torch.Generator().manual_seed(int(problem.generator.randint(2**31)))
-    fit_variational(
-        model, x, problem.labels[rows],
-        steps=_STEPS, batch_size=_BATCH, generator=seed, after_step=problem.tick,
-    )  # fmt: skip
-    slope = fit_slope(model.mean(problem.x[held_out]), problem.labels[held_out])
-    return Solution(model, [best.index], [0.0], slope)
 
 
 def all_scores(scores: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_gp.models import fitting, maximise
-from resnet_gp.models.fitting import get_raw, set_raw, value_and_gradient
+from resnet_gp.fitting import maximise, optimiser
+from resnet_gp.fitting.optimiser import get_raw, set_raw, value_and_gradient
 
 
 class Hill(torch.nn.Module):
@@ -79,8 +79,8 @@ def test_a_run_that_fails_once_may_still_end_by_its_least_gain(monkeypatch):
             result.fun -= 1.0  # as if the second search had gained something
         return result
 
-    minimize = fitting.minimize
-    monkeypatch.setattr(fitting, "minimize", failing_once)
+    minimize = optimiser.minimize
+    monkeypatch.setattr(optimiser, "minimize", failing_once)
     found = maximise(hill.height, hill, {}, [np.array([2.2, 0.2])], least_gain=0.1)
     assert len(calls) == 2
     assert calls[1].status == 99
@@ -128,8 +128,8 @@ def test_keeps_the_best_point_seen_when_a_run_ends_worse(monkeypatch):
         result.x, result.fun = np.array([9.0, 9.0]), 1e15
         return result
 
-    minimize = fitting.minimize
-    monkeypatch.setattr(fitting, "minimize", lost)
+    minimize = optimiser.minimize
+    monkeypatch.setattr(optimiser, "minimize", lost)
     found = maximise(hill.height, hill, {}, [np.array([2.0, 0.0])])
     assert found.value == pytest.approx(2, abs=1e-6)
     np.testing.assert_allclose(hill.place.detach(), [3, 1], atol=1e-2)

@@ -15,12 +15,12 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from resnet_gp.report.checks import Verdict
+from resnet_gp.report.page import write_report
+from resnet_gp.report.result import Result
 from resnet_gp.verification import experiments
-from resnet_gp.verification.checks import Verdict
 from resnet_gp.verification.experiments import Experiment
 from resnet_gp.verification.lab import Lab
-from resnet_gp.verification.report import write_report
-from resnet_gp.verification.result import Result
 
 AnyLab = TypeVar("AnyLab")
 TITLE = "ResNets of finite width and depth against their limit"

@@ -1,4 +1,4 @@
-"""Which covariance an estimator uses, and where the search for its hyperparameters starts."""
+"""Which kernel an estimator uses, its bounds, and where the search for hyperparameters starts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 
 from resnet_gp.activations import AnyActivation, LeakyReLU, any_activation
+from resnet_gp.fitting.optimiser import get_raw, set_raw
 from resnet_gp.flow.depth import checked_depth
 from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
-from resnet_gp.models.fitting import get_raw, set_raw
 
 Array = NDArray[np.float64]
 KernelName = Literal["limit", "tangent"]
@@ -48,13 +48,12 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Covariance:
-    """The covariance that an estimator's parameters describe.
+class KernelSpec:
+    """The kernel that an estimator's parameters describe.
 
     Args:
         kernel: "limit", "tangent" or a GPyTorch kernel, of which copies are used.
-        activation: of the first two; "relu", "leaky_relu", "abs" or, for the limit, any other.
-        negative_slope: of "leaky_relu".
+        activation: of the first two, "relu" or, for the limit, any other.
         depth: number of residual blocks; None for the limit.
         block_bias: whether the residual blocks have biases.
 
@@ -64,7 +63,6 @@ class Covariance:
 
     kernel: KernelName | Kernel
     activation: str | AnyActivation
-    negative_slope: float
     depth: int | None
     block_bias: bool
 
@@ -73,19 +71,24 @@ class Covariance:
             raise ValueError(
                 f'kernel must be "limit", "tangent" or a GPyTorch kernel, got {self.kernel!r}'
             )
-        any_activation(self.activation, self.negative_slope)
+        if self.activation in ("leaky_relu", "abs"):
+            raise ValueError(
+                f'activation={self.activation!r} is the same model as "relu": the learned '
+                "weight_variance absorbs the slope"
+            )
+        any_activation(self.activation)
         checked_depth(self.depth)
 
     @property
     def is_homogeneous(self) -> bool:
         """Is a kernel of ours one scalar map of the correlation?"""
-        activation = any_activation(self.activation, self.negative_slope)
+        activation = any_activation(self.activation)
         return isinstance(activation, LeakyReLU) and not self.block_bias
 
     @property
     def horizon_factor(self) -> float:
         """T / w; 1 where there is no T, and for the linear network, which does not depend on w."""
-        activation = any_activation(self.activation, self.negative_slope)
+        activation = any_activation(self.activation)
         slope = activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0
         return (1 - slope) ** 2 or 1.0
 
@@ -107,7 +110,6 @@ class Covariance:
 
     def _our_kernel(self, n_features: int) -> ResNetKernel:
         arguments: dict[str, Any] = {
-            "negative_slope": self.negative_slope,
             "input_bias": True,
             "block_bias": self.block_bias,
             "growth": not self.is_homogeneous,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from resnet_gp.verification.fits import (
+from resnet_gp.report.fits import (
     corrected_power_law,
     curve_fit,
     extrapolate,

@@ -1,4 +1,4 @@
-"""What a long fit shows and keeps while it runs: a progress bar and a checkpoint."""
+"""The best hyperparameters of a running fit, kept in a file."""
 
 from __future__ import annotations
 
@@ -6,32 +6,15 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
+
+from resnet_gp.progress import write_atomically
 
 Array = NDArray[np.float64]
 
-# Seconds of work after which a bar appears, if the user did not ask for one.
-_PATIENCE = 10.0
-# Least seconds between two checkpoints.
-_INTERVAL = 5.0
-
-
-def progress_bar(description: str, verbose: bool | None, total: int | None = None) -> Any:
-    """A bar on the standard error stream.
-
-    Args:
-        description: what runs.
-        verbose: True for a bar at once, False for none, None for one on a terminal only, and only
-            once the work takes more than ten seconds.
-        total: number of steps, if known.
-    """
-    if verbose is None:
-        return tqdm(desc=description, total=total, disable=None, delay=_PATIENCE)
-    return tqdm(desc=description, total=total, disable=not verbose)
+_INTERVAL = 5.0  # least seconds between two writes
 
 
 class Checkpoint:
@@ -74,16 +57,3 @@ class Checkpoint:
         self._value, self._written = value, now
         text = json.dumps({"digest": self.digest, "raw": raw.tolist(), "value": value})
         write_atomically(self.path, text.encode())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by a whole new one, or leave it as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

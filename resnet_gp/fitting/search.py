@@ -13,22 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.estimators.covariance import Covariance, Start
-from resnet_gp.estimators.progress import Checkpoint
-from resnet_gp.models.exact import ExactRegression
-from resnet_gp.models.fitting import (
+from resnet_gp.fitting.checkpoint import Checkpoint
+from resnet_gp.fitting.kernel_spec import KernelSpec, Start
+from resnet_gp.fitting.optimiser import (
     FitResult,
     Watch,
-    free_parameters,
     get_raw,
     maximise,
     set_raw,
 )
+from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.inducing import cluster_centres, greedy_inducing_points
 from resnet_gp.models.priors import add_weak_priors, log_prior
 from resnet_gp.models.sparse import SparseRegression
 from resnet_gp.models.sparse_noise import leave_one_out_noise
-from resnet_gp.models.variational import VariationalRegression, fit_variational_regression
 from resnet_gp.threads import torch_threads
 
 Array = NDArray[np.float64]
@@ -60,9 +58,6 @@ _NOISE_ROWS = 5000
 # Steps that the optimiser remembers where inducing points move: with ten, as for hyperparameters
 # alone, the bound of 500 points in 9000 rows is 240 nats worse after the same 100 iterations.
 _MEMORY, _MEMORY_OF_MOVES = 10, 150
-# Rows of the sparse fit before a variational one, and its minibatches.
-_VARIATIONAL_START = 20_000
-_BATCH, _STEPS_PER_ITERATION = 1024, 10
 _LEAST_NOISE = {torch.float64: 1e-8, torch.float32: 1e-4}
 
 
@@ -111,7 +106,7 @@ class Search:
     "nuts" is "map" here: chains start where it ends.
 
     Attributes:
-        covariance: of the model.
+        spec: of the kernel.
         hyperparameters: what is maximised.
         noise_variance: of the standardised targets if it is known, else None.
         max_iter: iterations of each run; None for 200, but few where each is dear.
@@ -123,7 +118,7 @@ class Search:
         learn_inducing: whether inducing points of sparse models move, too.
     """
 
-    covariance: Covariance
+    spec: KernelSpec
     hyperparameters: Hyperparameters
     noise_variance: float | None
     max_iter: int | None
@@ -136,7 +131,7 @@ class Search:
 
     def exact_model(self, training: Training) -> ExactRegression:
         """A model of these data before the search."""
-        kernel = self.covariance.build(training.x.shape[1])
+        kernel = self.spec.build(training.x.shape[1])
         model = ExactRegression(
             training.x, training.y, kernel, training.extra_variance, training.sample_weight
         )
@@ -153,7 +148,7 @@ class Search:
 
     def starts(self, model: Any) -> list[Array]:
         """The first candidates, as raw parameters."""
-        return [self.covariance.raw(model, start) for start in _CANDIDATES]
+        return [self.spec.raw(model, start) for start in _CANDIDATES]
 
     def fit_exact(
         self, training: Training, known: Array | None = None
@@ -302,46 +297,6 @@ class Search:
             return None, known
         return torch.from_numpy(points).to(training.x).reshape(-1, training.x.shape[1]), known
 
-    def fit_variational(
-        self, training: Training, num_inducing: int, known: Array | None = None
-    ) -> tuple[VariationalRegression, FitResult]:
-        """Stochastic inference, with the inducing points of a sparse fit to some rows.
-
-        ``max_iter`` counts tens of minibatches.
-
-        Raises:
-            ValueError: known noise variances, weights or a checkpoint, which are not supported.
-        """
-        if training.sample_weight is not None:
-            raise ValueError('sample_weight needs inference="exact" or "sparse"')
-        if training.extra_variance is not None:
-            raise ValueError('alpha needs inference="exact" or "sparse"')
-        if self.checkpoint is not None:
-            raise ValueError('checkpoint needs inference="exact" or "sparse"')
-        start, found = self.fit_sparse(training.sample(_VARIATIONAL_START), num_inducing, known)
-        outputs = training.y.shape[1] if training.y.dim() == 2 else None
-        kernel = self.covariance.build(training.x.shape[1])
-        model = VariationalRegression(start.inducing_points.detach().clone(), kernel, outputs)
-        self.prepare(model)
-        set_raw(model.prior, get_raw(start))
-        learned = free_parameters(model.prior) if self.hyperparameters == "fixed" else []
-        for parameter in learned:  # the law alone is learned
-            parameter.requires_grad_(False)
-        values, interrupted = fit_variational_regression(
-            model, training.x, training.y,
-            steps=_STEPS_PER_ITERATION * self._iterations, batch_size=_BATCH,
-            generator=torch.Generator().manual_seed(int(self.generator.randint(2**31))),
-            log_prior=(lambda: log_prior(model)) if self.hyperparameters == "map" else None,
-            watch=lambda value: self._advance(np.empty(0), value),
-        )  # fmt: skip
-        for parameter in learned:
-            parameter.requires_grad_()
-        value = model.whole_bound(training.x, training.y)
-        stopped = interrupted or found.interrupted
-        return model, FitResult(
-            value, len(values), not stopped, "all steps done", [value], values, stopped
-        )
-
     def _start_sparse(
         self, training: Training, first: ExactRegression, num_inducing: int
     ) -> FitResult:
@@ -383,7 +338,7 @@ class Search:
         return rows[chosen]
 
     def _sparse_model(self, training: Training, points: Tensor) -> SparseRegression:
-        kernel = self.covariance.build(training.x.shape[1])
+        kernel = self.spec.build(training.x.shape[1])
         model = SparseRegression(
             training.x, training.y, kernel, points, training.extra_variance, training.sample_weight
         )
@@ -442,7 +397,7 @@ class Search:
 
     def bounds(self, model: Any) -> dict[str, tuple[float, float]]:
         """Bounds of raw parameters by name."""
-        bounds = self.covariance.bounds(model)
+        bounds = self.spec.bounds(model)
         name = "likelihood.noise_covar.raw_noise"
         dtype = model.likelihood.noise.dtype
         bounds[name] = (math.log(_LEAST_NOISE[dtype]), bounds[name][1])
@@ -472,7 +427,7 @@ class Search:
             )
             for _ in range(self.n_restarts)
         ]
-        return [self.covariance.raw(model, start) for start in starts]
+        return [self.spec.raw(model, start) for start in starts]
 
     def _watch(self, raw: Array, value: float) -> None:
         self._advance(raw, value)

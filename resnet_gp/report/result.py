@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from resnet_gp.verification.checks import Check
+from resnet_gp.report.checks import Check
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,8 @@
+"""From data to hyperparameters: which model, where searches start, the optimiser, checkpoints.
+
+Tensors in and out; no scikit-learn estimator, no validation of user input.
+"""
+
+from resnet_gp.fitting.optimiser import FitResult, get_raw, maximise, set_raw
+
+__all__ = ["FitResult", "get_raw", "maximise", "set_raw"]

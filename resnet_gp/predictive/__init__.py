@@ -1,0 +1,1 @@
+"""The law of a new target: densities, quantiles and samples of what a model predicts."""
