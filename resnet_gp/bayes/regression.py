@@ -17,7 +17,7 @@ from resnet_gp.bayes.hyperparameters import (
     with_hyperparameters,
 )
 from resnet_gp.models.exact import ExactRegression
-from resnet_gp.models.exact_posterior import ExactPosterior
+from resnet_gp.models.posterior import Posterior
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
 from resnet_gp.predictive.normal_mixture import NormalMixture
 
@@ -65,7 +65,7 @@ class GPRegression:
         y: Tensor = self.module.train_targets
         outputs = y.shape[1] if y.dim() == 2 else None
         scale = model.covar_module.outputscale
-        law = GaussianVector(model.unscaled_covariance(), outputs, model.noise_variance(), scale)
+        law = GaussianVector(model.unscaled_covariance(), outputs, model.row_noise(), scale)
         observed: Tensor = pyro.sample("y", law, obs=y)
         return observed
 
@@ -89,8 +89,7 @@ class GPRegression:
             at_most: evenly spaced draws to average over; None for all. Each costs a factorisation.
             observation_noise: whether of y or of f.
         """
-        models = (self.at(values) for values in each(draws.pooled(at_most)))
-        members = ((model.posterior(), model.likelihood.noise) for model in models)
+        members = (self.at(values).posterior() for values in each(draws.pooled(at_most)))
         return mixture_of(members, x, observation_noise)
 
     @torch.no_grad()
@@ -104,24 +103,17 @@ class GPRegression:
         rows = []
         for values in each(draws.pooled()):
             mean, variance = self.at(values).posterior().leave_one_out()
-            scale = variance.sqrt() if y.dim() == 1 else variance.sqrt()[:, None]
-            density = torch.distributions.Normal(mean, scale).log_prob(y)
+            density = torch.distributions.Normal(mean, variance.sqrt()).log_prob(y)
             rows.append(density if y.dim() == 1 else density.sum(1))
         return torch.stack(rows).unflatten(0, (draws.num_chains, draws.num_draws))
 
 
-def mixture_of(
-    members: Iterable[tuple[ExactPosterior, Tensor]], x: Tensor, observation_noise: bool
-) -> NormalMixture:
-    """The laws at ``n x d`` points of y, or of f, of posteriors with their noise variances."""
-    means, variances = [], []
-    for posterior, noise in members:
-        mean, variance = posterior.mean_and_variance(x)
-        if observation_noise:
-            variance = variance + noise
-        means.append(mean)
-        variances.append(variance if mean.dim() == 1 else variance[:, None].expand_as(mean))
-    return NormalMixture(torch.stack(means), torch.stack(variances))
+def mixture_of(members: Iterable[Posterior], x: Tensor, observation_noise: bool) -> NormalMixture:
+    """Equal mixture of the members' laws of y, or of f, at ``n x d`` points."""
+    laws = [member.law(x, observation_noise) for member in members]
+    return NormalMixture(
+        torch.cat([law.means for law in laws]), torch.cat([law.variances for law in laws])
+    )
 
 
 def each(values: Values) -> list[Values]:

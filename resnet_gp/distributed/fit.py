@@ -17,10 +17,13 @@ from torch import Tensor
 from resnet_gp.distributed.moments import moments
 from resnet_gp.distributed.partitions import Pair, Partitions
 from resnet_gp.distributed.rows import DaskRows, local_rows
+from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.optimiser import FitResult, get_raw, maximise, set_raw
-from resnet_gp.fitting.search import Search, Training
+from resnet_gp.fitting.search import Search
+from resnet_gp.fitting.sparse import Sparse, refine_noise
 from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.fitting.units import Units
 from resnet_gp.models.sparse import SparsePosterior, SparseRegression
 from resnet_gp.progress import progress_bar
 
@@ -37,14 +40,13 @@ class DistributedFit:
     Attributes:
         model: in standard units; its ``posterior`` sums over the workers' rows once more.
         posterior: at the fitted hyperparameters; needs neither workers nor rows.
-        x_scaler, y_scaler: from the user's units to those of the model.
+        units: maps between the units of the data and those of the model.
         result: of the iterations on all rows.
     """
 
     model: SparseRegression
     posterior: SparsePosterior
-    x_scaler: Standardiser
-    y_scaler: Standardiser
+    units: Units
     result: FitResult
 
     def predict(self, x: Array) -> tuple[Array, Array]:
@@ -56,12 +58,8 @@ class DistributedFit:
         Returns:
             Both of shape ``n``, or ``n x p`` if y had columns.
         """
-        mean, variance = self.posterior.mean_and_variance(self.x_scaler(x))
-        deviation = (variance + self.model.likelihood.noise.detach()).sqrt().numpy()
-        if mean.dim() == 2:
-            deviation = deviation[:, None]
-        scale, centre = self.y_scaler.scale, self.y_scaler.mean
-        return mean.numpy() * scale + centre, deviation * scale
+        law = self.posterior.law(self.units.x(x))
+        return self.units.mean(law.mean), self.units.deviation(law.variance)
 
 
 def fit(
@@ -109,10 +107,17 @@ def fit(
     training = Training(*(scale(part) for scale, part in zip(scalers, subset, strict=True)))
     generator = np.random.RandomState(seed)
     search = Search(
-        kernel, hyperparameters, None, None, 0, hyperparameter_samples, generator,
-        progress_bar("fitting", False), learn_inducing=learn_inducing,
-    )  # fmt: skip
-    start, _ = search.fit_sparse(training, n_inducing)
+        kernel,
+        with_priors=hyperparameters == "map",
+        fixed=False,
+        noise_variance=None,
+        max_iter=None,
+        n_restarts=0,
+        max_samples=hyperparameter_samples,
+        generator=generator,
+        bar=progress_bar("fitting", False),
+    )
+    start, _ = Sparse(n_inducing, learn_inducing).fit_model(training, search)
     rows = DaskRows(
         client,
         client.map(partial(_local_rows, scalers), partitions.pairs, pure=False),
@@ -128,8 +133,8 @@ def fit(
     result = maximise(
         objective, model, search.bounds(model), [raw], max_iter=max_iter, unit=x_moments.count
     )
-    search.refine_noise(model, training)
-    return DistributedFit(model, model.posterior(), *scalers, result)
+    refine_noise(model, search, training)
+    return DistributedFit(model, model.posterior(), Units(*scalers), result)
 
 
 def _local_rows(scalers: tuple[Standardiser, Standardiser], pair: Pair) -> Any:

@@ -7,38 +7,41 @@ from typing import Literal
 
 import torch
 
-Inference = Literal["auto", "exact", "sparse"]
-Chosen = Literal["exact", "sparse"]
+from resnet_gp.fitting.exact import Exact
+from resnet_gp.fitting.inference import Inference
+from resnet_gp.fitting.sparse import Sparse
 
-# Exact inference without a limit of the user's: matrices of n x n numbers alive at the peak, the
-# share of the memory that they may take, and the rows that take minutes to factorise.
+InferenceName = Literal["auto", "exact", "sparse"]
+
+# Exact inference, where the user sets no limit: n x n matrices alive at the peak, their share of
+# the memory, and the rows that take minutes to factorise.
 _MATRICES, _MEMORY_SHARE = 3, 0.5
-_EXACT_SAMPLES = {"cpu": 12_000, "cuda": 30_000}
+_EXACT_ROWS = {"cpu": 12_000, "cuda": 30_000}
 
 
-def affordable_inference(
-    asked: Inference,
+def choose_inference(
+    asked: str,
     n: int,
+    sparse: Sparse,
     max_exact_samples: int | None,
     device: torch.device,
     dtype: torch.dtype,
-) -> Chosen:
-    """What is asked for; of "auto", the first that memory and patience allow.
+) -> Inference:
+    """The inference of this name; for "auto", exact if memory and patience allow, else sparse.
 
     Args:
-        asked: the parameter ``inference``.
+        asked: the estimator's parameter ``inference``.
         n: rows.
+        sparse: sparse inference as it is wanted.
         max_exact_samples: the most rows for exact inference; None for a limit that depends on the
             device and its memory.
-        device: that holds the matrices.
+        device: holds the matrices.
         dtype: of their entries.
 
     Raises:
-        ValueError: "exact" is asked for, with more rows than that.
+        ValueError: "exact" is asked for with more rows than the limit.
     """
     limit = max_exact_samples or _exact_limit(device, dtype)
-    if asked == "auto":
-        return "exact" if n <= limit else "sparse"
     if asked == "exact" and n > limit:
         needed = _MATRICES * n**2 * dtype.itemsize
         raise ValueError(
@@ -46,7 +49,9 @@ def affordable_inference(
             f"({needed / 2**30:.1f} GiB) and is refused above {limit}; "
             'set inference="sparse" or raise max_exact_samples'
         )
-    return asked
+    if asked == "auto":
+        asked = Exact.name if n <= limit else sparse.name
+    return {Exact.name: Exact(), sparse.name: sparse}[asked]
 
 
 def _exact_limit(device: torch.device, dtype: torch.dtype) -> int:
@@ -58,4 +63,4 @@ def _exact_limit(device: torch.device, dtype: torch.dtype) -> int:
     else:
         memory = 8 * 2**30
     by_memory = int((memory * _MEMORY_SHARE / (_MATRICES * dtype.itemsize)) ** 0.5)
-    return min(by_memory, _EXACT_SAMPLES.get(device.type, by_memory))
+    return min(by_memory, _EXACT_ROWS.get(device.type, by_memory))

@@ -1,10 +1,11 @@
-"""Maximum marginal likelihood: SciPy's L-BFGS-B on the raw parameters of a module."""
+"""Maximise a marginal likelihood: SciPy's L-BFGS-B on the raw parameters of a module."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 import torch
@@ -23,31 +24,56 @@ _RELATIVE_GAIN = 2e-9  # of the objective; less in one iteration ends a run
 _FLAT = 1e-3  # nats; less is nothing to search for
 
 
+class Outcome(Enum):
+    """How a search for hyperparameters ended."""
+
+    CONVERGED = "L-BFGS-B's criterion is met, or its line search finds nothing better in rounding"
+    OUT_OF_ITERATIONS = "the iterations that were asked for ran out"
+    CUT_SHORT = "ended before convergence, as planned, to save time"
+    INTERRUPTED = "Ctrl-C ended the search; the result is the best point seen"
+    NOT_SEARCHED = "the hyperparameters were given"
+
+
 @dataclass(frozen=True)
 class FitResult:
-    """The best of all runs.
+    """Result of a search: the best of all its runs.
 
     Attributes:
-        value: the maximum found.
+        value: maximum found, in nats.
         iterations: L-BFGS-B iterations of the best run.
-        converged: whether the best run met L-BFGS-B's own criterion, or stopped where its line
-            search finds nothing better within rounding.
-        message: what L-BFGS-B said of it.
-        values: what each run reached.
-        trace: the objective after each iteration of the best run.
-        interrupted: whether Ctrl-C ended the search; then this is the best point seen.
-        as_planned: whether it was to end before it converged, to save time.
+        outcome: how the search ended.
+        message: L-BFGS-B's own words.
+        values: maximum of each run.
+        trace: objective after each iteration of the best run.
     """
 
     value: float
     iterations: int
-    converged: bool
+    outcome: Outcome
     message: str
     values: list[float]
     trace: list[float]
-    interrupted: bool = False
-    as_planned: bool = False
 
+    @property
+    def converged(self) -> bool:
+        return self.outcome in (Outcome.CONVERGED, Outcome.NOT_SEARCHED)
+
+    @property
+    def interrupted(self) -> bool:
+        return self.outcome is Outcome.INTERRUPTED
+
+    @classmethod
+    def not_searched(cls) -> FitResult:
+        """Result of a fit whose hyperparameters were given."""
+        return cls(math.nan, 0, Outcome.NOT_SEARCHED, "nothing was searched", [], [])
+
+    def but_interrupted(self) -> FitResult:
+        """This result, of a search that Ctrl-C ended later."""
+        return replace(self, outcome=Outcome.INTERRUPTED, message="interrupted")
+
+
+Hyperparameters = dict[str, Tensor]
+"""Raw parameters by the names that ``named_parameters`` gives them."""
 
 Watch = Callable[[Array, float], None]
 """Called after each iteration with the raw parameters and the objective."""
@@ -122,7 +148,7 @@ def maximise(
     return FitResult(
         value=-_loss(best),
         iterations=int(best.nit),
-        converged=bool(best.success),
+        outcome=Outcome.CONVERGED if best.success else Outcome.OUT_OF_ITERATIONS,
         message=str(best.message),
         values=[-_loss(result) for result in runs],
         trace=best.trace,
@@ -212,11 +238,10 @@ class _Search:
         return FitResult(
             value=-self.best_loss,
             iterations=len(self._trace),
-            converged=False,
+            outcome=Outcome.INTERRUPTED,
             message="interrupted",
             values=[-_loss(result) for result in runs] + [-self.best_loss],
             trace=self._trace,
-            interrupted=True,
         )
 
 
@@ -226,7 +251,7 @@ def value_and_gradient(
     """The objective and its gradient at raw parameters; ``module`` is left there."""
     set_raw(module, raw)
     parameters = free_parameters(module)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         value = objective()
         gradients = torch.autograd.grad(value, parameters)
     flat = torch.cat([gradient.detach().reshape(-1) for gradient in gradients])
@@ -234,8 +259,41 @@ def value_and_gradient(
 
 
 def free_parameters(module: Module) -> list[torch.nn.Parameter]:
-    """The parameters that are to be learned, in the order of ``named_parameters``."""
+    """The parameters to learn, in the order of ``named_parameters``."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def named_of(module: Module, raw: Array) -> Hyperparameters:
+    """Free parameters by name, from values in the order of ``get_raw``."""
+    free = [(name, one) for name, one in module.named_parameters() if one.requires_grad]
+    pieces = torch.from_numpy(raw.copy()).split([one.numel() for _, one in free])
+    return {name: piece.reshape(one.shape) for (name, one), piece in zip(free, pieces, strict=True)}
+
+
+def raw_of(module: Module, known: Hyperparameters) -> Array:
+    """The free parameters of ``module`` in the order of ``get_raw``, from values by name.
+
+    Raises:
+        ValueError: names or shapes are not those of the module.
+    """
+    wanted = dict(module.named_parameters())
+    shapes = {name: tuple(value.shape) for name, value in known.items() if name not in wanted}
+    unlike = [f"{name} of shape {shape} has no place" for name, shape in shapes.items()]
+    for name, parameter in wanted.items():
+        if not parameter.requires_grad:
+            continue
+        if name not in known:
+            unlike.append(f"{name} is missing")
+        elif known[name].shape != parameter.shape:
+            there, here = tuple(known[name].shape), tuple(parameter.shape)
+            unlike.append(f"{name} has shape {there}, not {here}")
+    if unlike:
+        raise ValueError(
+            "the hyperparameters to start from are of another model: " + "; ".join(unlike)
+        )
+    return torch.cat(
+        [known[n].reshape(-1).cpu().double() for n, p in wanted.items() if p.requires_grad]
+    ).numpy()
 
 
 def get_raw(module: Module) -> Array:

@@ -17,9 +17,10 @@ from torch.autograd.function import once_differentiable
 
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.exact_posterior import ExactPosterior
+from resnet_gp.models.regression import RegressionModel
 
 
-class ExactRegression(ExactGP):
+class ExactRegression(ExactGP, RegressionModel):
     """y = f(x) + e with f ~ GP(0, outputscale kernel) and e ~ N(0, noise), a plain GPyTorch model.
 
     Several outputs are independent draws of one process: they share all hyperparameters. Output
@@ -33,6 +34,9 @@ class ExactRegression(ExactGP):
         extra_variance: ``n``, known variances that the noise has beyond the learned one.
         sample_weight: ``n``, positive; divides the variance of the noise. None for 1.
     """
+
+    extra_variance: Tensor | None
+    sample_weight: Tensor | None
 
     def __init__(
         self,
@@ -53,8 +57,8 @@ class ExactRegression(ExactGP):
     def forward(self, x: Tensor) -> MultivariateNormal:
         return MultivariateNormal(self.mean_module(x), self.covar_module(x))
 
-    def noise_variance(self) -> Tensor:
-        """Variance of each training target's noise, ``n``."""
+    def row_noise(self) -> Tensor:
+        """Noise variance of each training target, ``n``."""
         noise = self.likelihood.noise.expand(len(self.train_targets))
         if self.extra_variance is not None:
             noise = noise + self.extra_variance
@@ -68,7 +72,7 @@ class ExactRegression(ExactGP):
     def noisy_covariance(self) -> Tensor:
         """Covariance of the training targets, ``n x n``."""
         covariance = self.covar_module(self.train_inputs[0]).to_dense()
-        return covariance.diagonal_scatter(covariance.diagonal() + self.noise_variance())
+        return covariance.diagonal_scatter(covariance.diagonal() + self.row_noise())
 
     def log_marginal_likelihood(self) -> Tensor:
         """log p(y | X, hyperparameters) in nats, summed over outputs.
@@ -79,7 +83,7 @@ class ExactRegression(ExactGP):
         return gaussian_log_likelihood(
             self.unscaled_covariance(),
             self.train_targets,
-            self.noise_variance(),
+            self.row_noise(),
             self.covar_module.outputscale,
         )
 
@@ -90,8 +94,36 @@ class ExactRegression(ExactGP):
         Raises:
             torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
         """
-        factor = torch.linalg.cholesky(self.noisy_covariance())
-        return ExactPosterior(self.covar_module, self.train_inputs[0], self.train_targets, factor)
+        return self.posterior_from(torch.linalg.cholesky(self.noisy_covariance()))
+
+    @torch.no_grad()
+    def posterior_from(self, cholesky: Tensor, weights: Tensor | None = None) -> ExactPosterior:
+        """The posterior whose factors are known, see ``ExactPosterior``."""
+        return ExactPosterior(
+            self.covar_module,
+            self.train_inputs[0],
+            self.train_targets,
+            self.likelihood.noise.detach().squeeze(),
+            self.row_noise(),
+            cholesky,
+            weights,
+        )
+
+    def _row_noise(self) -> dict[str, Tensor | None]:
+        return {"extra_variance": self.extra_variance, "sample_weight": self.sample_weight}
+
+    @torch.no_grad()
+    def extend(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
+        train_x: Tensor = self.train_inputs[0]
+        old, new = self.extra_variance, extra_variance
+        if old is not None or new is not None:
+            old = torch.zeros_like(train_x[:, 0]) if old is None else old
+            new = torch.zeros_like(x[:, 0]) if new is None else new
+            self.extra_variance = torch.cat([old, new])
+        if self.sample_weight is not None:
+            self.sample_weight = torch.cat([self.sample_weight, torch.ones_like(x[:, 0])])
+        targets = torch.cat([self.train_targets, y])
+        self.set_train_data(torch.cat([train_x, x]), targets, strict=False)
 
 
 def gaussian_log_likelihood(

@@ -1,7 +1,4 @@
-"""The posterior of Gaussian process regression, from a Cholesky factor.
-
-Shapes: targets and means are ``n`` or, for p outputs, ``n x p``; the outputs share their variance.
-"""
+"""The posterior of Gaussian process regression from a Cholesky factor."""
 
 from __future__ import annotations
 
@@ -11,18 +8,27 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from resnet_gp.models.posterior import (
+    Posterior,
+    UnsupportedError,
+    covariance_for_outputs,
+    for_outputs,
+)
+
 _PREDICTION_ROWS = 4096
 # Pairs of points whose gradients are alive at a time.
 _GRADIENT_PAIRS = 200_000
 
 
-class ExactPosterior:
+class ExactPosterior(Posterior):
     """The Gaussian process given its training data.
 
     Args:
         covar_module: the prior covariance, at the hyperparameters to use.
         train_x: ``n x d``.
         train_y: ``n`` or ``n x p``.
+        noise_variance: learned noise variance, a scalar.
+        row_noise: total noise variance of each training target, ``n``.
         cholesky: lower factor of the covariance of the training targets, ``n x n``.
         weights: inverse of that covariance times ``train_y``, if known.
     """
@@ -32,24 +38,31 @@ class ExactPosterior:
         covar_module: Kernel,
         train_x: Tensor,
         train_y: Tensor,
+        noise_variance: Tensor,
+        row_noise: Tensor,
         cholesky: Tensor,
         weights: Tensor | None = None,
     ) -> None:
         self.covar_module = covar_module
         self.train_x = train_x
         self.train_y = train_y
+        self.noise_variance = noise_variance
+        self.row_noise = row_noise
         self.cholesky = cholesky
         if weights is None:
             columns = train_y.reshape(len(train_y), -1)
             weights = torch.cholesky_solve(columns, cholesky).reshape(train_y.shape).contiguous()
         self.weights = weights
 
+    def tensors(self) -> dict[str, Tensor]:
+        return {"cholesky": self.cholesky, "weights": self.weights}
+
     @torch.no_grad()
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (``n``) of f at ``n x d`` points, in slices that bound the memory."""
         slices = x.split(_PREDICTION_ROWS)
         means, variances = zip(*map(self._mean_and_variance, slices), strict=True)
-        return torch.cat(means), torch.cat(variances)
+        mean = torch.cat(means)
+        return mean, for_outputs(torch.cat(variances), mean)
 
     def _mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         cross = self.covar_module(x, self.train_x).to_dense()
@@ -59,7 +72,6 @@ class ExactPosterior:
 
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
-        """Mean of f at ``n x d`` points."""
         return torch.cat(
             [
                 self.covar_module(part, self.train_x).to_dense() @ self.weights
@@ -69,11 +81,11 @@ class ExactPosterior:
 
     @torch.no_grad()
     def mean_and_covariance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and covariance (``n x n``) of f."""
         cross = self.covar_module(x, self.train_x).to_dense()
         whitened = self._whiten(cross)
+        mean = cross @ self.weights
         covariance = self.covar_module(x).to_dense() - whitened.mT @ whitened
-        return cross @ self.weights, covariance
+        return mean, covariance_for_outputs(covariance, mean)
 
     @torch.no_grad()
     def log_marginal_likelihood(self) -> float:
@@ -84,54 +96,43 @@ class ExactPosterior:
         return -0.5 * float((self.train_y * self.weights).sum() + outputs * constant)
 
     @torch.no_grad()
-    def leave_one_out(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance (``n``, noise included) of each target given all the others.
-
-        Rasmussen & Williams (2006), equation 5.12.
-        """
+    def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """In closed form (Rasmussen & Williams 2006, equation 5.12)."""
         precision = torch.cholesky_inverse(self.cholesky).diagonal()
+        variance = 1 / precision
+        if not observation_noise:
+            variance = (variance - self.row_noise).clamp_(min=0)
         gap = self.weights / (precision if self.weights.dim() == 1 else precision[:, None])
-        return self.train_y - gap, 1 / precision
+        return self.train_y - gap, for_outputs(variance, gap)
 
     @torch.no_grad()
-    def condition(self, x: Tensor, y: Tensor, noise_variance: Tensor) -> ExactPosterior:
-        """The posterior with further training rows, by a block update of the Cholesky factor.
-
-        Args:
-            x: ``k x d``.
-            y: ``k`` or ``k x p``.
-            noise_variance: ``k``.
-
-        Raises:
-            torch.linalg.LinAlgError: the new covariance is not positive definite.
-        """
+    def condition(
+        self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None
+    ) -> ExactPosterior:
+        """Update the Cholesky factor by a block, in O(n^2 k) for k rows."""
         n, k = len(self.train_x), len(x)
+        noise = self.noise_variance.expand(k)
+        if extra_variance is not None:
+            noise = noise + extra_variance
         below = self._whiten(self.covar_module(x, self.train_x).to_dense()).mT
-        corner = self.covar_module(x).to_dense() + noise_variance.diag() - below @ below.mT
+        corner = self.covar_module(x).to_dense() + noise.diag() - below @ below.mT
         factor = self.cholesky.new_zeros(n + k, n + k).mT  # in columns, as torch makes them
         factor[:n, :n] = self.cholesky
         factor[n:, :n] = below
         factor[n:, n:] = torch.linalg.cholesky(corner)
-        together = torch.cat([self.train_x, x]), torch.cat([self.train_y, y])
-        return ExactPosterior(self.covar_module, *together, factor)
+        return ExactPosterior(
+            self.covar_module,
+            torch.cat([self.train_x, x]),
+            torch.cat([self.train_y, y]),
+            self.noise_variance,
+            torch.cat([self.row_noise, noise]),
+            factor,
+        )
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
-        """Mean and variance of the gradient of f.
-
-        Args:
-            x: ``n x d``.
-            with_variance: whether the variances are wanted; they need the kernel's second
-                derivatives.
-
-        Returns:
-            Mean, ``n x d`` or ``n x d x p``; variance of each component, ``n x d``, or None.
-
-        Raises:
-            RuntimeError: with variances, a kernel without second derivatives where its inputs
-                coincide.
-        """
         rows = max(1, _GRADIENT_PAIRS // len(self.train_x))
-        parts = [self._gradient(part, with_variance) for part in x.split(rows)]
+        with torch.inference_mode(False), torch.enable_grad():
+            parts = [self._gradient(part, with_variance) for part in x.clone().split(rows)]
         means, variances = zip(*parts, strict=True)
         return torch.cat(means), torch.cat(variances) if with_variance else None
 
@@ -146,19 +147,25 @@ class ExactPosterior:
         if not with_variance:
             return mean, None
         whitened = self._whiten(slopes.reshape(k * d, n)).square().sum(0).reshape(k, d)
-        return mean, (self._prior_slope_variance(x) - whitened).clamp_(min=0)
+        variance = (self._prior_slope_variance(x) - whitened).clamp_(min=0)
+        return mean, variance if mean.dim() == 2 else variance[..., None].expand_as(mean)
 
     def _prior_slope_variance(self, x: Tensor) -> Tensor:
         """d^2 k(a, b) / da_i db_i at a = b = x, ``n x d``."""
         a, b = (x.detach().clone().requires_grad_() for _ in range(2))
         pairs = self.covar_module(a, b, diag=True)
-        (slope,) = torch.autograd.grad(pairs.sum(), a, create_graph=True, allow_unused=True)
-        if slope is None:  # GPyTorch's stationary kernels return a constant there
-            raise RuntimeError("the kernel gives no second derivatives where its inputs coincide")
-        mixed = [
-            torch.autograd.grad(column.sum(), b, retain_graph=True)[0][:, i]
-            for i, column in enumerate(slope.unbind(-1))
-        ]
+        try:
+            (slope,) = torch.autograd.grad(pairs.sum(), a, create_graph=True, allow_unused=True)
+            if slope is None:  # GPyTorch's stationary kernels return a constant there
+                raise RuntimeError
+            mixed = [
+                torch.autograd.grad(column.sum(), b, retain_graph=True)[0][:, i]
+                for i, column in enumerate(slope.unbind(-1))
+            ]
+        except RuntimeError as error:
+            raise UnsupportedError(
+                "the kernel gives no second derivatives where its inputs coincide"
+            ) from error
         return torch.stack(mixed, -1)
 
     def _whiten(self, cross: Tensor) -> Tensor:

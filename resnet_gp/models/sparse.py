@@ -15,6 +15,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.models.posterior import Posterior, covariance_for_outputs, for_outputs
+from resnet_gp.models.regression import RegressionModel
 from resnet_gp.models.row_sums import (
     Cotangents,
     InducingFeatures,
@@ -30,7 +32,7 @@ _LEAST_PIVOT = 2.0**-41  # of the mean variance
 _PREDICTION_ENTRIES = 2**22
 
 
-class SparseRegression(Module):
+class SparseRegression(RegressionModel):
     r"""y = f(x) + e as in ``ExactRegression``, with f seen through its values at few points.
 
     The objective is Titsias' bound on the log marginal likelihood (2009, "Variational Learning of
@@ -106,6 +108,13 @@ class SparseRegression(Module):
         )
         return bound
 
+    def _row_noise(self) -> dict[str, Tensor | None]:
+        if not isinstance(self.rows, LocalRows):
+            return {}
+        return {
+            "extra_variance": self.rows.extra_variance, "sample_weight": self.rows.sample_weight
+        }  # fmt: skip
+
     @torch.no_grad()
     def features(self) -> InducingFeatures:
         """At the present hyperparameters.
@@ -124,43 +133,49 @@ class SparseRegression(Module):
         Raises:
             torch.linalg.LinAlgError: as ``log_marginal_likelihood``.
         """
-        features, noise = self.features(), self.likelihood.noise
+        features, noise = self.features(), self.likelihood.noise.detach()
         statistics, _ = self.rows.statistics(features, noise, differentiable=False)
-        return SparsePosterior(features, statistics, self.rows.is_vector)
+        return SparsePosterior(features, statistics, noise.squeeze(), self.rows.is_vector)
 
 
-class SparsePosterior:
+class SparsePosterior(Posterior):
     """The process given what the inducing points know of the data.
 
     Args:
         features: the hyperparameters, taken as they are now.
         statistics: of the training rows.
-        is_vector: whether means are ``n`` rather than ``n x p``. Variances are ``n`` always: all
-            outputs share them.
+        noise_variance: learned noise variance, a scalar.
+        is_vector: whether means are ``n`` rather than ``n x p``.
     """
 
-    def __init__(self, features: InducingFeatures, statistics: Statistics, is_vector: bool) -> None:
-        self.features, self.is_vector = features, is_vector
+    def __init__(
+        self,
+        features: InducingFeatures,
+        statistics: Statistics,
+        noise_variance: Tensor,
+        is_vector: bool,
+    ) -> None:
+        self.features, self.noise_variance, self.is_vector = features, noise_variance, is_vector
         self.factor = posterior_factor(statistics.gram)
+        self.bound = float(_bound(statistics, self.factor))
         whitened = torch.cholesky_solve(statistics.projection, self.factor)
         self.weights = torch.linalg.solve_triangular(features.factor.mT, whitened, upper=True)
 
     @classmethod
-    def from_tensors(
-        cls, covar_module: Kernel, tensors: dict[str, Tensor], is_vector: bool
-    ) -> SparsePosterior:
-        """The inverse of ``tensors``."""
+    def from_tensors(cls, model: SparseRegression, tensors: dict[str, Tensor]) -> SparsePosterior:
+        """The inverse of ``tensors``, for the hyperparameters and inducing points of ``model``."""
         posterior = cls.__new__(cls)
-        points, inner = tensors["inducing_points"], tensors["inducing_factor"]
-        posterior.features = InducingFeatures(covar_module, points, inner)
-        posterior.is_vector = is_vector
+        points, inner = model.inducing_points.detach(), tensors["inducing_factor"]
+        posterior.features = InducingFeatures(model.covar_module, points, inner)
+        posterior.noise_variance = model.likelihood.noise.detach().squeeze()
+        posterior.is_vector = model.rows.is_vector
+        posterior.bound = float(tensors["bound"])
         posterior.factor, posterior.weights = tensors["factor"], tensors["weights"]
         return posterior
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that is not hyperparameters."""
         return {
-            "inducing_points": self.features.inducing_points,
+            "bound": torch.tensor(self.bound, dtype=torch.float64),
             "inducing_factor": self.features.factor,
             "factor": self.factor,
             "weights": self.weights,
@@ -168,16 +183,15 @@ class SparsePosterior:
 
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
-        """Mean of f at ``n x d`` points, ``n`` or ``n x p``, in slices."""
         parts = [self._mean(self.features.cross(part)) for part in self._slices(x)]
         return torch.cat(parts)
 
     @torch.no_grad()
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of f at ``n x d`` points, ``n`` or ``n x p`` and ``n``, in slices."""
         parts = map(self._mean_and_variance, self._slices(x))
         means, variances = zip(*parts, strict=True)
-        return torch.cat(means), torch.cat(variances)
+        mean = torch.cat(means)
+        return mean, for_outputs(torch.cat(variances), mean)
 
     def _mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         cross = self.features.cross(x)
@@ -187,11 +201,15 @@ class SparsePosterior:
 
     @torch.no_grad()
     def mean_and_covariance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and covariance of f, ``n`` or ``n x p`` and ``n x n``."""
         cross = self.features.cross(x)
         v, given = self._whitened(cross)
+        mean = self._mean(cross)
         covariance = self.features.covar_module(x).to_dense() - v @ v.mT + given @ given.mT
-        return self._mean(cross), covariance
+        return mean, covariance_for_outputs(covariance, mean)
+
+    def log_marginal_likelihood(self) -> float:
+        """Titsias' lower bound in nats, summed over outputs."""
+        return self.bound
 
     def _mean(self, cross: Tensor) -> Tensor:
         mean = cross @ self.weights

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.bayes.exact_mixture import ExactMixture
-from resnet_gp.bayes.regression import GPRegression
+from resnet_gp.bayes.regression import GPRegression, each
 
 FEW = pytest.mark.filterwarnings("ignore:the draws of", "ignore:chains disagree")
 RNG = np.random.default_rng(0)
@@ -32,16 +32,15 @@ def fitted():
 
 
 def test_predictions_are_those_of_the_mixture(fitted):
-    mixture = fitted._posterior
+    mixture = fitted._fitted.posterior
     assert isinstance(mixture, ExactMixture)
     assert len(mixture.members) == 20
     mean, std = fitted.predict(NEW, return_std=True)
     x = fitted._standardised(NEW)
     parts = [member.mean_and_variance(x) for member in mixture.members]
     means = torch.stack([mean for mean, _ in parts]).numpy()
-    variances = (
-        torch.stack([v for _, v in parts]).numpy() + mixture.noise_variances.numpy()[:, None]
-    )
+    noises = torch.stack([member.noise_variance for member in mixture.members])
+    variances = torch.stack([v for _, v in parts]).numpy() + noises.numpy()[:, None]
     np.testing.assert_allclose(mean, means.mean(0) * Y.std() + Y.mean())
     np.testing.assert_allclose(std, np.sqrt(variances.mean(0) + means.var(0)) * Y.std())
     _, covariance = fitted.predict(NEW, return_cov=True)
@@ -50,7 +49,7 @@ def test_predictions_are_those_of_the_mixture(fitted):
 
 def test_quantiles_are_those_of_the_mixture_not_of_a_normal_law(fitted):
     low, middle, high = fitted.predict_quantiles(NEW, (0.05, 0.5, 0.95)).T
-    mixture = fitted._posterior.normal_mixture(fitted._standardised(NEW), True)
+    mixture = fitted._law(NEW)
     scaled = torch.from_numpy((high - Y.mean()) / Y.std())
     np.testing.assert_allclose(mixture.cumulative(scaled), 0.95, atol=1e-10)
     assert (low < middle).all()
@@ -62,11 +61,13 @@ def test_quantiles_are_those_of_the_mixture_not_of_a_normal_law(fitted):
 def test_weights_divide_the_noise_of_every_member():
     weight = np.linspace(0.5, 4, 25)
     model = make().fit(X, Y, sample_weight=weight)
-    noises = model._posterior.noise_variances.tolist()
-    for member, noise in zip(model._posterior.members, noises, strict=True):
+    relative = torch.from_numpy(weight / weight.mean())
+    for member in model._fitted.posterior.members:
         own = member.covar_module(member.train_x, diag=True)
         total = member.cholesky.square().sum(1)
-        np.testing.assert_allclose((total - own).detach(), noise / weight, rtol=1e-6)
+        np.testing.assert_allclose(
+            (total - own).detach(), member.noise_variance / relative, rtol=1e-6
+        )
 
 
 def test_draws_and_attributes_are_there(fitted):
@@ -82,7 +83,7 @@ def test_left_out_predictions_take_the_row_out_of_the_hyperparameters(fitted):
     assert mean.shape == std.shape == (25,)
     latent = fitted.loo_predict(return_std=True, observation_noise=False)[1]
     assert (latent < std).all()
-    members = [member.leave_one_out() for member in fitted._posterior.members]
+    members = [member.leave_one_out() for member in fitted._fitted.posterior.members]
     means, variances = (torch.stack(part).numpy() for part in zip(*members, strict=True))
     y = ((Y - Y.mean()) / Y.std())[None]
     weights = 1 / norm(means, np.sqrt(variances)).pdf(y)
@@ -104,12 +105,15 @@ def test_gradients_are_those_of_finite_differences(fitted):
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 def test_new_rows_condition_every_member(alpha):
     model = make(alpha=alpha).fit(X[:20], Y[:20])
-    before = model._posterior.normal_mixture(model._standardised(NEW), False).variances
+    before = model._law(NEW, False).variances
     model.add_observations(X[20:], Y[20:], alpha=alpha)
-    whole = ExactMixture._at(GPRegression.of(model.model_), model._posterior.values)
+    values = model._fitted.posterior.values
+    at_draws = GPRegression.of(model.model_)
+    whole = ExactMixture([at_draws.at(one).posterior() for one in each(values)], values)
     x = model._standardised(NEW)
-    torch.testing.assert_close(model._posterior.mean(x), whole.mean(x), rtol=1e-8, atol=1e-8)
-    after = model._posterior.normal_mixture(x, False).variances
+    mean = model._fitted.posterior.mean(x)
+    torch.testing.assert_close(mean, whole.mean(x), rtol=1e-8, atol=1e-8)
+    after = model._law(NEW, False).variances
     assert (after <= before + 1e-9).all()  # of every member; their means may disagree more
 
 
@@ -150,7 +154,7 @@ def test_an_interruption_before_any_draw_leaves_the_mode(monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("resnet_gp.bayes.nuts.run_nuts", interrupted)
+    monkeypatch.setattr("resnet_gp.bayes.averaged.run_nuts", interrupted)
     model = make()
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         model.fit(X, Y)

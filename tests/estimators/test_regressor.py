@@ -23,6 +23,7 @@ from resnet_gp import ResNetGPRegressor
 from resnet_gp.activations import LeakyReLU
 from resnet_gp.fitting import optimiser, search
 from resnet_gp.models import ExactRegression, SparseRegression
+from resnet_gp.models.posterior import UnsupportedError
 
 
 def not_repeats(_):
@@ -320,8 +321,8 @@ def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypa
             calls.append((len(args[1].train_targets), len(args[3]))) or maximise(*args, **kwargs)
         ),
     )
-    monkeypatch.setattr(search, "_PILOT_ABOVE", 100)
-    monkeypatch.setattr(search, "_PILOT_SAMPLES", 60)
+    monkeypatch.setattr("resnet_gp.fitting.exact._PILOT_ABOVE", 100)
+    monkeypatch.setattr("resnet_gp.fitting.exact._PILOT_ROWS", 60)
     piloted = ResNetGPRegressor().fit(X, y)
     starts = len(search._CANDIDATES)
     assert calls[:starts] == [(60, 1)] * starts
@@ -409,7 +410,7 @@ def test_new_rows_count_as_if_they_had_been_there(data):
     # the same as the whole model at these hyperparameters
     direct = fitted.model_.posterior()
     x = fitted.model_.train_inputs[0] + 0.1
-    np.testing.assert_allclose(fitted._posterior.mean(x), direct.mean(x), rtol=1e-8)
+    np.testing.assert_allclose(fitted._fitted.posterior.mean(x), direct.mean(x), rtol=1e-8)
     assert fitted.log_marginal_likelihood_value_ == pytest.approx(fitted.log_marginal_likelihood())
     with pytest.raises(ValueError, match=r"y of new rows must have shape \(2,\)"):
         fitted.add_observations(X[:2], y[:3])
@@ -448,8 +449,8 @@ def test_weights_say_how_much_noise_each_row_has(aggregated, inference):
     X, y, weight = aggregated
     model = ResNetGPRegressor(inference=inference, n_inducing=80)
     weighted = clone(model).fit(X, y, sample_weight=weight)
-    # of one observation; the standard error of a variance of 300 normal numbers is 8 %
-    assert weighted.noise_variance_ == pytest.approx(1, abs=4 * 0.09)
+    # of mean weight; the standard error of a variance of 300 normal numbers is 8 %
+    assert weighted.noise_variance_ * weight.mean() == pytest.approx(1, abs=4 * 0.09)
     new = np.random.default_rng(2).uniform(-2, 2, size=(500, 3))
     errors = [np.mean((one.predict(new) - smooth(new)) ** 2) for one in (weighted, model.fit(X, y))]
     assert errors[0] < errors[1]
@@ -488,11 +489,12 @@ def test_weights_in_all_that_knows_of_noise(aggregated):
     model = ResNetGPRegressor(max_iter=30).fit(X[:40], y[:40], sample_weight=weight[:40])
     std = model.loo_predict(return_std=True)[1]
     latent = model.loo_predict(return_std=True, observation_noise=False)[1]
-    np.testing.assert_allclose(std**2 - latent**2, model.noise_variance_ / weight[:40], rtol=1e-6)
+    relative = weight[:40] / weight[:40].mean()
+    np.testing.assert_allclose(std**2 - latent**2, model.noise_variance_ / relative, rtol=1e-6)
     model.add_observations(X[40:], y[40:])
     assert model.log_marginal_likelihood_value_ == pytest.approx(model.log_marginal_likelihood())
     direct, new = model.model_.posterior(), model.model_.train_inputs[0] + 0.1
-    np.testing.assert_allclose(model._posterior.mean(new), direct.mean(new), rtol=1e-8)
+    np.testing.assert_allclose(model._fitted.posterior.mean(new), direct.mean(new), rtol=1e-8)
 
 
 def test_weights_are_routed(aggregated):
@@ -687,7 +689,7 @@ def test_a_bar_shows_on_demand_only(data, capsys):
 def test_pipelines_and_grids(data):
     X, y = data[0][:60], data[1][:60]
     pipeline = make_pipeline(QuantileTransformer(n_quantiles=20), ResNetGPRegressor(max_iter=60))
-    grid = GridSearchCV(pipeline, {"resnetgpregressor__activation": ["relu", "abs"]}, cv=2)
+    grid = GridSearchCV(pipeline, {"resnetgpregressor__depth": [None, 3]}, cv=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         assert grid.fit(X, y).best_score_ > 0.4
@@ -733,7 +735,7 @@ def test_a_sparse_model_is_saved(data, outputs, tmp_path):
 @pytest.mark.parametrize("method", ["loo_predict", "predict_gradient", "add_observations"])
 def test_what_needs_exact_inference_says_so(sparse, data, method):
     arguments = {"loo_predict": 0, "predict_gradient": 1, "add_observations": 2}[method]
-    with pytest.raises(RuntimeError, match=f"{method} needs exact inference, this fit's is sparse"):
+    with pytest.raises(UnsupportedError, match='need inference="exact"'):
         getattr(sparse, method)(*data[:arguments])
 
 
@@ -772,7 +774,7 @@ def test_what_inducing_points_miss_is_not_taken_for_noise(monkeypatch):
         return model.predict_log_density(X[400:], y[400:]).mean()
 
     refined = fit()
-    monkeypatch.setattr("resnet_gp.fitting.search.Search.refine_noise", lambda *_: None)
+    monkeypatch.setattr("resnet_gp.fitting.sparse.refine_noise", lambda *_: None)
     of_the_bound = fit()
     assert refined.noise_variance_ < 0.6 * of_the_bound.noise_variance_
     assert density(refined) > density(of_the_bound) + 0.05
@@ -793,9 +795,9 @@ def test_learned_inducing_points_raise_the_bound(sparse, data):
 
 def test_passes_over_many_rows_are_few_unless_more_are_asked_for(data, monkeypatch):
     """That they end unconverged is no surprise worth a warning."""
-    monkeypatch.setattr("resnet_gp.fitting.search._MANY_ROWS", 100)
-    for name, few in (("_SPARSE_PILOT_ITERATIONS", 1), ("_FIRST_MOVES", 1), ("_LAST_MOVES", 2)):
-        monkeypatch.setattr(f"resnet_gp.fitting.search.{name}", few)
+    monkeypatch.setattr("resnet_gp.fitting.sparse._MANY_ROWS", 100)
+    for name, few in (("_PILOT_ITERATIONS", 1), ("_FIRST_MOVES", 1), ("_LAST_MOVES", 2)):
+        monkeypatch.setattr(f"resnet_gp.fitting.sparse.{name}", few)
     X, y = data
     model = ResNetGPRegressor(inference="sparse", n_inducing=8, hyperparameter_samples=30)
     model.fit(X[:120], y[:120])
@@ -817,10 +819,8 @@ def test_a_warm_start_keeps_learned_inducing_points(sparse, data):
 @pytest.mark.parametrize("evaluations", [0, 3, 10**6])
 def test_of_many_rows_some_move_inducing_points_first(data, monkeypatch, tmp_path, evaluations):
     """However early it is interrupted, all rows are behind the model."""
-    from resnet_gp.estimators import search
-
-    monkeypatch.setattr(search, "_MANY_ROWS", 100)
-    monkeypatch.setattr(search, "_SELECTION_ROWS", 60)
+    monkeypatch.setattr("resnet_gp.fitting.sparse._MANY_ROWS", 100)
+    monkeypatch.setattr("resnet_gp.fitting.sparse._SELECTION_ROWS", 60)
     model = ResNetGPRegressor(
         inference="sparse", n_inducing=10, hyperparameter_samples=40, max_iter=4,
         checkpoint=tmp_path / "fit",
@@ -896,3 +896,44 @@ def test_what_cannot_be_factorised_names_the_parameters(data):
     model = ResNetGPRegressor(noise_variance=1e-30, hyperparameters="fixed", dtype="float32")
     with pytest.raises(np.linalg.LinAlgError, match="raise noise_variance or alpha"):
         model.fit(X, data[1][:60])
+
+
+@pytest.mark.parametrize("factor", [1e-2, 1e4, 1e-300])
+@pytest.mark.parametrize("inference", ["exact", "sparse"])
+def test_only_ratios_of_weights_matter(aggregated, inference, factor):
+    X, y, weight = (part[:60] for part in aggregated)
+    model = ResNetGPRegressor(inference=inference, n_inducing=20, max_iter=40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        expected = clone(model).fit(X, y, sample_weight=weight).predict(X, return_std=True)
+        found = model.fit(X, y, sample_weight=factor * weight).predict(X, return_std=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_fits_and_gradients_in_any_mode_of_autograd(data):
+    X, y = data[0][:30], data[1][:30]
+    expected = ResNetGPRegressor(max_iter=20).fit(X, y)
+    gradient = expected.predict_gradient(X, return_std=True)
+    with torch.inference_mode():
+        found = ResNetGPRegressor(max_iter=20).fit(X, y)
+        np.testing.assert_array_equal(found.predict(X), expected.predict(X))
+        for one in (found, expected):
+            np.testing.assert_allclose(one.predict_gradient(X, return_std=True), gradient)
+            assert np.isfinite(one.log_marginal_likelihood(eval_gradient=True)[1]).all()
+        found.add_observations(X[:2] + 0.1, y[:2])
+    with torch.no_grad():
+        np.testing.assert_allclose(expected.predict_gradient(X, return_std=True), gradient)
+    copy.deepcopy(found).set_params(warm_start=True).fit(X, y)
+
+
+def test_warm_starts_check_names_and_shapes(data):
+    X, y = data[0][:40], data[1][:40]
+    model = ResNetGPRegressor(kernel=RBFKernel(ard_num_dims=3), max_iter=10, warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+        # as many numbers: three lengthscales, or two and a weight variance
+        changed = model.set_params(kernel="limit", hyperparameters="fixed")
+        with pytest.raises(ValueError, match=r"are of another model: .*raw_weight_variance is"):
+            changed.fit(X[:, :2], y)
+        assert changed.predict(X).shape == (40,)  # the last fit is still there

@@ -2,13 +2,14 @@ import pytest
 import torch
 
 from resnet_gp.fitting import choice
-from resnet_gp.fitting.choice import affordable_inference
+from resnet_gp.fitting.choice import choose_inference
+from resnet_gp.fitting.sparse import Sparse
 
 CPU = torch.device("cpu")
 
 
 def choose(asked, n, limit=None, dtype=torch.float64):
-    return affordable_inference(asked, n, limit, CPU, dtype)
+    return choose_inference(asked, n, Sparse(10), limit, CPU, dtype).name
 
 
 def test_auto_is_exact_up_to_the_limit():

@@ -34,7 +34,8 @@ def test_outputs_are_independent_and_share_the_variance(outputs, extra):
     ]
     means = torch.stack([one.posterior().mean(x) for one in alone], -1)
     torch.testing.assert_close(mean.reshape(means.shape), means, rtol=1e-11, atol=1e-12)
-    torch.testing.assert_close(variance, alone[0].posterior().mean_and_variance(x)[1])
+    shared = alone[0].posterior().mean_and_variance(x)[1]
+    torch.testing.assert_close(variance, shared if outputs is None else shared[:, None] + 0 * mean)
     total = sum(one.log_marginal_likelihood() for one in alone)
     torch.testing.assert_close(model.log_marginal_likelihood(), total, rtol=1e-12, atol=1e-10)
     assert posterior.log_marginal_likelihood() == pytest.approx(total.item(), rel=1e-12)
@@ -53,15 +54,17 @@ def test_leave_one_out_is_what_fits_without_each_row_say(outputs):
         torch.testing.assert_close(mean[i], expected_mean[0], rtol=1e-10, atol=1e-11)
         noise = model.likelihood.noise.detach()[0] + extra[i]
         torch.testing.assert_close(variance[i], latent[0] + noise, rtol=1e-10, atol=1e-12)
+        of_f = model.posterior().leave_one_out(observation_noise=False)[1]
+        torch.testing.assert_close(of_f[i], latent[0], rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("outputs", [None, 2])
 def test_conditioning_in_two_steps_is_conditioning_at_once(outputs):
     model = make(outputs, extra=True)
     x, y, extra = model.train_inputs[0], model.train_targets, model.extra_variance
-    kernel, noise = model.covar_module.base_kernel, model.likelihood.noise.detach()
+    kernel = model.covar_module.base_kernel
     first = ExactRegression(x[:15], y[:15], kernel, extra[:15]).posterior()
-    both = first.condition(x[15:], y[15:], noise + extra[15:])
+    both = first.condition(x[15:], y[15:], extra[15:])
     whole = model.posterior()
     torch.testing.assert_close(both.cholesky, whole.cholesky, rtol=1e-10, atol=1e-12)
     points = torch.randn(4, 2, dtype=torch.float64)
@@ -85,8 +88,11 @@ def test_gradient_of_the_posterior(outputs, monkeypatch):
         for row in range(5):
             _, covariance = posterior.mean_and_covariance(pairs[row])
             difference = torch.tensor([1.0, -1.0], dtype=torch.float64) / (2 * step)
-            expected = difference @ covariance @ difference
-            assert variance[row, i].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-6)
+            shared = covariance if outputs is None else covariance[..., 0]
+            expected = difference @ shared @ difference
+            assert variance[row, i].reshape(-1)[-1].item() == pytest.approx(
+                expected.item(), rel=1e-3, abs=1e-6
+            )
 
 
 @pytest.mark.parametrize("kernel", [ResNetTangentKernel(input_bias=True), RBFKernel()])

@@ -1,0 +1,311 @@
+"""What a fitted regressor answers: predictions in the units of the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from torch import Tensor
+
+from resnet_gp.estimators.checks import check_alpha
+from resnet_gp.fitting.inference import Fitted, Training
+from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
+from resnet_gp.fitting.units import Units
+from resnet_gp.predictive.normal_mixture import NormalMixture
+
+Array = NDArray[np.float64]
+
+
+class RegressorMethods:
+    """Methods of a fitted regressor that only read its posterior and its units.
+
+    Subclasses provide ``_fitted``, ``_units``, ``_tensor`` and ``_training``.
+    """
+
+    _fitted: Fitted
+    _units: Units
+    X_train_: Array
+    y_train_: Array
+    theta_: Array
+    log_marginal_likelihood_value_: float
+
+    def _tensor(self, values: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _training(
+        self, inputs: Array, targets: Array, alpha: Array | None, weight: Array | None = None
+    ) -> Training:
+        raise NotImplementedError
+
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: bool = False,
+        return_cov: bool = False,
+        observation_noise: bool = True,
+    ) -> Array | tuple[Array, Array]:
+        """Posterior predictive mean, and standard deviation or covariance.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Predicted in slices, so that memory stays bounded unless ``return_cov``.
+        return_std : bool, default=False
+        return_cov : bool, default=False
+        observation_noise : bool, default=True
+            Whether deviation and covariance are those of y, noise included, or of the latent f.
+            The noise is that of a target of mean ``sample_weight`` and without ``alpha``.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        std : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Only with ``return_std``, in the units of y.
+        cov : ndarray of shape (n_samples, n_samples) or (n_samples, n_samples, n_outputs)
+            Only with ``return_cov``, in the squared units of y.
+        """
+        if return_std and return_cov:
+            raise RuntimeError("return_std and return_cov cannot both be True")
+        x = self._standardised(X)
+        if return_cov:
+            mean, covariance = self._fitted.posterior.joint(x, observation_noise)
+            return self._units.mean(mean), self._units.covariance(covariance)
+        if return_std:
+            law = self._fitted.posterior.law(x, observation_noise)
+            return self._units.mean(law.mean), self._units.deviation(law.variance)
+        return self._units.mean(self._fitted.posterior.mean(x))
+
+    def predict_quantiles(
+        self,
+        X: ArrayLike,
+        quantiles: ArrayLike = (0.05, 0.5, 0.95),
+        observation_noise: bool = True,
+    ) -> Array:
+        """Quantiles of the posterior predictive distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
+            Probabilities between 0 and 1.
+        observation_noise : bool, default=True
+            As in ``predict``.
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_quantiles) or (n_samples, n_outputs, n_quantiles)
+        """
+        levels = np.asarray(quantiles, dtype=np.float64)
+        if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
+            raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}")
+        law = self._law(X, observation_noise)
+        return self._units.quantiles(law.quantiles(torch.from_numpy(levels)))
+
+    def predict_log_density(self, X: ArrayLike, y: ArrayLike) -> Array:
+        """Log of the predictive density of targets, noise included, one by one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
+        Returns
+        -------
+        density : ndarray of the shape of y
+            In nats, for the units of y.
+
+        Raises
+        ------
+        ValueError
+            ``y`` does not have the shape of the predictions.
+        """
+        targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        law = self._law(X)
+        if targets.shape != tuple(law.means.shape[1:]):
+            raise ValueError(
+                f"y has shape {targets.shape}, predictions {tuple(law.means.shape[1:])}"
+            )
+        scaled = self._tensor(self._units.y(targets))
+        return self._units.log_density(law.log_density(scaled))
+
+    def sample_y(
+        self,
+        X: ArrayLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = 0,
+        observation_noise: bool = True,
+    ) -> Array:
+        """Joint draws from the posterior predictive distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples_X, n_features)
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=0
+        observation_noise : bool, default=True
+            Whether the draws are of y, noise included, or of the latent f.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
+        """
+        mean, covariance = self.predict(X, return_cov=True, observation_noise=observation_noise)
+        generator = check_random_state(random_state)
+
+        def draw(mean: Array, covariance: Array) -> Array:
+            # The covariance of a latent f is singular up to rounding: no check, none is needed.
+            return generator.multivariate_normal(
+                mean, covariance, n_samples, check_valid="ignore"
+            ).T
+
+        if mean.ndim == 1:
+            return draw(mean, covariance)
+        return np.stack(
+            [draw(mean[:, i], covariance[..., i]) for i in range(mean.shape[1])], axis=1
+        )
+
+    def loo_predict(
+        self, return_std: bool = False, observation_noise: bool = True
+    ) -> Array | tuple[Array, Array]:
+        """Predictions of each training target from all the others, in closed form.
+
+        The hyperparameters stay those of the fit to all rows (Rasmussen & Williams 2006, eq. 5.12).
+
+        Parameters
+        ----------
+        return_std : bool, default=False
+        observation_noise : bool, default=True
+            Whether deviations are those of y, noise with ``alpha`` and weights included, or of the
+            latent f.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        std : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Only with ``return_std``.
+
+        Raises
+        ------
+        RuntimeError
+            The inference has no such closed form: it was not exact.
+        """
+        check_is_fitted(self)
+        mean, variance = self._fitted.posterior.leave_one_out(observation_noise)
+        if not return_std:
+            return self._units.mean(mean)
+        return self._units.mean(mean), self._units.deviation(variance)
+
+    def predict_gradient(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> Array | tuple[Array, Array]:
+        """Posterior mean, and standard deviations, of the gradient of the latent f.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+            Needs a kernel with second derivatives where its inputs coincide: the limit of the
+            (leaky) ReLU family at infinite depth.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
+            In units of y per unit of the feature.
+        std : ndarray of the same shape
+            Only with ``return_std``.
+
+        Raises
+        ------
+        RuntimeError
+            Inference was not exact, or the kernel has no second derivatives.
+        """
+        x = self._standardised(X)
+        mean, variance = self._fitted.posterior.gradient(x, return_std)
+        if variance is None:
+            return self._units.slope(mean)
+        return self._units.slope(mean), self._units.slope(variance.sqrt())
+
+    def add_observations(self, X: ArrayLike, y: ArrayLike, alpha: float | ArrayLike = 0.0) -> Any:
+        """Condition on further rows at the hyperparameters and the scaling of the last fit.
+
+        Costs O(n^2 k) for k new rows, by a block update of the Cholesky factor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_new, n_features)
+        y : array-like of shape (n_new,) or (n_new, n_outputs)
+        alpha : float or array-like of shape (n_new,), default=0.0
+            Known noise variances of the new targets, as in the constructor. Their weight is the
+            mean weight of the fit.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        RuntimeError
+            Inference was not exact.
+        ValueError
+            Bad values, or shapes that do not match the first rows'.
+        """
+        check_is_fitted(self)
+        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if targets.shape != (len(inputs), *self.y_train_.shape[1:]):
+            raise ValueError(
+                f"y of new rows must have shape {(len(inputs), *self.y_train_.shape[1:])}, "
+                f"got {targets.shape}"
+            )
+        with torch.inference_mode(False):
+            new = self._training(inputs, targets, check_alpha(alpha, len(inputs)))
+            self._fitted = self._fitted.condition(new.x, new.y, new.extra_variance)
+        self.X_train_ = np.concatenate([self.X_train_, inputs])
+        self.y_train_ = np.concatenate([self.y_train_, targets])
+        self.log_marginal_likelihood_value_ = self._fitted.posterior.log_marginal_likelihood()
+        return self
+
+    def log_marginal_likelihood(
+        self, theta: ArrayLike | None = None, eval_gradient: bool = False
+    ) -> float | tuple[float, Array]:
+        """Log marginal likelihood of the standardised training targets, in nats.
+
+        Its lower bound if inference is not exact.
+
+        Parameters
+        ----------
+        theta : array-like of shape (n_hyperparameters,), default=None
+            Logarithms of noise (unless it is known), output scale, lengthscales and weight variance
+            (of the standardised problem, the order of ``theta_``; for other kernels, the raw
+            parameters of ``model_``); None for the fitted ones.
+        eval_gradient : bool, default=False
+            Also return the gradient in ``theta``.
+
+        Returns
+        -------
+        value : float
+        gradient : ndarray of shape (n_hyperparameters,)
+            Only with ``eval_gradient``.
+        """
+        check_is_fitted(self)
+        raw = self.theta_ if theta is None else np.asarray(theta, dtype=np.float64)
+        if raw.shape != self.theta_.shape:
+            raise ValueError(f"theta must have shape {self.theta_.shape}, got {raw.shape}")
+        model = self._fitted.model
+        try:
+            value, gradient = value_and_gradient(model.log_marginal_likelihood, model, raw)
+        finally:
+            set_raw(model, self.theta_)
+        return (value, gradient) if eval_gradient else value
+
+    def _law(self, X: ArrayLike, observation_noise: bool = True) -> NormalMixture:
+        return self._fitted.posterior.law(self._standardised(X), observation_noise)
+
+    def _standardised(self, X: ArrayLike) -> Tensor:
+        check_is_fitted(self)
+        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._tensor(self._units.x(inputs))

@@ -1,0 +1,147 @@
+"""The protocol of inference: from training data to a fitted regression, and from files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_gp.fitting.optimiser import FitResult, Hyperparameters
+from resnet_gp.models.posterior import Posterior
+from resnet_gp.models.regression import RegressionModel
+
+if TYPE_CHECKING:
+    from resnet_gp.fitting.search import Search
+
+_MODEL = "model."
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Standardised training data.
+
+    Attributes:
+        x: ``n x d``.
+        y: ``n`` or ``n x p``.
+        extra_variance: known noise variances beyond the learned one, ``n``, or None.
+        sample_weight: ``n``, divides the noise variances; None for 1.
+    """
+
+    x: Tensor
+    y: Tensor
+    extra_variance: Tensor | None = None
+    sample_weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def sample(self, size: int | None) -> Training:
+        """A fixed random subset of at most ``size`` rows; all rows for None."""
+        if size is None or len(self) <= size:
+            return self
+        rows = torch.from_numpy(np.random.RandomState(0).permutation(len(self))[:size])
+        rows = rows.to(self.x.device)
+        others = (self.extra_variance, self.sample_weight)
+        chosen = (None if values is None else values[rows] for values in others)
+        return Training(self.x[rows], self.y[rows], *chosen)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A regression that has seen its data.
+
+    Attributes:
+        model: holds hyperparameters and training data.
+        posterior: of these.
+        result: of the search for the hyperparameters.
+    """
+
+    model: RegressionModel
+    posterior: Posterior
+    result: FitResult
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Raw parameters by name, from which another fit can start."""
+        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Further fitted attributes of an estimator, by name."""
+        return {}
+
+    def condition(self, x: Tensor, y: Tensor, extra_variance: Tensor | None) -> Fitted:
+        """Take in further rows, see ``Posterior.condition``; the model is extended in place.
+
+        Raises:
+            UnsupportedError: the inference cannot take further rows.
+        """
+        posterior = self.posterior.condition(x, y, extra_variance)
+        self.model.extend(x, y, extra_variance)
+        return replace(self, posterior=posterior)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a file must hold beside the training data; ``Inference.restore`` reads it."""
+        parameters = {_MODEL + name: p.detach() for name, p in self.model.named_parameters()}
+        return parameters | self.model.row_tensors() | self.posterior.tensors()
+
+
+class Inference(ABC):
+    """One way to fit a regression and to condition it on its data.
+
+    Everything above knows ways of inference only by these methods and by what they return, so that
+    a new way is one more class. ``Search`` holds what all ways share: the kernel, the optimiser,
+    the priors and the starts.
+
+    Attributes:
+        name: the value of the estimator's parameter ``inference``.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(
+        self, training: Training, search: Search, known: Hyperparameters | None = None
+    ) -> Fitted:
+        """Choose hyperparameters and condition on all rows.
+
+        Args:
+            training: in standard units.
+            search: how hyperparameters are chosen.
+            known: hyperparameters to start from, or to keep if the search is fixed.
+
+        Raises:
+            ValueError: ``known`` belongs to another model.
+            torch.linalg.LinAlgError: no covariance could be factorised.
+        """
+
+    @abstractmethod
+    def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
+        """The inverse of ``Fitted.tensors``, to the bit.
+
+        Args:
+            training: the rows of the fit; noise variances and weights come from ``tensors``.
+            search: of the fit; it makes the kernel.
+            tensors: may hold other entries, too.
+        """
+
+
+def with_row_tensors(training: Training, tensors: dict[str, Tensor]) -> Training:
+    """Training rows with the noise variances and weights of a file."""
+    return Training(
+        training.x, training.y, tensors.get("extra_variance"), tensors.get("sample_weight")
+    )
+
+
+def with_parameters(model: Model, tensors: dict[str, Tensor]) -> Model:
+    """Copy the parameters of a file into ``model`` and return it."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[_MODEL + name])
+    return model

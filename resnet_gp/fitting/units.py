@@ -1,0 +1,81 @@
+"""Standard units of a model and the units of its user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_gp.fitting.standardise import Standardiser
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Maps between the units of data and the standard units in which models work.
+
+    Targets are ``n``, or ``n x p`` for p outputs.
+
+    Attributes:
+        x, y: scalers of inputs and targets.
+    """
+
+    x: Standardiser
+    y: Standardiser
+
+    @classmethod
+    def of(cls, inputs: Array, targets: Array) -> Units:
+        """Standardise these rows."""
+        return cls(Standardiser.of(inputs), Standardiser.of(targets))
+
+    def mean(self, mean: Tensor) -> Array:
+        """Means, ``n`` or ``n x p``, in the units of y."""
+        return np.asarray(to_array(mean) * self.y.scale + self.y.mean)
+
+    def deviation(self, variance: Tensor) -> Array:
+        """Standard deviations in the units of y, from variances of the shape of the mean."""
+        return np.asarray(np.sqrt(to_array(variance)) * self.y.scale)
+
+    def covariance(self, covariance: Tensor) -> Array:
+        """Covariances, ``n x n`` or ``n x n x p``, in the squared units of y."""
+        return np.asarray(to_array(covariance) * self.y.scale**2)
+
+    def quantiles(self, values: Tensor) -> Array:
+        """Quantiles, ``n x q`` or ``n x p x q``, in the units of y."""
+        last = np.moveaxis(to_array(values), -1, 0)
+        return np.moveaxis(last * self.y.scale + self.y.mean, 0, -1)
+
+    def log_density(self, density: Tensor) -> Array:
+        """Log densities, ``n`` or ``n x p``, for the units of y."""
+        return np.asarray(to_array(density) - np.log(self.y.scale))
+
+    def slope(self, values: Tensor) -> Array:
+        """Gradients or their deviations, ``n x d`` or ``n x d x p``, per unit of the feature."""
+        return np.asarray(to_array(values) * np.divide.outer(self.y.scale, self.x.scale).T)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Means and scales, for a file."""
+        return {
+            f"{name}_{part}": torch.from_numpy(np.array(getattr(scaler, part)))
+            for name, scaler in (("x", self.x), ("y", self.y))
+            for part in ("mean", "scale")
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Units:
+        """The inverse of ``tensors``."""
+        return cls(
+            *(
+                Standardiser(tensors[f"{name}_mean"].numpy(), tensors[f"{name}_scale"].numpy())
+                for name in ("x", "y")
+            )
+        )
+
+
+def to_array(values: Tensor) -> Array:
+    """A float64 array on the CPU."""
+    return np.asarray(values.detach().to("cpu", torch.float64).numpy())

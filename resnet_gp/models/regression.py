@@ -1,0 +1,55 @@
+"""What every GPyTorch model of a regression with Gaussian noise offers to fits and files."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from gpytorch import Module
+from gpytorch.kernels import ScaleKernel
+from gpytorch.likelihoods import GaussianLikelihood
+from torch import Tensor
+
+from resnet_gp.models.posterior import Posterior, UnsupportedError
+
+#: Values of the tensors of ``RegressionModel.row_tensors`` that need no file.
+_USUAL = {"extra_variance": 0, "sample_weight": 1}
+
+
+class RegressionModel(Module):
+    """y = f(x) + noise, f ~ GP(0, ``covar_module``), with its training data.
+
+    Attributes:
+        likelihood: holds the learned noise variance.
+        covar_module: output scale times kernel.
+    """
+
+    likelihood: GaussianLikelihood
+    covar_module: ScaleKernel
+
+    @abstractmethod
+    def log_marginal_likelihood(self) -> Tensor:
+        """log p(y | X, hyperparameters), or a lower bound, in nats, differentiable once."""
+
+    @abstractmethod
+    def posterior(self) -> Posterior:
+        """Condition on the training data at the present hyperparameters."""
+
+    def extend(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
+        """Append training rows of weight 1; ``extra_variance`` is their known noise variance.
+
+        Raises:
+            UnsupportedError: the model cannot take further rows.
+        """
+        raise UnsupportedError('further observations need inference="exact"')
+
+    @abstractmethod
+    def _row_noise(self) -> dict[str, Tensor | None]:
+        """``extra_variance`` and ``sample_weight`` of the training rows."""
+
+    def row_tensors(self) -> dict[str, Tensor]:
+        """Known noise variances and weights of the training rows, where they are not the usual."""
+        return {
+            name: value
+            for name, value in self._row_noise().items()
+            if value is not None and bool((value != _USUAL[name]).any())
+        }
