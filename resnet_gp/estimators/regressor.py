@@ -63,75 +63,76 @@ _NOT_DIGESTED = (
 class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstimator):
     r"""Gaussian process regression with the kernel of an infinitely wide and deep ResNet.
 
-    The model, on inputs and targets standardised inside, is
-    :math:`y = f(x) + \varepsilon`, :math:`f \sim GP(0, s\,k)`, with the ResNet limit kernel k (one
-    lengthscale for each feature, an input bias of variance 1, no growth factor, which the output
-    scale s would absorb, and the contrast of the correlation, see ``ResNetLimitKernel``). Several
-    outputs are independent draws of one process, with the same hyperparameters.
+    The model, for inputs and targets that are standardised internally, is
+    :math:`y = f(x) + \varepsilon`, :math:`f \sim GP(0, s\,k)`. The kernel k is the ResNet limit
+    kernel with one lengthscale per feature and an input bias of variance 1, as the contrast of the
+    correlation (see ``ResNetLimitKernel``); the output scale s absorbs its growth factor. Several
+    outputs are independent draws of one process with shared hyperparameters.
 
     Parameters
     ----------
     activation : str or Activation, default="relu"
-        The activation of the infinite network, as for ``ResNetLimitKernel``.
+        Activation of the infinite network: "relu", "erf", "gelu", "tanh", "silu", "sin" or an
+        ``Activation``.
     kernel : {"limit", "tangent"} or gpytorch.kernels.Kernel, default="limit"
         "limit" is the network at initialisation, "tangent" the network trained by gradient flow
         in the lazy regime. A GPyTorch kernel replaces both, and the arguments that describe the
-        network; it starts at its own hyperparameters, needs no output scale, and is copied.
+        network. It is copied, starts at its own hyperparameters and needs no output scale.
     depth : int or None, default=None
         Number of residual blocks; None for the limit.
     block_bias : bool, default=False
         Give the residual blocks biases of learned variance ("limit" only).
     inference : {"auto", "exact", "sparse"}, default="auto"
-        "exact" takes one Cholesky factor of an n x n matrix; "sparse" maximises the collapsed bound
-        of Titsias (2009) with ``n_inducing`` inducing points, in passes over all rows. "auto" is
-        exact as far as memory and patience allow; the choice is logged and kept in ``inference_``.
+        "exact" factorises an n x n matrix; "sparse" maximises the collapsed bound of Titsias (2009)
+        with ``n_inducing`` inducing points, in passes over all rows. "auto" is exact if memory and
+        patience allow. The choice is logged and kept in ``inference_``.
     n_inducing : int, default=1000
-        Inducing points of sparse inference: rows chosen by greedy conditional
-        variance (Burt et al. 2020), or centres of clusters where they will be moved.
+        Number of inducing points of sparse inference. They start at rows chosen by greedy
+        conditional variance (Burt et al. 2020), or at cluster centres if they are learned.
     learn_inducing : bool, default=True
-        Whether sparse inference moves the inducing points by gradient together with the
-        hyperparameters; False leaves them where they were chosen.
+        Whether inducing points are learned by gradient together with the hyperparameters.
     hyperparameters : {"map", "ml", "nuts", "fixed"}, default="map"
         "map" maximises the marginal likelihood times weak priors with L-BFGS-B and exact gradients;
-        a GPyTorch kernel's own priors count. They matter up to a few hundred rows, where maximum
-        likelihood, "ml", is overconfident. "nuts" averages predictions over draws from the
-        posterior that these priors give, by Pyro's no-U-turn sampler started at the "map" (exact
-        inference; minutes for hundreds of rows).
-        "fixed" keeps those of the last fit with ``warm_start``, else the initial ones (of the
-        standardised problem: unit lengthscales and output scale, T = 5, noise 0.1).
+        a GPyTorch kernel's own priors count. The priors matter up to a few hundred rows, where
+        maximum likelihood, "ml", is overconfident. "nuts" averages predictions over draws from the
+        posterior under these priors, by Pyro's no-U-turn sampler started at the "map" (exact
+        inference; minutes for hundreds of rows). "fixed" keeps the hyperparameters of the last fit
+        with ``warm_start``, else the initial ones (of the standardised problem: unit lengthscales
+        and output scale, T = 5, noise 0.1).
     hyperparameter_samples : int or None, default=2000
-        Exact inference chooses the hyperparameters on at most so many rows, drawn at random, and
-        predicts from all; the others start from what it finds. None for all.
+        Exact inference chooses the hyperparameters on a random subset of at most this many rows and
+        predicts from all rows; sparse inference starts from the same choice. None for all rows.
     noise_variance : float or None, default=None
-        Variance of the noise in the squared units of y if it is known; None to learn it.
+        Known noise variance, in the squared units of y; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
-        Known variance of each target's noise beyond ``noise_variance``, in the squared units of y.
+        Known noise variance of each target beyond ``noise_variance``, in the squared units of y.
     n_chains : int, default=4
-        Chains of "nuts"; four tell whether they agree.
+        Number of chains of "nuts"; with four, their agreement can be judged.
     n_draws : int, default=500
-        Draws of each chain, after as many that adapt the sampler and are thrown away.
+        Draws of each chain, after as many warm-up draws, which are discarded.
     n_jobs : int or None, default=None
-        Processes that run chains at the same time; None for one, -1 for all processors.
+        Number of processes that run chains in parallel; None for one, -1 for all processors.
     n_restarts : int, default=0
-        Further runs of the optimiser from random initial values.
+        Number of further runs of the optimiser, from random initial values.
     max_iter : int or None, default=None
-        Iterations of each run. None for 200, but 25
-        in the passes of sparse inference over more than 20,000 rows, which take seconds each.
+        Iterations of each run. None for 200, but 25 in passes of sparse inference over more than
+        20,000 rows, which take seconds each.
     max_exact_samples : int or None, default=None
-        The most rows for exact inference; None for a limit chosen from memory and device.
+        Largest number of rows for exact inference; None for a limit from memory and device.
     device : str, default="auto"
         A torch device; "auto" takes a GPU if there is one.
     dtype : {"float64", "float32"}, default="float64"
         float32 halves the memory, but covariance matrices of little noise cannot be factorised.
     warm_start : bool, default=False
-        Start from the hyperparameters of the last fit, and from its ``n_inducing`` inducing points.
+        Start from the hyperparameters of the last fit, and from its inducing points if their number
+        is ``n_inducing``.
     checkpoint : path or None, default=None
-        A file that keeps the best hyperparameters while the fit runs. A fit of the same data and
-        parameters that finds it goes on from there.
+        File that keeps the best hyperparameters while the fit runs. A fit of the same data and
+        parameters continues from it.
     verbose : bool or None, default=None
         Whether to show a progress bar; None shows one on a terminal once a fit takes ten seconds.
     random_state : int, RandomState instance or None, default=None
-        For the initial values of restarts and for chains.
+        Seeds the initial values of restarts and the chains.
 
     Attributes
     ----------
@@ -139,11 +140,11 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         The fitted GPyTorch model, on standardised data. With "nuts" it, and the hyperparameters
         below, are those of the mode at which the chains start.
     draws_ : resnet_gp.bayes.Draws
-        The hyperparameters drawn, of the standardised problem. Only with "nuts".
+        Draws of the hyperparameters of the standardised problem. Only with "nuts".
     inference_ : {"exact", "sparse"}
     lengthscale_ : ndarray of shape (n_features,)
-        Lengthscales in the units of the features; a long one means a feature of little effect (at
-        most 10 standard deviations). Kernels of this package only.
+        Lengthscales in the units of the features. A long one (at most 10 standard deviations)
+        means that the feature has little effect. Kernels of this package only.
     weight_variance_ : float
         Variance w of the residual weights. Kernels of this package only.
     horizon_ : float
@@ -151,16 +152,16 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
     outputscale_ : float or ndarray of shape (n_outputs,)
         Output scale s, in the squared units of y.
     noise_variance_ : float or ndarray of shape (n_outputs,)
-        Variance of the observation noise, in the squared units of y, without ``alpha``. After
-        sparse inference it is the one under which held-out rows have the highest density: the bound
-        takes for noise what the inducing points cannot represent.
+        Noise variance of a target of mean weight, in the squared units of y, without ``alpha``.
+        After sparse inference it is the one under which held-out rows have the highest density,
+        since the bound counts as noise whatever the inducing points cannot represent.
     log_marginal_likelihood_value_ : float
-        Of the standardised targets at these hyperparameters, in nats; its lower bound if inference
+        Log marginal likelihood of the standardised targets, in nats; its lower bound if inference
         is not exact.
     restart_values_ : list of float
-        What each run of the optimiser reached.
+        Maximum of each run of the optimiser.
     loss_curve_ : list of float
-        What the best run minimised, after each iteration, in nats.
+        Loss of the best run after each iteration, in nats.
     n_iter_ : int
         Iterations of the best run.
     converged_ : bool
@@ -242,8 +243,10 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
-            Divides the variance of each target's noise, ``alpha`` included, as where a target is a
-            mean of so many observations; rows of weight 0 are left out. Exact and sparse inference.
+            Divides the noise variance of each target, ``alpha`` included; for instance the number
+            of observations of which the target is the mean. Only ratios count: the noise variance,
+            and the predictive standard deviation, are those of a target of mean weight. Rows of
+            weight 0 are left out.
 
         Returns
         -------
@@ -252,8 +255,9 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         Raises
         ------
         ValueError
-            Bad values in X, y or sample_weight, bad parameters, or ``inference="exact"`` on more
-            rows than ``max_exact_samples``.
+            Bad values in X, y or sample_weight, bad parameters, ``inference="exact"`` on more rows
+            than ``max_exact_samples``, or a warm start from another kind of model. The last fit is
+            kept.
         numpy.linalg.LinAlgError
             No covariance matrix of the search could be factorised.
         """

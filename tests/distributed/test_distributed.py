@@ -19,7 +19,8 @@ from resnet_gp.distributed.fit import DEFAULT
 from resnet_gp.distributed.moments import Moments, moments
 from resnet_gp.distributed.rows import local_rows
 from resnet_gp.fitting import get_raw, maximise, set_raw
-from resnet_gp.fitting.search import Search, Training
+from resnet_gp.fitting.inference import Training
+from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.models import SparseRegression, greedy_inducing_points
 from resnet_gp.progress import progress_bar
@@ -89,9 +90,8 @@ def local_fit(x, y, initial_rows, learn_inducing, max_iter=100):
     training = Training(*(Standardiser.of(part)(part) for part in (x, y)))
     chosen = np.sort(np.random.default_rng(0).choice(len(x), initial_rows, replace=False))
     search = Search(
-        DEFAULT, "map", None, None, 0, 100, np.random.RandomState(0), progress_bar("", False),
-        learn_inducing=learn_inducing,
-    )  # fmt: skip
+        DEFAULT, True, False, None, None, 0, 100, np.random.RandomState(0), progress_bar("", False)
+    )
     some = Training(training.x[chosen], training.y[chosen])
     start, _ = search.fit_sparse(some, 20)
     model = SparseRegression(training.x, training.y, DEFAULT.build(D), start.inducing_points)
