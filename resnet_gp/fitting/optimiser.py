@@ -16,12 +16,12 @@ from torch.nn import Module
 
 Array = NDArray[np.float64]
 
-# Where the covariance is not positive definite in floating point; far above any real value.
+# Loss where the objective cannot be computed; far above any real value.
 _IMPOSSIBLE = 1e15
 _LINE_SEARCH_FAILED = 2
 _STOPPED = 99  # by the callback
-_RELATIVE_GAIN = 2e-9  # of the objective; less in one iteration ends a run
-_FLAT = 1e-3  # nats; less is nothing to search for
+_RELATIVE_GAIN = 2e-9  # an iteration that gains less of the objective ends a run
+_FLAT = 1e-3  # nats; a smaller gain is not worth another search
 
 
 class Outcome(Enum):
@@ -94,30 +94,29 @@ def maximise(
 ) -> FitResult:
     """Maximise ``objective()`` over the free parameters of ``module``.
 
-    Each candidate gets a few iterations, and the best of them is run to convergence; each restart
-    is run to convergence by itself. The parameters are left at the best point of all, also when
+    Each candidate gets a few iterations, and the best one continues to convergence. Each restart
+    runs to convergence by itself. The parameters are left at the best point of all runs, also if
     Ctrl-C ends the search.
 
     Args:
-        objective: a scalar tensor that depends on ``module``; may raise ``LinAlgError`` where it
-            cannot be computed.
-        module: the owner of the parameters.
-        bounds: raw bounds by parameter name; parameters without bounds are free.
+        objective: returns a scalar tensor that depends on ``module``; may raise ``LinAlgError``
+            where it cannot be computed.
+        module: owns the parameters.
+        bounds: raw bounds by parameter name; other parameters are unbounded.
         candidates: raw parameters, concatenated in the order of ``named_parameters``.
-        restarts: the same.
+        restarts: likewise.
         max_iter: iterations of each run, after the screening.
-        least_gain: a run ends where an iteration gains less than this, as well as where it gains
-            less than 2e-9 of the objective. Only for starts that are known to be good: elsewhere a
-            slow stretch is taken for the summit.
-        screening: iterations that tell a good candidate from a bad one.
-        watch: is told of each iteration.
-        unit: the objective is divided by this where the optimiser sees it. Its first step is as
-            long as the gradient: from a start that is known to be good, give the number of rows.
-        memory: steps from which the optimiser takes the curvature.
+        least_gain: a run ends once an iteration gains less than this, or less than 2e-9 of the
+            objective. Only for good starts: elsewhere it mistakes a slow stretch for the maximum.
+        screening: iterations after which candidates are compared.
+        watch: called after each iteration.
+        unit: divides the objective that the optimiser sees. Its first step is as long as the
+            gradient; for a good start, give the number of rows.
+        memory: steps from which the optimiser estimates the curvature.
 
     Raises:
-        KeyboardInterrupt: before there was any value to keep.
-        torch.linalg.LinAlgError: the objective cannot be computed at the best point of any run.
+        KeyboardInterrupt: Ctrl-C came before the first value.
+        torch.linalg.LinAlgError: the objective could not be computed anywhere.
     """
     box = [
         bounds.get(name, (-np.inf, np.inf))
@@ -142,7 +141,7 @@ def maximise(
     if not search.best_loss < _IMPOSSIBLE:
         raise torch.linalg.LinAlgError("the covariance is not positive definite anywhere")
     best = min(runs, key=_loss)
-    if _loss(best) > search.best_loss:  # it ended worse than where it, or a screening, had been
+    if _loss(best) > search.best_loss:  # a run or a screening passed a better point
         best.x, best.fun = search.best, search.best_loss
     set_raw(module, best.x)
     return FitResult(
@@ -178,11 +177,11 @@ class _Search:
         self._trace: list[float] = []
 
     def run(self, start: Array, iterations: int) -> OptimizeResult:
-        """To convergence, searching again where a line search failed."""
+        """Run to convergence, and start again after a failed line search."""
         start = np.clip(start, *np.transpose(self.box))
         self._last, self._trace = math.inf, []
         result = self._minimise(start, iterations)
-        while result.status == _LINE_SEARCH_FAILED:  # its picture of the curvature may be stale
+        while result.status == _LINE_SEARCH_FAILED:  # its estimate of the curvature may be stale
             before, result = result, self._minimise(result.x, iterations)
             result.nit += before.nit
             if before.fun - result.fun < _FLAT:
@@ -192,7 +191,7 @@ class _Search:
         return result
 
     def go_on(self, before: OptimizeResult, iterations: int) -> OptimizeResult:
-        """A run from where another one ended, counted as one run."""
+        """Continue a run; both count as one."""
         result = self.run(before.x, iterations)
         result.nit += before.nit
         result.trace = [*before.trace, *result.trace]

@@ -21,6 +21,7 @@ from resnet_gp.distributed.rows import local_rows
 from resnet_gp.fitting import get_raw, maximise, set_raw
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.search import Search
+from resnet_gp.fitting.sparse import Sparse, refine_noise
 from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.models import SparseRegression, greedy_inducing_points
 from resnet_gp.progress import progress_bar
