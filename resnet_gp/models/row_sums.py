@@ -15,45 +15,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from gpytorch.kernels import Kernel
 from torch import Tensor
+
+from resnet_gp.models.inducing_features import InducingFeatures, learned_parameters
 
 #: Features are kept between the sums and their gradient if all of them take no more bytes.
 CACHE_BYTES = 2**30
 _CHUNK_ENTRIES = 2**21
 _COLUMN_BLOCKS = 4
-
-
-@dataclass(frozen=True)
-class InducingFeatures:
-    """x -> v(x) = L^{-1} k(Z, x), whose inner products are Nystroem's approximation of k.
-
-    Attributes:
-        covar_module: k.
-        inducing_points: Z, ``m x d``.
-        factor: L, ``m x m``, lower triangular.
-    """
-
-    covar_module: Kernel
-    inducing_points: Tensor
-    factor: Tensor
-
-    def cross(self, x: Tensor) -> Tensor:
-        """k(x, Z), ``n x m``."""
-        return self.covar_module(x, self.inducing_points).to_dense()
-
-    def whiten(self, cross: Tensor) -> Tensor:
-        """From k(x, Z) to v(x), both ``n x m``."""
-        return torch.linalg.solve_triangular(self.factor, cross.mT, upper=False).mT
-
-    def variance(self, x: Tensor) -> Tensor:
-        """k(x_i, x_i), ``n``."""
-        return self.covar_module(x, diag=True)
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """The hyperparameters to be learned, in the order of ``covar_module.parameters()``."""
-        return [one for one in self.covar_module.parameters() if one.requires_grad]
 
 
 @dataclass(frozen=True)
@@ -190,7 +159,7 @@ class LocalRows(RowSums):
         gram, projection = self.x.new_zeros(m, m), self.x.new_zeros(m, self.num_outputs)
         for rows in self._chunks(m):
             x, w = self.x[rows], weights[rows]
-            v = features.whiten(features.cross(x))
+            v = features(x)
             variances += w @ features.variance(x)
             projection.addmm_(v.mT, w[:, None] * self.y[rows])
             if keep:
@@ -217,7 +186,7 @@ class LocalRows(RowSums):
         weights = self.sample_weight / (noise + self.extra_variance)
         points = features.inducing_points.detach().requires_grad_()
         features = InducingFeatures(features.covar_module, points, features.factor)
-        inputs = [points, *features.parameters]
+        inputs = [points, *learned_parameters(features.covar_module)]
         totals = [torch.zeros_like(one) for one in inputs]
         in_noise = self.x.new_zeros(1)
         for k, rows in enumerate(self._chunks(len(points))):

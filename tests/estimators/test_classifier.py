@@ -14,7 +14,6 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPClassifier
-from resnet_gp.estimators import classifier
 from resnet_gp.fitting import classifier_search
 
 
@@ -170,7 +169,7 @@ def test_large_data_are_searched_in_part_and_use_all_rows(monkeypatch):
 
 def test_inference_follows_the_number_of_rows(monkeypatch):
     X, y = rings(60, 0)
-    monkeypatch.setattr(classifier, "_EXACT_SAMPLES", 50)
+    monkeypatch.setattr(classifier_search, "_EXACT_SAMPLES", 50)
     assert ResNetGPClassifier("limit", n_inducing=20).fit(X, y).inference_ == "sparse"
     assert ResNetGPClassifier("limit").fit(X[:50], y[:50]).inference_ == "exact"
 
