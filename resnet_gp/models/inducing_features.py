@@ -12,9 +12,9 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-# Relative to the mean variance, in float64.
-_JITTERS = (0.0, 1e-12, 1e-10, 1e-8)
-_LEAST_PIVOT = 2.0**-41
+# Relative to the mean variance.
+_JITTERS = {torch.float64: (0.0, 1e-12, 1e-10, 1e-8), torch.float32: (0.0, 2e-6, 2e-5, 2e-4)}
+_LEAST_PIVOT = {torch.float64: 2.0**-41, torch.float32: 2.0**-19}
 
 
 @dataclass(frozen=True)
@@ -75,25 +75,24 @@ def learned_parameters(covar_module: Kernel) -> list[Tensor]:
 def inducing_factor(covariance: Tensor) -> Tensor:
     """Cholesky factor of k(Z, Z), ``m x m``, with a jitter only where a pivot is rounding error.
 
-    The jitter escalates to 1e-8 of the mean variance (2e-4 in float32). A fixed one costs accuracy
-    everywhere: with all rows as inducing points and noise 1e-4, 1e-8 costs the bound up to 11 nats
-    and 1e-6 up to 800, this rule 1e-3; in float32 both fixed ones often fail. The bound stays a
-    lower bound: it is that of inducing variables f(Z) plus noise.
+    A fixed jitter costs accuracy everywhere: with all rows as inducing points and noise 1e-4 it
+    costs the bound up to 11 nats at 1e-8 of the variance and 800 at 1e-6; this rule 1e-3. Without
+    the least pivot, rounding errors of nearly equal points move the bound by 20 nats. The bound
+    stays a lower bound: it is that of inducing variables f(Z) plus noise.
 
     Raises:
         torch.linalg.LinAlgError: the largest jitter is not enough.
     """
+    jitters, pivot = _JITTERS[covariance.dtype], _LEAST_PIVOT[covariance.dtype]
     scale = covariance.diagonal().mean()
-    # Rounding errors of the pivots grow with eps, errors of features with its square root.
-    coarser = (torch.finfo(covariance.dtype).eps / torch.finfo(torch.float64).eps) ** 0.5
-    for jitter in (coarser * one for one in _JITTERS):
+    for jitter in jitters:
         shifted = covariance.diagonal_scatter(covariance.diagonal() + jitter * scale)
         factor, failed = torch.linalg.cholesky_ex(shifted)
         least = factor.diagonal().min().square()
-        if not failed and factor.isfinite().all() and least >= coarser * _LEAST_PIVOT * scale:
+        if not failed and factor.isfinite().all() and least >= pivot * scale:
             return factor
     raise torch.linalg.LinAlgError(
         f"the covariance of inducing_points is not positive definite in {covariance.dtype}, even "
-        f"with a relative jitter of {coarser * _JITTERS[-1]:.0e}: choose the points with "
+        f"with a relative jitter of {jitters[-1]:.0e}: choose the points with "
         "greedy_inducing_points, or use fewer"
     )

@@ -5,6 +5,7 @@ import torch
 from gpytorch.kernels import RBFKernel, ScaleKernel
 
 from resnet_gp import ResNetLimitKernel
+from resnet_gp.models import SparseRegression
 from resnet_gp.models.inducing_features import InducingFeatures, inducing_factor
 
 
@@ -40,8 +41,25 @@ def test_a_smooth_kernel_keeps_all_but_rounding_of_its_variance():
     """The matrix has eigenvalues far below rounding; a jitter of 1e-8 leaves 2e-9 at the points."""
     x = torch.linspace(-1, 1, 100, dtype=torch.float64)[:, None]
     features = InducingFeatures.at(RBFKernel().double().requires_grad_(False), x)
-    assert features.factor.diagonal().min().square() >= 2.0**-41
     assert features.residual_variance(x, features(x)).max() < 1e-11
+
+
+@pytest.mark.parametrize(
+    ("dtype", "distance", "bound"), [(torch.float64, 1e-8, 1e-4), (torch.float32, 1e-4, 1.0)]
+)
+def test_rounding_of_nearly_equal_points_does_not_reach_the_bound(dtype, distance, bound):
+    """Without the least pivot, values of the bound scatter by 23 and 10 nats."""
+    x = points(60)
+    y, values = torch.sin(2 * x[:, 0]) + x[:, 1], []
+    z = torch.cat([x[:9], x[:1] + distance])
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        rounding = torch.randn(z.shape, dtype=torch.float64, generator=generator)
+        near = z * (1 + torch.finfo(dtype).eps * rounding)
+        model = SparseRegression(x.to(dtype), y.to(dtype), RBFKernel().to(dtype), near.to(dtype))
+        model.likelihood.noise = 0.03
+        values.append(model.log_marginal_likelihood().item())
+    assert max(values) - min(values) < bound
 
 
 def test_conditional_is_the_process_given_its_values():
@@ -67,5 +85,5 @@ def test_derivatives_in_the_points():
 
 def test_says_what_to_do():
     covariance = torch.full((3, 3), math.nan)
-    with pytest.raises(torch.linalg.LinAlgError, match=r"inducing_points.*relative jitter of 2e-04"):
+    with pytest.raises(torch.linalg.LinAlgError, match="with a relative jitter of 2e-04: choose"):
         inducing_factor(covariance)
