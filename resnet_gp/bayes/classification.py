@@ -17,8 +17,8 @@ from resnet_gp.bayes.hyperparameters import (
     with_hyperparameters,
 )
 from resnet_gp.bayes.regression import each
-from resnet_gp.bayes.whitened import conditional, whitening_factor
 from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
 
 
@@ -59,7 +59,8 @@ class GPClassification:
         return 1 if self.num_classes == 2 else self.num_classes
 
     def __call__(self) -> Tensor:
-        factor = whitening_factor(sample_hyperparameters("", self.module), self.train_x)
+        kernel: Kernel = sample_hyperparameters("", self.module)
+        factor = InducingFeatures.at(kernel, self.train_x).factor
         white = self.train_x.new_zeros(len(self.train_x), self.num_latent)
         z = pyro.sample("z", dist.Normal(white, 1.0).to_event(2))
         latent = factor @ z
@@ -92,8 +93,7 @@ class GPClassification:
     def _latent(self, x: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         """Mean ``k x latent`` and variance ``k`` of the latent functions at one draw."""
         kernel = with_hyperparameters("", self.module, values)
-        mean, variance = conditional(kernel, self.train_x, values["z"], x)
-        return mean, variance.clamp_(min=0)
+        return InducingFeatures.at(kernel, self.train_x).conditional(x, values["z"])
 
 
 def label_law(latent: Tensor) -> dist.TorchDistribution:

@@ -30,9 +30,9 @@ from resnet_gp.bayes.hyperparameters import (
     with_hyperparameters,
 )
 from resnet_gp.bayes.regression import check_rows, each
-from resnet_gp.bayes.whitened import conditional
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing import greedy_inducing_points
+from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
 from resnet_gp.predictive.normal_mixture import NormalMixture
 
@@ -107,7 +107,8 @@ class SparseGP:
 
     def _latent(self, module: Any, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``k x latent`` and variance ``k`` of latent values given the inducing ones."""
-        mean, variance = conditional(module["kernel"], self.inducing_points, u, x)
+        features = InducingFeatures.at(module["kernel"], self.inducing_points)
+        mean, variance = features.conditional(x, u)
         return mean, variance.clamp(min=1e-12)  # the gradient of its root is needed
 
     def _at(self, values: Values, x: Tensor) -> tuple[Any, Tensor, Tensor]:

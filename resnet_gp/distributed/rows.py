@@ -14,10 +14,10 @@ from torch import Tensor
 from resnet_gp.distributed.partitions import Pair
 from resnet_gp.distributed.reduction import tree_sum
 from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.row_sums import (
     Cotangents,
     Gradients,
-    InducingFeatures,
     LocalRows,
     Pullback,
     RowSums,

@@ -1,4 +1,4 @@
-"""Parameters of estimators, checked; every message names the parameter."""
+"""Checks of the estimators' parameters; every message names the parameter."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def last_fit_kept(estimator: Any) -> Iterator[None]:
 
 
 def check_choices(estimator: Any, choices: Mapping[str, Sequence[str]]) -> None:
-    """Parameters that are one of a few words.
+    """Check parameters that must be one of a few strings.
 
     Raises:
-        ValueError: one is not.
+        ValueError: one has another value.
     """
     for name, allowed in choices.items():
         value = getattr(estimator, name)
@@ -39,10 +39,10 @@ def check_choices(estimator: Any, choices: Mapping[str, Sequence[str]]) -> None:
 
 
 def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[str] = ()) -> None:
-    """Parameters that are integers of at least so much; the ``optional`` ones may be None.
+    """Check parameters that must be integers with a lower bound; ``optional`` ones may be None.
 
     Raises:
-        ValueError: one is not.
+        ValueError: one is not an integer, or is too small.
     """
     for name, bound in least.items():
         value = getattr(estimator, name)
@@ -53,10 +53,10 @@ def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[
 
 
 def check_alpha(alpha: float | ArrayLike, n: int) -> Array:
-    """Known noise variances of ``n`` rows.
+    """Return known noise variances as an array of shape ``n``.
 
     Raises:
-        ValueError: of another shape, negative or not finite.
+        ValueError: another shape, or negative or non-finite values.
     """
     values = np.asarray(alpha, dtype=np.float64)
     if values.shape not in ((), (n,)):

@@ -17,50 +17,50 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor
 
 from resnet_gp.estimators.checks import check_choices, check_integers
-from resnet_gp.estimators.classifier_state import pack, unpack
 from resnet_gp.estimators.encode import Inputs, make_inputs, nominal_columns
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.fitting.classifier_search import (
     Problem,
     Solution,
     all_scores,
+    member_fit,
     solve,
 )
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings, make_kernel
+from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
 _LOGGER = logging.getLogger("resnet_gp")
 
-_EXACT_SAMPLES = 5000
 _CHOICES = {"inference": ("auto", "exact", "sparse")}
 
 
 class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
     r"""Gaussian process classification with the kernels of infinitely wide and deep ResNets.
 
-    By default, a regression on targets of +-1, one class against the rest. A grid of kernels (how
-    far the correlation flows, with or without an input bias, before or after training) and noise
-    levels is ranked by its leave-one-out error, which is known in closed form, and the predictions
-    of the ten best are averaged. Class probabilities are a softmax of the average, whose
-    temperature is fitted to the left-out predictions. Everything is deterministic up to
-    ``random_state``, which draws subsets of large data.
+    Regression on targets of +-1, one class against the rest. A grid of kernels (horizons, with or
+    without an input bias, before or after training) and noise levels is ranked by the closed-form
+    leave-one-out error, and the predictions of the ten best are averaged. Class probabilities are a
+    softmax of the average, whose temperature is fitted to the leave-one-out predictions. Fits are
+    deterministic but for ``random_state``, which draws subsets of large data.
 
     Parameters
     ----------
     kernel : {"both", "limit", "tangent"} or gpytorch.kernels.Kernel, default="both"
-        The network at initialisation ("limit"), the one trained in the lazy regime ("tangent"), or
-        whatever predicts best ("both"). A GPyTorch kernel is used as it is, only the noise is
+        The network at initialisation ("limit"), trained in the lazy regime ("tangent"), or the
+        best of both ("both"). A GPyTorch kernel keeps its hyperparameters; only the noise is
         chosen.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
-        Columns that hold categories: they become indicators, and may hold texts. "auto" takes
-        numbers only, and tries columns of 3 to 12 different values both ways, as numbers and as
-        categories. None takes all columns as numbers, and so does "auto" where the kernel is given.
-        A category that is new in ``predict`` is none of those seen in ``fit``.
+        Columns that hold categories: they are one-hot encoded and may hold texts. "auto" accepts
+        numbers only and tries columns of 3 to 12 different values both as numbers and as
+        categories. None treats all columns as numbers, as does "auto" with a given kernel. In
+        ``predict``, all indicators of an unknown category are zero.
     inference : {"auto", "exact", "sparse"}, default="auto"
         "exact" factorises n x n matrices; "sparse" regresses on ``n_inducing`` Nystroem features,
         with the same closed forms. "auto" is exact up to 5000 rows.
     n_inducing : int, default=500
+        Largest number of inducing points of each kernel.
     random_state : int, RandomState instance or None, default=None
     verbose : bool or None, default=None
         Whether to show a progress bar; None shows one on a terminal once a fit takes ten seconds.
@@ -69,12 +69,13 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
     inference_ : {"exact", "sparse"}
+        The inference that was used.
     kernel_names_ : ndarray of shape (n_members,)
-        "limit", "tangent" or "given", of each member of the average.
+        "limit", "tangent" or "given" for each member of the average.
     horizons_, input_bias_variances_ : ndarray of shape (n_members,)
         T and sigma_in^2 of each member; NaN for a given kernel.
     views_ : ndarray of shape (n_members,)
-        0 if a member sees columns of few values as numbers, 1 if as categories.
+        0 where a member sees columns of few values as numbers, 1 where it sees categories.
     noise_variances_ : ndarray of shape (n_members,)
         Relative to the mean variance of the kernel.
     slope_ : float
@@ -92,7 +93,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
     array([[1., 0., 0.]])
     """
 
-    _posterior: Any
+    _posterior: Ensemble
     _inputs: Inputs
 
     def __init__(
@@ -136,7 +137,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
         self._inputs = self._make_inputs()
-        self.inference_ = self._choose_inference(len(labels))
+        fit = member_fit(self.inference, len(labels), self.n_inducing)
+        self.inference_ = fit.name
         _LOGGER.info("inference on %d rows: %s", len(labels), self.inference_)
         settings = self._settings()
         with progress_bar("fitting", self.verbose, len(settings)) as bar:
@@ -148,13 +150,12 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
                 check_random_state(self.random_state),
                 bar.update,
             )
-            features = self.n_inducing if self.inference_ == "sparse" else None
-            solution = solve(problem, features)
+            solution = solve(problem, fit)
         self._publish(solution, settings)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class.
+        """Predict the most probable class.
 
         Parameters
         ----------
@@ -196,9 +197,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def latent_mean_and_variance(self, X: ArrayLike) -> tuple[Array, Array]:
-        """Posterior mean and variance of the latent functions.
-
-        Their scale is that of the targets, -1 and 1.
+        """Posterior mean and variance of the latent functions, on the scale of targets of +-1.
 
         Parameters
         ----------
@@ -207,18 +206,12 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         Returns
         -------
         mean, variance : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            One function where two classes share it.
+            Two classes share one function.
         """
-        moments = self._posterior_at(X)
-        mean, variance = (
-            part[:, 0] if part.shape[1] == 1 else part for part in (m.detach() for m in moments)
-        )
+        mean, variance = self._posterior.mean_and_variance(self._new_inputs(X))
+        if mean.shape[1] == 1:
+            return mean[:, 0].numpy(), variance[:, 0].numpy()
         return mean.numpy(), variance.numpy()
-
-    def _posterior_at(self, X: ArrayLike) -> tuple[Tensor, Tensor]:
-        x = self._new_inputs(X)
-        moments: tuple[Tensor, Tensor] = self._posterior.mean_and_variance(x)
-        return moments
 
     def _check_parameters(self) -> None:
         if not isinstance(self.kernel, Kernel) and self.kernel not in ("both", "limit", "tangent"):
@@ -248,13 +241,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         columns = nominal_columns(self.categorical_features, self.X_train_.shape[1], names)
         if columns == "auto" and isinstance(self.kernel, Kernel):
-            columns = None  # a given kernel is made for the features as they are
+            columns = None  # a given kernel expects the columns of X
         return make_inputs(self.X_train_, columns)
-
-    def _choose_inference(self, n: int) -> Literal["exact", "sparse"]:
-        if self.inference != "auto":
-            return self.inference
-        return "exact" if n <= _EXACT_SAMPLES else "sparse"
 
     def _settings(self) -> list[KernelSetting]:
         blocks = self._inputs.blocks
@@ -278,7 +266,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         self.noise_variances_ = np.array(solution.noises)
 
     def _pack(self) -> dict[str, Tensor]:
-        return pack(self._posterior)
+        return self._posterior.tensors()
 
     def _unpack(self, state: dict[str, Tensor]) -> None:
         self._inputs = self._make_inputs()
@@ -290,7 +278,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
             )
         ]  # fmt: skip
         kernels = [self._make(setting) for setting in settings]
-        self._posterior = unpack(state, kernels, self._inputs(self.X_train_))
+        member = member_fit(self.inference_, len(self.X_train_), self.n_inducing).member
+        self._posterior = Ensemble.from_tensors(state, member, kernels, self._inputs(self.X_train_))
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:
         check_is_fitted(self)
@@ -304,7 +293,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
 
 def _table_of(X: ArrayLike) -> NDArray[Any]:
-    """An array of numbers and texts, whatever the table came in."""
+    """Convert a data frame or an array to an ``n x d`` array of numbers and texts."""
     table = np.asarray(X, dtype=object)
     if table.ndim != 2:
         raise ValueError(f"X must be n x d, got shape {table.shape}")

@@ -1,4 +1,4 @@
-"""Plots of fitted estimators, in scikit-learn's way: a display holds numbers, and plots them."""
+"""Plots of fitted estimators as scikit-learn displays, which keep the numbers that they plot."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class PosteriorDisplay:
     ----------
     x : ndarray of shape (n_points,)
     mean, low, high : ndarray of shape (n_points,)
-        Predictive mean and the ends of 90 % intervals of y.
+        Predictive mean and bounds of 90 % intervals of y.
     X, y : ndarray of shape (n_samples,) or None
-        Data to show beside them.
+        Data shown as points.
     name : str
-        Of the feature.
+        Name of the feature.
     """
 
     x: Array
@@ -63,7 +63,7 @@ class PosteriorDisplay:
         margin: float = 0.2,
         ax: Any = None,
     ) -> PosteriorDisplay:
-        """Predict along ``feature``, the others at their medians in ``X``, and plot.
+        """Predict along ``feature``, with the others at their medians in ``X``, and plot.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class PosteriorDisplay:
         feature : int, default=0
         n_points : int, default=200
         margin : float, default=0.2
-            How far to go beyond the data, in their range.
+            Extension beyond the data at both ends, as a share of their range.
         ax : matplotlib axes, default=None
         """
         check_is_fitted(estimator)
@@ -157,7 +157,7 @@ class PredictionDisplay:
 
 @dataclass
 class CoverageDisplay:
-    """How many targets lie in central intervals, against how many should.
+    """Coverage of central intervals against their nominal coverage.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class CoverageDisplay:
         ----------
         estimator : fitted ResNetGPRegressor
         X : array-like of shape (n_samples, n_features)
-            Not the training data, for which intervals are too wide for what they should cover.
+            Held-out data: on the training data, coverage is too high.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         n_levels : int, default=19
         ax : matplotlib axes, default=None
@@ -215,7 +215,7 @@ class CoverageDisplay:
 
 @dataclass
 class ReliabilityDisplay:
-    """How often the most probable class is the true one, against its probability.
+    """Accuracy of the predicted class against its probability.
 
     Attributes
     ----------
@@ -231,7 +231,7 @@ class ReliabilityDisplay:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean gap between accuracy and confidence, bins weighted by their size."""
+        """Mean absolute difference of accuracy and confidence, weighted by the size of bins."""
         return float(np.average(np.abs(self.accuracy - self.confidence), weights=self.counts))
 
     @classmethod
@@ -258,14 +258,14 @@ class ReliabilityDisplay:
     def from_predictions(
         cls, confidence: ArrayLike, right: ArrayLike, *, n_bins: int = 20, ax: Any = None
     ) -> ReliabilityDisplay:
-        """Plot from the probability of each prediction and whether it was right."""
+        """Plot from the probability of each prediction and whether it was correct."""
         return cls.in_bins(confidence, right, n_bins).plot(ax=ax)
 
     @classmethod
     def in_bins(
         cls, confidence: ArrayLike, right: ArrayLike, n_bins: int = 20
     ) -> ReliabilityDisplay:
-        """The same, not plotted."""
+        """Compute the bins without plotting, from the same arguments."""
         confidence = np.asarray(confidence, dtype=np.float64)
         order = np.argsort(confidence, kind="stable")
         bins = [part for part in np.array_split(order, n_bins) if len(part)]
@@ -287,7 +287,7 @@ class ReliabilityDisplay:
         label = f"calibration error {self.expected_calibration_error:.3f}"
         self.ax_.plot(self.confidence, self.accuracy, ".-", label=label)
         self.ax_.set(
-            xlabel="probability of the predicted class", ylabel="how often it is right",
+            xlabel="probability of the predicted class", ylabel="accuracy",
             xlim=(max(0, self.confidence.min() - 0.05), 1.02),
         )  # fmt: skip
         self.ax_.legend(frameon=False)
@@ -297,7 +297,7 @@ class ReliabilityDisplay:
 
 @dataclass
 class RelevanceDisplay:
-    """Inverse lengthscales of the standardised features: how fast f turns along each.
+    """Inverse lengthscales of the standardised features: how fast f varies along each.
 
     Attributes
     ----------
@@ -310,12 +310,12 @@ class RelevanceDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> RelevanceDisplay:
-        """Plot those of a fitted ResNetGPRegressor with one of its own kernels.
+        """Plot the relevance of the features for a fitted ResNetGPRegressor.
 
         Raises
         ------
         ValueError
-            The estimator has no lengthscales.
+            The estimator has no lengthscales: it was fitted with a kernel of your own.
         """
         check_is_fitted(estimator)
         if not hasattr(estimator, "lengthscale_"):
@@ -338,7 +338,7 @@ def _names(estimator: Any) -> NDArray[Any]:
 
 
 def _with_names(estimator: Any, points: Array) -> Any:
-    """A data frame where the estimator was fitted to one, else the array."""
+    """Return a data frame if the estimator was fitted to one, else the array."""
     if not hasattr(estimator, "feature_names_in_"):
         return points
     import pandas

@@ -1,7 +1,8 @@
 """Saved estimators: one safetensors file whose header holds JSON. Reading it runs no code.
 
-The layout: arrays are the tensors of the file; parameters, numbers and texts are a JSON object in
-its metadata, with the version of the format and a SHA-256 digest of all the rest.
+Arrays are the tensors of the file. Parameters, numbers and texts are a JSON object in its metadata,
+with the version of the format and a SHA-256 digest of everything else. Matrices are read back in
+their layout (rows or columns first): the order of sums, and so their last bit, depends on it.
 """
 
 from __future__ import annotations
@@ -32,20 +33,21 @@ Anything = TypeVar("Anything", bound="Persistent")
 class Persistent:
     """An estimator with ``save`` and ``load``.
 
-    What subclasses owe: ``_pack()``, tensors from which ``_unpack(tensors)`` makes all that is
-    neither a parameter nor a number, text or array among the attributes whose names end with "_".
+    Parameters are saved, and so are the numbers, texts and arrays among the attributes whose names
+    end with "_". Subclasses implement ``_pack()``, which returns the other state as tensors, and
+    ``_unpack(tensors)``, which restores it.
     """
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file, training data included.
 
-        The file is written whole or not at all. GPyTorch kernels and activations that were given
-        as objects are not in it: ``load`` asks for them.
+        The file is written completely or not at all. It does not contain kernels and activations
+        that were given as objects: ``load`` asks for them.
 
         Parameters
         ----------
         path : path
-            A file that exists is replaced.
+            An existing file is replaced.
 
         Raises
         ------
@@ -55,7 +57,10 @@ class Persistent:
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self)
-        tensors = dict(_as_in_memory(_STATE + name, t) for name, t in self._pack().items())
+        tensors: dict[str, Tensor] = {}
+        for name, tensor in self._pack().items():
+            columns = _in_columns(tensor.stride())
+            tensors[_STATE + name + _TRANSPOSED * columns] = tensor.mT if columns else tensor
         content: dict[str, Any] = {
             "format": FORMAT,
             "estimator": type(self).__name__,
@@ -72,20 +77,20 @@ class Persistent:
 
     @classmethod
     def load(cls: type[Anything], path: str | os.PathLike[str], **objects: Any) -> Anything:
-        """Read an estimator that ``save`` wrote; its predictions are the same to the bit.
+        """Read an estimator from a file of ``save``; its predictions are the same to the bit.
 
         Parameters
         ----------
         path : path
         **objects
-            Parameters in the place of the saved ones: those that were objects (``kernel``,
-            ``activation``) are needed, ``device`` and ``verbose`` may be wanted.
+            Parameters that replace the saved ones: required for those that were objects
+            (``kernel``, ``activation``), optional for others such as ``device`` and ``verbose``.
 
         Raises
         ------
         FileNotFoundError
         ValueError
-            The file is cut off, was changed, is of another estimator or of a later version, or
+            The file is truncated, was changed, holds another estimator, is from a later version, or
             needs objects.
         """
         content, tensors = _read(Path(path), cls.__name__)
@@ -132,11 +137,9 @@ class Persistent:
         raise NotImplementedError
 
 
-def _as_in_memory(name: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """Transposed if it lies in columns: the order of sums, and their last bit, depend on that."""
-    if tensor.dim() == 2 and not tensor.is_contiguous() and tensor.mT.is_contiguous():
-        return name + _TRANSPOSED, tensor.mT
-    return name, tensor
+def _in_columns(strides: tuple[int, ...]) -> bool:
+    """Whether a matrix, or a copy of it that keeps its layout, stores columns one by one."""
+    return len(strides) == 2 and abs(strides[0]) < abs(strides[1])
 
 
 def _is_fitted(name: str) -> bool:
@@ -144,7 +147,7 @@ def _is_fitted(name: str) -> bool:
 
 
 def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] | None:
-    """JSON for one value; arrays go to the tensors. None for models, which are packed apart."""
+    """Return JSON for one value, and put arrays into ``tensors``; None for other objects."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -153,11 +156,14 @@ def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] 
         return {"kind": "plain", "value": os.fspath(value)}
     if isinstance(value, np.random.RandomState):
         return {"kind": "plain", "value": None}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        tensors[key] = torch.from_numpy(np.ascontiguousarray(value).copy())
-        return {"kind": "array", "dtype": str(value.dtype)}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
-        return {"kind": "labels", "dtype": value.dtype.str, "value": value.tolist()}
+    if isinstance(value, np.ndarray):
+        order = "F" if _in_columns(value.strides) else "C"
+        if value.dtype.kind in "fiub":
+            tensors[key] = torch.from_numpy(value.copy(order="C"))
+            return {"kind": "array", "dtype": str(value.dtype), "order": order}
+        if value.dtype.kind in "OU":
+            values = value.tolist()
+            return {"kind": "labels", "dtype": value.dtype.str, "order": order, "value": values}
     if isinstance(value, (list, tuple)) and all(_is_plain(entry) for entry in value):
         plain = [entry.item() if isinstance(entry, np.generic) else entry for entry in value]
         return {"kind": type(value).__name__, "value": plain}
@@ -171,11 +177,11 @@ def _is_plain(value: Any) -> bool:
 def _decode(code: dict[str, Any], key: str, tensors: dict[str, Tensor]) -> Any:
     kind = code["kind"]
     if kind == "array":
-        return tensors[key].numpy().astype(code["dtype"], copy=False)
+        return tensors[key].numpy().astype(code["dtype"], code["order"], copy=False)
     if kind == "labels":
         if np.dtype(code["dtype"]).kind not in "OU":
             raise ValueError(f"{key} has type {code['dtype']}")
-        return np.array(code["value"], dtype=code["dtype"])
+        return np.array(code["value"], code["dtype"], order=code["order"])
     if kind == "object":
         return None
     return tuple(code["value"]) if kind == "tuple" else code["value"]
@@ -190,7 +196,7 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
 
 
 def _read(path: Path, estimator: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The content and the tensors of a file, checked."""
+    """Return the content and the tensors of a file, after checking its format and digest."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -198,7 +204,7 @@ def _read(path: Path, estimator: str) -> tuple[dict[str, Any], dict[str, Tensor]
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # Copied to where torch aligns memory: the last bit of a product depends on that.
+            # A copy in memory that torch aligned: the last bit of a product depends on that.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is cut off or not a saved estimator: {error}") from error

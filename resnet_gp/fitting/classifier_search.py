@@ -1,14 +1,16 @@
-"""From labelled data to a posterior: average the kernels that predict left-out labels best.
+"""Fit a classifier's ensemble: average the kernels that predict left-out labels best.
 
 Kernels and noise levels are ranked by the closed-form leave-one-out error of regression on +-1
-targets, one class against the rest.
+targets, one class against the rest. ``MemberFit`` is the protocol of inference here: the search
+and the estimator do not know whether members are exact or sparse.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,37 +20,30 @@ from torch import Tensor
 
 from resnet_gp.fitting.kernel_search import Candidate, on_all_rows, search
 from resnet_gp.models.calibration import fit_slope
-from resnet_gp.models.ensemble import Ensemble, ExactMember
-from resnet_gp.models.sparse_leave_one_out import NystroemFeatures, SparseMember, SparseSpectrum
+from resnet_gp.models.ensemble import Ensemble, ExactMember, Member
+from resnet_gp.models.inducing import greedy_inducing_points
+from resnet_gp.models.inducing_features import InducingFeatures
+from resnet_gp.models.sparse_leave_one_out import SparseMember, SparseSpectrum
 
 NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
-# Above so many samples, the kernels are compared on some of them, and fewer are kept.
+# Above this many samples, the kernels are compared on a subset, and fewer are kept.
 _SEARCH_SAMPLES = 800
 _MEMBERS, _MEMBERS_ABOVE = 10, 4
 _SELECTION_ROWS = 10_000
-
-
-class Posterior(Protocol):
-    """Latent functions given the data, one for each class, or one for two classes."""
-
-    def mean(self, x: Tensor) -> Tensor:
-        """``n x p``."""
-
-    def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``n x p`` each."""
+_EXACT_SAMPLES = 5000
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be learned.
+    """Labelled data and the kernels to choose from.
 
     Attributes:
         x: inputs, ``n x d``.
         labels: integers from 0 to C - 1, ``n``.
         n_classes: C.
         kernels: to choose from.
-        generator: of subsets and minibatches.
-        tick: called after each kernel, or each step of an optimiser.
+        generator: draws subsets.
+        tick: called after each kernel.
     """
 
     x: Tensor
@@ -71,58 +66,115 @@ class Problem:
             self.tick()
 
 
-@dataclass(frozen=True)
-class Solution:
-    """A posterior, and what it was made of.
+class MemberFit(ABC):
+    """Fits a member of the ensemble to all rows, with a kernel that the search has chosen.
 
     Attributes:
-        posterior: of the latent functions.
-        chosen: indices of its kernels.
-        noises: variance of the noise with each, in units of the kernel's mean variance.
+        name: of the inference, as users write it.
+        member: class of the members, which also reads them from files.
+    """
+
+    name: ClassVar[str]
+    member: ClassVar[type[Member]]
+
+    @abstractmethod
+    def __call__(
+        self, problem: Problem, targets: Tensor, candidate: Candidate
+    ) -> tuple[Member, Tensor]:
+        """The member, and its leave-one-out means, ``n x p``.
+
+        Args:
+            problem: with all rows.
+            targets: centred, ``n x p``.
+            candidate: found on some of the rows.
+        """
+
+
+class ExactMemberFit(MemberFit):
+    """Factorises the covariance of all rows, at the noise level of the search."""
+
+    name, member = "exact", ExactMember
+
+    def __call__(
+        self, problem: Problem, targets: Tensor, candidate: Candidate
+    ) -> tuple[Member, Tensor]:
+        kernel = problem.kernels[candidate.index]
+        if len(candidate.held_out.mean) < len(problem.x):
+            candidate = on_all_rows(candidate, kernel, problem.x, targets)
+        held_out = candidate.held_out
+        outputscale = held_out.outputscale(targets)
+        member = ExactMember(
+            kernel, problem.x, held_out.weights, candidate.scale, candidate.noise, outputscale
+        )
+        return member, held_out.mean
+
+
+@dataclass(frozen=True)
+class SparseMemberFit(MemberFit):
+    """Regresses on features of inducing points, at the best noise level for all rows.
+
+    Attributes:
+        n_inducing: at most this many points, chosen among the rows.
+    """
+
+    n_inducing: int
+    name, member = "sparse", SparseMember
+
+    def __call__(
+        self, problem: Problem, targets: Tensor, candidate: Candidate
+    ) -> tuple[Member, Tensor]:
+        kernel = problem.kernels[candidate.index]
+        order = problem.generator.permutation(len(problem.x))
+        rows = problem.x[torch.from_numpy(order[:_SELECTION_ROWS])]
+        points = rows[greedy_inducing_points(kernel, rows, min(self.n_inducing, len(rows)))]
+        spectrum = SparseSpectrum(InducingFeatures.at(kernel, points), problem.x, targets)
+        noise = NOISE_LEVELS[int(np.argmin(spectrum.squared_errors(NOISE_LEVELS)))]
+        held_out = spectrum.leave_one_out(noise)
+        return SparseMember.of(spectrum, noise, held_out), held_out.mean
+
+
+def member_fit(inference: str, n_rows: int, n_inducing: int) -> MemberFit:
+    """Return the inference of that name; "auto" is exact up to 5000 rows."""
+    exact, sparse = ExactMemberFit(), SparseMemberFit(n_inducing)
+    if inference == "auto":
+        return exact if n_rows <= _EXACT_SAMPLES else sparse
+    return {one.name: one for one in (exact, sparse)}[inference]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A fitted ensemble and how it was made.
+
+    Attributes:
+        posterior: of the latent functions, one for each class, or one for two classes.
+        chosen: index of each member's kernel.
+        noises: noise variance of each member, in units of the kernel's mean variance.
         slope: b, where class probabilities are softmax(b mean).
     """
 
-    posterior: Posterior
+    posterior: Ensemble
     chosen: list[int]
     noises: list[float]
     slope: float
 
 
-def solve(problem: Problem, n_inducing: int | None = None) -> Solution:
-    """The average of the regressions that predict left-out targets best.
+def solve(problem: Problem, fit: MemberFit) -> Solution:
+    """Average the regressions that predict left-out targets best.
 
     Args:
-        problem: is solved with all rows, searched with some of them.
-        n_inducing: features of a sparse solution; None for an exact one.
+        problem: kernels are compared on some of its rows, members are fitted to all.
+        fit: makes each member.
     """
     targets = problem.targets
     offset = targets.mean(0)
     centred = targets - offset
     best = _search(problem, centred)
-    members: list[ExactMember | SparseMember] = []
-    held_out = []
-    for candidate in best:
-        kernel = problem.kernels[candidate.index]
-        if n_inducing is None:
-            found = candidate
-            if len(candidate.held_out.mean) < len(problem.x):
-                found = on_all_rows(candidate, kernel, problem.x, centred)
-            members.append(_exact_member(kernel, problem.x, found, centred))
-            held_out.append(found.held_out.mean)
-        else:
-            rows = _random_rows(problem, _SELECTION_ROWS)
-            features = NystroemFeatures.of(kernel, problem.x[rows], n_inducing)
-            spectrum = SparseSpectrum(features, problem.x, centred)
-            errors = spectrum.squared_errors(NOISE_LEVELS)
-            noise = NOISE_LEVELS[int(np.argmin(errors))]
-            left_out = spectrum.leave_one_out(noise)
-            members.append(SparseMember.of(spectrum, noise, left_out))
-            held_out.append(left_out.mean)
+    members, held_out = zip(*(fit(problem, centred, one) for one in best), strict=True)
     scores = all_scores(torch.stack(held_out).mean(0) + offset)
     return Solution(
         Ensemble(members, offset),
         [candidate.index for candidate in best],
-        [float(member.noise) for member in members],
+        [member.noise for member in members],
         fit_slope(scores, problem.labels),
     )
 
@@ -135,7 +187,7 @@ def all_scores(scores: Tensor) -> Tensor:
 def spread_rows(
     labels: NDArray[Any], count: int, generator: np.random.RandomState
 ) -> NDArray[np.int64]:
-    """At most ``count`` random rows, in which every class has its share."""
+    """At most ``count`` random rows, stratified by class."""
     order = generator.permutation(len(labels))
     if len(order) <= count:
         return np.arange(len(order))
@@ -147,13 +199,3 @@ def _search(problem: Problem, targets: Tensor) -> list[Candidate]:
     rows = spread_rows(problem.labels.numpy(), _SEARCH_SAMPLES, problem.generator)
     keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
     return search(problem.ticking(), problem.x[rows], targets[rows], NOISE_LEVELS, keep)
-
-
-def _exact_member(kernel: Kernel, x: Tensor, found: Candidate, targets: Tensor) -> ExactMember:
-    outputscale = found.held_out.outputscale(targets)
-    noise = torch.tensor(found.noise, dtype=x.dtype)
-    return ExactMember(kernel, x, found.held_out.weights, found.scale, noise, outputscale)
-
-
-def _random_rows(problem: Problem, count: int) -> Tensor:
-    return torch.from_numpy(problem.generator.permutation(len(problem.x))[:count])

@@ -1,4 +1,4 @@
-"""Which kernels and noise levels predict best: leave-one-out over a list of kernels."""
+"""Find the kernels and noise levels that predict best, by leave-one-out error."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum, leave_one_out
 
 @dataclass(frozen=True)
 class Candidate:
-    """A kernel with a noise level, and how it predicts.
+    """A kernel with a noise level and its leave-one-out predictions.
 
     Attributes:
-        index: of the kernel in the list that was searched.
+        index: position of the kernel in the list.
         scale: mean variance of the kernel on the training inputs, by which it is divided.
         noise: variance of the noise, in units of the scaled kernel.
         error: mean squared leave-one-out error.
-        held_out: the leave-one-out predictions themselves.
+        held_out: leave-one-out predictions.
     """
 
     index: int
@@ -36,16 +36,16 @@ class Candidate:
 def search(
     kernels: Iterable[Kernel], x: Tensor, targets: Tensor, noise_levels: Sequence[float], keep: int
 ) -> list[Candidate]:
-    """The pairs of a kernel and a noise level with the smallest leave-one-out errors.
+    """Return the pairs of a kernel and a noise level with the smallest leave-one-out errors.
 
-    One eigendecomposition for each kernel.
+    Each kernel costs one eigendecomposition.
 
     Args:
         kernels: any GPyTorch kernels without batch dimensions.
         x: ``n x d``.
         targets: ``n x p``.
         noise_levels: variances, relative to the mean variance of the kernel.
-        keep: how many pairs to return.
+        keep: the number of pairs to return.
 
     Returns:
         At most ``keep`` candidates, the best first. Kernels that are zero at all inputs, as those
@@ -76,7 +76,7 @@ def search(
 
 @torch.no_grad()
 def on_all_rows(candidate: Candidate, kernel: Kernel, x: Tensor, targets: Tensor) -> Candidate:
-    """The same pair on other rows than those of the search, by one Cholesky factor."""
+    """Predict with the same kernel and noise level on other rows, by one Cholesky factor."""
     covariance, scale = scaled_covariance(kernel, x)
     held_out = leave_one_out(covariance, targets, candidate.noise)
     error = held_out.squared_error(targets)
@@ -84,10 +84,10 @@ def on_all_rows(candidate: Candidate, kernel: Kernel, x: Tensor, targets: Tensor
 
 
 def scaled_covariance(kernel: Kernel, x: Tensor) -> tuple[Tensor, float]:
-    """Covariance of ``n x d`` inputs with a mean variance of one, and what it was divided by.
+    """Return the covariance of ``n x d`` inputs over its mean variance, and that variance.
 
     Raises:
-        ValueError: the kernel gives something else than a finite matrix that is not zero.
+        ValueError: the kernel does not return a finite matrix of positive variance.
     """
     covariance = kernel(x).to_dense().detach()
     scale = float(covariance.diagonal().mean()) if covariance.dim() == 2 else 0.0

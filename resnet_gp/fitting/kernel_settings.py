@@ -19,7 +19,7 @@ class KernelSetting(NamedTuple):
         name: "limit" or "tangent".
         horizon: T.
         input_bias_variance: 0 for none.
-        active_dims: the columns of the inputs that the kernel sees.
+        active_dims: the columns of the inputs that the kernel uses.
     """
 
     name: str
@@ -29,7 +29,7 @@ class KernelSetting(NamedTuple):
 
 
 def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSetting]:
-    """All settings of "limit", of "tangent", or of "both", on each block of columns."""
+    """List all settings of "limit", "tangent" or "both", for each block of columns."""
     names = ("limit", "tangent") if name == "both" else (name,)
     return [
         KernelSetting(kind, horizon, bias, block)
@@ -41,10 +41,10 @@ def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSett
 
 
 def make_kernel(setting: KernelSetting) -> Kernel:
-    """The kernel in float64, without the growth that any output scale absorbs.
+    """Make the kernel in float64, without growth, which any output scale absorbs.
 
     The limit kernel is the contrast of the correlation: at long horizons all correlations are close
-    to one, and the noise would have to be small against the rest.
+    to one, and noise would have to be tiny not to hide their differences.
     """
     bias = setting.input_bias_variance
     common: dict[str, Any] = {

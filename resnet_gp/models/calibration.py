@@ -1,4 +1,4 @@
-"""From scores to probabilities: a softmax whose temperature is fitted to held-out scores."""
+"""Probabilities from scores: a softmax whose temperature is fitted to held-out scores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _LOG_SLOPES = (-5.0, 8.0)
 
 
 def smoothed_labels(labels: Tensor, n_classes: int, pseudo_counts: float) -> Tensor:
-    """One-hot labels that share a mass of ``n_classes pseudo_counts`` samples with all classes.
+    """One-hot labels, smoothed by ``pseudo_counts`` additional samples of each class.
 
-    Where every held-out label is predicted rightly, the likelihood alone asks for certainty. With
-    one half for each class (Krichevsky & Trofimov 1981) it asks for what n samples can tell.
+    Where all held-out labels are predicted correctly, maximum likelihood asks for certainty;
+    half a sample of each class (Krichevsky & Trofimov 1981) keeps probabilities 1 / n from it.
 
     Args:
         labels: integers, ``n``.
@@ -32,12 +32,12 @@ def smoothed_labels(labels: Tensor, n_classes: int, pseudo_counts: float) -> Ten
 
 
 def fit_slope(scores: Tensor, labels: Tensor, pseudo_counts: float = 0.5) -> float:
-    """The inverse temperature b for which softmax(b scores) predicts the labels best.
+    """Fit the inverse temperature b of softmax(b scores) to labels.
 
-    Minimises the log-loss, which is convex in b, from e^-5 to e^8.
+    Minimises the log-loss, which is convex in b, for b from e^-5 to e^8.
 
     Args:
-        scores: ``n x C``, held out: the score of a sample must not have seen its label.
+        scores: ``n x C``, each predicted without the label of its sample.
         labels: integers from 0 to C - 1, ``n``.
         pseudo_counts: see ``smoothed_labels``.
     """

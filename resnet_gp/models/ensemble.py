@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from gpytorch.kernels import Kernel
@@ -13,26 +13,52 @@ from torch import Tensor
 _ROWS = 4096
 
 
-class Member(Protocol):
-    """A Gaussian process given its targets, ``p`` of them at each input."""
+class Member(ABC):
+    """The posterior of regression with one kernel and one noise level, ``p`` targets at a time.
 
+    Exact and sparse members differ in what they keep; an ensemble, the classifier and its files
+    know only these methods.
+
+    Attributes:
+        noise: variance of the noise, relative to the mean variance of the kernel.
+    """
+
+    noise: float
+
+    @abstractmethod
     def mean(self, x: Tensor) -> Tensor:
-        """Of f, ``n x p``."""
+        """Mean of f, ``n x p``."""
 
+    @abstractmethod
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of f, each ``n x p``."""
+        """Mean and variance of f, each ``n x p``."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything but the kernel and the training inputs, by name."""
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], kernel: Kernel, x: Tensor) -> Member:
+        """The member that returned ``tensors``, whose predictions it repeats to the bit.
+
+        Args:
+            tensors: from ``tensors()``.
+            kernel: of the member.
+            x: training inputs, ``n x d``.
+        """
 
 
 @dataclass(frozen=True)
-class ExactMember:
-    """Exact regression with one kernel and one level of noise.
+class ExactMember(Member):
+    """Exact regression.
 
     Attributes:
         kernel: any GPyTorch kernel without batch dimensions.
         x: training inputs, ``n x d``.
         weights: (k(x, x) / scale + noise)^{-1} y, ``n x p``.
-        scale: what the kernel is divided by.
-        noise: variance of the noise, in units of the scaled kernel: a number, ``n`` or ``n x p``.
+        scale: mean variance of the kernel, by which it is divided.
+        noise: variance of the noise, in units of the scaled kernel.
         outputscale: variance of the scaled kernel's process, ``p``.
     """
 
@@ -40,39 +66,47 @@ class ExactMember:
     x: Tensor
     weights: Tensor
     scale: float
-    noise: Tensor
+    noise: float
     outputscale: Tensor
 
     def mean(self, x: Tensor) -> Tensor:
         return self._cross(x) @ self.weights
 
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors are computed anew: kept for every member, they would fill the memory."""
+        """Computes the Cholesky factor anew: those of all members would fill the memory."""
         cross = self._cross(x)
+        noisy = self._cross(self.x)
+        noisy.diagonal().add_(self.noise)
+        factor = torch.linalg.cholesky(noisy)
+        explained = torch.linalg.solve_triangular(factor, cross.mT, upper=False).square().sum(0)
         prior = self.kernel(x, diag=True) / self.scale
-        covariance = self._cross(self.x)
-        noises = self.noise.unbind(1) if self.noise.dim() == 2 else [self.noise]
-        explained = torch.stack([_explained(covariance, noise, cross) for noise in noises], 1)
-        return cross @ self.weights, (prior[:, None] - explained).clamp(min=0) * self.outputscale
+        variance = (prior - explained).clamp(min=0)
+        return cross @ self.weights, variance[:, None] * self.outputscale
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            "weights": self.weights,
+            "scale": torch.tensor(self.scale, dtype=torch.float64),
+            "noise": torch.tensor(self.noise, dtype=torch.float64),
+            "outputscale": self.outputscale,
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], kernel: Kernel, x: Tensor) -> ExactMember:
+        scale, noise = tensors["scale"].item(), tensors["noise"].item()
+        return cls(kernel, x, tensors["weights"], scale, noise, tensors["outputscale"])
 
     def _cross(self, x: Tensor) -> Tensor:
         return self.kernel(x, self.x).to_dense() / self.scale
 
 
-def _explained(covariance: Tensor, noise: Tensor, cross: Tensor) -> Tensor:
-    """k (K + noise)^{-1} k' at each row of ``cross``."""
-    noisy = covariance.diagonal_scatter(covariance.diagonal() + noise)
-    factor = torch.linalg.cholesky(noisy)
-    return torch.linalg.solve_triangular(factor, cross.mT, upper=False).square().sum(0)
-
-
 @dataclass(frozen=True)
 class Ensemble:
-    """A mixture of processes with equal shares: means are averaged.
+    """A mixture of processes with equal weights.
 
     Attributes:
         members: at least one.
-        offset: what was subtracted from the targets, ``p``.
+        offset: mean of the targets, subtracted before the members were fitted, ``p``.
     """
 
     members: Sequence[Member]
@@ -80,13 +114,44 @@ class Ensemble:
 
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
-        """``n x p``, in slices, so that memory stays bounded."""
+        """Mean of f, ``n x p``, in slices of the rows that bound the memory."""
         parts = [torch.stack([m.mean(s) for m in self.members]).mean(0) for s in x.split(_ROWS)]
         return torch.cat(parts) + self.offset
 
     @torch.no_grad()
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``n x p`` each: the members' mean variance and the variance of their means, added."""
+        """Mean and variance of f, each ``n x p``.
+
+        The variance is the mean variance of the members plus the variance of their means.
+        """
         both = [member.mean_and_variance(x) for member in self.members]
         means, variances = (torch.stack(parts) for parts in zip(*both, strict=True))
         return means.mean(0) + self.offset, variances.mean(0) + means.var(0, correction=0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything but the kernels and the training inputs, by name."""
+        own = {
+            f"{i}.{name}": tensor
+            for i, member in enumerate(self.members)
+            for name, tensor in member.tensors().items()
+        }
+        return own | {"offset": self.offset}
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], member: type[Member], kernels: Sequence[Kernel], x: Tensor
+    ) -> Ensemble:
+        """The ensemble that returned ``tensors``.
+
+        Args:
+            tensors: from ``tensors()``.
+            member: the class of its members.
+            kernels: one for each member.
+            x: training inputs, ``n x d``.
+        """
+        members = []
+        for i, kernel in enumerate(kernels):
+            start = f"{i}."
+            own = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+            members.append(member.from_tensors(own, kernel, x))
+        return cls(members, tensors["offset"])

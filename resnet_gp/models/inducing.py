@@ -1,4 +1,4 @@
-"""Where to put inducing points: greedy selection of training inputs, or centres of clusters."""
+"""Choose inducing points: greedy selection of training inputs, or centres of clusters."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor
 
 # Residual variances below this many eps of the largest prior variance are rounding.
 _ROUNDING = 64
-# Rows of the candidates that come next are computed together: one call has a cost of its own.
+# Kernel rows computed in one call, for the points likely to be selected next.
 _CANDIDATES = 16
 _ROUNDS = 10  # of k-means
 
 
 @torch.no_grad()
 def greedy_inducing_points(kernel: Kernel, x: Tensor, m: int) -> Tensor:
-    """Indices of m inputs, each of the largest prior variance given those before it.
+    """Select m inputs, each with the largest prior variance given the previous ones.
 
-    That is the Cholesky factorisation of the kernel matrix with complete pivoting, stopped after m
+    This is a Cholesky factorisation of the kernel matrix with complete pivoting, stopped after m
     columns (Burt, Rasmussen & van der Wilk 2020, "Convergence of Sparse Variational Inference in
-    Gaussian Processes Regression", section 4). Rows of the matrix are computed when they are
-    needed: O(n m) memory and O(n m^2) time. Where n is large, give it a random subset of the rows.
+    Gaussian Processes Regression", section 4). It takes O(n m) memory and O(n m^2) time: for large
+    n, pass a random subset of the rows.
 
     Args:
         kernel: any GPyTorch kernel without batch dimensions.
@@ -28,8 +28,8 @@ def greedy_inducing_points(kernel: Kernel, x: Tensor, m: int) -> Tensor:
         m: the number of points, from 1 to n.
 
     Returns:
-        Indices into the rows of x in the order of selection: m, or fewer where the others are
-        determined by those up to rounding (duplicates, or a kernel of low rank).
+        Indices of rows of x in the order of selection: m, or fewer if these determine all others up
+        to rounding (duplicates, or a kernel of low rank).
 
     Raises:
         ValueError: bad shapes, m out of range, or a variance that is not finite or all zero.
@@ -65,15 +65,15 @@ def greedy_inducing_points(kernel: Kernel, x: Tensor, m: int) -> Tensor:
 
 
 def cluster_centres(x: Tensor, m: int, seed: int = 0) -> Tensor:
-    """Centres of m clusters (k-means), ``m x d``: where inducing points that will move may start.
+    """Centres of m clusters (k-means), ``m x d``, as starts for inducing points to be optimised.
 
-    Greedy points are better where they stay, as they cover the edges of the data; these lie where
-    rows are dense, and the bound climbs faster from there.
+    Fixed inducing points are better chosen greedily, as they then cover the edges of the data.
+    Centres lie where rows are dense, and the bound rises faster from there.
 
     Args:
-        x: ``n x d``; of large n, give a random subset.
-        m: the number of clusters; distinct rows themselves where there are no more of them.
-        seed: of the rows from which the centres start.
+        x: ``n x d``; for large n, pass a random subset.
+        m: the number of clusters; with at most m distinct rows, these are returned.
+        seed: of the rows from which k-means starts.
     """
     from sklearn.cluster import KMeans
 

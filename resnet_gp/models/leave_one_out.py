@@ -2,7 +2,7 @@
 
 With A = K + noise and weights a = A^{-1} y, the prediction of y_i from all other targets has mean
 y_i - a_i / [A^{-1}]_ii and variance 1 / [A^{-1}]_ii (Rasmussen & Williams 2006, eq. 5.12). All
-targets share one factorisation; one eigendecomposition serves all levels of noise.
+targets share one factorisation; one eigendecomposition serves all noise levels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """What a model predicts for each training target from all others.
+    """Predictions of each training target from all others.
 
     Attributes:
         mean: ``n x p``, one column for each column of targets.
-        variance: of the noisy targets, in units of the kernel; ``n x 1`` if it is the same for all
-            columns, else ``n x p``.
+        variance: of the noisy targets, in units of the kernel, ``n x 1``.
         weights: A^{-1} y, ``n x p``; the mean of f at z is k(z, x) @ weights.
     """
 
@@ -33,16 +32,15 @@ class LeaveOneOut:
         return float((self.mean - targets).square().mean())
 
     def outputscale(self, targets: Tensor) -> Tensor:
-        """The factor of kernel and noise that fits the errors best, one per column: ``p``.
+        """Factor of kernel and noise that maximises the leave-one-out density, ``p``.
 
-        The maximum of the leave-one-out predictive density in an output scale is where the squared
-        errors are on average as large as their variances.
+        At the maximum, the mean ratio of squared errors to their variances is 1.
         """
         return ((self.mean - targets).square() / self.variance).mean(0)
 
 
 def leave_one_out(covariance: Tensor, targets: Tensor, noise: Tensor | float) -> LeaveOneOut:
-    """By one Cholesky factor.
+    """Leave-one-out predictions at one noise level, by a Cholesky factor.
 
     Args:
         covariance: K, ``n x n``.
@@ -58,7 +56,7 @@ def leave_one_out(covariance: Tensor, targets: Tensor, noise: Tensor | float) ->
 
 
 class Spectrum:
-    """The eigendecomposition of a covariance matrix: after it, a level of noise costs O(n^2).
+    """The eigendecomposition of a covariance matrix; each noise level then costs O(n^2).
 
     Args:
         covariance: ``n x n``.
@@ -73,7 +71,7 @@ class Spectrum:
         self.rotated = self.vectors.mT @ targets
 
     def leave_one_out(self, noise: float) -> LeaveOneOut:
-        """With one noise variance for all targets.
+        """Leave-one-out predictions at one noise variance.
 
         Raises:
             ValueError: ``noise`` is not positive.

@@ -1,10 +1,10 @@
-r"""Sums over training rows: all that a sparse model needs to know of its data.
+"""Sums over training rows, the sufficient statistics of a sparse model.
 
-With whitened features v_i = L^{-1} k(Z, x_i), L L' = k(Z, Z), and weights w_i = u_i / (noise +
-extra_i) with u_i the user's, the statistics are sums over rows of w v v', w v y', w |y|^2, log w
-and w k(x, x), and the gradient of any function of them is one more sum over rows. Nothing here
-holds a matrix of all rows and all inducing points unless it fits a stated budget, and both sums are
-sums of the sums over parts of the rows: ``resnet_gp.distributed`` takes them elsewhere.
+With whitened features v_i (``inducing_features``) and weights w_i = u_i / (noise + extra_i), where
+u_i are the user's weights, the statistics are sums over rows of w v v', w v y', w |y|^2, log w and
+w k(x, x). The gradient of any function of them is one more sum over rows. A matrix of all rows and
+all inducing points is held only if it fits ``CACHE_BYTES``. Both sums add up over parts of the
+rows, which ``resnet_gp.distributed`` keeps on workers.
 """
 
 from __future__ import annotations
@@ -15,58 +15,27 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from gpytorch.kernels import Kernel
 from torch import Tensor
 
-#: Features are kept between the sums and their gradient if all of them take no more bytes.
+from resnet_gp.models.inducing_features import InducingFeatures, learned_parameters
+
+#: Largest size of all features together that are kept between the sums and their gradient.
 CACHE_BYTES = 2**30
 _CHUNK_ENTRIES = 2**21
 _COLUMN_BLOCKS = 4
 
 
 @dataclass(frozen=True)
-class InducingFeatures:
-    """x -> v(x) = L^{-1} k(Z, x), whose inner products are Nystroem's approximation of k.
-
-    Attributes:
-        covar_module: k.
-        inducing_points: Z, ``m x d``.
-        factor: L, ``m x m``, lower triangular.
-    """
-
-    covar_module: Kernel
-    inducing_points: Tensor
-    factor: Tensor
-
-    def cross(self, x: Tensor) -> Tensor:
-        """k(x, Z), ``n x m``."""
-        return self.covar_module(x, self.inducing_points).to_dense()
-
-    def whiten(self, cross: Tensor) -> Tensor:
-        """From k(x, Z) to v(x), both ``n x m``."""
-        return torch.linalg.solve_triangular(self.factor, cross.mT, upper=False).mT
-
-    def variance(self, x: Tensor) -> Tensor:
-        """k(x_i, x_i), ``n``."""
-        return self.covar_module(x, diag=True)
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """The hyperparameters to be learned, in the order of ``covar_module.parameters()``."""
-        return [one for one in self.covar_module.parameters() if one.requires_grad]
-
-
-@dataclass(frozen=True)
 class Statistics:
-    """Sums over rows; ``a + b`` is that over the rows of both.
+    """Sums over rows; ``a + b`` is the sum over the rows of both.
 
     Attributes:
-        gram: of w v v', ``m x m``.
-        projection: of w v y', ``m x p``.
-        squares: of w |y|^2.
-        log_weights: of log w.
-        variances: of w k(x, x).
-        num_rows: how many rows.
+        gram: sum of w v v', ``m x m``.
+        projection: sum of w v y', ``m x p``.
+        squares: sum of w |y|^2.
+        log_weights: sum of log w.
+        variances: sum of w k(x, x).
+        num_rows: the number of rows.
     """
 
     gram: Tensor
@@ -89,12 +58,12 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Cotangents:
-    """Derivatives of a function of ``Statistics``, in the form in which rows need them.
+    """Derivatives of a function of ``Statistics``, in the form that the rows need.
 
     Attributes:
-        gram: twice that in ``gram``, times L^{-1} from the right; ``m x m``.
-        projection: L^{-T} times that in ``projection``; ``m x p``.
-        squares, log_weights, variances: those in the sums of these names.
+        gram: twice the derivative in ``gram``, times L^{-1} from the right; ``m x m``.
+        projection: L^{-T} times the derivative in ``projection``; ``m x p``.
+        squares, log_weights, variances: the derivatives in the sums of these names.
     """
 
     gram: Tensor
@@ -104,13 +73,13 @@ class Cotangents:
     variances: float
 
 
-#: In the inducing points, in the noise, and in each of ``InducingFeatures.parameters``.
+#: In the inducing points, in the noise, and in each of the ``learned_parameters`` of the kernel.
 Gradients: TypeAlias = list[Tensor]
 Pullback: TypeAlias = Callable[[Cotangents], Gradients]
 
 
 class RowSums(ABC):
-    """Training rows, wherever they are.
+    """Training rows, in this process or elsewhere.
 
     Attributes:
         num_dims: d.
@@ -126,12 +95,12 @@ class RowSums(ABC):
     def statistics(
         self, features: InducingFeatures, noise: Tensor, differentiable: bool = True
     ) -> tuple[Statistics, Pullback]:
-        """The sums, and the map from their cotangents to gradients.
+        """Return the sums, and the map from their cotangents to gradients.
 
         Args:
-            features: at the present hyperparameters, which must not change before the gradient.
-            noise: the variance to which that of each row is added, ``1``.
-            differentiable: False if the gradient will not be called for.
+            features: at hyperparameters that must not change before the gradient is computed.
+            noise: variance of the noise, ``1``; the known variance of each row is added.
+            differentiable: False if the gradient is not needed.
         """
 
 
@@ -190,7 +159,7 @@ class LocalRows(RowSums):
         gram, projection = self.x.new_zeros(m, m), self.x.new_zeros(m, self.num_outputs)
         for rows in self._chunks(m):
             x, w = self.x[rows], weights[rows]
-            v = features.whiten(features.cross(x))
+            v = features(x)
             variances += w @ features.variance(x)
             projection.addmm_(v.mT, w[:, None] * self.y[rows])
             if keep:
@@ -213,11 +182,18 @@ class LocalRows(RowSums):
         cotangents: Cotangents,
         kept: Sequence[Tensor] = (),
     ) -> Gradients:
-        """From the cotangents of the statistics; ``kept`` are v(x) in chunks, if at hand."""
+        """Gradients from the cotangents of the statistics.
+
+        Args:
+            features: those of the statistics.
+            noise: that of the statistics.
+            cotangents: of the statistics.
+            kept: v(x) in chunks; empty to compute them again.
+        """
         weights = self.sample_weight / (noise + self.extra_variance)
         points = features.inducing_points.detach().requires_grad_()
         features = InducingFeatures(features.covar_module, points, features.factor)
-        inputs = [points, *features.parameters]
+        inputs = [points, *learned_parameters(features.covar_module)]
         totals = [torch.zeros_like(one) for one in inputs]
         in_noise = self.x.new_zeros(1)
         for k, rows in enumerate(self._chunks(len(points))):
@@ -250,7 +226,7 @@ class LocalRows(RowSums):
 
 
 def _add_gram(v: Tensor, gram: Tensor) -> None:
-    """gram += v' v above the diagonal of blocks: two thirds of a full product's time."""
+    """Add v' v to the upper triangle of blocks, in two thirds of the time of a full product."""
     m = v.shape[1]
     size = -(-m // _COLUMN_BLOCKS)
     for first in range(0, m, size):
@@ -259,5 +235,5 @@ def _add_gram(v: Tensor, gram: Tensor) -> None:
 
 
 def _mirror(gram: Tensor) -> None:
-    """What is below the diagonal from what is above."""
+    """Copy the upper triangle to the lower one."""
     gram.copy_(gram.triu().add_(gram.triu(1).mT))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gpytorch import Module
 from gpytorch.kernels import Kernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
 from torch import Tensor
@@ -15,20 +14,15 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.models.inducing_features import (
+    InducingFeatures,
+    inducing_factor,
+    learned_parameters,
+)
 from resnet_gp.models.posterior import Posterior, covariance_for_outputs, for_outputs
 from resnet_gp.models.regression import RegressionModel
-from resnet_gp.models.row_sums import (
-    Cotangents,
-    InducingFeatures,
-    LocalRows,
-    Pullback,
-    RowSums,
-    Statistics,
-)
+from resnet_gp.models.row_sums import Cotangents, LocalRows, Pullback, RowSums, Statistics
 
-# Of the mean variance; added to the covariance of the inducing points only if it must be.
-_JITTERS = (0.0, 1e-12, 1e-10, 1e-8)
-_LEAST_PIVOT = 2.0**-41  # of the mean variance
 _PREDICTION_ENTRIES = 2**22
 
 
@@ -71,7 +65,7 @@ class SparseRegression(RegressionModel):
     def from_rows(cls, rows: RowSums, kernel: Kernel, inducing_points: Tensor) -> SparseRegression:
         """The same model of rows that may be elsewhere."""
         model = cls.__new__(cls)
-        Module.__init__(model)
+        RegressionModel.__init__(model)
         model._build(rows, kernel, inducing_points)
         return model
 
@@ -97,14 +91,13 @@ class SparseRegression(RegressionModel):
                 definite in this precision.
         """
         covariance = self.covar_module(self.inducing_points).to_dense()
-        parameters = InducingFeatures(self.covar_module, self.inducing_points, covariance)
         bound: Tensor = _CollapsedBound.apply(
             self.rows,
             self.covar_module,
             covariance,
             self.inducing_points,
             self.likelihood.noise,
-            *parameters.parameters,
+            *learned_parameters(self.covar_module),
         )
         return bound
 
@@ -122,9 +115,7 @@ class SparseRegression(RegressionModel):
         Raises:
             torch.linalg.LinAlgError: as ``log_marginal_likelihood``.
         """
-        points = self.inducing_points.detach()
-        factor = inducing_factor(self.covar_module(points).to_dense())
-        return InducingFeatures(self.covar_module, points, factor)
+        return InducingFeatures.at(self.covar_module, self.inducing_points.detach())
 
     @torch.no_grad()
     def posterior(self) -> SparsePosterior:
@@ -221,32 +212,6 @@ class SparsePosterior(Posterior):
 
     def _slices(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(max(1, _PREDICTION_ENTRIES // len(self.weights)))
-
-
-def inducing_factor(covariance: Tensor) -> Tensor:
-    """The Cholesky factor of k(Z, Z), ``m x m``, with a relative jitter up to 1e-8 if needed.
-
-    It is needed where a pivot is rounding: features would be divided by it.
-
-    The bound stays a bound with a jitter: it is that of inducing variables f(Z) + noise.
-
-    Raises:
-        torch.linalg.LinAlgError: no jitter is enough.
-    """
-    scale = covariance.diagonal().mean()
-    # Those are for float64; a precision of half the digits takes the square root as much more.
-    coarser = (torch.finfo(covariance.dtype).eps / torch.finfo(torch.float64).eps) ** 0.5
-    for jitter in (coarser * one for one in _JITTERS):
-        shifted = covariance.diagonal_scatter(covariance.diagonal() + jitter * scale)
-        factor, failed = torch.linalg.cholesky_ex(shifted)
-        least = factor.diagonal().min().square()
-        if not failed and factor.isfinite().all() and least >= coarser * _LEAST_PIVOT * scale:
-            return factor
-    raise torch.linalg.LinAlgError(
-        f"the covariance of inducing_points is not positive definite in {covariance.dtype}, "
-        f"with a relative jitter of {coarser * _JITTERS[-1]:.0e} neither: choose the points with "
-        "greedy_inducing_points, or fewer of them"
-    )
 
 
 def posterior_factor(gram: Tensor) -> Tensor:

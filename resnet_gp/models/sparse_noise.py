@@ -1,7 +1,7 @@
-"""The noise of a sparse model, by the density of each observation given all others.
+"""The noise of a sparse model, by leave-one-out density.
 
-The collapsed bound pays for what the inducing points cannot represent, tr(K - Q) / noise, and so
-counts it as noise, which predictions would add to the variance that the inducing points leave.
+The collapsed bound has the penalty tr(K - Q) / noise, so its optimum counts the variance that the
+inducing points do not explain as noise. Predictions would count that variance twice.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from torch import Tensor
 from resnet_gp.models.row_sums import InducingFeatures, Statistics
 from resnet_gp.models.sparse import SparseRegression, posterior_factor
 
-# Of the noise that the bound chose.
-_MOST = 4.0
+_MOST = 4.0  # times the noise that maximises the bound
 _LOG_TOLERANCE = 1e-4
 
 
@@ -30,28 +29,28 @@ def leave_one_out_noise(
     sample_weight: Tensor | None = None,
     least: float = 1e-8,
 ) -> float:
-    """The noise variance under which held-out observations have the highest log density.
+    """Return the noise variance that maximises the leave-one-out log density.
 
-    Inducing points and all other hyperparameters stay. With v the whitened features and A the
-    precision of their weights, row i leaves v_i' A^{-1} v_i = g_i, and without its own observation
-    of noise s_i, g_i / (1 - g_i / s_i); the error of its mean grows by the same factor (Rasmussen &
-    Williams 2006, section 5.4.2, for the sparse model).
+    Inducing points and all other hyperparameters stay the same. With v the whitened features and A
+    the posterior precision of their weights, the variance at row i is g_i = v_i' A^{-1} v_i.
+    Without that row's own observation, of noise s_i, it is g_i / (1 - g_i / s_i), and the error of
+    the mean grows by the same factor (Rasmussen & Williams 2006, section 5.4.2, for this model).
 
     Args:
         model: fitted.
-        x: some of its training inputs, ``n x d``, at random; thousands are enough.
+        x: a random subset of its training inputs, ``n x d``; thousands are enough.
         y: their targets, ``n`` or ``n x p``.
         extra_variance: their known noise variances, ``n``, if the model has any.
-        sample_weight: by which their noise is divided, ``n``, if the model has any.
-        least: the lowest variance to be considered.
+        sample_weight: their weights, which divide the noise, ``n``, if the model has any.
+        least: lower bound of the variance.
 
     Returns:
-        A variance from ``least`` to four times the present one.
+        A variance from ``least`` to four times the present one; the upper bound takes precedence.
     """
     y = y[:, None] if y.dim() == 1 else y
     features = model.features()
-    v = features.whiten(features.cross(x))
-    left = (features.variance(x) - v.square().sum(1)).clamp(min=0)
+    v = features(x)
+    residual = features.residual_variance(x, v)
     extra = x.new_zeros(len(x)) if extra_variance is None else extra_variance
     weight = x.new_ones(len(x)) if sample_weight is None else sample_weight
     present = model.likelihood.noise
@@ -59,7 +58,7 @@ def leave_one_out_noise(
 
     def loss(log_noise: float) -> float:
         noise = torch.full_like(present, math.exp(log_noise))
-        return float(_loss(sums(noise), v, left, y, (noise + extra) / weight))
+        return float(_loss(sums(noise), v, residual, y, (noise + extra) / weight))
 
     most = _MOST * float(present)
     bounds = (math.log(min(least, most)), math.log(most))
@@ -72,7 +71,10 @@ def leave_one_out_noise(
 def _sums(
     model: SparseRegression, features: InducingFeatures, rescale: bool
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """The gram matrix and the projection of all training rows, as a function of the noise."""
+    """Gram matrix and projection of all training rows, as a function of the noise.
+
+    Without known variances of rows, both are proportional to 1 / noise and need one pass only.
+    """
 
     def statistics(noise: Tensor) -> Statistics:
         return model.rows.statistics(features, noise, differentiable=False)[0]
@@ -84,12 +86,14 @@ def _sums(
     return lambda noise: (once.gram * (present / noise), once.projection * (present / noise))
 
 
-def _loss(sums: tuple[Tensor, Tensor], v: Tensor, left: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-    """Mean negative log density without constants; ``noise`` is of each row."""
+def _loss(
+    sums: tuple[Tensor, Tensor], v: Tensor, residual: Tensor, y: Tensor, noise: Tensor
+) -> Tensor:
+    """Mean negative log density without constants; ``noise`` has one variance for each row."""
     gram, projection = sums
     factor = posterior_factor(gram)
     given = torch.linalg.solve_triangular(factor, v.mT, upper=False).square().sum(0)
     remaining = (1 - given / noise).clamp(min=torch.finfo(noise.dtype).eps)
     errors = (y - v @ torch.cholesky_solve(projection, factor)) / remaining[:, None]
-    variance = left + noise / remaining
+    variance = residual + noise / remaining
     return (variance.log() + errors.square().mean(1) / variance).mean() / 2

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
 
-from resnet_gp import ResNetGPRegressor
+from resnet_gp import ResNetGPClassifier, ResNetGPRegressor
 from resnet_gp.estimators import persistence
 
 
@@ -80,6 +80,66 @@ def test_feature_names_come_back(tmp_path):
     assert loaded.feature_names_in_.tolist() == ["a", "b"]
     with pytest.raises(ValueError, match="feature names"):
         loaded.predict(X[["b", "a"]])
+
+
+def in_rows(X):
+    return np.ascontiguousarray(X)
+
+
+def as_frame(X):
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(X, columns=list("abcd"))
+
+
+def as_mixed_frame(X):
+    return as_frame(X).astype({"d": int})
+
+
+def as_slice_of_frame(X):
+    return as_frame(np.repeat(X, 2, axis=0)).iloc[::2]
+
+
+LAYOUTS = (in_rows, np.asfortranarray, as_frame, as_mixed_frame, as_slice_of_frame)
+ESTIMATORS = {
+    "exact classifier": (ResNetGPClassifier, {"kernel": "limit"}),
+    "sparse classifier": (
+        ResNetGPClassifier,
+        {"kernel": "limit", "inference": "sparse", "n_inducing": 40},
+    ),
+    "declared categories": (ResNetGPClassifier, {"kernel": "limit", "categorical_features": [3]}),
+    "no categories": (ResNetGPClassifier, {"kernel": "limit", "categorical_features": []}),
+    "exact regressor": (ResNetGPRegressor, {"hyperparameters": "fixed"}),
+    "sparse regressor": (
+        ResNetGPRegressor,
+        {"inference": "sparse", "n_inducing": 40, "hyperparameters": "fixed"},
+    ),
+}
+
+
+def outputs(model, X):
+    """Everything that a model predicts."""
+    if isinstance(model, ResNetGPClassifier):
+        return [
+            model.predict_proba(X), model.decision_function(X), *model.latent_mean_and_variance(X)
+        ]  # fmt: skip
+    return [*model.predict(X, return_std=True), model.predict_quantiles(X)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_same_to_the_bit_whatever_the_layout_of_the_data(name, layout, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 4))
+    X[:, 3] = rng.integers(5, size=150)
+    y = np.digitize(np.linalg.norm(X[:, :2], axis=1), [1.0, 1.6])
+    kind, parameters = ESTIMATORS[name]
+    fitted = kind(**parameters, random_state=0).fit(layout(X[:120]), y[:120])
+    fitted.save(tmp_path / "model")
+    loaded = kind.load(tmp_path / "model")
+    for one, other in zip(
+        outputs(loaded, layout(X[120:])), outputs(fitted, layout(X[120:])), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_an_object_is_asked_for(fitted, tmp_path):
