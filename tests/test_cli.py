@@ -115,7 +115,7 @@ def test_verify_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         patch.setattr(roles, "fit_roles", stop)
         result = invoke(*arguments)
     assert result.exit_code == 130
-    assert "the same command goes on from here" in result.output
+    assert "run the same command to continue" in result.output
     kept = sorted((tmp_path / "one" / "unfinished").iterdir())
     assert len(kept) == 9
     with monkeypatch.context() as patch:
@@ -151,6 +151,10 @@ def test_verify_needs_a_folder_that_can_be_written(tmp_path):
     assert "--out: cannot write to" in result.output
 
 
+def in_this_process(lab):
+    return nullcontext(lab)
+
+
 def fast_mean_ode(monkeypatch):
     """The quickest experiment in place of all."""
     from resnet_gp.mean_ode import experiments
@@ -173,12 +177,12 @@ def test_mean_ode_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         patch.setattr(dimension, "_slopes", stop)
         result = invoke(*arguments)
     assert result.exit_code == 130
-    assert "the same command goes on from here" in result.output
+    assert "run the same command to continue" in result.output
     kept = {path.name: path.stat().st_mtime_ns for path in (out / "unfinished").iterdir()}
     assert len(kept) == 3
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", lambda *_, **__: None)
-        patch.setattr("resnet_gp.mean_ode.experiments.with_workers", nullcontext)
+        patch.setattr("resnet_gp.mean_ode.training_lab.TrainingLab.workers", in_this_process)
         result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     assert "dimension" in result.stdout
@@ -194,7 +198,7 @@ def test_mean_ode_exits_with_1_if_a_prediction_fails(tmp_path, monkeypatch):
     from resnet_gp.mean_ode import dimension
 
     fast_mean_ode(monkeypatch)
-    monkeypatch.setattr("resnet_gp.mean_ode.experiments.with_workers", nullcontext)
+    monkeypatch.setattr("resnet_gp.mean_ode.training_lab.TrainingLab.workers", in_this_process)
     monkeypatch.setattr(dimension, "_rate_ratio", lambda D: [1.0, 1.0, 1.0])  # wrong step sizes
     result = invoke("mean-ode", "--out", tmp_path, "--quick")
     assert result.exit_code == 1, result.output

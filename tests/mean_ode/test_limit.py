@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resnet_gp.mean_ode.lab import Lab
 from resnet_gp.mean_ode.limit import FIRST_ORDER, SECOND_ORDER, limit
 from resnet_gp.mean_ode.linearised import LinearisedSweep
 from resnet_gp.mean_ode.training import train
+from resnet_gp.mean_ode.training_lab import TrainingLab
 from resnet_gp.mean_ode.units import even_units
 
 STEPS = 20
@@ -13,7 +13,7 @@ STEPS = 20
 
 @pytest.fixture(scope="module")
 def lab():
-    return Lab(seed=1, quick=True)
+    return TrainingLab(seed=1, quick=True)
 
 
 @pytest.fixture(scope="module")

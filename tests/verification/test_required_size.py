@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from resnet_gp.networks import ResNet, Simulation, simulate
-from resnet_gp.verification.advice import THEORY, Constants, required_depth, required_width
 from resnet_gp.verification.fluctuations import scaled_variance
+from resnet_gp.verification.required_size import THEORY, Constants, required_depth, required_width
 
 
 def error(n, L, constants=THEORY):
