@@ -6,7 +6,7 @@
 Regression on five points with networks of four blocks. Chains of NUTS draw all hidden weights of
 ``BayesianResNet``, the readout is exact given these; means and second moments of the posterior
 predictive at three inputs come with standard errors over independent chains. They are compared with
-importance sampling of the same posterior (``resnet_gp.verification.network_posterior``), two-sided z-tests,
+importance sampling of the same posterior (``resnet_gp.verification.network_posterior``) by z-tests,
 and with the Gaussian process: the error's slope in the width is fitted by weighted least squares.
 Writes docs/images/finite_posterior.png.
 """

@@ -132,21 +132,24 @@ def test_verify_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--experiments", "rolls"), "--experiments: no experiment rolls"),
-        (("--device", "cuda:99"), "--device: cuda:99 is not there"),
-        (("--memory", "1"), "--memory: at least"),
-        (("--seed", "-1"), "--seed"),
+        (("verify", "--experiments", "rolls"), "--experiments: no experiment rolls"),
+        (("verify", "--memory", "1"), "--memory: at least"),
+        (("verify", "--device", "cuda:99"), "--device: cuda:99 is not available"),
+        (("mean-ode", "--device", "cuda:99"), "--device: cuda:99 is not available"),
+        (("verify", "--seed", "-1"), "--seed"),
+        (("mean-ode", "--seed", "-1"), "--seed"),
     ],
 )
-def test_verify_names_the_argument_that_is_wrong(tmp_path, arguments, message):
-    result = invoke("verify", "--out", tmp_path, *arguments)
+def test_labs_name_the_argument_that_is_wrong(tmp_path, arguments, message):
+    result = invoke(*arguments, "--out", tmp_path)
     assert result.exit_code == 2
     assert message in result.output
 
 
-def test_verify_needs_a_folder_that_can_be_written(tmp_path):
+@pytest.mark.parametrize("command", ["verify", "mean-ode"])
+def test_labs_need_a_folder_that_can_be_written(tmp_path, command):
     (tmp_path / "file").touch()
-    result = invoke("verify", "--out", tmp_path / "file")
+    result = invoke(command, "--out", tmp_path / "file")
     assert result.exit_code == 2
     assert "--out: cannot write to" in result.output
 
@@ -205,26 +208,6 @@ def test_mean_ode_exits_with_1_if_a_prediction_fails(tmp_path, monkeypatch):
     assert "1 of 7 checks failed: critical step sizes: D/(LM) over" in result.stdout
     assert not json.loads((tmp_path / "results.json").read_text())["passed"]
     assert not (tmp_path / "unfinished").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--device", "cuda:99"), "--device: cuda:99 is not there"),
-        (("--seed", "-1"), "--seed"),
-    ],
-)
-def test_mean_ode_names_the_argument_that_is_wrong(tmp_path, arguments, message):
-    result = invoke("mean-ode", "--out", tmp_path, *arguments)
-    assert result.exit_code == 2
-    assert message in result.output
-
-
-def test_mean_ode_needs_a_folder_that_can_be_written(tmp_path):
-    (tmp_path / "file").touch()
-    result = invoke("mean-ode", "--out", tmp_path / "file")
-    assert result.exit_code == 2
-    assert "--out: cannot write to" in result.output
 
 
 # Two tables, as small as can be told apart from noise: a fit of each serves all tests.

@@ -129,9 +129,10 @@ def function_of(
     """Return an activation, given by name, as an object or as a function, as a function of tensors.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or the object is not a function.
     """
-    if not isinstance(activation, (str, LeakyReLU, Erf, GELU, Sine, Activation)):
+    known = (str, LeakyReLU, Erf, GELU, Sine, Activation)
+    if callable(activation) and not isinstance(activation, known):
         return activation
     match any_activation(activation, negative_slope):
         case LeakyReLU(negative_slope=0.0):

@@ -58,7 +58,7 @@ def find_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise SessionError("--device", f"{name} is not there: {reason}") from error
+        raise SessionError("--device", f"{name} is not available: {reason}") from error
     if device.type not in ("cpu", "cuda"):
         raise SessionError("--device", f"{name} is neither a CPU nor a CUDA device")
     return device

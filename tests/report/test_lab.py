@@ -49,6 +49,16 @@ def test_rooms_import_only_what_lies_below_them(room, allowed):
         assert not wrong, path
 
 
+def test_nothing_imports_the_package_itself():
+    """Its names load lazily, and its version is in the metadata: no arrow runs up to it."""
+    modules = {path.stem for path in ROOT.iterdir()}
+    for path in ROOT.rglob("*.py"):
+        own = [name for name in imported(path) if name.split(".")[0] == "resnet_gp"]
+        assert not [name for name in own if name.partition(".")[2].split(".")[0] not in modules], (
+            path
+        )
+
+
 def test_nothing_but_the_command_line_imports_the_labs():
     for path in ROOT.rglob("*.py"):
         name = path.relative_to(ROOT)
