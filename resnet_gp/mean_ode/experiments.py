@@ -14,7 +14,7 @@ TITLE = "Deep ResNets in training against the Neural Mean ODE"
 
 @dataclass(frozen=True)
 class TrainingExperiment(Experiment[TrainingLab]):
-    """An experiment on trained networks; ``measurements`` counts those that it asks the lab for."""
+    """An experiment on trained networks; ``measurements`` is their number."""
 
     measurements: Callable[[TrainingLab], int]
 

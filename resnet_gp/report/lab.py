@@ -1,4 +1,4 @@
-"""What the labs of this package share: the settings of a run, and the shape of an experiment."""
+"""Base classes of the labs: settings of a run, and experiments."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Lab:
         return quick if self.quick else full
 
     def seed_sequence(self, *name: str | int) -> np.random.SeedSequence:
-        """Seed sequence of a name: independent of the other names and of what runs beside it."""
+        """Seed sequence of a name, independent of other names and of the order of experiments."""
         key = zlib.crc32("/".join(map(str, name)).encode())
         return np.random.SeedSequence(self.seed, spawn_key=(key,))
 

@@ -134,8 +134,7 @@ def run(lab: SimulationLab) -> RolesResult:
     means = [
         moments(found[f"roles-n{int(a)}-L{int(b)}"][int(b)]) for a, b in zip(n, L, strict=True)
     ]
-    # In theory: estimated standard errors would give too much weight to means that are small by
-    # chance.
+    # Theoretical, as estimated standard errors would give too much weight to means small by chance.
     relative = np.sqrt(2 / replicates(lab))
     measured = [np.array([one.mean[k] for one in means]) for k in range(len(PAIRS))]
     diagonal, off_diagonal = (fit_roles(n, L, mse, mse * relative) for mse in measured)

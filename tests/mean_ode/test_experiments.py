@@ -1,4 +1,4 @@
-"""Every experiment at its quick size, and sabotage, which the verdict must see."""
+"""Every experiment passes at its quick size, and fails under sabotage."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from resnet_gp.report.page import _jsonable, _numbers
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A folder for what experiments share."""
+    """A folder for measurements that experiments share."""
     return tmp_path_factory.mktemp("kept")
 
 
@@ -47,7 +47,7 @@ def test_predictions_hold(name, kept):
 @diverges
 @pytest.mark.parametrize(("power_L", "power_M"), [(1.0, 0.5), (0.5, 1.0), (0.5, 0.5)])
 def test_sabotage_a_missing_root_in_the_scale(monkeypatch, power_L, power_M):
-    """1/(L sqrt(M)) and the like in place of 1/(LM)."""
+    """1/(L sqrt(M)) and the like instead of 1/(LM)."""
 
     def prefactor(networks):
         L, _, _, M = networks.U.shape

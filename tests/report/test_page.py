@@ -1,4 +1,4 @@
-"""The report is of any results: these have nothing to do with networks."""
+"""Reports work for any results; these have nothing to do with networks."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Every experiment at its quick size, and sabotage, which each must see."""
+"""Every experiment passes at its quick size, and fails under sabotage."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_predictions_hold(name):
 
 
 def scores():
-    """The z-scores of covariance tests that the verdict is red about."""
+    """z-scores of the correlation checks that fail."""
     result = correlation_curve.run(SimulationLab(seed=0, quick=True))
     return [abs(v.check.z) for v in judge(result.checks) if not v.passed and v.check.z is not None]
 
@@ -43,7 +43,7 @@ def test_sabotage_twice_the_rate_of_the_ode(monkeypatch):
 
 
 def test_sabotage_he_weights(monkeypatch):
-    """Variance 2/n in place of 1/n."""
+    """Variance 2/n instead of 1/n."""
     monkeypatch.setattr(ResNet, "layer_scale", property(lambda network: 2 / network.depth))
     assert max(scores()) > 10
 
@@ -55,7 +55,7 @@ def test_sabotage_a_missing_root_of_the_depth(monkeypatch):
 
 @pytest.mark.parametrize("scale", [2.0, 10.0])
 def test_sabotage_is_seen_in_every_mean_covariance(scale, monkeypatch):
-    """He weights, and at L = 10 the missing root: the least z-score at t = 1 is above 10."""
+    """He weights, and at L = 10 the missing root: every z-score at t = 1 is above 10."""
     monkeypatch.setattr(covariance_along_depth, "error_design", lambda lab: ((50, 500), (50,), 20))
     monkeypatch.setattr(covariance_along_depth, "mean_design", lambda lab: (8192, 200, (10,)))
     monkeypatch.setattr(ResNet, "layer_scale", property(lambda network: scale / network.depth))

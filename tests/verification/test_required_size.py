@@ -44,7 +44,7 @@ def test_constant_of_the_width_is_that_of_the_theory():
 
 
 def test_networks_of_the_recommended_size():
-    """Their mean squared error is within the noise of the tolerance's square, or below."""
+    """Their mean squared error is at most the squared tolerance, up to noise."""
     tolerance, networks = 0.1, 1000
     size = ResNet(required_width(tolerance).size, required_depth(tolerance).size)
     one = Simulation(
