@@ -1,4 +1,4 @@
-"""The samplers agree in law, at Holm's level 1 %, and exactly for duplicate and collinear inputs."""
+"""The samplers agree in law, at Holm's level 1 %, and exactly for collinear inputs."""
 
 import pytest
 import torch
