@@ -6,7 +6,7 @@
 Regression on five points with networks of four blocks. Chains of NUTS draw all hidden weights of
 ``BayesianResNet``, the readout is exact given these; means and second moments of the posterior
 predictive at three inputs come with standard errors over independent chains. They are compared with
-importance sampling of the same posterior (``resnet_gp.verification.posterior``), two-sided z-tests,
+importance sampling of the same posterior (``resnet_gp.verification.network_posterior``) by z-tests,
 and with the Gaussian process: the error's slope in the width is fitted by weighted least squares.
 Writes docs/images/finite_posterior.png.
 """
@@ -26,7 +26,7 @@ from resnet_gp.bayes import BayesianResNet, run_nuts
 from resnet_gp.networks import Simulation, simulate
 from resnet_gp.report.fits import power_law
 from resnet_gp.threads import torch_threads
-from resnet_gp.verification import posterior
+from resnet_gp.verification import network_posterior as posterior
 from resnet_gp.verification.observables import values
 
 DRAWS = {"nuts": 250, "importance": 400_000}  # of each chain, of each width

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from resnet_gp import ResNetGPRegressor, kernel_matrix
-from resnet_gp.networks import Moments, ResNet, Samples, Simulation, simulate
+from resnet_gp.networks import ResNet, SampleMoments, Samples, Simulation, simulate
 
 LINE = np.linspace(-3, 3, 61)
 AT = 40  # the place of x = 1 on the line
@@ -53,7 +53,7 @@ def neurons(width: int, depth: int, count: int) -> np.ndarray:
     return np.asarray(found.values).reshape(len(LINE), count).T
 
 
-def covariances(width: int, depth: int, networks: int) -> Moments:
+def covariances(width: int, depth: int, networks: int) -> SampleMoments:
     """With the output at x = 1, and standard errors."""
 
     def with_one(layer: int, hidden: torch.Tensor) -> torch.Tensor:
@@ -63,7 +63,7 @@ def covariances(width: int, depth: int, networks: int) -> Moments:
         "covariances", ResNet(width, depth), torch.tensor(with_bias(LINE)), networks, with_one
     )
     found = simulate(many, np.random.SeedSequence(2))[depth]
-    assert isinstance(found, Moments)
+    assert isinstance(found, SampleMoments)
     return found
 
 
@@ -102,7 +102,7 @@ def fitted() -> dict[str, Fitted]:
 
 
 # %%
-def draw(path: Path, lines: np.ndarray, moments: Moments, fits: dict[str, Fitted]) -> None:
+def draw(path: Path, lines: np.ndarray, moments: SampleMoments, fits: dict[str, Fitted]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

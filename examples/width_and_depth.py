@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from resnet_gp import kernel_matrix
-from resnet_gp.networks import Moments, ResNet, Simulation, simulate
-from resnet_gp.verification.advice import required_depth, required_width
+from resnet_gp.networks import ResNet, SampleMoments, Simulation, simulate
+from resnet_gp.verification.required_size import required_depth, required_width
 
 ANGLE = np.deg2rad(75)
 INPUTS = np.sqrt(2) * np.array([[1.0, 0.0], [np.cos(ANGLE), np.sin(ANGLE)]])  # |a|^2 / d = 1
@@ -37,12 +37,12 @@ def observed(depth: int, hidden: torch.Tensor) -> torch.Tensor:
     return torch.cat([q, (q[:, :1] - LIMIT[0, 0]).square()], 1)
 
 
-def sampled(width: int, depth: int, networks: int) -> Moments:
+def sampled(width: int, depth: int, networks: int) -> SampleMoments:
     """Means over networks, with standard errors."""
     network = ResNet(width, depth)
     simulation = Simulation("one", network, torch.from_numpy(INPUTS), networks, observed)
     found = simulate(simulation, np.random.SeedSequence([width, depth]))[depth]
-    assert isinstance(found, Moments)
+    assert isinstance(found, SampleMoments)
     return found
 
 

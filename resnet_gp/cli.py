@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 # GPyTorch imports pykeops if it is there, which prints that there is no CUDA. Nothing here uses it.
 os.environ.setdefault("KEOPS_VERBOSE", "0")
@@ -35,7 +36,8 @@ try:
 except ImportError as error:
     sys.exit(f'the command line needs an extra ({error}): pip install "resnet-gp[cli]"')
 
-from resnet_gp import __version__
+if TYPE_CHECKING:
+    from resnet_gp.report.lab import Lab
 
 app = typer.Typer(
     help="Gaussian processes from infinitely wide and deep ResNets.",
@@ -45,6 +47,10 @@ app = typer.Typer(
 
 
 _Separator = Annotated[str, typer.Option(help='Of the columns: one character, or "tab".')]
+_ReportFolder = Annotated[Path, typer.Option(help="Folder for the report and its figures.")]
+_Quick = Annotated[bool, typer.Option("--quick", help="Use small sizes: half a minute.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 _RELEVANT = 10  # columns to print
 
 
@@ -63,7 +69,7 @@ def _root(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if show_version:
-        typer.echo(__version__)
+        typer.echo(version("resnet-gp"))
         raise typer.Exit
 
 
@@ -234,81 +240,82 @@ def demo(
 
 @app.command()
 def verify(
-    out: Annotated[Path, typer.Option(help="Folder for the report, the figures and the numbers.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: half a minute.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: _ReportFolder,
+    quick: _Quick = False,
+    device: _Device = "auto",
     experiments: Annotated[
         list[str] | None,
-        typer.Option(help="Names, with commas or repeated; all if left out."),
+        typer.Option(help="Names, joined by commas or repeated; all by default."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    seed: _Seed = 0,
     memory: Annotated[
         int,
-        typer.Option(min=1, help="MiB for the networks alive at a time; no number depends on it."),
+        typer.Option(min=1, help="MiB for networks in memory; results do not depend on it."),
     ] = 1024,
 ) -> None:
-    """Check the theory and the kernels against finite random networks, with a report.
+    """Test the theory and the kernels on finite random networks, with a report.
 
-    Exits with 1 if a prediction fails. What was done is kept when interrupted: the same command
-    goes on from there.
+    Exits with 1 if a prediction fails. After an interrupt, the same command continues.
     """
     from resnet_gp.report import session
+    from resnet_gp.verification import experiments as work
+    from resnet_gp.verification.simulation_lab import SimulationLab
 
-    console = Console()
     try:
-        lab = session.make_lab(out, quick, device, seed, memory * 2**20)
-        chosen = session.choose(experiments, lab)
+        place, folder = session.find_device(device), session.make_folder(out)
+        lab = SimulationLab(seed, quick, place, folder, memory=memory * 2**20)
+        chosen = work.choose(experiments, lab)
     except session.SessionError as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from error
-    with _time_left(console) as progress:
-        task = progress.add_task("", total=sum(one.cost(lab) for one in chosen.values()))
-        watched = dataclasses.replace(lab, progress=lambda cost: progress.advance(task, cost))
-        try:
-            outcome = session.Outcome()
-            for name, one in chosen.items():
-                progress.update(task, description=name)
-                outcome.run(name, one.run, watched)
-        except KeyboardInterrupt:
-            console.print("interrupted; the same command goes on from here")
-            raise typer.Exit(130) from None
-    _conclude(console, out, outcome, session.report(out, outcome, lab))
+    _run_experiments(out, work.TITLE, lab, chosen)
 
 
 @app.command("mean-ode")
 def mean_ode(
-    out: Annotated[Path, typer.Option(help="Folder for the report, the figures and the numbers.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: half a minute.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    out: _ReportFolder,
+    quick: _Quick = False,
+    device: _Device = "auto",
+    seed: _Seed = 0,
 ) -> None:
-    """Check the theory of deep ResNets in training against networks, with a report.
+    """Test the theory of deep ResNets in training on trained networks, with a report.
 
-    Exits with 1 if a prediction fails. What was done is kept when interrupted: the same command
-    goes on from there.
+    Exits with 1 if a prediction fails. After an interrupt, the same command continues.
     """
-    from resnet_gp.mean_ode import experiments
+    from resnet_gp.mean_ode import experiments as work
+    from resnet_gp.mean_ode.training_lab import TrainingLab
+    from resnet_gp.report import session
+
+    try:
+        lab = TrainingLab(seed, quick, session.find_device(device), session.make_folder(out))
+    except session.SessionError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from error
+    _run_experiments(out, work.TITLE, lab, work.EXPERIMENTS)
+
+
+def _run_experiments(out: Path, title: str, lab: Lab, chosen: Mapping[str, Any]) -> None:
+    """Run experiments with a progress bar and write the report; exits with 1 if a check fails."""
     from resnet_gp.report import session
 
     console = Console()
-    try:
-        lab = experiments.make_lab(out, quick, device, seed)
-    except session.SessionError as error:
-        raise typer.BadParameter(str(error), param_hint=error.option) from error
-    chosen = experiments.EXPERIMENTS
     outcome = session.Outcome()
-    with _progress(console) as progress:
-        task = progress.add_task("", total=sum(one.parts(lab) for one in chosen.values()))
-        watched = dataclasses.replace(lab, progress=lambda: progress.advance(task))
+    with _time_left(console) as progress:
+        task = progress.add_task("", total=sum(one.cost(lab) for one in chosen.values()))
+        watched = dataclasses.replace(lab, progress=lambda cost: progress.advance(task, cost))
         try:
-            with experiments.with_workers(watched) as working:
+            with watched.workers() as working:
                 for name, one in chosen.items():
                     progress.update(task, description=name)
-                    outcome.run(name, one.run, working)
+                    outcome.run(name, one, working)
         except KeyboardInterrupt:
-            console.print("interrupted; the same command goes on from here")
+            console.print("interrupted; run the same command to continue")
             raise typer.Exit(130) from None
-    verdicts = session.report(out, outcome, lab, experiments.TITLE)
-    _conclude(console, out, outcome, verdicts)
+    verdicts = session.report(out, title, outcome, lab)
+    console.print(_verdict_table(outcome, verdicts))
+    failed = [verdict.check.name for verdict in verdicts if not verdict.passed]
+    console.print(f"wrote {out / 'report.html'} and {out / 'results.json'}")
+    if failed:
+        console.print(f"{len(failed)} of {len(verdicts)} checks failed: {'; '.join(failed)}")
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -361,16 +368,6 @@ def _relevance_table(relevance: dict[str, float]) -> Table:
     for name, value in list(relevance.items())[:_RELEVANT]:
         table.add_row(Text(name), f"{value:.3g}")
     return table
-
-
-def _conclude(console: Console, out: Path, outcome: Any, verdicts: list[Any]) -> None:
-    """Print the verdicts; the exit code is 1 if one failed."""
-    console.print(_verdict_table(outcome, verdicts))
-    failed = [verdict.check.name for verdict in verdicts if not verdict.passed]
-    console.print(f"wrote {out / 'report.html'} and {out / 'results.json'}")
-    if failed:
-        console.print(f"{len(failed)} of {len(verdicts)} checks failed: {'; '.join(failed)}")
-        raise typer.Exit(1)
 
 
 def _time_left(console: Console) -> Progress:

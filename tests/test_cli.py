@@ -115,7 +115,7 @@ def test_verify_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         patch.setattr(roles, "fit_roles", stop)
         result = invoke(*arguments)
     assert result.exit_code == 130
-    assert "the same command goes on from here" in result.output
+    assert "run the same command to continue" in result.output
     kept = sorted((tmp_path / "one" / "unfinished").iterdir())
     assert len(kept) == 9
     with monkeypatch.context() as patch:
@@ -132,23 +132,30 @@ def test_verify_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--experiments", "rolls"), "--experiments: no experiment rolls"),
-        (("--device", "cuda:99"), "--device: cuda:99 is not there"),
-        (("--memory", "1"), "--memory: at least"),
-        (("--seed", "-1"), "--seed"),
+        (("verify", "--experiments", "rolls"), "--experiments: no experiment rolls"),
+        (("verify", "--memory", "1"), "--memory: at least"),
+        (("verify", "--device", "cuda:99"), "--device: cuda:99 is not available"),
+        (("mean-ode", "--device", "cuda:99"), "--device: cuda:99 is not available"),
+        (("verify", "--seed", "-1"), "--seed"),
+        (("mean-ode", "--seed", "-1"), "--seed"),
     ],
 )
-def test_verify_names_the_argument_that_is_wrong(tmp_path, arguments, message):
-    result = invoke("verify", "--out", tmp_path, *arguments)
+def test_labs_name_the_argument_that_is_wrong(tmp_path, arguments, message):
+    result = invoke(*arguments, "--out", tmp_path)
     assert result.exit_code == 2
     assert message in result.output
 
 
-def test_verify_needs_a_folder_that_can_be_written(tmp_path):
+@pytest.mark.parametrize("command", ["verify", "mean-ode"])
+def test_labs_need_a_folder_that_can_be_written(tmp_path, command):
     (tmp_path / "file").touch()
-    result = invoke("verify", "--out", tmp_path / "file")
+    result = invoke(command, "--out", tmp_path / "file")
     assert result.exit_code == 2
     assert "--out: cannot write to" in result.output
+
+
+def in_this_process(lab):
+    return nullcontext(lab)
 
 
 def fast_mean_ode(monkeypatch):
@@ -173,12 +180,12 @@ def test_mean_ode_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         patch.setattr(dimension, "_slopes", stop)
         result = invoke(*arguments)
     assert result.exit_code == 130
-    assert "the same command goes on from here" in result.output
+    assert "run the same command to continue" in result.output
     kept = {path.name: path.stat().st_mtime_ns for path in (out / "unfinished").iterdir()}
     assert len(kept) == 3
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", lambda *_, **__: None)
-        patch.setattr("resnet_gp.mean_ode.experiments.with_workers", nullcontext)
+        patch.setattr("resnet_gp.mean_ode.training_lab.TrainingLab.workers", in_this_process)
         result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     assert "dimension" in result.stdout
@@ -194,33 +201,13 @@ def test_mean_ode_exits_with_1_if_a_prediction_fails(tmp_path, monkeypatch):
     from resnet_gp.mean_ode import dimension
 
     fast_mean_ode(monkeypatch)
-    monkeypatch.setattr("resnet_gp.mean_ode.experiments.with_workers", nullcontext)
+    monkeypatch.setattr("resnet_gp.mean_ode.training_lab.TrainingLab.workers", in_this_process)
     monkeypatch.setattr(dimension, "_rate_ratio", lambda D: [1.0, 1.0, 1.0])  # wrong step sizes
     result = invoke("mean-ode", "--out", tmp_path, "--quick")
     assert result.exit_code == 1, result.output
     assert "1 of 7 checks failed: critical step sizes: D/(LM) over" in result.stdout
     assert not json.loads((tmp_path / "results.json").read_text())["passed"]
     assert not (tmp_path / "unfinished").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--device", "cuda:99"), "--device: cuda:99 is not there"),
-        (("--seed", "-1"), "--seed"),
-    ],
-)
-def test_mean_ode_names_the_argument_that_is_wrong(tmp_path, arguments, message):
-    result = invoke("mean-ode", "--out", tmp_path, *arguments)
-    assert result.exit_code == 2
-    assert message in result.output
-
-
-def test_mean_ode_needs_a_folder_that_can_be_written(tmp_path):
-    (tmp_path / "file").touch()
-    result = invoke("mean-ode", "--out", tmp_path / "file")
-    assert result.exit_code == 2
-    assert "--out: cannot write to" in result.output
 
 
 # Two tables, as small as can be told apart from noise: a fit of each serves all tests.

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import resnet_gp
 from resnet_gp.progress import write_atomically
 
 FORMAT = 1
@@ -64,7 +64,7 @@ class Persistent:
         content: dict[str, Any] = {
             "format": FORMAT,
             "estimator": type(self).__name__,
-            "version": resnet_gp.__version__,
+            "version": version("resnet-gp"),
         }
         attributes = {name: value for name, value in vars(self).items() if _is_fitted(name)}
         for prefix, values in ((_PARAMETER, self._parameters()), (_ATTRIBUTE, attributes)):

@@ -1,11 +1,11 @@
-"""How deep ResNets train, and the limit that speaks for them (Chizat 2025, arXiv 2509.10167).
+"""Training of deep ResNets and its limit of infinite depth (Chizat 2025, arXiv 2509.10167).
 
-``ResidualMLP``   the network, for one's own training; ``advise_scale`` chooses its scale
+``ResidualMLP``   the network as a torch module; ``advise_scale`` chooses its scale
 ``training``      gradient descent on many networks at once, without a graph over depth
 ``linearised``    the same in the lazy limit
-``scales``, ``units``  step sizes and regimes; how the units start
-
-Nothing else in the package reads it.
+``scales``        step sizes and regimes
+``units``         initialisation of the units
+``experiments``   all experiments by name; each module has a function ``run`` that returns a result
 """
 
 from resnet_gp.mean_ode.advice import Advice, advise_scale

@@ -1,4 +1,4 @@
-"""What the theory says about the scale of a deep ResNet, for those who choose one."""
+"""Advice on the scale of a deep ResNet."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SOURCES = (
     "distance to the limit: the same paper's experiments (tanh, D = N = 10, 100 steps), whose"
     " constants `resnet-gp mean-ode` fits anew",
 )
-DEPTH_CONSTANT, WIDTH_CONSTANT = 0.15, 0.22  # reported: 0.15 / L + 0.22 sqrt(D) / sqrt(LM)
+DEPTH_CONSTANT, WIDTH_CONSTANT = 0.15, 0.22  # the paper: 0.15 / L + 0.22 sqrt(D) / sqrt(LM)
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A scale and what to expect of it.
+    """A scale, its step sizes, and the distance to the limit to expect.
 
     Attributes:
         residual_scale: alpha sqrt(D) / (LM), the prefactor of blocks whose V starts with variance
@@ -25,9 +25,9 @@ class Advice:
         alpha: the residual scale over sqrt(D) / (LM).
         learning_rate_U, learning_rate_V: of every layer of ``ResidualMLP``, for plain gradient
             descent on a loss that is a mean over samples and outputs.
-        regime: in words; "outside the theory" where blocks at the start already swamp the input.
-        depth_error, width_error: predicted root-mean-square distance of the output to the limit,
-            in units of the targets' standard deviation: its 1/L and its 1/sqrt(LM) part.
+        regime: in words; "outside the theory" if the blocks exceed the input at initialisation.
+        depth_error, width_error: the 1/L and the 1/sqrt(LM) part of the predicted root mean square
+            distance of the output to the limit, in units of the targets' standard deviation.
         sources: of these numbers.
     """
 
@@ -42,22 +42,22 @@ class Advice:
 
     @property
     def distance_to_limit(self) -> float:
-        """The sum of the two parts."""
+        """Sum of ``depth_error`` and ``width_error``."""
         return self.depth_error + self.width_error
 
 
 def advise_scale(D: int, M: int, L: int, scale: scales.Scale | float = "complete") -> Advice:
-    """The critical residual scale of a network, or what to expect of another.
+    """Return the critical residual scale of a network, or assess another scale.
 
-    The constants were fitted at D = 10 and tanh after 100 full-batch steps: read them as orders of
-    magnitude elsewhere. The 1/sqrt(LM) part grows with alpha beyond 1.
+    The constants were fitted for tanh at D = 10 after 100 full-batch steps; elsewhere they are
+    orders of magnitude. The 1/sqrt(LM) part grows with alpha beyond 1.
 
     Args:
         D, M, L: embedding dimension, hidden units per block, blocks.
-        scale: "complete" is the advice; "lazy" or a residual scale of one's own to judge it.
+        scale: "complete" for the critical scale; "lazy" or a residual scale to assess it.
 
     Raises:
-        ValueError: a size is not positive, or the scale makes no sense.
+        ValueError: a size or the scale is not positive, or the scale is unknown.
     """
     scales.check_sizes(D, M, L)
     alpha = scales.alpha_of(scale, D, M, L)

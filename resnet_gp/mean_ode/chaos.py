@@ -1,32 +1,30 @@
-r"""Experiment f: propagation of chaos. Units become independent, and their paths smooth in depth.
+r"""Propagation of chaos: units become independent, and their paths smooth in depth.
 
-Correlations: phi = u.v of a trained unit minus its start, averaged over the units of a network.
-With n exchangeable units of variance s^2 and correlation c, the variance over networks is s^2/n
-(1 + (n-1) c): c is estimated by pairs, and is of order 1/n. It is negative: what one unit learns,
-others need not.
+Correlations: phi is the change of u.v of a unit in training. With n exchangeable units of variance
+s^2 and correlation c, the mean of phi over the units of a network has variance
+s^2/n (1 + (n-1) c). c is estimated from pairs of units, and is of order 1/n. It is negative,
+because units share the work.
 
-Paths: a tagged unit has the same start in every layer. In the limit its trained position is a
-smooth function of depth, so that neighbouring layers differ by O(1/L); paths rough as Brownian
+Paths: a tagged unit starts at the same place in every layer. In the limit its trained position is a
+smooth function of depth, so that neighbouring layers differ by O(1/L); a path as rough as Brownian
 motion would differ by O(1/sqrt(L)).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from resnet_gp.mean_ode.estimates import draws_check, mean_and_error
-from resnet_gp.mean_ode.lab import Array, Lab, Measured
+from resnet_gp.mean_ode.estimates import draws_check
 from resnet_gp.mean_ode.training import train
+from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
 from resnet_gp.mean_ode.units import independent_units
-from resnet_gp.report.fits import corrected_power_law
-from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.report.fits import Array, corrected_power_law, mean_and_error
+from resnet_gp.report.result import COLOURS, ExperimentResult, guide, points, size_axis
 
 D = 10
 STEPS = 20
@@ -35,8 +33,8 @@ SHOWN = 3  # coordinates of the tagged path in the figure
 
 
 @dataclass(frozen=True)
-class ChaosResult(Result):
-    """Correlations, negated, by units, and increments by depth, with standard errors; one path."""
+class ChaosResult(ExperimentResult):
+    """Negated correlations by LM and increments by depth, with standard errors, and one path."""
 
     units: Array
     correlations: Array
@@ -44,26 +42,26 @@ class ChaosResult(Result):
     depths: Array
     increments: Array  # root mean square between neighbouring layers
     increment_errors: Array
-    path: Array  # displacement of the tagged u in the deepest network, depth x coordinates
+    path: Array  # displacement of the tagged u in the deepest network, ``L x coordinates``
 
     name = "chaos"
     title = "Do units become independent, and their paths smooth?"
     theorem = "Chizat 2025, propagation of chaos"
     summary = (
-        "Movements of two units of a network are correlated over seeds, negatively: what one "
-        "learns, the other need not. The correlation decays like 1/(LM), fitted with a correction "
-        "of order 1/L. A tagged unit, with the same start in every layer, ends on a smooth path: "
-        "neighbouring layers differ by 1/L, not by 1/√L."
+        "The movements of two units of a network are negatively correlated over seeds, because "
+        "units share the work. The correlation decays like 1/(LM), fitted with a correction of "
+        "order 1/L. A tagged unit, which starts at the same place in every layer, ends on a smooth "
+        "path: neighbouring layers differ by 1/L, not by 1/√L."
     )
+    panels = (1, 3)
 
-    def plot(self) -> Figure:
-        figure, axes = new_figure(3)
+    def draw(self, axes: Sequence[Any]) -> None:
         for axis, x, y, error, label in (
             (axes[0], self.units, self.correlations, self.correlation_errors, "units LM"),
             (axes[1], self.depths, self.increments, self.increment_errors, "depth L"),
         ):
-            axis.errorbar(x, y, 2 * error, fmt="o", color=COLOURS[0], ms=4)
-            axis.plot(x, y[-1] * x[-1] / x, ":", color="black", label="slope -1")
+            points(axis, x, y, error)
+            guide(axis, x[::-1], y[-1], ls=":", lw=1.5)
             size_axis(axis, [int(size) for size in x], label)
             axis.set_yscale("log", nonpositive="clip")
             axis.legend(frameon=False)
@@ -73,11 +71,9 @@ class ChaosResult(Result):
         for k in range(SHOWN):
             axes[2].plot(where, self.path[:, k], color=COLOURS[k], lw=1)
         axes[2].set(xlabel="depth l/L", ylabel="movement of a tagged unit", title="paths")
-        return figure
 
 
-def run(lab: Lab) -> ChaosResult:
-    """Experiment f."""
+def run(lab: TrainingLab) -> ChaosResult:
     sides, depths = lab.size(SIDES, SIDES[:3]), lab.size((32, 64, 128, 256, 512), (16, 64))
     count = draws(lab)
     kept = lab.keep_all(_measure, {f"chaos-{d}": (d, sides, depths) for d in range(count)})
@@ -85,37 +81,36 @@ def run(lab: Lab) -> ChaosResult:
         np.array([one[key] for one in kept]) for key in ("correlations", "increments")
     )
     units, depth = np.array(sides, float) ** 2, np.array(depths, float)
-    (c, c_error), (step, step_error) = (
-        (by_draw.mean(0), by_draw.std(0, ddof=1) / math.sqrt(count))
-        for by_draw in (correlations, increments)
-    )
-    slopes = np.polyfit(np.log(depth), np.log(increments).T, 1)[0]
-    mean, error = mean_and_error(list(slopes))
-    decay, decay_error = _decay(units, c, c_error)
+    by_units, by_depth = mean_and_error(correlations), mean_and_error(increments)
+    slope = mean_and_error(np.polyfit(np.log(depth), np.log(increments).T, 1)[0])
+    decay = _decay(units, *by_units)
     checks = (
-        draws_check("slope of two units' correlation in LM", decay, decay_error, -1.0, count),
-        draws_check("slope of a tagged unit's step between layers", mean, error, -1.0, count),
+        draws_check("slope of two units' correlation in LM", *decay, -1.0, count),
+        draws_check("slope of a tagged unit's step between layers", *slope, -1.0, count),
     )
-    return ChaosResult(checks, units, c, c_error, depth, step, step_error, kept[0]["path"])
+    return ChaosResult(checks, units, *by_units, depth, *by_depth, kept[0]["path"])
 
 
 def _decay(units: Array, correlations: Array, errors: Array) -> tuple[float, float]:
-    """Power in LM of the law with a correction of order 1/L, and its standard error.
+    """Power of LM and its standard error, by a fit with a correction of order 1/L.
 
     NaN if a correlation has the wrong sign.
     """
     if not (correlations > 0).all():
         return math.nan, math.nan
-    fit = corrected_power_law(np.sqrt(units), correlations, errors)
-    return float(fit.parameters[1]) / 2, float(fit.standard_errors[1]) / 2
+    power, error = corrected_power_law(np.sqrt(units), correlations, errors).estimate(1)
+    return power / 2, error / 2
 
 
-def draws(lab: Lab) -> int:
-    """Data draws."""
+def draws(lab: TrainingLab) -> int:
+    """Number of data draws."""
     return lab.size(10, 4)
 
 
-def _measure(lab: Lab, draw: int, sides: tuple[int, ...], depths: tuple[int, ...]) -> Measured:
+def _measure(
+    lab: TrainingLab, draw: int, sides: tuple[int, ...], depths: tuple[int, ...]
+) -> Measured:
+    """Correlations and paths on one data draw."""
     correlations = [_correlation(lab, draw, side) for side in sides]
     paths = [_path(lab, draw, L) for L in depths]
     increments = [np.sqrt(np.mean(np.diff(path, axis=0) ** 2)) for path in paths]
@@ -126,7 +121,7 @@ def _measure(lab: Lab, draw: int, sides: tuple[int, ...], depths: tuple[int, ...
     }
 
 
-def _correlation(lab: Lab, draw: int, side: int) -> float:
+def _correlation(lab: TrainingLab, draw: int, side: int) -> float:
     """Minus the mean correlation of two units' movements in a network with L = M = side."""
     networks = lab.size(300, 200)
     units = [
@@ -144,8 +139,8 @@ def _correlation(lab: Lab, draw: int, side: int) -> float:
     return -float(pairs / variance)
 
 
-def _path(lab: Lab, draw: int, L: int) -> Array:
-    """Movement of u of the tagged unit, ``L x seeds x D``, in networks of width D."""
+def _path(lab: TrainingLab, draw: int, L: int) -> Array:
+    """Movement of the tagged unit's u in networks of width D, ``L x seeds x D``."""
     seeds = lab.size(8, 4)
     tag = lab.rng("tagged unit", draw).standard_normal((2, D)) * math.sqrt(D)
     units = [independent_units(lab.rng("paths", draw, L, s), D, D, L) for s in range(seeds)]

@@ -1,31 +1,30 @@
-r"""Experiment c: one residual scale moves features by order one in every dimension D.
+r"""One residual scale moves features by order one in every dimension D.
 
 Three scales, alpha = 1/sqrt(D), 1 and sqrt(D): 1/(LM), sqrt(D)/(LM) and D/(LM). The first step
-moves features U' h / D in proportion to rate_U alpha, with the step sizes of the theory to
-min(alpha, 1/alpha): at its largest at the critical scale. With the step sizes of the critical
-scale at every scale it moves them in proportion to alpha: to nothing, or without bound.
+moves features U' h / D in proportion to rate_U alpha. With the step sizes of the theory, this is
+min(alpha, 1/alpha), largest at the critical scale. With the step sizes of the critical scale, it is
+alpha, which vanishes or diverges with D.
 
-For D/(LM) that stays so. For 1/(LM) it is a statement about the first steps: the step sizes of V,
-alpha^-2, let alpha V grow at a rate of order one from however small a start, and once it has, U
-moves as it does at the critical scale. The movement is measured after several numbers of steps.
+At D/(LM) this persists. At 1/(LM) it holds for the first steps only: the step sizes of V, alpha^-2,
+let alpha V grow at a rate of order one from its small start; then U moves as at the critical scale.
+So the movement is measured after several numbers of steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from resnet_gp.mean_ode import scales
 from resnet_gp.mean_ode.estimates import draws_check
-from resnet_gp.mean_ode.lab import Array, Lab, Measured
+from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
 from resnet_gp.mean_ode.units import even_units
 from resnet_gp.report.checks import Check
-from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.report.fits import Array, mean_and_error
+from resnet_gp.report.result import COLOURS, ExperimentResult, size_axis
 
 DIMENSIONS = (10, 31, 100)
 M = 16
@@ -35,8 +34,8 @@ GROUP = "movement of features against D, after one step"
 
 
 @dataclass(frozen=True)
-class DimensionResult(Result):
-    """Root-mean-square movement of U's entries.
+class DimensionResult(ExperimentResult):
+    """Root mean square movement of U's entries.
 
     ``moved``: ``draws x dimensions x steps x scales``; ``fixed_rate``: after one step at the step
     sizes of the critical scale, ``draws x dimensions x scales``.
@@ -51,16 +50,16 @@ class DimensionResult(Result):
     title = "Which scale learns features in every dimension?"
     theorem = "Chizat 2025, residual scale"
     summary = (
-        "Movement of U after a step, with the step sizes of the theory and with those of the "
-        "critical scale. At √D/(LM) it keeps its order; at the others it vanishes against that "
-        "like 1/√D, or, at fixed step sizes, grows like √D. After many steps the movement at "
-        "D/(LM) vanishes as before. At 1/(LM) it vanishes in the first steps only: alpha V grows "
-        "at a rate of order one from its small start, and features follow some tens of steps "
-        "later, as the last panel shows."
+        "Movement of U after one step, with the step sizes of the theory and with those of the "
+        "critical scale. At √D/(LM) it stays of order one. Relative to that, it falls like 1/√D at "
+        "the other scales, or grows like √D with fixed step sizes. After many steps this still "
+        "holds at D/(LM). At 1/(LM) it holds in the first steps only: alpha V grows at a rate of "
+        "order one from its small start, and features follow some tens of steps later, as the "
+        "last panel shows."
     )
+    panels = (1, 4)
 
-    def plot(self) -> Figure:
-        figure, axes = new_figure(4)
+    def draw(self, axes: Sequence[Any]) -> None:
         panels = (
             ("one step", self.moved[:, :, 0]),
             ("one step, critical step sizes", self.fixed_rate),
@@ -69,33 +68,25 @@ class DimensionResult(Result):
         for axis, (title, moved) in zip(axes[:3], panels, strict=True):
             for k, name in enumerate(NAMES):
                 mean = moved[:, :, k].mean(0)
-                axis.plot(
-                    self.dimensions,
-                    mean,
-                    "os^"[k] + "-",
-                    color=COLOURS[k],
-                    label=name,
-                    ms=8 - 2 * k,
-                )
+                style = {"marker": "os^"[k], "ms": 8 - 2 * k, "color": COLOURS[k]}
+                axis.plot(self.dimensions, mean, label=name, **style)
             axis.set(yscale="log", title=title, ylabel="movement of U")
             size_axis(axis, self.dimensions, "D")
         axes[0].legend(frameon=False, fontsize=8)
         self._plot_steps(axes[3])
-        return figure
 
     def _plot_steps(self, axis: Any) -> None:
-        """Movement in the largest dimension, over that at the critical scale."""
+        """Plot the movement in the largest dimension, relative to that at the critical scale."""
         largest = self.moved[:, -1].mean(0)
         for k in range(len(NAMES)):
             axis.plot(self.steps, largest[:, k] / largest[:, 1], "os^"[k] + "-", color=COLOURS[k])
         axis.axhline(self.dimensions[-1] ** -0.5, color="black", lw=0.8, ls=":")
         axis.set(yscale="log", title=f"D = {self.dimensions[-1]}; dotted: 1/√D")
-        axis.set_ylabel("over that at √D/(LM)")
+        axis.set_ylabel("relative to √D/(LM)")
         size_axis(axis, self.steps, "steps")
 
 
-def run(lab: Lab) -> DimensionResult:
-    """Experiment c."""
+def run(lab: TrainingLab) -> DimensionResult:
     steps = lab.size((1, 2, 5, 10, 20, 50), (1, 20))
     kept = lab.keep_all(_measure, {f"dimension-{D}": (D, steps) for D in reversed(DIMENSIONS)})
     moved = np.stack([one["moved"] for one in kept[::-1]], 1)
@@ -111,22 +102,22 @@ def run(lab: Lab) -> DimensionResult:
             (2, 0.5, "critical step sizes:", fixed),
         )
     ]
-    order_one = _slopes(last[:, :, 1])
-    vanishing = _slopes(last[:, :, 2])
-    behind = _slopes(last[:, :, 1] / last[:, :, 0])
+    (order_one, error), *bounded = (
+        mean_and_error(_slopes(moved))
+        for moved in (last[:, :, 1], last[:, :, 2], last[:, :, 1] / last[:, :, 0])
+    )
     bounds = (
-        ("|slope| in D at √D/(LM) after all steps", np.abs(order_one.mean()), order_one, 0.15),
-        ("slope in D at D/(LM) after all steps", vanishing.mean(), vanishing, -0.25),
-        ("slope in D at √D/(LM) over 1/(LM) after all steps", behind.mean(), behind, 0.25),
+        ("|slope| in D at √D/(LM) after all steps", (abs(order_one), error), 0.15),
+        ("slope in D at D/(LM) after all steps", bounded[0], -0.25),
+        ("slope in D at √D/(LM) over 1/(LM) after all steps", bounded[1], 0.25),
     )
     checks += [
-        draws_check(name, value, _error(all_slopes), bound, len(all_slopes), "at most")
-        for name, value, all_slopes, bound in bounds
+        draws_check(name, *slope, bound, len(last), "at most") for name, slope, bound in bounds
     ]
     return DimensionResult(tuple(checks), DIMENSIONS, steps, moved, fixed)
 
 
-def _measure(lab: Lab, D: int, steps: tuple[int, ...]) -> Measured:
+def _measure(lab: TrainingLab, D: int, steps: tuple[int, ...]) -> Measured:
     """Movements of U after each number of steps, ``draws x steps x scales``."""
     draws, L = lab.size((10, 128), (4, 32))
     alphas = np.array([float(D**power) for power in POWERS])
@@ -139,23 +130,18 @@ def _measure(lab: Lab, D: int, steps: tuple[int, ...]) -> Measured:
 
 
 def _rate_ratio(D: int) -> list[float]:
-    """U's step size at the critical scale over its own, for each scale.
+    """Step size of U at the critical scale over that at each scale.
 
-    One step is proportional to its step size, so that this is all that the step size does to it.
+    One step is proportional to its step size, so that this ratio converts its movement.
     """
     critical, _ = scales.learning_rates(1.0, D, M, 1)
     return [critical / scales.learning_rates(float(D**power), D, M, 1)[0] for power in POWERS]
 
 
 def _slopes(moved: Array) -> Array:
-    """Slope of the logarithm in log D for each draw."""
+    """Slope of the logarithm in log D, for each draw."""
     return np.polyfit(np.log(DIMENSIONS), np.log(moved).T, 1)[0]
 
 
-def _error(values: Array) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
 def _slope_check(name: str, ratios: Array, target: float) -> Check:
-    slopes = _slopes(ratios)
-    return draws_check(name, slopes.mean(), _error(slopes), target, len(slopes), group=GROUP)
+    return draws_check(name, *mean_and_error(_slopes(ratios)), target, len(ratios), group=GROUP)

@@ -1,4 +1,4 @@
-"""Networks on the reported grid of depths and widths, trained once for experiments a and g."""
+"""Networks on the grid of depths and widths of the paper, trained once for two experiments."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.limit import kept_limits
+from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
+from resnet_gp.report.fits import Array
 
 D = 10
 STEPS = 100
 SEEDS = 2  # networks for each data draw, depth and width
-REPEATS = 5  # data draws of the reported protocol
+REPEATS = 5  # data draws in the paper's protocol
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,14 @@ class Grid:
     """Squared errors of the output, means over entries; each ``draws x depths x widths``.
 
     Args:
-        sizes: the depths, and the widths.
+        sizes: depths and widths.
         total: mean square distance of one network to the limit.
         spread: variance over seeds: half the mean square difference of two networks.
-        bias: square of the distance of the networks' mean to the limit, without its own noise.
-            Unbiased, so that it can be negative.
-        limit_errors: root-mean-square error of the limit on each draw, by its own estimate.
-        to_network: mean square distance to one large network, the reported protocol; only the
-            first draws.
+        bias: unbiased estimate of the squared distance between the networks' mean and the limit; it
+            can be negative.
+        limit_errors: estimated root mean square error of the limit on each draw.
+        to_network: mean square distance to one large network (the paper's protocol), on the first
+            draws only.
     """
 
     sizes: tuple[int, ...]
@@ -48,24 +49,24 @@ class Grid:
         return self.depths * np.array(self.sizes, float)
 
 
-def draws(lab: Lab) -> int:
-    """Data draws, each with a limit of its own."""
+def draws(lab: TrainingLab) -> int:
+    """Number of data draws, each with its own limit."""
     return lab.size(10, 4)
 
 
-def sizes(lab: Lab) -> tuple[int, ...]:
+def sizes(lab: TrainingLab) -> tuple[int, ...]:
     """Ten depths and widths from 1 to 316, spaced evenly in the logarithm."""
     largest, count = lab.size((316, 10), (46, 6))
     return tuple(round(size) for size in np.geomspace(1, largest, count))
 
 
-def repeats(lab: Lab) -> int:
-    """Data draws on which a large network is the reference."""
+def repeats(lab: TrainingLab) -> int:
+    """Number of data draws with a large network as the reference."""
     return lab.size(REPEATS, 2)
 
 
-def measure(lab: Lab) -> Grid:
-    """Train the networks, the deepest first, or take them from the lab's folder."""
+def measure(lab: TrainingLab) -> Grid:
+    """Train the networks, the deepest first, or load them from the lab's folder."""
     large = lab.keep_all(_large_network, {f"large-{draw}": (draw,) for draw in range(repeats(lab))})
     by_depth = lab.keep_all(_outputs, {f"grid-{L}": (L,) for L in reversed(sizes(lab))})[::-1]
     to_network = [
@@ -82,15 +83,15 @@ def measure(lab: Lab) -> Grid:
     return Grid(sizes(lab), total, spread, bias, errors, np.array(to_network))
 
 
-def _outputs(lab: Lab, L: int) -> Measured:
-    """``widths x draws x seeds x N x D``."""
+def _outputs(lab: TrainingLab, L: int) -> Measured:
+    """Outputs of networks of this depth, ``widths x draws x seeds x N x D``."""
     data = [lab.data(draw, D) for draw in range(draws(lab)) for _ in range(SEEDS)]
     rows = [lab.train("grid", data, M, L, STEPS).output for M in sizes(lab)]
     return {"outputs": np.array(rows).reshape(len(rows), -1, SEEDS, *rows[0].shape[1:])}
 
 
-def _large_network(lab: Lab, draw: int) -> Measured:
-    """The reported reference: one network of M = L = 1000."""
+def _large_network(lab: TrainingLab, draw: int) -> Measured:
+    """Output of the paper's reference: one network of M = L = 1000."""
     side = lab.size(1000, 64)
     data = [lab.data(draw, D)]
     return {"output": lab.train(f"large-{draw}", data, side, side, STEPS).output[0]}

@@ -1,55 +1,53 @@
-r"""Experiment e: at large alpha networks train like their linearisation.
+r"""At large alpha, networks train like their linearisation.
 
-In the limit of depth two distances to the lazy limit are measured, with the same units in both:
-that of the units' displacements times alpha, which is of order 1/alpha, the theorem's rate, and
-that of the output, which is of order 1/alpha^2. The reason is a symmetry. (u, v) at alpha and
-(u, -v) at -alpha are the same block, and their steps, whose sizes are even in alpha, keep it so.
-Where the law of the units at the start is symmetric in v, the output of the limit is thus an even
-function of alpha: it has no term in 1/alpha. tanh does not matter, but as it is odd a law symmetric
-in u will do as well. A law without these symmetries (``skewed_units``) shows the term: half the
-difference of the outputs from V and from -V at the start, the part that is odd in alpha.
+In the limit of depth, two distances to the lazy limit are measured with the same units: that of the
+units' displacements times alpha, of order 1/alpha (the theorem's rate), and that of the output, of
+order 1/alpha^2. The reason is a symmetry: (u, v) at alpha and (u, -v) at -alpha are the same block,
+and remain so in training, as step sizes are even in alpha. If the initial law of the units is
+symmetric in v, the output of the limit is therefore an even function of alpha, without a term in
+1/alpha. As tanh is odd, symmetry in u has the same effect. A law without these symmetries
+(``skewed_units``) shows the term: half the difference of the outputs from initial V and -V, the
+part odd in alpha.
 
-Networks of LM units have deviations of order alpha / sqrt(LM) too. The best alpha is where these
-meet the distance to the lazy limit: of order (LM)^(1/4) against 1/alpha, for the units and by the
-theorem's bound; of order (LM)^(1/6) against 1/alpha^2, for the output.
+Networks of LM units also deviate by order alpha / sqrt(LM). The best alpha balances this with the
+distance to the lazy limit: (LM)^(1/4) against 1/alpha for the units, as in the theorem's bound, and
+(LM)^(1/6) against 1/alpha^2 for the output.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from resnet_gp.mean_ode.estimates import draws_check, factor_check, mean_and_error
-from resnet_gp.mean_ode.lab import Array, Lab, Measured
+from resnet_gp.mean_ode.estimates import draws_check, factor_check
 from resnet_gp.mean_ode.linearised import LinearisedSweep
 from resnet_gp.mean_ode.training import NetworkSweep, Trained, train
+from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
 from resnet_gp.mean_ode.units import Units, even_units, independent_units, skewed_units
 from resnet_gp.report.checks import Check
-from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.report.fits import Array, mean_and_error
+from resnet_gp.report.result import COLOURS, ExperimentResult, guide, size_axis
 
 D = 10
 STEPS = 50
-ALPHAS = (8.0, 16.0, 32.0)  # of the slopes: three doublings beyond the end of feature learning
-BOUND = 0.06  # on the distance of the best alpha's slope from theory: the next order is felt
+ALPHAS = (8.0, 16.0, 32.0)  # for the slopes; feature learning ends near 3
+BOUND = 0.06  # allowed between the best alpha's slope and theory, for terms of higher order
 POWERS = (1 / 4, 1 / 6)  # of LM in the best alpha for the units, and for the output
-SKEWED_D = 4  # a dimension in which few units show the odd part well
+SKEWED_D = 4  # small, so that few units suffice for the odd part
 SKEWED_ALPHAS = (16.0, 32.0, 64.0)
 
 
 @dataclass(frozen=True)
-class LazyResult(Result):
+class LazyResult(ExperimentResult):
     """Distances to the lazy limit, root mean squares over draws.
 
-    ``output``, ``units_moved``: in the limit of depth, one for each of ``alphas``; ``searched``:
-    the alphas tried on networks of ``sizes`` units, with the distances ``finite_units`` and
-    ``finite_output``, ``sizes x searched``.
+    ``output``, ``units_moved``: in the limit of depth, for each of ``alphas``; ``finite_units``,
+    ``finite_output``: of networks of ``sizes`` units, ``sizes x searched`` alphas.
     """
 
     alphas: Array
@@ -62,30 +60,31 @@ class LazyResult(Result):
     best: Array  # alpha of the smallest distance of units, and of output: 2 x sizes
     best_slopes: Array  # of their logarithms in log LM
     best_slopes_errors: Array
-    odd: Array  # part of the output odd in alpha from a skewed start, one for each SKEWED_ALPHAS
+    odd: Array  # part of the output odd in alpha, from a skewed start, for each SKEWED_ALPHAS
 
     name = "lazy"
     title = "Is the lazy limit a kernel machine?"
     theorem = "Chizat 2025, lazy ODE"
     summary = (
-        "Networks at large alpha against networks whose blocks are linearised at the start, that "
-        "is, kernel machines. Units approach like 1/alpha, the theorem's rate; the output like "
-        "1/alpha²: a start symmetric in V makes it an even function of alpha. From a start without "
-        "symmetry the odd part is there, and falls like 1/alpha. The start's own noise grows like "
-        "alpha/√(LM), so that there is a best alpha: (LM)^¼ for the units, (LM)^⅙ for the output."
+        "Networks at large alpha against networks whose blocks are linearised at initialisation, "
+        "that is, kernel machines. Units approach them like 1/alpha, the theorem's rate. The "
+        "output approaches like 1/alpha², because initialisation symmetric in V makes it an even "
+        "function of alpha; from a skewed initialisation it has an odd part, which falls like "
+        "1/alpha. Initial noise grows like alpha/√(LM), so that there is a best alpha: (LM)^¼ for "
+        "the units, (LM)^⅙ for the output."
     )
+    panels = (1, 3)
 
-    def plot(self) -> Figure:
-        figure, axes = new_figure(3)
-        for k, (name, values) in enumerate((("units", self.units_moved), ("output", self.output))):
-            axes[0].plot(self.alphas, values, "o-", ms=4, color=COLOURS[k], label=name)
-            guide = values[-1] * (self.alphas / self.alphas[-1]) ** (-1 - k)
-            axes[0].plot(self.alphas, guide, ":", color="black", lw=1)
+    def draw(self, axes: Sequence[Any]) -> None:
         skewed = np.array(SKEWED_ALPHAS)
-        axes[0].plot(
-            skewed, self.odd, "s-", ms=4, color=COLOURS[2], label="output, odd part, skewed start"
+        curves = (
+            ("units", self.alphas, self.units_moved, -1),
+            ("output", self.alphas, self.output, -2),
+            ("output, odd part, skewed start", skewed, self.odd, -1),
         )
-        axes[0].plot(skewed, self.odd[-1] * skewed[-1] / skewed, ":", color="black", lw=1)
+        for k, (name, x, values, slope) in enumerate(curves):
+            axes[0].plot(x, values, "oos"[k] + "-", ms=4, color=COLOURS[k], label=name)
+            guide(axes[0], x[::-1], values[-1], slope, ls=":", label=None)
         axes[0].set(title="limit of depth; dotted: slopes -1 and -2", yscale="log")
         size_axis(axes[0], [int(alpha) for alpha in sorted({*self.alphas, *skewed})], "alpha")
         axes[0].set_ylabel("distance to the lazy limit")
@@ -102,11 +101,9 @@ class LazyResult(Result):
         axes[1].set_ylabel("distance; dashed: (LM)^¼")
         axes[2].set_ylabel("distance; dashed: (LM)^⅙")
         axes[2].legend(frameon=False, fontsize=8)
-        return figure
 
 
-def run(lab: Lab) -> LazyResult:
-    """Experiment e."""
+def run(lab: TrainingLab) -> LazyResult:
     kept = lab.keep_all(_measure, {f"lazy-{draw}": (draw,) for draw in range(draws(lab))})
     units, output, odd, finite_units, finite_output = (
         np.array([one[key] for one in kept])
@@ -136,28 +133,27 @@ def run(lab: Lab) -> LazyResult:
         _root_mean(finite_units),
         _root_mean(finite_output),
         np.exp(np.log(best).mean(1)),
-        slopes.mean(1),
-        slopes.std(1, ddof=1) / math.sqrt(slopes.shape[1]),
+        *mean_and_error(slopes.T),
         _root_mean(odd),
     )
 
 
-def draws(lab: Lab) -> int:
-    """Data draws."""
+def draws(lab: TrainingLab) -> int:
+    """Number of data draws."""
     return lab.size(6, 3)
 
 
-def _sides(lab: Lab) -> tuple[int, ...]:
-    """L = M of the networks in which the best alpha is searched."""
+def _sides(lab: TrainingLab) -> tuple[int, ...]:
+    """L = M of the networks in the search for the best alpha."""
     return lab.size((16, 32, 64, 128), (16, 32))
 
 
-def _searched(lab: Lab) -> Array:
+def _searched(lab: TrainingLab) -> Array:
     return np.geomspace(1, 16, lab.size(9, 7))
 
 
-def _measure(lab: Lab, draw: int) -> Measured:
-    """Distances on one data draw."""
+def _measure(lab: TrainingLab, draw: int) -> Measured:
+    """Distances to the lazy limit on one data draw."""
     seeds, side = lab.size((4, 64), (2, 32))
     even = [even_units(lab.rng("lazy-limit", draw, s), D, side, side) for s in range(seeds)]
     lazy = _train(lab, even, draw, 1.0, LinearisedSweep)
@@ -180,8 +176,8 @@ def _measure(lab: Lab, draw: int) -> Measured:
     }
 
 
-def _odd_parts(lab: Lab, draw: int) -> Array:
-    """Root mean square, without noise, of the part of the output odd in alpha."""
+def _odd_parts(lab: TrainingLab, draw: int) -> Array:
+    """Root mean square of the part of the output odd in alpha, less its noise."""
     seeds, L, M = lab.size((8, 32, 128), (4, 16, 64))
     units = [skewed_units(lab.rng("skewed", draw, s), SKEWED_D, M, L) for s in range(seeds)]
     mirrored = units + [(U, -V) for U, V in units]
@@ -195,7 +191,7 @@ def _odd_parts(lab: Lab, draw: int) -> Array:
 
 
 def _train(
-    lab: Lab,
+    lab: TrainingLab,
     units: list[Units],
     draw: int,
     alpha: float,
@@ -207,13 +203,16 @@ def _train(
 
 
 def _distances(trained: Trained, same_units: Trained, lazy: Trained) -> tuple[float, float]:
-    """Of displacements to those of the same units in lazy training, and of the output to the lazy
-    limit; root mean squares."""
+    """Root mean square distances of displacements and output.
+
+    Displacements are compared with those of the same units in lazy training, the output with the
+    lazy limit.
+    """
     moved = [
         (getattr(trained, name) - getattr(same_units, name)).square().mean().item()
         for name in ("displacement_U", "displacement_V")
     ]
-    if same_units is lazy:  # the limit itself: its distance is that of the mean, without noise
+    if same_units is lazy:  # the limit itself: take the distance of the mean, less its noise
         square = _square_of_mean(trained.output - lazy.output)
     else:
         square = (trained.output - lazy.output.mean(0)).square().mean().item()
@@ -221,7 +220,7 @@ def _distances(trained: Trained, same_units: Trained, lazy: Trained) -> tuple[fl
 
 
 def _square_of_mean(differences: Tensor) -> float:
-    """Mean square of the mean over seeds (first axis), without the noise of the mean."""
+    """Mean square of the mean over seeds (first axis), less the variance of the mean."""
     noise = differences.var(0).mean() / len(differences)
     return (differences.mean(0).square().mean() - noise).item()
 
@@ -231,7 +230,7 @@ def _root_mean(by_draw: Array) -> Array:
 
 
 def _best(alphas: Array, distances: Array) -> Array:
-    """alpha of the smallest distance, ``draws x sizes``: of a parabola through the three lowest."""
+    """The alpha of the smallest distance, by a parabola through three points, ``draws x sizes``."""
     x, y = np.log(alphas), np.log(distances)
     middle = np.clip(y.argmin(-1), 1, len(x) - 2)
     low, at, high = (np.take_along_axis(y, middle[..., None] + k, -1)[..., 0] for k in (-1, 0, 1))
@@ -240,22 +239,24 @@ def _best(alphas: Array, distances: Array) -> Array:
 
 
 def _slope_check(name: str, by_draw: Array, target: float) -> Check:
-    """Of the slopes over two doublings of alpha, extrapolated: what they are off by falls like
-    1/alpha^2, by a factor of four from one to the next."""
+    """Check the slope in alpha, extrapolated from those over two doublings.
+
+    The error of a slope falls like 1/alpha^2, by a factor of four per doubling.
+    """
     slopes = np.diff(np.log2(by_draw), axis=1)
-    mean, error = mean_and_error(list((4 * slopes[:, 1] - slopes[:, 0]) / 3))
-    return draws_check(name, mean, error, target, len(by_draw))
+    limit = mean_and_error((4 * slopes[:, 1] - slopes[:, 0]) / 3)
+    return draws_check(name, *limit, target, len(by_draw))
 
 
 def _best_slope_check(of: str, slopes: Array, power: float) -> Check:
-    mean, error = mean_and_error(list(slopes))
+    mean, error = mean_and_error(slopes)
     name = f"best alpha for the {of}, slope in LM {mean:.3f}: distance from 1/{round(1 / power)}"
     return draws_check(name, abs(mean - power), error, BOUND, len(slopes), "at most")
 
 
 def _best_size_check(best: Array, sizes: Array) -> Check:
-    """The best alpha for the units, ``draws x sizes``, within a factor 3 of (LM)^(1/4)."""
-    near, error = mean_and_error(list(np.log(best / sizes**0.25).mean(1)))
+    """Check that the best alpha for the units is within a factor 3 of (LM)^(1/4)."""
+    near, error = mean_and_error(np.log(best / sizes**0.25).mean(1))
     factor = math.exp(near)
     name = "best alpha for the units over (LM)^¼"
     return factor_check(name, factor, factor * error, 1.0, 3.0, len(best))

@@ -1,10 +1,10 @@
-"""The Neural Mean ODE in training, with the error of what is computed.
+"""The Neural Mean ODE in training, computed with an error estimate.
 
-The law of the units at all depths is represented by particles, spread evenly over it and over
-depth (``even_units``). The same particles make networks of three depths at equal LM: neighbouring
-layers are merged. Their outputs are extrapolated to infinite depth, which removes 1/L and 1/L^2
-and, as the particles are the same, adds hardly any noise. Independent scramblings give the
-standard error; what the second order changed bounds the error that is left in depth.
+Particles represent the law of the units at all depths, spread evenly over the law and over depth
+(``even_units``). Merging neighbouring layers turns the same particles into networks of three depths
+at equal LM. Extrapolating their outputs to infinite depth removes the terms 1/L and 1/L^2 and, as
+the particles are the same, adds little noise. Independent scramblings give the standard error; the
+change by the second order bounds the remaining error in depth.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.training import Networks, train
+from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
 from resnet_gp.mean_ode.units import even_units, merge_layers
+from resnet_gp.report.fits import Array
 
 SECOND_ORDER = (8 / 3, -2.0, 1 / 3)  # weights of depths L, L/2 and L/4
 FIRST_ORDER = (2.0, -1.0, 0.0)
@@ -25,11 +26,11 @@ FIRST_ORDER = (2.0, -1.0, 0.0)
 
 @dataclass(frozen=True)
 class Limit:
-    """Outputs of the limit after training, on one data draw.
+    """Outputs of the limit after training on one data draw.
 
     Args:
         replicates: independent estimates, ``R x N x D``.
-        lower_order: the same without the second order, ``R x N x D``.
+        lower_order: the same estimates by the first order only, ``R x N x D``.
     """
 
     replicates: Array
@@ -37,7 +38,7 @@ class Limit:
 
     @property
     def mean(self) -> Array:
-        """``N x D``."""
+        """Mean of the replicates, ``N x D``."""
         return self.replicates.mean(0)
 
     @property
@@ -47,29 +48,29 @@ class Limit:
 
     @property
     def depth_error(self) -> float:
-        """Root-mean-square change by the second order: more than what is left."""
+        """Root mean square change by the second order, which bounds the remaining error."""
         return float(np.sqrt(np.mean((self.mean - self.lower_order.mean(0)) ** 2)))
 
     @property
     def error(self) -> float:
-        """Estimated root-mean-square error of ``mean``."""
+        """Estimated root mean square error of ``mean``."""
         return math.hypot(math.sqrt(self.sampling_variance), self.depth_error)
 
 
-def kept_limits(lab: Lab, draws: int, D: int, steps: int) -> list[Limit]:
-    """The limit at alpha = 1 on each data draw, computed once for all experiments."""
+def kept_limits(lab: TrainingLab, draws: int, D: int, steps: int) -> list[Limit]:
+    """Compute the limit at alpha = 1 on each data draw, once for all experiments."""
     parts = {f"limit-{draw}": (draw, D, steps) for draw in range(draws)}
     kept = lab.keep_all(_measure, parts)
     return [Limit(one["replicates"], one["lower_order"]) for one in kept]
 
 
-def _measure(lab: Lab, draw: int, D: int, steps: int) -> Measured:
+def _measure(lab: TrainingLab, draw: int, D: int, steps: int) -> Measured:
     found = limit(lab, f"limit-{draw}", lab.data(draw, D), steps)
     return {"replicates": found.replicates, "lower_order": found.lower_order}
 
 
-def limit(lab: Lab, name: str, data: tuple[Array, Array], steps: int) -> Limit:
-    """The limit at alpha = 1 after that many steps on ``data`` (X and Y, each ``N x D``)."""
+def limit(lab: TrainingLab, name: str, data: tuple[Array, Array], steps: int) -> Limit:
+    """Compute the limit at alpha = 1 after training on ``data`` (X and Y, each ``N x D``)."""
     replicates, side = lab.size((48, 64), (12, 32))
     D = data[0].shape[1]
     units = [even_units(lab.rng(name, r), D, side, side) for r in range(replicates)]
@@ -79,7 +80,7 @@ def limit(lab: Lab, name: str, data: tuple[Array, Array], steps: int) -> Limit:
 
 
 def _output(networks: Networks, steps: int, merged: int) -> Array:
-    """Outputs of the networks with that many layers merged into one, ``R x N x D``."""
+    """Train with every `merged` layers merged into one; returns the outputs, ``R x N x D``."""
     U, V = (merge_layers(stack, merged) for stack in (networks.U, networks.V))
     trained = train(dataclasses.replace(networks, U=U, V=V), steps)
     return trained.output.double().cpu().numpy()

@@ -1,17 +1,17 @@
 r"""The lazy limit: ResNets whose blocks are linear in the displacements of their parameters.
 
-For alpha to infinity (Chizat 2025) displacements of order 1/alpha suffice, and blocks
-tend to their linearisation at the start. With A = alpha (U - U0) / D and B = alpha (V - V0) / (LM),
+As alpha grows (Chizat 2025), displacements of order 1/alpha suffice, and blocks tend to their
+linearisation at initialisation. With A = alpha (U - U0) / D and B = alpha (V - V0) / (LM),
 
     h^l = h^{l-1} + B rho(U0' h / D) + V0 / (LM) [rho'(U0' h / D) * (A' h)],
 
-trained at the rates that alpha leaves, LM/D for A and D/(LM) for B. V0 rho(U0' h / D) is left out:
-its mean is zero. Each block is a kernel machine: a step moves it by -sum_n k(h, h_n) p_n, where h_n
-and p_n are states and adjoints, and the kernel of infinitely many units, as V0 has variance D, is
+trained at the rates LM/D for A and D/(LM) for B. V0 rho(U0' h / D) is left out: its mean is zero.
+Each block is a kernel machine: a step moves it by -sum_n k(h, h_n) p_n, where h_n
+and p_n are states and adjoints; the kernel of infinitely many units, as V0 has variance D, is
 
     k(h, h') = D (E[rho(u) rho(u')] + E[rho'(u) rho'(u')] h.h' / D),   (u, u') = U0' (h, h') / D.
 
-The map from x to h^L is not linear: its limit of depth is an ODE again.
+The map from x to h^L is nonlinear: its limit of infinite depth is again an ODE.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from resnet_gp.mean_ode.training import Networks, add_products, loss_gradient
 
 
 class LinearisedSweep:
-    """The passes of the linearised networks; their ``alpha`` plays no part."""
+    """Forward and backward passes of linearised networks; their ``alpha`` is ignored."""
 
     def __init__(self, networks: Networks) -> None:
         L, B, D, M = networks.U.shape
@@ -48,14 +48,14 @@ class LinearisedSweep:
         return self.states[-1]
 
     def descend(self) -> None:
-        """One step of all layers."""
+        """Take one gradient step in all layers."""
         self._backward()
         L, _, D, M = self.P.shape
         add_products(self.A, self.states[:-1], self.sensitivities.mul_(-L * M / D))
         add_products(self.B, self.adjoints[1:], self.hidden.mul_(-D / (L * M)))
 
     def _backward(self) -> None:
-        """Derivatives of the loss in the states, and in the tilts A' h."""
+        """Compute derivatives of the loss in the states, and in the tilts A' h."""
         self.adjoints[-1] = loss_gradient(self.states[-1], self.networks.Y)
         for layer in reversed(range(len(self.P))):
             after, before = self.adjoints[layer + 1], self.adjoints[layer]
@@ -73,5 +73,5 @@ class LinearisedSweep:
 
 
 def _slope(hidden: Tensor) -> Tensor:
-    """tanh' where tanh is ``hidden``."""
+    """Derivative of tanh at the value ``hidden`` of tanh."""
     return 1 - hidden.square()

@@ -1,21 +1,22 @@
-r"""Experiment a: how the output's error falls with depth and width.
+r"""The decay of the output's error with depth and width.
 
 Networks of equal depth and width have a bias of order 1/L and independent deviations of order
 sqrt(D)/sqrt(LM). Their squares add up in the mean square error, so that the fit is
 
     error^2 = (a / L^p)^2 + D (b / (LM)^q)^2,     theory: p = 1, q = 1/2.
 
-The reported fit is the plain sum 0.15/L + 0.22 sqrt(D)/sqrt(LM), a bound on the same error. Where
-the terms are alike it exceeds the root of the sum of squares by up to sqrt(2), so that a plain sum
-fitted to measured errors needs smaller constants. Both are fitted, on the asymptotic cells and by
-the reported protocol: the whole grid, and one network of M = L = 1000 in the place of the limit.
+The paper fits the plain sum 0.15/L + 0.22 sqrt(D)/sqrt(LM), a bound on the same error. It exceeds
+the root of the sum of squares by up to sqrt(2), so that a plain sum fitted to measured errors has
+smaller constants. Both are fitted, on the asymptotic cells and by the paper's protocol: the whole
+grid, with one network of M = L = 1000 in place of the limit.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,70 +25,64 @@ from scipy.optimize import least_squares
 from resnet_gp.mean_ode import grid
 from resnet_gp.mean_ode.advice import DEPTH_CONSTANT, WIDTH_CONSTANT
 from resnet_gp.mean_ode.estimates import draws_check, factor_check
-from resnet_gp.mean_ode.lab import Array, Lab
+from resnet_gp.mean_ode.training_lab import TrainingLab
 from resnet_gp.report.checks import Check
-from resnet_gp.report.fits import jackknife
-from resnet_gp.report.result import COLOURS, Result, new_figure
+from resnet_gp.report.fits import Array, jackknife, mean_and_error
+from resnet_gp.report.result import COLOURS, ExperimentResult, points
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-ASYMPTOTIC = 0.05  # cells where the reported fit predicts an error of at most this
+ASYMPTOTIC = 0.05  # largest error by the paper's fit in an asymptotic cell
 ASYMPTOTIC_QUICK = 0.1
-FACTOR = 1.5  # between our constants and the reported ones
+FACTOR = 1.5  # allowed between our constants and the paper's
 TARGETS = (DEPTH_CONSTANT, WIDTH_CONSTANT)
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Constants (a, b) of the two terms by one way of fitting: means over draws, p = 1, q = 1/2."""
+    """Constants (a, b) from one way of fitting, with p = 1 and q = 1/2; means over draws."""
 
     name: str
     constants: Array
     standard_errors: Array
-    within: bool  # a factor 1.5 of the reported ones, both of them
+    within: bool  # both are within ``FACTOR`` of the paper's
 
 
 @dataclass(frozen=True)
-class RatesResult(Result):
-    """Errors on the grid and their fit; parameters are (a, b) and (a, b, p, q)."""
+class RatesResult(ExperimentResult):
+    """Errors on the grid and their fits, with parameters (a, b) and (a, b, p, q)."""
 
     sizes: tuple[int, ...]
     errors: Array  # root mean square over draws, depths x widths
     standard_errors: Array
-    limit_error: float  # root mean square over draws, by the limit's own estimate
+    limit_error: float  # estimated error of the limit, root mean square over draws
     constants: Array  # a, b with p = 1 and q = 1/2
     constants_errors: Array
     free_fit: Array  # a, b, p, q
     free_fit_errors: Array
-    intervals: Array  # 95 % of p and q
-    ways: tuple[Terms, ...]  # of fitting (a, b): ours first
-    ratio_to_reported: float  # measured error over the reported fit, median over the grid
+    ways: tuple[Terms, ...]  # of fitting (a, b), ours first
+    ratio_to_reported: float  # measured error over the paper's fit, median over the grid
 
     name = "rates"
     title = "How fast do networks approach the limit?"
     theorem = "Chizat 2025, error bound"
     summary = (
-        "Error of the output after 100 steps, against the limit and not against a large network, "
-        "for D = N = 10 and means over data draws. Both slopes are fitted together on the "
-        "asymptotic part of the grid: the cells where the reported fit is at most "
-        f"{ASYMPTOTIC} ({ASYMPTOTIC_QUICK} in quick runs). The two terms are added in squares, as "
-        "a bias and a variance add, and their constants have to be within a factor 1.5 of the "
-        "reported 0.15 and 0.22, which belong to a plain sum. On the right, constants by both ways "
-        "of adding, on these cells and by the reported protocol (the whole grid against one "
-        "network of M = L = 1000; 64 in quick runs), beside the band of that factor."
+        "Error of the output after 100 steps against the limit, for D = N = 10, averaged over data "
+        "draws. Both slopes are fitted together on the asymptotic part of the grid: the cells "
+        f"where the paper's fit is at most {ASYMPTOTIC} ({ASYMPTOTIC_QUICK} in quick runs). The "
+        "two terms add in squares, as a bias and a variance do, and their constants have to be "
+        "within a factor 1.5 of the paper's 0.15 and 0.22, which belong to a plain sum. Right: the "
+        "constants from both sums, on these cells and by the paper's protocol (the whole grid "
+        "against one network of M = L = 1000; 64 in quick runs), with bands of that factor."
     )
+    panels = (1, 3)
 
-    def plot(self) -> Figure:
-        figure, axes = new_figure(3)
+    def draw(self, axes: Sequence[Any]) -> None:
         sizes = np.array(self.sizes, float)
         a, b = self.constants
         for k, index in enumerate(np.linspace(0, len(sizes) - 1, 4).round().astype(int)):
             curves = (self.errors[:, index], self.errors[index])
             bars = (self.standard_errors[:, index], self.standard_errors[index])
             for axis, errors, bar, other in zip(axes[:2], curves, bars, "ML", strict=True):
-                label = f"{other} = {sizes[index]:g}"
-                axis.errorbar(sizes, errors, 2 * bar, fmt="o", ms=3, color=COLOURS[k], label=label)
+                points(axis, sizes, errors, bar, k, ms=3, label=f"{other} = {sizes[index]:g}")
             for axis, L in ((axes[0], sizes), (axes[1], np.full_like(sizes, sizes[index]))):
                 units = sizes * sizes[index]
                 ours = np.sqrt((a / L) ** 2 + grid.D * b**2 / units)
@@ -96,13 +91,12 @@ class RatesResult(Result):
         for axis, name in zip(axes[:2], ("depth L", "width M"), strict=True):
             axis.set(xscale="log", yscale="log", xlabel=name, ylabel="RMS error of the output")
             axis.legend(frameon=False, fontsize=8)
-        axes[0].set_title("lines: our fit; dotted: the reported one", fontsize=9)
+        axes[0].set_title("lines: our fit; dotted: the paper's", fontsize=9)
         axes[1].set_title(f"limit's own error: {self.limit_error:.1e}", fontsize=9)
         self._plot_ways(axes[2])
-        return figure
 
     def _plot_ways(self, axis: Any) -> None:
-        """Constants by each way of fitting, and the factor that they may be off by."""
+        """Plot the constants from each way of fitting, and the bands of ``FACTOR``."""
         rows = np.arange(len(self.ways))[::-1]
         names = ("a, of 1/L", "b, of √D/√(LM)")
         for k, (name, target) in enumerate(zip(names, TARGETS, strict=True)):
@@ -119,17 +113,16 @@ class RatesResult(Result):
 
 
 def reported(L: Array, units: Array) -> Array:
-    """0.15/L + 0.22 sqrt(D)/sqrt(LM), for D = 10 (Chizat 2025, experiments)."""
+    """The paper's fit: 0.15/L + 0.22 sqrt(D)/sqrt(LM), for D = 10 (Chizat 2025, experiments)."""
     return DEPTH_CONSTANT / L + WIDTH_CONSTANT * np.sqrt(grid.D / units)
 
 
-def asymptotic(lab: Lab, measured: grid.Grid) -> NDArray[np.bool_]:
-    """The cells whose reported error is small, ``depths x widths``."""
+def asymptotic(lab: TrainingLab, measured: grid.Grid) -> NDArray[np.bool_]:
+    """Mask of the cells where the paper's fit is small, ``depths x widths``."""
     return reported(measured.depths, measured.units) <= lab.size(ASYMPTOTIC, ASYMPTOTIC_QUICK)
 
 
-def run(lab: Lab) -> RatesResult:
-    """Experiment a."""
+def run(lab: TrainingLab) -> RatesResult:
     measured = grid.measure(lab)
     cells = asymptotic(lab, measured)
     count = len(measured.total)
@@ -137,9 +130,7 @@ def run(lab: Lab) -> RatesResult:
     L, units = (np.broadcast_to(x, cells.shape)[cells] for x in (measured.depths, measured.units))
     rows = measured.total[:, cells]
     free, free_errors = jackknife(rows, lambda mean: fit_terms(mean, L, units, slopes=True))
-    half = 1.96 * free_errors[2:]
-    mean_square = measured.total.mean(0)
-    spread = measured.total.std(0, ddof=1) / math.sqrt(count)
+    mean_square, spread = mean_and_error(measured.total)
     errors = np.sqrt(mean_square)
     fixed, fixed_errors = ways[0].constants, ways[0].standard_errors
     return RatesResult(
@@ -152,17 +143,16 @@ def run(lab: Lab) -> RatesResult:
         fixed_errors,
         free,
         free_errors,
-        np.stack([free[2:] - half, free[2:] + half], 1),
         ways,
         float(np.median(errors / reported(measured.depths, measured.units))),
     )
 
 
 def _ways(measured: grid.Grid, cells: NDArray[np.bool_]) -> tuple[Terms, ...]:
-    """Both ways of adding the terms, on the asymptotic cells and by the reported protocol."""
+    """Fit both kinds of sum, on the asymptotic cells and by the paper's protocol."""
     rows = {
         "asymptotic": (measured.total, cells),
-        "reported protocol": (measured.to_network, np.ones_like(cells)),
+        "paper's protocol": (measured.to_network, np.ones_like(cells)),
     }
     found = []
     for where, (squares, chosen) in rows.items():
@@ -170,7 +160,7 @@ def _ways(measured: grid.Grid, cells: NDArray[np.bool_]) -> tuple[Terms, ...]:
         units = measured.units[chosen]
         for plain, name in ((False, "in squares"), (True, "plain sum")):
             fits = [fit_terms(row[chosen], L, units, plain=plain)[:2] for row in squares]
-            mean, error = np.mean(fits, 0), np.std(fits, 0, ddof=1) / math.sqrt(len(fits))
+            mean, error = mean_and_error(fits)
             off = np.abs(np.log(mean / TARGETS)).max()
             found.append(Terms(f"{name}, {where}", mean, error, bool(off <= math.log(FACTOR))))
     return tuple(found)
@@ -179,12 +169,11 @@ def _ways(measured: grid.Grid, cells: NDArray[np.bool_]) -> tuple[Terms, ...]:
 def fit_terms(
     squares: Array, L: Array, units: Array, slopes: bool = False, plain: bool = False
 ) -> Array:
-    """(a, b, p, q) of mean square errors, by least squares of their logarithms.
+    """Fit (a, b, p, q) to mean square errors by least squares of their logarithms.
 
-    p = 1 and q = 1/2 are fitted too if ``slopes``. Terms are added in squares, or as they are if
+    ``slopes`` fits p and q too, instead of p = 1 and q = 1/2. Terms add in squares, or plainly if
     ``plain``.
     """
-
     if not np.isfinite(squares).all():
         return np.full(4, np.nan)
 
@@ -212,6 +201,6 @@ def _slope_checks(free: Array, errors: Array, count: int) -> list[Check]:
 def _constant_checks(constants: Array, errors: Array, count: int) -> list[Check]:
     names = ("constant of 1/L", "constant of sqrt(D)/sqrt(LM)")
     return [
-        factor_check(name, float(value), float(error), target, FACTOR, count)
+        factor_check(name, value, error, target, FACTOR, count)
         for name, value, error, target in zip(names, constants, errors, TARGETS, strict=True)
     ]

@@ -1,8 +1,8 @@
 r"""The scales of a deep ResNet: prefactor, residual scale, step sizes and regimes.
 
-Blocks are alpha/(LM) V rho(U' h / D), with entries of U and V that start as N(0, D). What a block
-adds to an entry of h has the residual scale s = alpha sqrt(D) / (LM): alpha is s over its critical
-value sqrt(D) / (LM). Source: Chizat 2025, arXiv 2509.10167. No networks here.
+Blocks are alpha/(LM) V rho(U' h / D), where entries of U and V start as N(0, D). A block adds to an
+entry of h at the residual scale s = alpha sqrt(D) / (LM), so that alpha is s over its critical
+value sqrt(D) / (LM). Source: Chizat 2025, arXiv 2509.10167.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 Scale: TypeAlias = Literal["complete", "lazy"]
 Number = TypeVar("Number", float, Tensor)
 
-LAZY_FROM = 3.0  # movement of U is half of its largest value near alpha = 2 and falls as 3 / alpha
+LAZY_FROM = 3.0  # alpha from which the movement of U falls like 3 / alpha
 
 
 def alpha_of(scale: Scale | float, D: int, M: int, L: int) -> float:
-    """The alpha of a residual scale: 1, the best lazy one (LM)^(1/4), or that of a number.
+    """Return alpha: 1 if "complete", (LM)^(1/4) if "lazy", or that of a residual scale.
 
     Raises:
         ValueError: the scale is unknown, or not positive and finite.
@@ -35,14 +35,14 @@ def alpha_of(scale: Scale | float, D: int, M: int, L: int) -> float:
 
 
 def residual_scale(alpha: float, D: int, M: int, L: int) -> float:
-    """alpha sqrt(D) / (LM)."""
+    """Residual scale alpha sqrt(D) / (LM)."""
     return alpha * math.sqrt(D) / (L * M)
 
 
 def learning_rates(alpha: Number, D: int, M: int, L: int) -> tuple[Number, Number]:
-    """Step sizes of U and of V at every depth: min(1, alpha^-2) LMD and alpha^-2 LMD.
+    """Step sizes of U and V at every depth: min(1, alpha^-2) LMD and alpha^-2 LMD.
 
-    For a loss that is a mean over samples and over the D outputs.
+    They are meant for a loss that is a mean over samples and over the D outputs.
     """
     rate = alpha**-2 * (L * M * D)
     largest = L * M * D
@@ -51,7 +51,7 @@ def learning_rates(alpha: Number, D: int, M: int, L: int) -> tuple[Number, Numbe
 
 
 def regime(alpha: float, D: int, M: int, L: int) -> str:
-    """Which part of the phase diagram alpha is in, in words."""
+    """Name the part of the phase diagram that alpha is in."""
     if alpha > math.sqrt(L * M / D):
         return "outside the theory"
     if alpha >= LAZY_FROM:
@@ -60,7 +60,7 @@ def regime(alpha: float, D: int, M: int, L: int) -> str:
 
 
 def check_sizes(D: int, M: int, L: int) -> None:
-    """Raises ValueError where a size is not a positive integer."""
+    """Raise ValueError if a size is not a positive integer."""
     for name, size in {"D": D, "M": M, "L": L}.items():
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} must be a positive integer, got {size!r}")

@@ -1,15 +1,16 @@
-"""Experiment g: the two terms of the error, one at a time.
+"""The two terms of the error, one at a time.
 
-Two networks that differ by their seeds have the same bias: half their mean square difference is the
-variance, the 1/(LM) term. The mean over seeds has the bias, the 1/L term, and what is left of the
-variance is subtracted.
+Two networks that differ in their seeds have the same bias: half their mean square difference is the
+variance, the 1/(LM) term. The mean over seeds, after subtracting its own variance, shows the bias,
+the 1/L term.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -17,23 +18,20 @@ from scipy.optimize import least_squares
 from resnet_gp.mean_ode import grid
 from resnet_gp.mean_ode.advice import DEPTH_CONSTANT
 from resnet_gp.mean_ode.estimates import draws_check
-from resnet_gp.mean_ode.lab import Array, Lab
 from resnet_gp.mean_ode.rates import asymptotic, reported
-from resnet_gp.report.fits import jackknife
-from resnet_gp.report.result import COLOURS, Result, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.mean_ode.training_lab import TrainingLab
+from resnet_gp.report.fits import Array, jackknife, mean_and_error
+from resnet_gp.report.result import COLOURS, ExperimentResult, points
 
 
 @dataclass(frozen=True)
-class SeparationResult(Result):
+class SeparationResult(ExperimentResult):
     """Each term with its fit (constant, slope)."""
 
     sizes: tuple[int, ...]
     units: Array  # LM of each cell
     spread: Array  # root mean square over draws, of each cell
-    bias: Array  # the same, means over widths, for each depth; NaN where the square is negative
+    bias: Array  # for each depth, averaged over widths; NaN if the square is negative
     bias_errors: Array
     spread_fit: Array
     spread_fit_errors: Array
@@ -41,16 +39,16 @@ class SeparationResult(Result):
     bias_fit_errors: Array
 
     name = "separation"
-    title = "Which part of the error is whose?"
+    title = "Which part of the error comes from depth, which from width?"
     theorem = "Chizat 2025, error bound"
     summary = (
-        "Differences of networks that share data but not seeds show the 1/sqrt(LM) term alone, "
-        "their averages the 1/L term. Slopes are fitted on the same asymptotic cells as in the "
-        "errors; biases of all widths are weighted by their precision."
+        "Differences of networks with the same data and other seeds show the 1/√(LM) term alone, "
+        "their averages the 1/L term. The slopes are fitted on the asymptotic cells of the error "
+        "fit; the biases of all widths are weighted by their precision."
     )
+    panels = (1, 2)
 
-    def plot(self) -> Figure:
-        figure, axes = new_figure(2)
+    def draw(self, axes: Sequence[Any]) -> None:
         axes[0].plot(self.units, self.spread, "o", ms=3, color=COLOURS[0])
         grid_units = np.geomspace(self.units.min(), self.units.max())
         constant, slope = self.spread_fit
@@ -58,7 +56,7 @@ class SeparationResult(Result):
         axes[0].plot(grid_units, line, color="black", lw=1, label=f"slope -{slope:.3f}")
         axes[0].set(xlabel="LM", ylabel="spread over seeds")
         depths = np.array(self.sizes, float)
-        axes[1].errorbar(depths, self.bias, 2 * self.bias_errors, fmt="o", ms=3, color=COLOURS[1])
+        points(axes[1], depths, self.bias, self.bias_errors, 1, ms=3)
         constant, slope = self.bias_fit
         line = constant * depths**-slope
         axes[1].plot(depths, line, color="black", lw=1, label=f"slope -{slope:.3f}")
@@ -66,11 +64,9 @@ class SeparationResult(Result):
         for axis in axes:
             axis.set(xscale="log", yscale="log")
             axis.legend(frameon=False)
-        return figure
 
 
-def run(lab: Lab) -> SeparationResult:
-    """Experiment g."""
+def run(lab: TrainingLab) -> SeparationResult:
     measured = grid.measure(lab)
     cells = asymptotic(lab, measured)
     depths = np.broadcast_to(measured.depths, cells.shape)[cells]
@@ -94,11 +90,12 @@ def run(lab: Lab) -> SeparationResult:
     spread_fit, spread_errors = jackknife(measured.spread[:, cells], spread_law)
     bias_fit, bias_errors = jackknife(measured.bias[:, cells], bias_law)
     count = len(measured.total)
-    checks = (
-        draws_check(
-            "slope of seed differences in LM", -spread_fit[1], spread_errors[1], -0.5, count
-        ),
-        draws_check("slope of seed averages in L", -bias_fit[1], bias_errors[1], -1.0, count),
+    terms = (
+        ("slope of seed differences in LM", spread_fit, spread_errors, -0.5),
+        ("slope of seed averages in L", bias_fit, bias_errors, -1.0),
+    )
+    checks = tuple(
+        draws_check(name, -fit[1], error[1], slope, count) for name, fit, error, slope in terms
     )
     return SeparationResult(
         checks,
@@ -114,10 +111,9 @@ def run(lab: Lab) -> SeparationResult:
 
 
 def _bias_by_depth(measured: grid.Grid) -> tuple[Array, Array]:
-    """Root of the squared bias, a weighted mean over widths, and its standard error."""
+    """Root of the weighted mean of squared biases over widths, and its standard error."""
     weights = 1 / reported(measured.depths, measured.units) ** 4
     weights /= weights.sum(1, keepdims=True)
-    by_draw = (measured.bias * weights).sum(2)
-    mean, error = by_draw.mean(0), by_draw.std(0, ddof=1) / math.sqrt(len(by_draw))
+    mean, error = mean_and_error((measured.bias * weights).sum(2))
     root = np.sqrt(np.where(mean > 0, mean, np.nan))
     return root, error / (2 * root)

@@ -1,12 +1,12 @@
 r"""Full-batch gradient descent on many deep ResNets at once, without a graph over depth.
 
-Networks and steps are those of Chizat 2025 (arXiv 2509.10167), with rho = tanh. Steps
-descend the loss (1/2ND) sum |h^L - y|^2 at the rates of ``scales``:
+Networks and steps follow Chizat 2025 (arXiv 2509.10167), with rho = tanh. Steps descend the loss
+(1/2ND) sum |h^L - y|^2 at the rates of ``scales``:
 
     h^l = h^{l-1} + alpha/(LM) V^l rho(U^l' h^{l-1} / D)
 
-The scales are folded into the arrays, P = U / D and Q = alpha V / (LM), which saves a product with
-each of them at every depth and step.
+The scales are folded into the arrays P = U / D and Q = alpha V / (LM), which saves two products at
+every depth and step.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor
 
 from resnet_gp.mean_ode import scales
 
-SLAB = 2**20  # bytes of the adjoints and sensitivities that are kept at a time: they stay in cache
+SLAB = 2**20  # bytes of adjoints and sensitivities kept at a time, so that they stay in cache
 
 
 @dataclass(frozen=True)
 class Networks:
-    """B networks of L blocks at their start, and the data of each.
+    """B networks of L blocks at initialisation, and the data of each.
 
     Args:
         U, V: ``L x B x D x M``.
@@ -48,7 +48,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left.
+    """Networks after training.
 
     Args:
         output: h^L after the last step, ``B x N x D``.
@@ -63,7 +63,7 @@ class Trained:
 
 
 class Sweep(Protocol):
-    """Forward and backward passes of a batch, and the steps that they give."""
+    """Forward and backward passes of a batch of networks, and its gradient steps."""
 
     def __init__(self, networks: Networks) -> None: ...
     def forward(self) -> Tensor: ...
@@ -72,10 +72,10 @@ class Sweep(Protocol):
 
 
 class NetworkSweep:
-    """The passes of the networks themselves.
+    """Forward and backward passes of the networks.
 
-    States of all depths are kept, adjoints only of a slab of layers: the steps of a slab are two
-    products, made as soon as the backward pass has left it.
+    It keeps the states at all depths, but the adjoints of one slab of layers only: a slab takes its
+    step, two products, as soon as the backward pass has left it.
     """
 
     def __init__(self, networks: Networks) -> None:
@@ -96,7 +96,7 @@ class NetworkSweep:
         self._view_layers(depth)
 
     def _view_layers(self, depth: int) -> None:
-        """Views of each layer's arrays, made once: on small networks, to index is half the work."""
+        """Make views of each layer's arrays once: in small networks, indexing is half the work."""
         L = len(self.P)
         states, adjoints = self.states.unbind(), self.adjoints.unbind()
         up = (states[:-1], states[1:], self.hidden.unbind(), self.P.unbind(), self.Q.mT.unbind())
@@ -122,7 +122,7 @@ class NetworkSweep:
         return self.states[-1]
 
     def descend(self) -> None:
-        """One step of all layers, slab by slab from the output down."""
+        """Take one gradient step in all layers, slab by slab from the output down."""
         adjoint = loss_gradient(self.states[-1], self.networks.Y)
         for slab, layers in zip(self.slabs, self.downward, strict=True):
             self.adjoints[len(layers)] = adjoint
@@ -131,7 +131,7 @@ class NetworkSweep:
             adjoint = self.adjoints[0]
 
     def _backward(self, hidden: Tensor, layers: Iterable[tuple[Tensor, ...]]) -> None:
-        """Derivatives of the loss in the states, and in the hidden units before tanh."""
+        """Compute derivatives of the loss in the states, and in the hidden units before tanh."""
         torch.mul(hidden, hidden, out=self.sensitivities[: len(hidden)]).neg_().add_(1)
         for after, before, sensitivity, P_transposed, Q in layers:
             sensitivity.mul_(torch.bmm(after, Q, out=self.product))
@@ -144,7 +144,7 @@ class NetworkSweep:
         add_products(self.Q[slab], self.adjoints[1 : count + 1], hidden.mul_(self.rate_Q))
 
     def displacements(self) -> tuple[Tensor, Tensor]:
-        """alpha (U - U at the start), and of V; in the place of the weights, which are gone."""
+        """alpha (U - U at the start), and the same for V; overwrites the weights."""
         networks, D = self.networks, self.P.shape[2]
         alpha = networks.alpha[:, None, None]
         return (
@@ -154,20 +154,20 @@ class NetworkSweep:
 
 
 def loss_gradient(output: Tensor, Y: Tensor) -> Tensor:
-    """Of (1/2ND) sum |output - Y|^2, ``B x N x D``."""
+    """Gradient of (1/2ND) sum |output - Y|^2 in the output, ``B x N x D``."""
     return (output - Y).div_(Y.shape[1] * Y.shape[2])
 
 
 def add_products(target: Tensor, left: Tensor, right: Tensor) -> None:
-    """target += left' right, for all layers and networks at once."""
+    """Add left' right to target, for all layers and networks at once."""
     target.flatten(0, 1).baddbmm_(left.flatten(0, 1).mT, right.flatten(0, 1))
 
 
 def train(networks: Networks, steps: int, sweep: type[Sweep] = NetworkSweep) -> Trained:
-    """Gradient descent for a number of steps.
+    """Train networks by gradient descent.
 
-    Memory: four arrays of the size of U with the start's, one of ``L x B x N x D`` and one of
-    ``L x B x N x M``.
+    Memory: four arrays of the size of U (including U and V at the start), one of ``L x B x N x D``
+    and one of ``L x B x N x M``.
     """
     passes = sweep(networks)
     losses = []

@@ -1,29 +1,28 @@
-"""Experiment b: the limit of depth is the same for every hidden width."""
+"""The limit of infinite depth is the same for every hidden width."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from resnet_gp.mean_ode.estimates import draws_check
 from resnet_gp.mean_ode.grid import STEPS, D, draws
-from resnet_gp.mean_ode.lab import Array, Lab, Measured
 from resnet_gp.mean_ode.limit import Limit, kept_limits
-from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
+from resnet_gp.report.fits import Array, mean_and_error
+from resnet_gp.report.result import COLOURS, ExperimentResult, points, size_axis
 
 WIDTHS = (1, 4, 16, 64)
 GROUP = "squared distance of each width's limit"
 
 
 @dataclass(frozen=True)
-class WidthsResult(Result):
-    """Squared distances to the limit, without noise: ``draws x widths``."""
+class WidthsResult(ExperimentResult):
+    """Unbiased squared distances to the limit, ``draws x widths``."""
 
     widths: tuple[int, ...]
     squares: Array
@@ -34,27 +33,23 @@ class WidthsResult(Result):
     theorem = "Chizat 2025, one limit for all widths"
     summary = (
         "Networks of two depths, extrapolated to infinite depth for each hidden width, against the "
-        "limit. The squared distance is estimated without the noise of finitely many seeds: it "
-        "is zero if the limit does not depend on M. Single networks of the larger depth are as "
-        "far away as the crosses show."
+        "limit. The estimate of the squared distance has no bias from the finite number of seeds: "
+        "its mean is zero if the limit does not depend on M. Crosses show the distance of single "
+        "networks of the larger depth."
     )
 
-    def plot(self) -> Figure:
-        figure, (axis,) = new_figure(1)
-        mean = self.squares.mean(0)
-        error = self.squares.std(0, ddof=1) / math.sqrt(len(self.squares))
-        axis.errorbar(self.widths, mean, 2 * error, fmt="o", color=COLOURS[0], label="extrapolated")
+    def draw(self, axes: Sequence[Any]) -> None:
+        (axis,) = axes
+        points(axis, self.widths, *mean_and_error(self.squares), label="extrapolated")
         axis.plot(self.widths, self.distances**2, "x", color=COLOURS[1], label="one network")
         axis.axhline(0, color="black", lw=0.8)
         axis.set_yscale("symlog", linthresh=1e-5)
         size_axis(axis, self.widths, "width M")
         axis.set_ylabel("squared distance to the limit")
         axis.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-        return figure
 
 
-def run(lab: Lab) -> WidthsResult:
-    """Experiment b."""
+def run(lab: TrainingLab) -> WidthsResult:
     kept = lab.keep_all(_measure, {f"widths-{M}": (M,) for M in WIDTHS})
     squares, networks = [], []
     for draw, limit in enumerate(kept_limits(lab, draws(lab), D, STEPS)):
@@ -62,15 +57,14 @@ def run(lab: Lab) -> WidthsResult:
         squares.append([squared_distance(*pair, limit) for pair in pairs])
         networks.append([np.mean((deep - limit.mean) ** 2) for _, deep in pairs])
     by_draw = np.array(squares)
-    error = by_draw.std(0, ddof=1) / math.sqrt(len(by_draw))
     checks = tuple(
         draws_check(f"squared distance, M = {M}", m, e, 0.0, len(by_draw), group=GROUP)
-        for M, m, e in zip(WIDTHS, by_draw.mean(0), error, strict=True)
+        for M, m, e in zip(WIDTHS, *mean_and_error(by_draw), strict=True)
     )
     return WidthsResult(checks, WIDTHS, by_draw, np.sqrt(np.mean(networks, 0)))
 
 
-def _measure(lab: Lab, M: int) -> Measured:
+def _measure(lab: TrainingLab, M: int) -> Measured:
     """Outputs at two depths, each ``draws x seeds x N x D``."""
     depth = lab.size(128, 32)
     seeds = max(4, lab.size(32, 16) // math.isqrt(M))
@@ -83,7 +77,7 @@ def _measure(lab: Lab, M: int) -> Measured:
 
 
 def squared_distance(shallow: Array, deep: Array, limit: Limit) -> float:
-    """Of the extrapolated mean output to the limit, without the noise of either.
+    """Unbiased squared distance between the extrapolated mean output and the limit.
 
     Args:
         shallow, deep: outputs of networks of depth L / 2 and L, ``seeds x N x D``.

@@ -1,4 +1,4 @@
-r"""What a finite network is: the law of its weights at initialisation. No sampling here.
+r"""Finite networks: the law of their weights at initialisation.
 
     Y_0 = W_in a [+ b_in]                                         W_in ~ N(0, 1/d)
     Y_l = r Y_{l-1} + sqrt(s) (W_l phi(Y_{l-1}) [+ b_l])          W_l ~ N(0, w/n)
@@ -37,8 +37,8 @@ class Network:
     Args:
         width: n, neurons of each layer.
         depth: L, layers after the input layer.
-        activation: phi: a name of ``resnet_gp.activations.ACTIVATIONS``, an activation of that
-            module, or any function of tensors, entry by entry.
+        activation: phi: a name in ``resnet_gp.activations.ACTIVATIONS``, an activation object of
+            that module, or any function that maps tensors entry by entry.
         weight_variance: w; the weights have variance w / n.
         input_bias_variance: sigma_in^2, 0 for none.
         block_bias_variance: sigma_b^2, 0 for none.
@@ -57,7 +57,7 @@ class Network:
     block_bias_variance: float = 0.0
     negative_slope: float = 0.01
 
-    carries: ClassVar[bool]  # is the previous layer added?
+    carries: ClassVar[bool]  # whether the previous layer is added
 
     def __post_init__(self) -> None:
         for name in ("width", "depth"):
@@ -71,15 +71,13 @@ class Network:
 
     @property
     def layer_scale(self) -> float:
-        """s, the factor of the variance that a layer adds."""
+        """s, the factor of the variance that each layer adds."""
         raise NotImplementedError
 
     @property
     def function(self) -> Function:
         """phi as a function of tensors."""
-        if isinstance(self.activation, (str, LeakyReLU, Erf, GELU, Sine, Activation)):
-            return _function(any_activation(self.activation, self.negative_slope))
-        return self.activation
+        return function_of(self.activation, self.negative_slope)
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class MLP(Network):
     """Y_l = W_l phi(Y_{l-1}) + b_l, the network without skip connections.
 
     The default w keeps the variance of (leaky) ReLU networks (He et al. 2015): w = 2 / (1 + a^2)
-    for slope a. Other arguments and errors: see ``Network``; other activations need a w.
+    for slope a. Other activations need an explicit w. Other arguments and errors: see ``Network``.
     """
 
     weight_variance: float = math.nan
@@ -125,8 +123,18 @@ class MLP(Network):
         return 1.0
 
 
-def _function(activation: AnyActivation) -> Function:
-    match activation:
+def function_of(
+    activation: str | AnyActivation | Function, negative_slope: float = 0.01
+) -> Function:
+    """Return an activation, given by name, as an object or as a function, as a function of tensors.
+
+    Raises:
+        ValueError: the name is unknown, or the object is not a function.
+    """
+    known = (str, LeakyReLU, Erf, GELU, Sine, Activation)
+    if callable(activation) and not isinstance(activation, known):
+        return activation
+    match any_activation(activation, negative_slope):
         case LeakyReLU(negative_slope=0.0):
             return torch.relu
         case LeakyReLU(negative_slope=-1.0):
@@ -139,5 +147,5 @@ def _function(activation: AnyActivation) -> Function:
             return torch.nn.functional.gelu
         case Sine():
             return torch.sin
-        case Activation():
-            return activation.function
+        case Activation() as own:
+            return own.function

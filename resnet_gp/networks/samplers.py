@@ -1,12 +1,12 @@
-r"""Two samplers of the pre-activations of random networks behind one interface.
+r"""Two samplers of the pre-activations of random networks.
 
-``explicit`` draws every weight: O(n^2) per layer and input. ``exact`` uses that, given the m hidden
-vectors Phi of a layer, the neurons of W Phi + b are independent draws of
+``explicit`` draws every weight: O(n^2) per layer and input. ``exact`` draws the neurons of
+W Phi + b, which are independent given the m hidden vectors Phi of the layer before, from
 
-    N(0, w Phi^T Phi / n + sigma_b^2 1 1^T),
+    N(0, w Phi^T Phi / n + sigma_b^2 1 1^T)
 
-and draws them from an m x m factor: O(n m^2) per layer, and the same law, since each W_l is used
-once. Both are batched over independent networks.
+by an m x m factor: O(n m^2) per layer. The law is the same because each W_l is used once. Both are
+batched over independent networks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def layers(
     generator: torch.Generator,
     sampler: Sampler = "exact",
 ) -> Iterator[Tensor]:
-    """Pre-activations Y_0, ..., Y_L of independent networks, one layer at a time.
+    """Sample the pre-activations Y_0, ..., Y_L of independent networks, one layer at a time.
 
     Args:
         network: the law.
@@ -41,20 +41,22 @@ def layers(
         sampler: "exact" or "explicit".
 
     Yields:
-        ``N x m x n``. A tensor is overwritten by the next layer: copy what is to stay.
+        ``N x m x n``. The next layer overwrites the tensor: copy it to keep it.
 
     Raises:
-        ValueError: an unknown sampler, or inputs that are not a matrix of finite floats.
+        ValueError: the sampler is unknown, or the inputs are not a matrix of finite floats.
     """
     check_sampler(sampler)
     if inputs.dim() != 2 or not inputs.is_floating_point() or not bool(inputs.isfinite().all()):
         raise ValueError(f"inputs must be m x d, finite and floating, got {tuple(inputs.shape)}")
-    bias = None
-    if network.input_bias_variance:
-        bias = inputs.new_tensor(network.input_bias_variance)
-    vectors = input_vectors(inputs, None, bias)
     add_layer = _exact if sampler == "exact" else _explicit
-    return _layers(network, vectors, networks, generator, add_layer)
+    return _layers(network, network_inputs(network, inputs), networks, generator, add_layer)
+
+
+def network_inputs(network: Network, inputs: Tensor) -> Tensor:
+    """Scale the inputs and append the input bias, so that their inner products are q_0."""
+    variance = network.input_bias_variance
+    return input_vectors(inputs, None, inputs.new_tensor(variance) if variance else None)
 
 
 def check_sampler(sampler: str) -> None:
@@ -73,7 +75,7 @@ def _layers(
     add_layer: _AddLayer,
 ) -> Iterator[Tensor]:
     hidden = vectors.new_empty(networks, len(vectors), network.width)
-    # The input layer of both samplers: the smaller of W_in itself and a factor of q_0.
+    # Input layer of both samplers: W_in itself or a factor of q_0, whichever is smaller.
     root = vectors if vectors.shape[1] <= len(vectors) else semidefinite_root(vectors @ vectors.mT)
     noise = normal(hidden, (networks, root.shape[1], network.width), generator)
     torch.matmul(root, noise, out=hidden)
@@ -104,16 +106,16 @@ def _explicit(hidden: Tensor, phi: Tensor, network: Network, generator: torch.Ge
 
 
 def normal(like: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Standard normal numbers, on the device and in the dtype of another tensor."""
+    """Draw standard normal numbers on the device and in the dtype of another tensor."""
     return like.new_empty(shape).normal_(generator=generator)
 
 
 def semidefinite_root(gram: Tensor) -> Tensor:
-    """A with A A^T = gram, for Gram matrices of any rank, ``... x m x m``.
+    """Return A with A A^T = gram, for Gram matrices of any rank, ``... x m x m``.
 
-    From the eigenvectors, with eigenvalues below the rounding of the largest counted as zero:
-    duplicate and collinear inputs stay so, and no jitter adds noise of its own. Two inputs whose
-    difference is below sqrt(m eps) of their length are not told apart.
+    Eigenvalues below the rounding error of the largest count as zero, so that duplicate and
+    collinear inputs remain so without jitter. Two inputs whose difference is below sqrt(m eps) of
+    their length become equal.
     """
     rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps
     if gram.shape[-1] == 1:

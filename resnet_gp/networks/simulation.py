@@ -1,16 +1,16 @@
-r"""Many random networks in bounded memory, reproducible to the bit, interruptible.
+r"""Simulations of many random networks in bounded memory, reproducible to the bit and resumable.
 
-The networks of a simulation come in blocks of a fixed size. Each block has random numbers of its
-own, from a spawned seed sequence, and is reduced to a statistic; these merge in the order of the
-blocks. How many blocks are computed at a time depends on the memory budget and on the threads; the
-numbers do not.
+The networks come in blocks of a fixed size. Each block has random numbers of its own, from a
+spawned seed sequence, and is reduced to a statistic; statistics merge in the order of the blocks.
+The number of blocks computed at a time depends on the memory budget and the threads; the results do
+not.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +24,9 @@ from torch import Tensor
 
 from resnet_gp.networks.laws import Network, ResNet
 from resnet_gp.networks.samplers import Sampler, layers
-from resnet_gp.networks.statistics import Array, Moments, Samples, Statistic
+from resnet_gp.networks.statistics import Array, SampleMoments, Samples, Statistic
 from resnet_gp.networks.tangent import tangent_kernels
+from resnet_gp.progress import write_atomically
 from resnet_gp.threads import torch_threads
 
 Observable: TypeAlias = Callable[[int, Tensor], Tensor]
@@ -34,27 +35,27 @@ Progress: TypeAlias = Callable[[float], None]
 
 DEFAULT_MEMORY = 2**30
 _BLOCK = 2**17  # pre-activations (or 32 times as many weights) of a block: they fit in a cache
-_COPIES = 5  # of the pre-activations, alive at a time within a layer
+_COPIES = 5  # of the pre-activations in memory within a layer
 _SAVE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What is to be simulated.
+    """A simulation of random networks.
 
     Args:
-        name: identifies it among the saved states.
+        name: identifies the saved state.
         network: the law.
-        inputs: ``m x d``; where and in what dtype it is computed is up to ``simulate``.
-        networks: N, how many independent networks.
-        observe: from a depth l and the pre-activations Y_l, ``N x m x n``, to what is observed of
-            each network, ``N x k``.
-        depths: the l at which it is called, from 0 to L; the last layer if left out.
-        keep: keep what is observed of each network (``Samples``), not only its ``Moments``.
+        inputs: ``m x d``; ``simulate`` chooses device and dtype.
+        networks: N, the number of independent networks.
+        observe: maps a depth l and the pre-activations Y_l, ``N x m x n``, to the numbers observed
+            of each network, ``N x k``.
+        depths: depths l from 0 to L at which to observe; the last layer by default.
+        keep: keep the numbers of all networks (``Samples``) instead of their ``SampleMoments``.
         sampler: "exact" or "explicit".
 
     Raises:
-        ValueError: no networks, or depths outside 0 to L.
+        ValueError: there are no networks, or depths outside 0 to L.
     """
 
     name: str
@@ -75,8 +76,8 @@ class Simulation:
             raise ValueError(f"depths must be from 0 to {self.network.depth}, got {self.depths}")
 
     @property
-    def statistic(self) -> type[Moments] | type[Samples]:
-        return Samples if self.keep else Moments
+    def statistic(self) -> type[SampleMoments] | type[Samples]:
+        return Samples if self.keep else SampleMoments
 
     @property
     def draws(self) -> int:
@@ -86,12 +87,12 @@ class Simulation:
 
     @property
     def cost(self) -> float:
-        """Random numbers of the whole simulation: what its time is proportional to."""
+        """Random numbers of the whole simulation, proportional to its time."""
         return float(self.networks) * max(self.depths) * self.draws
 
     @property
     def block(self) -> int:
-        """Networks of a block."""
+        """Number of networks in a block."""
         room = _BLOCK * (32 if self.sampler == "explicit" else 1)
         return min(self.networks, max(1, room // self.draws))
 
@@ -102,7 +103,7 @@ class Simulation:
     def sample(
         self, inputs: Tensor, count: int, generator: torch.Generator
     ) -> Iterator[tuple[int, Tensor]]:
-        """What is observed of ``count`` networks, with its depth."""
+        """Yield depths and the numbers observed of ``count`` networks."""
         wanted, last = set(self.depths), max(self.depths)
         states = layers(self.network, inputs, count, generator, self.sampler)
         for depth, hidden in enumerate(itertools.islice(states, last + 1)):
@@ -110,7 +111,7 @@ class Simulation:
                 yield depth, self.observe(depth, hidden)
 
     def bytes_of_block(self, dtype: torch.dtype) -> int:
-        """What a block takes while it is computed."""
+        """Memory of a block while it is computed."""
         weights = self.draws if self.sampler == "explicit" else 0
         numbers = _COPIES * len(self.inputs) * self.network.width + weights
         return self.block * numbers * dtype.itemsize
@@ -118,10 +119,10 @@ class Simulation:
 
 @dataclass(frozen=True)
 class TangentSimulation(Simulation):
-    """Empirical tangent kernels of ResNets, in place of pre-activations.
+    """A simulation that observes empirical tangent kernels of ResNets.
 
-    ``observe`` gets the depth of the network and, for ``N`` networks and ``m`` inputs, the parts of
-    ``tangent_kernels`` as one tensor, ``3 x N x m x m``.
+    ``observe`` gets the depth of the network and the parts of ``tangent_kernels`` as one tensor,
+    ``3 x N x m x m``.
     """
 
     @property
@@ -136,7 +137,7 @@ class TangentSimulation(Simulation):
         yield self.network.depth, self.observe(self.network.depth, torch.stack(parts))
 
     def bytes_of_block(self, dtype: torch.dtype) -> int:
-        """Those of all layers, which backpropagation needs."""
+        """Memory of all layers, which backpropagation needs."""
         return self.network.depth * super().bytes_of_block(dtype)
 
 
@@ -150,22 +151,22 @@ def simulate(
     progress: Progress | None = None,
     folder: Path | None = None,
 ) -> Results:
-    """The statistic of the observed numbers at each depth.
+    """Run a simulation.
 
     Args:
-        simulation: what to simulate.
-        seed: parent of the blocks' seeds; the same seed gives the same results to the bit, on the
-            same device and in the same dtype, whatever the memory and the threads.
-        device: where the networks live. On the CPU, as many blocks run at a time as torch has
-            threads, if they fit in memory.
-        dtype: of the networks; what is observed is averaged in float64.
-        memory: budget in bytes for the networks that are alive at a time.
-        progress: called with the share of ``simulation.cost`` that was done.
-        folder: where the state is saved every few seconds and when interrupted. A saved state of
-            the same simulation is taken up again.
+        simulation: networks, inputs and observed numbers.
+        seed: parent of the blocks' seeds. On the same device and in the same dtype, the same seed
+            gives the same results to the bit, whatever the memory and the threads.
+        device: where the networks live. On the CPU, one block per torch thread runs at a time, if
+            they fit in memory.
+        dtype: of the networks; observed numbers are averaged in float64.
+        memory: budget in bytes for the networks in memory at a time.
+        progress: called with the part of ``simulation.cost`` that was completed.
+        folder: where the state is saved every few seconds and at an interrupt. A saved state of the
+            same simulation is resumed.
 
     Returns:
-        ``Moments`` or ``Samples`` by depth.
+        ``SampleMoments`` or ``Samples`` by depth.
 
     Raises:
         ValueError: a single block does not fit in the memory budget.
@@ -187,7 +188,7 @@ def simulate(
             sampled = simulation.sample(inputs, count, generator)
             return {depth: simulation.statistic.of(values) for depth, values in sampled}
 
-    # On one thread each, blocks side by side are fast, and sums have one order only.
+    # One thread per block: fast for blocks side by side, and sums have a fixed order.
     with torch_threads(1), ThreadPoolExecutor(workers) as pool:
         try:
             for first in range(state.done, simulation.blocks, workers):
@@ -216,7 +217,7 @@ def _blocks_at_a_time(
 
 
 class _State:
-    """The merged results of the first blocks, with their copy on disk."""
+    """Merged results of the first blocks, and their copy on disk."""
 
     def __init__(
         self,
@@ -264,14 +265,13 @@ class _State:
             for depth, statistic in self.results.items()
             for name, array in statistic.state().items()
         }
+        file = io.BytesIO()
+        np.savez(file, identity=self._identity, done=self.done, **arrays)  # type: ignore[arg-type]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_suffix(".part")
-        with unfinished.open("wb") as file:
-            np.savez(file, identity=self._identity, done=self.done, **arrays)  # type: ignore[arg-type]
-        os.replace(unfinished, self._path)
+        write_atomically(self._path, file.getvalue())
         self._saved, self._on_disk = time.monotonic(), self.done
 
-    def _load(self, path: Path, kind: type[Moments] | type[Samples]) -> None:
+    def _load(self, path: Path, kind: type[SampleMoments] | type[Samples]) -> None:
         with np.load(path, allow_pickle=False) as archive:
             if str(archive["identity"]) != self._identity:
                 return

@@ -1,7 +1,7 @@
-"""Running statistics of independent networks: what a block of them leaves behind, and merges.
+"""Statistics of batches of independent networks, which can be merged.
 
-Both kinds take values ``N x k`` (k observed numbers of each of N networks) and live on the CPU in
-float64, whatever the device of the networks.
+Both kinds take values ``N x k`` (k observed numbers of each of N networks) and are stored on the
+CPU in float64, whatever the device of the networks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 
 @dataclass
-class Moments:
+class SampleMoments:
     """Count, mean and sum of squared deviations of each observed number (Chan et al. 1979)."""
 
     count: int = 0
@@ -26,41 +26,41 @@ class Moments:
     squares: Array = field(default_factory=lambda: np.zeros(()))
 
     @classmethod
-    def of(cls, values: Tensor) -> Moments:
+    def of(cls, values: Tensor) -> SampleMoments:
         array = values.detach().double().cpu().numpy()
         mean = array.mean(0)
         return cls(len(array), mean, np.square(array - mean).sum(0))
 
-    def merge(self, other: Moments) -> Moments:
+    def merge(self, other: SampleMoments) -> SampleMoments:
         count = self.count + other.count
         if count == 0:
             return self
         shift = other.mean - self.mean
         weight = self.count * other.count / count
         mean = self.mean + shift * (other.count / count)
-        return Moments(count, mean, self.squares + other.squares + shift * shift * weight)
+        return SampleMoments(count, mean, self.squares + other.squares + shift * shift * weight)
 
     @property
     def variance(self) -> Array:
-        """Of one network; NaN for a single one."""
+        """Variance over networks; NaN for a single network."""
         return self.squares / (self.count - 1) if self.count > 1 else np.nan * self.squares
 
     @property
     def standard_error(self) -> Array:
-        """Of the mean."""
+        """Standard error of the mean."""
         return np.sqrt(self.variance / max(self.count, 1))
 
     def state(self) -> dict[str, Array]:
         return {"count": np.array(self.count), "mean": self.mean, "squares": self.squares}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Array]) -> Moments:
+    def from_state(cls, state: Mapping[str, Array]) -> SampleMoments:
         return cls(int(state["count"]), state["mean"], state["squares"])
 
 
 @dataclass
 class Samples:
-    """Every observed number of every network: memory grows with their count."""
+    """All observed numbers of all networks; memory grows with their count."""
 
     parts: list[Array] = field(default_factory=list)
 
@@ -88,4 +88,4 @@ class Samples:
         return cls([state["values"]])
 
 
-Statistic: TypeAlias = Moments | Samples
+Statistic: TypeAlias = SampleMoments | Samples

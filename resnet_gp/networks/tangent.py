@@ -7,9 +7,9 @@ delta_l = d readout / d Y_l,
                 + (w / L) sum_l <phi_{l-1}(a), phi_{l-1}(b)> / n <delta_l(a), delta_l(b)>   blocks
                 + q_0(a, b) <delta_0(a), delta_0(b)>                             input layer.
 
-Backpropagation uses each W_l a second time, transposed. The exact sampler draws W_l^T delta given
-what is known of W_l from the forward pass, Z = W_l phi (Bolthausen 2014): with P the projection on
-the span of the hidden vectors phi, W_l = Z phi^+ + W' (1 - P) for an independent copy W' of W_l.
+Backpropagation uses each W_l a second time, transposed. The exact sampler draws W_l^T delta
+conditional on the forward pass, Z = W_l phi (Bolthausen 2014): W_l = Z phi^+ + W' (1 - P) for an
+independent copy W' of W_l and the projection P on the span of the hidden vectors phi.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.covariance import input_vectors
 from resnet_gp.networks.laws import Function, ResNet
-from resnet_gp.networks.samplers import Sampler, check_sampler, normal, semidefinite_root
+from resnet_gp.networks.samplers import (
+    Sampler,
+    check_sampler,
+    network_inputs,
+    normal,
+    semidefinite_root,
+)
 
 
 class TangentKernels(NamedTuple):
@@ -40,7 +45,7 @@ def tangent_kernels(
     generator: torch.Generator,
     sampler: Sampler = "exact",
 ) -> TangentKernels:
-    """Empirical tangent kernels of independent networks.
+    """Sample empirical tangent kernels of independent networks.
 
     Args:
         network: the law, without block bias.
@@ -50,17 +55,16 @@ def tangent_kernels(
         sampler: "exact" or "explicit".
 
     Returns:
-        Parts of the readout, of the residual blocks and of the input layer, whose bias is one more
-        input. In memory are L layers of N m n numbers; with explicit weights, of N n^2.
+        Parts of the readout, of the residual blocks and of the input layer, whose bias counts as
+        one more input. Memory: L layers of N m n numbers, or of N n^2 with explicit weights.
 
     Raises:
-        ValueError: an unknown sampler, or block biases, which the tangent kernel does not know.
+        ValueError: the sampler is unknown, or the network has block biases.
     """
     check_sampler(sampler)
     if network.block_bias_variance:
         raise ValueError("block_bias_variance must be 0: a tangent kernel has no block bias")
-    bias = inputs.new_tensor(network.input_bias_variance) if network.input_bias_variance else None
-    vectors = input_vectors(inputs, None, bias)
+    vectors = network_inputs(network, inputs)
     step = network.layer_scale * network.weight_variance / network.width
     hidden = vectors @ normal(vectors, (networks, vectors.shape[1], network.width), generator)
     matrices: list[_Weights | _Conditioned] = []
@@ -92,7 +96,7 @@ def _value_and_slope(phi: Function, hidden: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class _Weights:
-    """An explicit W, ``N x n x n``."""
+    """An explicit matrix W, ``N x n x n``."""
 
     phi: Tensor
     change: Tensor  # W phi, ``N x m x n``
@@ -109,7 +113,7 @@ class _Weights:
 
 @dataclass
 class _Conditioned:
-    """What is known of W: its product with phi."""
+    """A matrix W of which only the product with phi has been drawn."""
 
     phi: Tensor
     change: Tensor

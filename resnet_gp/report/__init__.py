@@ -1,1 +1,1 @@
-"""Results with checks, judged together, and the page that shows them: what both labs write with."""
+"""Experiments with checks, judged together and shown on one page; both labs are built on it."""

@@ -1,8 +1,7 @@
-"""Predictions against measurements, and the verdict on a whole family of them.
+"""Checks of measurements against predictions, and the verdicts on a family of checks.
 
-Nothing here knows what was measured. A family of tests is judged at one level by Holm's method,
-which holds whatever the dependence between the tests: if every prediction is true, the chance that
-any check fails is at most the level.
+Holm's method judges all checks of a family together, whatever the dependence between them: if every
+prediction is true, the probability that any check fails is at most the level.
 """
 
 from __future__ import annotations
@@ -10,40 +9,42 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 LEVEL = 0.01
+Kind: TypeAlias = Literal["equals", "at most", "differs"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """A measured number beside its prediction.
+    """A measured number and its prediction.
 
     Args:
-        name: what was measured.
-        estimate: its value.
+        name: the measured quantity.
+        estimate: its measured value.
         standard_error: of the estimate; None for a number without noise.
-        prediction: what theory says.
-        kind: "equals"; "at most", a bound; "differs", where theory says that the number is *not*
-            the given one, and the check passes if the data show it.
-        p_value: of a test that is no z-test, with the estimate as its statistic.
-        group: what a report calls the checks that it sums up in one row; the name if left out.
+        prediction: its value in theory.
+        kind: "equals"; "at most" for an upper bound; "differs" if theory predicts *another* value,
+            so that the check passes if the data rule this one out.
+        p_value: of a test other than the z-test; the estimate is then its statistic.
+        group: heading of the row in which a report sums up several checks; the name by default.
     """
 
     name: str
     estimate: float
     standard_error: float | None
     prediction: float | None
-    kind: Literal["equals", "at most", "differs"] = "equals"
+    kind: Kind = "equals"
     p_value: float | None = None
     group: str = ""
 
     @property
     def z(self) -> float | None:
-        """(estimate - prediction) / standard error; from the p-value if there is one."""
+        """z-score: (estimate - prediction) / standard error, or the quantile of ``p_value``."""
         if self.p_value is not None:
             return float(-special.ndtri(max(self.p_value, 1e-300) / 2))
         if not self.standard_error or self.prediction is None:
@@ -52,10 +53,7 @@ class Check:
 
     @property
     def p(self) -> float:
-        """Probability of so large a deviation where the prediction is the truth.
-
-        0 or 1 for numbers without noise.
-        """
+        """p-value of the prediction; 0 or 1 for numbers without noise."""
         if self.p_value is not None:
             return self.p_value
         if self.z is None or math.isnan(self.z):
@@ -71,9 +69,30 @@ class Check:
         return self.estimate == self.prediction
 
 
+def equality_checks(
+    names: Sequence[str],
+    estimates: ArrayLike,
+    standard_errors: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    group: str = "",
+) -> list[Check]:
+    """Return one "equals" check for each name."""
+    rows = zip(*map(np.ravel, (estimates, standard_errors, predictions)), strict=True)
+    return [
+        Check(name, float(estimate), float(error), float(prediction), group=group)
+        for name, (estimate, error, prediction) in zip(names, rows, strict=True)
+    ]
+
+
+def check_of_test(name: str, test: Any, kind: Kind = "equals") -> Check:
+    """Return the check of a SciPy test, whose statistic is 0 if the prediction holds exactly."""
+    return Check(name, float(test.statistic), None, 0.0, kind, float(test.pvalue))
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """A check with its p-value among the family, and whether it passed."""
+    """A check with its adjusted p-value, and whether it passed."""
 
     check: Check
     adjusted_p: float
@@ -81,10 +100,10 @@ class Verdict:
 
 
 def judge(checks: Sequence[Check], level: float = LEVEL) -> list[Verdict]:
-    """Verdicts on a family of checks.
+    """Return the verdicts on a family of checks, in the order of the checks.
 
-    Predictions fail where Holm's method rejects them at this level; "differs" passes where it
-    rejects, in a family of its own.
+    A check fails if Holm's method rejects its prediction at this level. Checks of kind "differs"
+    form a family of their own, and pass if rejected.
     """
     verdicts: dict[int, Verdict] = {}
     for differs in (False, True):
@@ -96,7 +115,7 @@ def judge(checks: Sequence[Check], level: float = LEVEL) -> list[Verdict]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted by Holm's step-down method; NaN counts as 0."""
+    """Adjust p-values by Holm's step-down method; NaN counts as 0."""
     p = np.nan_to_num(np.asarray(p_values, dtype=float), nan=0.0)
     order = np.argsort(p)
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))

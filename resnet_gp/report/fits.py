@@ -1,13 +1,14 @@
-"""Estimates from replicates, and fits with standard errors. No networks here."""
+"""Estimates from independent replicates, and fits, with standard errors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
 Array: TypeAlias = NDArray[np.float64]
@@ -15,7 +16,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fit:
-    """Parameters with their covariance, and chi^2 of the residuals."""
+    """Fitted parameters with their covariance, and chi^2 of the residuals."""
 
     parameters: Array
     covariance: Array
@@ -26,13 +27,17 @@ class Fit:
     def standard_errors(self) -> Array:
         return np.sqrt(np.diag(self.covariance))
 
+    def estimate(self, index: int) -> tuple[float, float]:
+        """Return a parameter and its standard error."""
+        return float(self.parameters[index]), float(self.standard_errors[index])
+
 
 def jackknife(rows: Array, statistic: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """A function of the mean of the rows, and its standard error.
+    """Estimate a function of the mean row, with its standard error by the jackknife.
 
     Args:
-        rows: ``B x k``, independent and alike.
-        statistic: from the mean row, ``k``, to numbers.
+        rows: ``B x k``, independent and identically distributed.
+        statistic: maps the mean row, ``k``, to an array.
     """
     total = rows.sum(0)
     left_out = np.array([statistic((total - row) / (len(rows) - 1)) for row in rows])
@@ -40,8 +45,14 @@ def jackknife(rows: Array, statistic: Callable[[Array], Array]) -> tuple[Array, 
     return statistic(total / len(rows)), np.sqrt(spread * (len(rows) - 1) / len(rows))
 
 
+def mean_and_error(rows: ArrayLike) -> tuple[Array, Array]:
+    """Return the mean of independent rows, and its standard error."""
+    array = np.asarray(rows, float)
+    return array.mean(0), array.std(0, ddof=1) / math.sqrt(len(array))
+
+
 def linear_fit(design: Array, values: Array, errors: Array) -> Fit:
-    """Weighted least squares, values = design @ parameters, with known standard errors."""
+    """Fit values = design @ parameters by least squares with known standard errors."""
     scaled = design / errors[:, None]
     covariance = np.linalg.inv(scaled.T @ scaled)
     parameters = covariance @ (scaled.T @ (values / errors))
@@ -53,7 +64,7 @@ def linear_fit(design: Array, values: Array, errors: Array) -> Fit:
 def curve_fit(
     model: Callable[[Array], Array], start: Sequence[float], values: Array, errors: Array
 ) -> Fit:
-    """Nonlinear weighted least squares; ``model`` maps parameters to predicted values."""
+    """Fit values = model(parameters) by nonlinear least squares with known standard errors."""
 
     def residuals(parameters: Array) -> Array:
         return (model(parameters) - values) / errors
@@ -61,25 +72,24 @@ def curve_fit(
     found = least_squares(residuals, start, x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14)
     try:
         covariance = np.linalg.inv(found.jac.T @ found.jac)
-    except np.linalg.LinAlgError:  # a parameter makes no difference where the fit ends
+    except np.linalg.LinAlgError:  # a parameter has no effect at the optimum
         covariance = np.full((len(start), len(start)), np.nan)
     return Fit(found.x, covariance, 2 * float(found.cost), len(values) - len(found.x))
 
 
 def extrapolate(x: Array, values: Array, errors: Array, order: int = 1) -> tuple[float, float]:
-    """Value at x = 0 of a polynomial fit, with its standard error."""
-    fit = linear_fit(np.vander(x, order + 1, increasing=True), values, errors)
-    return float(fit.parameters[0]), float(fit.standard_errors[0])
+    """Extrapolate to x = 0 by a polynomial fit; returns the value and its standard error."""
+    return linear_fit(np.vander(x, order + 1, increasing=True), values, errors).estimate(0)
 
 
 def power_law(x: Array, values: Array, errors: Array) -> Fit:
-    """values = a x^p: parameters (log a, p), by weighted least squares of the logarithms."""
+    """Fit values = a x^p by least squares of the logarithms; parameters (log a, p)."""
     design = np.stack([np.ones_like(x), np.log(x)], 1)
     return linear_fit(design, np.log(values), errors / values)
 
 
 def corrected_power_law(n: Array, values: Array, errors: Array) -> Fit:
-    """values = a n^p (1 + b / n), a power law with its first correction: parameters (a, p, b)."""
+    """Fit values = a n^p (1 + b / n), a corrected power law; parameters (a, p, b)."""
     start = power_law(n, values, errors).parameters
 
     def model(parameters: Array) -> Array:

@@ -1,7 +1,4 @@
-"""One HTML page, figures and ``results.json`` of any list of results.
-
-Knows nothing of networks: whoever has results with checks and a figure gets a report.
-"""
+"""Reports: one HTML page, figures and ``results.json`` for a list of results."""
 
 from __future__ import annotations
 
@@ -16,38 +13,19 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from resnet_gp.report.checks import LEVEL, Check, Verdict, judge
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.report.result import ExperimentResult
 
 _RESOLUTION = 130
 
 
-class Reportable(Protocol):
-    """A dataclass with checks, words about them and a figure, such as ``Result``."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def theorem(self) -> str: ...
-    @property
-    def summary(self) -> str: ...
-    @property
-    def checks(self) -> tuple[Check, ...]: ...
-
-    def plot(self) -> Figure: ...
-
-
 def write_report(
     folder: Path,
-    results: Sequence[Reportable],
+    results: Sequence[ExperimentResult],
     *,
     title: str,
     facts: dict[str, Any],
@@ -56,11 +34,11 @@ def write_report(
     """Write ``report.html``, ``results.json`` and ``figures/*.png`` and ``.svg``.
 
     Args:
-        folder: where; it is made if it is not there.
-        results: all results; their checks are judged as one family.
-        title: of the page.
-        facts: about the run (seed, device, versions, ...), for the page and the numbers.
-        level: of the family.
+        folder: created if it does not exist.
+        results: their checks are judged as one family.
+        title: heading of the page.
+        facts: settings of the run (seed, device, versions, ...), for the page and the JSON file.
+        level: probability that any check fails if every prediction is true.
 
     Returns:
         The verdicts, in the order of the results' checks.
@@ -109,25 +87,25 @@ def write_report(
 def _verdict_text(count: int, failed: int, level: float) -> str:
     judged = (
         f"{count} checks, judged together by Holm's method at level {level:g}: if every prediction "
-        f"is true, the chance that any of them fails is at most {level:.0%}."
+        f"is true, the probability that any of them fails is at most {level:.0%}."
     )
     head = "Every prediction holds." if not failed else f"{failed} of {count} checks failed."
     return f"<strong>{head}</strong> {judged}"
 
 
-def _save_figure(result: Reportable, folder: Path) -> str:
-    """The figure in both formats; its PNG as a data address."""
+def _save_figure(result: ExperimentResult, folder: Path) -> str:
+    """Save the figure as SVG and PNG; returns the PNG as a data URL."""
     figure = result.plot()
     figure.savefig(folder / f"{result.name}.svg")
-    figure.set_layout_engine("none")  # once is enough
+    figure.set_layout_engine("none")  # keep the layout of the first drawing
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=_RESOLUTION)
     (folder / f"{result.name}.png").write_bytes(picture.getvalue())
     return f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
 
 
-def _summary(result: Reportable, verdicts: Sequence[Verdict]) -> list[str]:
-    """A row of the verdict table for each group of checks: its least likely member."""
+def _summary(result: ExperimentResult, verdicts: Sequence[Verdict]) -> list[str]:
+    """Rows of the verdict table: the least likely check of each group."""
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         groups.setdefault(verdict.check.group or verdict.check.name, []).append(verdict)
@@ -140,7 +118,7 @@ def _summary(result: Reportable, verdicts: Sequence[Verdict]) -> list[str]:
     return rows
 
 
-def _section(result: Reportable, verdicts: Sequence[Verdict], picture: str) -> str:
+def _section(result: ExperimentResult, verdicts: Sequence[Verdict], picture: str) -> str:
     rows = "\n".join(_row(None, html.escape(v.check.name), v) for v in verdicts)
     return (
         f'<section id="{result.name}"><h2>{html.escape(result.title)}</h2>'
@@ -194,7 +172,7 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _check_row(result: Reportable, verdict: Verdict) -> dict[str, Any]:
+def _check_row(result: ExperimentResult, verdict: Verdict) -> dict[str, Any]:
     check = verdict.check
     return {
         "experiment": result.name,
@@ -211,14 +189,14 @@ def _check_row(result: Reportable, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _numbers(result: Reportable) -> dict[str, Any]:
-    """Every field of a result but its checks, which are listed for themselves."""
-    fields = dataclasses.fields(result)  # type: ignore[arg-type]
-    return {f.name: getattr(result, f.name) for f in fields if f.name != "checks"}
+def _numbers(result: ExperimentResult) -> dict[str, Any]:
+    """The fields of a result except its checks, which the JSON file lists separately."""
+    names = (field.name for field in dataclasses.fields(result) if field.name != "checks")
+    return {name: getattr(result, name) for name in names}
 
 
 def _jsonable(value: Any) -> Any:
-    """Plain lists and numbers; null for what JSON cannot say."""
+    """Convert to lists, dicts and numbers; NaN and infinity become None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, np.ndarray):

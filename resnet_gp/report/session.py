@@ -1,4 +1,4 @@
-"""One run of the lab: from options to a lab, and from results to a report."""
+"""One run of a lab: its options, the results of its experiments, and the report."""
 
 from __future__ import annotations
 
@@ -7,49 +7,34 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 
 from resnet_gp.report.checks import Verdict
+from resnet_gp.report.lab import AnyLab, Experiment, Lab
 from resnet_gp.report.page import write_report
-from resnet_gp.report.result import Result
-from resnet_gp.verification import experiments
-from resnet_gp.verification.experiments import Experiment
-from resnet_gp.verification.lab import Lab
+from resnet_gp.report.result import ExperimentResult
 
-AnyLab = TypeVar("AnyLab")
-TITLE = "ResNets of finite width and depth against their limit"
-_UNFINISHED = "unfinished"  # folder of the simulations' states, gone when the report is written
+_UNFINISHED = "unfinished"  # folder of unfinished measurements, deleted once the report is written
 
 
 class SessionError(ValueError):
-    """An option that cannot be met, with its name."""
+    """A command-line option that cannot be met; ``option`` is its name."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(message)
         self.option = option
 
 
-def make_lab(out: Path, quick: bool, device: str, seed: int, memory: int) -> Lab:
-    """A lab whose unfinished simulations are kept in ``out``.
-
-    Raises:
-        SessionError: the device is not there, or the folder cannot be written.
-    """
-    place = find_device(device)
-    return Lab(seed, quick, place, memory=memory, folder=make_folder(out))
-
-
 def make_folder(out: Path) -> Path:
-    """Make ``out``; returns the folder in it for what is unfinished.
+    """Create `out`; returns its folder for unfinished measurements.
 
     Raises:
-        SessionError: the folder cannot be written.
+        SessionError: `out` cannot be written to.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -61,10 +46,10 @@ def make_folder(out: Path) -> Path:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA if it is there, else the CPU.
+    """Return the device of that name; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        SessionError: no such device.
+        SessionError: the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -73,63 +58,35 @@ def find_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise SessionError("--device", f"{name} is not there: {reason}") from error
+        raise SessionError("--device", f"{name} is not available: {reason}") from error
     if device.type not in ("cpu", "cuda"):
         raise SessionError("--device", f"{name} is neither a CPU nor a CUDA device")
     return device
 
 
-def choose(names: list[str] | None, lab: Lab) -> dict[str, Experiment]:
-    """The experiments of these names, which fit in the lab's memory.
-
-    Raises:
-        SessionError: an unknown name, or too little memory.
-    """
-    try:
-        found = experiments.chosen(names)
-    except ValueError as error:
-        raise SessionError("--experiments", str(error)) from error
-    needed = max(one.memory(lab) for one in found.values())
-    if needed > lab.memory:
-        raise SessionError("--memory", f"at least {-(-needed // 2**20)} MiB are needed")
-    return found
-
-
-class Conditions(Protocol):
-    """What a report says of the lab of any room."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def quick(self) -> bool: ...
-    @property
-    def device(self) -> torch.device | str: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-
 @dataclass
 class Outcome:
-    """Results so far, and how long they took."""
+    """Results so far, and the seconds that each experiment took."""
 
-    results: list[Result] = field(default_factory=list)
+    results: list[ExperimentResult] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def run(self, name: str, experiment: Callable[[AnyLab], Result], lab: AnyLab) -> None:
+    def run(self, name: str, experiment: Experiment[AnyLab], lab: AnyLab) -> None:
+        """Run an experiment and add its result."""
         start = time.perf_counter()
-        self.results.append(experiment(lab))
+        self.results.append(experiment.run(lab))
         self.seconds[name] = time.perf_counter() - start
 
 
-def report(out: Path, outcome: Outcome, lab: Conditions, title: str = TITLE) -> list[Verdict]:
-    """Write the report and forget what was unfinished."""
+def report(out: Path, title: str, outcome: Outcome, lab: Lab) -> list[Verdict]:
+    """Write the report and delete the unfinished measurements."""
     verdicts = write_report(out, outcome.results, title=title, facts=facts(lab, outcome))
     shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
     return verdicts
 
 
-def facts(lab: Conditions, outcome: Outcome) -> dict[str, Any]:
-    """What it takes to run this again."""
+def facts(lab: Lab, outcome: Outcome) -> dict[str, Any]:
+    """Settings and versions needed to repeat the run, and its times."""
     packages = ("resnet-gp", "torch", "gpytorch", "numpy", "scipy")
     device = torch.device(lab.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()

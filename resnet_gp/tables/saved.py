@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import resnet_gp
 from resnet_gp.tables.columns import Columns
 from resnet_gp.tables.reading import TableError
 from resnet_gp.tables.tasks import Classification, Regression, Task
@@ -37,7 +37,7 @@ class SavedModel:
         self.model.save(folder / MODEL)
         content = {
             "format": FORMAT,
-            "version": resnet_gp.__version__,
+            "version": version("resnet-gp"),
             "task": self.task.name,
             "target": self.target,
             "training_rows": len(self.model.X_train_),

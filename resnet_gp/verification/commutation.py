@@ -1,24 +1,24 @@
-r"""Do the limits of width and of depth commute? In ResNets they do, in MLPs they do not.
+"""Do the limits of width and depth commute? In ResNets they do, in MLPs they do not.
 
-Each way to infinity is a pair of networks, one four times as large as the other, and Richardson's
-extrapolation in what is left: the error is of first order in 1/n, in 1/L, or in both.
+Each way to infinity is a pair of networks, one four times as large as the other. The error is of
+first order in 1/n, in 1/L or in both, and Richardson's extrapolation removes it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from resnet_gp.networks import ResNet, Results, Simulation
-from resnet_gp.report.checks import Check
+from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array
-from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
+from resnet_gp.report.result import COLOURS, ExperimentResult, size_axis
 from resnet_gp.verification import mlps
-from resnet_gp.verification.lab import Lab
 from resnet_gp.verification.observables import (
     at_pairs,
     covariances,
@@ -27,21 +27,19 @@ from resnet_gp.verification.observables import (
     precision_check,
 )
 from resnet_gp.verification.predictions import covariance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.verification.simulation_lab import SimulationLab
 
 INPUTS = inputs_at(0.0, 45.0)
 PAIRS = ((0, 0), (0, 1))
-WIDE = 8192  # where width is infinite for all that is measured here
-RATIO = 4  # between the two networks on a way to infinity
+WIDE = 8192  # as good as infinite at this precision
+RATIO = 4  # of the sizes of the two networks on a way to infinity
 
 
 @dataclass(frozen=True)
 class Way:
     """Two networks on a way to infinity.
 
-    ``at_depth``: the limit is that of networks with the depth that both have.
+    ``at_depth``: both have the same depth, and the limit is that of infinite width at this depth.
     """
 
     label: str
@@ -50,15 +48,12 @@ class Way:
     at_depth: bool = False
 
 
-def ways(lab: Lab) -> list[Way]:
+def ways(lab: SimulationLab) -> list[Way]:
     deep, joint = lab.size((512, 256), (64, 64))
+    short = joint // RATIO
     together = [
-        Way(
-            f"n = {ratio:g} L",
-            ResNet(round(ratio * joint / RATIO), joint // RATIO),
-            ResNet(round(ratio * joint), joint),
-        )
-        for ratio in lab.size((0.5, 1.0, 4.0), (1.0, 4.0))
+        Way(f"n = {r:g} L", ResNet(round(r * short), short), ResNet(round(r * joint), joint))
+        for r in lab.size((0.5, 1.0, 4.0), (1.0, 4.0))
     ]
     return [
         Way("width, then depth", ResNet(WIDE, 8), ResNet(WIDE, 8 * RATIO)),
@@ -67,7 +62,7 @@ def ways(lab: Lab) -> list[Way]:
     ]
 
 
-def plan(lab: Lab) -> list[Simulation]:
+def plan(lab: SimulationLab) -> list[Simulation]:
     neurons = lab.size(2_500_000, 620_000)
     return [
         Simulation(_key(one), one, INPUTS, share // one.width, covariances(PAIRS))
@@ -81,7 +76,7 @@ def _key(network: ResNet) -> str:
 
 
 @dataclass(frozen=True)
-class CommutationResult(Result):
+class CommutationResult(ExperimentResult):
     """Extrapolated covariances, and log-norms and correlations of networks with n = L."""
 
     labels: tuple[str, ...]
@@ -97,27 +92,22 @@ class CommutationResult(Result):
     theorem = "Theorems 1 and 2"
     summary = (
         "ResNets reach the same covariance whether the width grows first, the depth first, or both "
-        "together as n = rL: estimates are Richardson extrapolations from two sizes. Critical ReLU "
-        "MLPs do not. With width first their norm does not fluctuate; with n = L its logarithm "
-        "keeps a variance near 5, and the norm is log-normal, so that single neurons have heavy "
-        "tails. Their correlation tends to 1. Means and variances of the log-norm, and the "
-        "kurtosis, are exact predictions."
+        "together as n = rL; estimates are Richardson extrapolations from two sizes. Critical ReLU "
+        "MLPs do not. With width first, their norm does not fluctuate; with n = L, it is "
+        "log-normal, its logarithm keeps a variance near 5, and single neurons have heavy tails. "
+        "Their correlation tends to 1. The predictions of the kurtosis, and of mean and variance "
+        "of the log-norm, are exact."
     )
+    panels = (2, 2)
 
-    def plot(self) -> Figure:
-        figure, axes = new_figure(2, 2)
+    def draw(self, axes: Sequence[Any]) -> None:
         place = np.arange(len(self.labels))
         percent = 100 / self.limit
         for k, name in enumerate(("q(a, a)", "q(a, b)")):
-            axes[0].errorbar(
-                percent[k] * (self.estimates[:, k] - self.limit[k]),
-                place + 0.15 * k,
-                xerr=2 * percent[k] * self.standard_errors[:, k],
-                fmt="o",
-                ms=4,
-                color=COLOURS[k],
-                label=name,
-            )
+            off = percent[k] * (self.estimates[:, k] - self.limit[k])
+            bars = 2 * percent[k] * self.standard_errors[:, k]
+            style = {"fmt": "o", "ms": 4, "color": COLOURS[k]}
+            axes[0].errorbar(off, place + 0.15 * k, xerr=bars, label=name, **style)
         axes[0].axvline(0, color="black", linewidth=0.8)
         axes[0].set_yticks(place, self.labels)
         axes[0].set(title="ResNet: ways to infinity", xlabel="deviation from the limit, %")
@@ -137,11 +127,9 @@ class CommutationResult(Result):
         axes[3].hist(self.mlp_norms, 50, density=True, color=COLOURS[1], alpha=0.5)
         axes[3].plot(grid, law, color="black", linewidth=1)
         axes[3].set(title=f"MLP, n = L = {mlps.SIZES[-1]}: law of the norm", xlabel="log |Y|²/n")
-        return figure
 
 
-def run(lab: Lab) -> CommutationResult:
-    """Experiment e."""
+def run(lab: SimulationLab) -> CommutationResult:
     found = lab.run(plan(lab))
     chosen = ways(lab)
     estimates, errors = (
@@ -169,7 +157,7 @@ def run(lab: Lab) -> CommutationResult:
 
 
 def _extrapolated(way: Way, found: dict[str, Results]) -> tuple[Array, Array]:
-    """What is left of order 1/size is removed from the pair of means."""
+    """Means and standard errors without the term of first order in 1/size."""
     small, large = (moments(found[_key(one)][one.depth]) for one in (way.small, way.large))
     weight = 1 / (RATIO - 1)
     estimate = (1 + weight) * large.mean - weight * small.mean
@@ -180,9 +168,5 @@ def _extrapolated(way: Way, found: dict[str, Results]) -> tuple[Array, Array]:
 def _covariance_checks(way: Way, estimates: Array, errors: Array) -> list[Check]:
     limit = at_pairs(covariance(way.large, INPUTS, limit=not way.at_depth), PAIRS)
     group = "covariance along several ways to infinity"
-    return [
-        Check(f"{name}, {way.label}", float(e), float(s), float(target), group=group)
-        for name, e, s, target in zip(
-            ("q_1(a, a)", "q_1(a, b)"), estimates, errors, limit, strict=True
-        )
-    ]
+    names = [f"{name}, {way.label}" for name in ("q_1(a, a)", "q_1(a, b)")]
+    return equality_checks(names, estimates, errors, limit, group=group)

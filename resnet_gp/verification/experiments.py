@@ -1,4 +1,4 @@
-"""All experiments of the lab, by name, in the order of the report."""
+"""All experiments by name, in the order of the report."""
 
 from __future__ import annotations
 
@@ -6,58 +6,68 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resnet_gp.networks import Simulation
-from resnet_gp.report.result import Result
+from resnet_gp.report.lab import Experiment
+from resnet_gp.report.session import SessionError
 from resnet_gp.verification import (
     commutation,
-    correlation,
-    covariance,
+    correlation_curve,
+    covariance_along_depth,
     family,
     independence,
+    network_posterior,
     neuron_law,
-    posterior,
     roles,
 )
-from resnet_gp.verification.lab import Lab
+from resnet_gp.verification.simulation_lab import SimulationLab
+
+TITLE = "ResNets of finite width and depth against their limit"
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What it simulates, and the function that does so and returns its result."""
+class SimulationExperiment(Experiment[SimulationLab]):
+    """An experiment on random networks; ``plan`` lists its simulations."""
 
-    plan: Callable[[Lab], list[Simulation]]
-    run: Callable[[Lab], Result]
+    plan: Callable[[SimulationLab], list[Simulation]]
 
-    def cost(self, lab: Lab) -> float:
+    def cost(self, lab: SimulationLab) -> float:
+        """Total cost of its simulations."""
         return sum(simulation.cost for simulation in self.plan(lab))
 
-    def memory(self, lab: Lab) -> int:
+    def memory(self, lab: SimulationLab) -> int:
         """Bytes of its largest block of networks."""
         return max(simulation.bytes_of_block(lab.dtype) for simulation in self.plan(lab))
 
 
 EXPERIMENTS = {
-    "neuron-law": Experiment(neuron_law.plan, neuron_law.run),
-    "independence": Experiment(independence.plan, independence.run),
-    "covariance": Experiment(covariance.plan, covariance.run),
-    "correlation": Experiment(correlation.plan, correlation.run),
-    "commutation": Experiment(commutation.plan, commutation.run),
-    "roles": Experiment(roles.plan, roles.run),
-    "family": Experiment(family.plan, family.run),
-    "posterior": Experiment(posterior.plan, posterior.run),
+    "neuron-law": SimulationExperiment(neuron_law.run, neuron_law.plan),
+    "independence": SimulationExperiment(independence.run, independence.plan),
+    "covariance": SimulationExperiment(covariance_along_depth.run, covariance_along_depth.plan),
+    "correlation": SimulationExperiment(correlation_curve.run, correlation_curve.plan),
+    "commutation": SimulationExperiment(commutation.run, commutation.plan),
+    "roles": SimulationExperiment(roles.run, roles.plan),
+    "family": SimulationExperiment(family.run, family.plan),
+    "posterior": SimulationExperiment(network_posterior.run, network_posterior.plan),
 }
 
 
-def chosen(names: list[str] | None) -> dict[str, Experiment]:
-    """The experiments of these names, in the order of the report; all if there are none.
+def choose(names: list[str] | None, lab: SimulationLab) -> dict[str, SimulationExperiment]:
+    """Return the experiments of these names in the order of the report, or all of them.
 
     Args:
         names: each a name, or several joined by commas.
+        lab: its memory has to hold the largest block of networks.
 
     Raises:
-        ValueError: an unknown name.
+        SessionError: a name is unknown, or the memory is too small.
     """
     wanted = [name.strip() for one in names or [] for name in one.split(",")]
     unknown = [name for name in wanted if name not in EXPERIMENTS]
     if unknown:
-        raise ValueError(f"no experiment {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
-    return {name: one for name, one in EXPERIMENTS.items() if name in wanted or not wanted}
+        known = ", ".join(EXPERIMENTS)
+        message = f"no experiment {', '.join(unknown)}; there are {known}"
+        raise SessionError("--experiments", message)
+    found = {name: one for name, one in EXPERIMENTS.items() if name in wanted or not wanted}
+    needed = max(one.memory(lab) for one in found.values())
+    if needed > lab.memory:
+        raise SessionError("--memory", f"at least {-(-needed // 2**20)} MiB are needed")
+    return found

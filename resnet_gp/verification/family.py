@@ -1,42 +1,39 @@
-"""The whole family of kernels: every activation, bias setting, finite depth and tangent kernel."""
+"""Every kernel of the package: activations, bias settings, finite depths, tangent kernels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from resnet_gp.activations import ACTIVATIONS
-from resnet_gp.networks import Moments, ResNet, Results, Simulation, TangentSimulation
-from resnet_gp.report.checks import Check
+from resnet_gp.networks import ResNet, Results, Simulation, TangentSimulation
+from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array
-from resnet_gp.report.result import COLOURS, Result, new_figure
-from resnet_gp.verification.lab import Lab
+from resnet_gp.report.result import COLOURS, ExperimentResult
 from resnet_gp.verification.observables import (
     at_pairs,
     covariances,
-    mean_checks,
     moments,
     precision_check,
 )
 from resnet_gp.verification.predictions import covariance, tangent
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.verification.simulation_lab import SimulationLab
 
 INPUTS = torch.tensor([[1.0, 0.6, -0.3], [0.8, 0.9, 0.4], [0.9, -0.3, 0.6]], dtype=torch.float64)
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2))
 WEIGHT_VARIANCE = 1.3
 BIASES = ((0.0, 0.0), (0.4, 0.0), (0.0, 0.3), (0.4, 0.3))  # of the input layer, of the blocks
 TANGENT_ACTIVATIONS = ("relu", "leaky_relu", "abs")
-SLOPE = 0.2  # of leaky_relu: with 0.01 it could hardly be told from ReLU
+SLOPE = 0.2  # of leaky_relu; 0.01 would be hard to tell from ReLU
 WIDTH = 4096
 
 
-def configurations(lab: Lab) -> list[ResNet]:
+def configurations(lab: SimulationLab) -> list[ResNet]:
     """Networks whose mean covariances are tested against ``ResNetLimitKernel``."""
     depths = lab.size((3, 8), (3,))
     return [
@@ -47,7 +44,7 @@ def configurations(lab: Lab) -> list[ResNet]:
     ]
 
 
-def tangent_configurations(lab: Lab) -> list[ResNet]:
+def tangent_configurations(lab: SimulationLab) -> list[ResNet]:
     """Networks whose mean tangent kernels are tested against ``ResNetTangentKernel``."""
     depths = lab.size((3, 8), (3,))
     return [
@@ -59,15 +56,9 @@ def tangent_configurations(lab: Lab) -> list[ResNet]:
 
 
 def describe(network: ResNet) -> str:
-    present = [
-        name
-        for name, variance in (
-            ("input", network.input_bias_variance),
-            ("block", network.block_bias_variance),
-        )
-        if variance
-    ]
-    return f"{network.activation}, L = {network.depth}, {' and '.join(present) or 'no'} bias"
+    biases = {"input": network.input_bias_variance, "block": network.block_bias_variance}
+    present = " and ".join(name for name, variance in biases.items() if variance) or "no"
+    return f"{network.activation}, L = {network.depth}, {present} bias"
 
 
 def _key(kind: str, network: ResNet) -> str:
@@ -75,7 +66,7 @@ def _key(kind: str, network: ResNet) -> str:
     return f"family-{kind}-{network.activation}-L{network.depth}-{biases}"
 
 
-def plan(lab: Lab) -> list[Simulation]:
+def plan(lab: SimulationLab) -> list[Simulation]:
     networks, tangents = lab.size((640, 200), (320, 150))
     return [
         Simulation(_key("covariance", one), one, INPUTS, networks, covariances(PAIRS))
@@ -87,13 +78,13 @@ def plan(lab: Lab) -> list[Simulation]:
 
 
 def _tangent_parts(depth: int, parts: Tensor) -> Tensor:
-    """All layers, and the blocks alone, ``N x 2 pairs``."""
+    """Observe the tangent kernel of all layers and that of the blocks, ``N x 2 pairs``."""
     rows, columns = (list(indices) for indices in zip(*PAIRS, strict=True))
     return torch.cat([parts.sum(0)[:, rows, columns], parts[1][:, rows, columns]], 1)
 
 
 @dataclass(frozen=True)
-class FamilyResult(Result):
+class FamilyResult(ExperimentResult):
     """z-scores by configuration, ``configurations x numbers``."""
 
     labels: tuple[str, ...]
@@ -103,25 +94,23 @@ class FamilyResult(Result):
     title = "Every kernel of the package"
     theorem = "Theorem 2; tangent kernels"
     summary = (
-        "Means over finite networks of <Y(a), Y(b)>/n, and of the empirical tangent kernel, "
-        "against the kernels of the same depth, for every activation and bias setting. Five pairs "
-        "of three inputs; the figure shows their z-scores, which should look like standard normal "
-        "numbers."
+        "Means over finite networks of <Y(a), Y(b)>/n and of the empirical tangent kernel are "
+        "tested against the kernels of the same depth, for every activation and bias setting, at "
+        "five pairs of three inputs. The figure shows the z-scores, which should look like "
+        "standard normal numbers."
     )
 
-    def plot(self) -> Figure:
-        figure, (axis,) = new_figure(1, height=0.6 + 0.19 * len(self.labels))
-        figure.set_figwidth(8.5)
+    def draw(self, axes: Sequence[Any]) -> None:
+        (axis,) = axes
+        axis.figure.set_size_inches(8.5, 0.6 + 0.19 * len(self.labels))
         for row, scores in enumerate(self.z):
             axis.plot(scores, np.full(len(scores), row), "o", ms=3.5, color=COLOURS[row // 4 % 2])
         axis.axvspan(-1.96, 1.96, color="0.5", alpha=0.12, linewidth=0)
         axis.set_yticks(range(len(self.labels)), self.labels, fontsize=7)
         axis.set(xlabel="z (band: 95 %)", ylim=(len(self.labels) - 0.5, -0.5))
-        return figure
 
 
-def run(lab: Lab) -> FamilyResult:
-    """Experiment g."""
+def run(lab: SimulationLab) -> FamilyResult:
     found = lab.run(plan(lab))
     groups = [(describe(one), _covariance_checks(one, found)) for one in configurations(lab)]
     groups += [
@@ -134,20 +123,16 @@ def run(lab: Lab) -> FamilyResult:
     return FamilyResult((*checks, precision_check("covariances of the family", checks)), labels, z)
 
 
-def _moments(results: Results) -> Moments:
-    (found,) = results.values()
-    return moments(found)
+def _checks(names: list[str], found: Results, predicted: Array, group: str) -> list[Check]:
+    (means,) = map(moments, found.values())
+    return equality_checks(names, means.mean, means.standard_error, predicted, group=group)
 
 
 def _covariance_checks(network: ResNet, found: dict[str, Results]) -> list[Check]:
     names = [f"k(x{i}, x{j}), {describe(network)}" for i, j in PAIRS]
     predicted = at_pairs(covariance(network, INPUTS), PAIRS)
-    return mean_checks(
-        names,
-        _moments(found[_key("covariance", network)]),
-        predicted,
-        f"kernel, {network.activation}",
-    )
+    means = found[_key("covariance", network)]
+    return _checks(names, means, predicted, f"kernel, {network.activation}")
 
 
 def _tangent_checks(network: ResNet, found: dict[str, Results]) -> list[Check]:
@@ -157,6 +142,5 @@ def _tangent_checks(network: ResNet, found: dict[str, Results]) -> list[Check]:
         for i, j in PAIRS
     ]
     predicted = [at_pairs(tangent(network, INPUTS, layers), PAIRS) for layers in ("all", "blocks")]
-    means = _moments(found[_key("tangent", network)])
-    group = f"tangent kernel, {network.activation}"
-    return mean_checks(names, means, np.concatenate(predicted), group)
+    means, group = found[_key("tangent", network)], f"tangent kernel, {network.activation}"
+    return _checks(names, means, np.concatenate(predicted), group)

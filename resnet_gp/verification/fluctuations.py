@@ -1,8 +1,8 @@
-r"""How far q_1(a, a) of one finite ReLU ResNet is from its mean, to first order in 1/n.
+r"""Variance of q_1(a, a) over finite ReLU ResNets, to first order in 1/n.
 
-n Var q_L(a, a) -> V(L). Given the neurons at depth l, a central limit theorem holds for what block
-l adds, and what a neuron at y contributes to q_L in the end is the derivative of the infinitely
-wide network in the law of its neurons. With q and v_k the variances so far and of k more blocks,
+n Var q_L(a, a) -> V(L). Given the neurons at depth l, the change by block l obeys a central limit
+theorem; the contribution of a neuron at y to q_L is the derivative of the infinitely wide network
+with respect to the law of its neurons. With the variances q so far and v_k of k more blocks,
 
     u_l(y) = y^2 - q_l + e_{L-l},
     e_{k+1} = (1 + w / 2L) e_k + (w / L) (E[relu(y + sqrt(v_k) Z)^2] - (q_l + v_k) / 2),   e_0 = 0,

@@ -1,4 +1,4 @@
-"""MLPs, for contrast: when their depth grows with their width, they do not become Gaussian."""
+"""MLPs for comparison: they do not become Gaussian if their depth grows with their width."""
 
 from __future__ import annotations
 
@@ -11,45 +11,38 @@ from scipy import special, stats
 from torch import Tensor
 
 from resnet_gp.networks import MLP, ResNet, Results, Simulation
-from resnet_gp.report.checks import Check
-from resnet_gp.report.fits import Array, jackknife
-from resnet_gp.verification.lab import Lab
+from resnet_gp.report.checks import Check, check_of_test
+from resnet_gp.report.fits import Array, jackknife, mean_and_error
 from resnet_gp.verification.observables import gram, inputs_at, moments, values
 from resnet_gp.verification.predictions import correlation_of, covariance, mlp_log_norm
+from resnet_gp.verification.simulation_lab import SimulationLab
 
 INPUTS = inputs_at(0.0, 45.0)
 SIZES = (32, 64, 128, 256)  # n = L
-TAILS = MLP(256, 32)  # the heavy tails of single neurons are measured here
+TAILS = MLP(256, 32)  # the network whose neurons' heavy tails are measured
 KINDS = ("MLP", "ResNet")
 
 Norms: TypeAlias = dict[tuple[str, int], Array]  # by kind and size: log |Y|^2 / n and correlation
 
 
-def plan(lab: Lab) -> list[Simulation]:
+def plan(lab: SimulationLab) -> list[Simulation]:
     networks = lab.size(2000, 500)
-    square = [network for n in SIZES for network in (MLP(n, n), ResNet(n, n))]
     return [
-        Simulation(
-            f"mlps-{type(network).__name__}{network.width}",
-            network,
-            INPUTS,
-            networks,
-            _norm_and_correlation,
-            keep=True,
-        )
-        for network in square
+        Simulation(f"mlps-{kind.__name__}{n}", kind(n, n), INPUTS, networks, _observe, keep=True)
+        for n in SIZES
+        for kind in (MLP, ResNet)
     ] + [Simulation("mlps-tails", TAILS, INPUTS[:1], 8 * networks, _fourth_power)]
 
 
-def _norm_and_correlation(depth: int, hidden: Tensor) -> Tensor:
-    """log |Y|^2 / n of the first input, and the correlation, ``N x 2``."""
+def _observe(depth: int, hidden: Tensor) -> Tensor:
+    """Observe log |Y|^2 / n of the first input, and the correlation, ``N x 2``."""
     q = gram(hidden).double()
     c = q[:, 0, 1] / (q[:, 0, 0] * q[:, 1, 1]).sqrt()
     return torch.stack([q[:, 0, 0].log(), c], 1)
 
 
 def _fourth_power(depth: int, hidden: Tensor) -> Tensor:
-    """y^4, averaged over the neurons of each network, ``N x 1``."""
+    """Observe the mean of y^4 over the neurons of each network, ``N x 1``."""
     return hidden[:, :1].double().pow(4).mean(-1)
 
 
@@ -68,11 +61,16 @@ def checks(found: dict[str, Results]) -> list[Check]:
 def log_norm(n: int) -> tuple[float, float]:
     """Exact mean and variance of log |Y_L|^2 / n for n = L and |a|^2 / d = 1.
 
-    The neurons of the last layer add a chi^2 factor to those of ``mlp_log_norm``.
+    The last layer multiplies the norm of ``mlp_log_norm`` by a chi^2 variable.
     """
     mean, variance = mlp_log_norm(MLP(n, n))
     last = special.digamma(n / 2) + math.log(2 / n)
     return mean + float(last), variance + float(special.polygamma(1, n / 2))
+
+
+def _mean(values: Array) -> tuple[float, float]:
+    mean, error = mean_and_error(values)
+    return float(mean), float(error)
 
 
 def _variance(logs: Array) -> tuple[float, float]:
@@ -83,32 +81,26 @@ def _variance(logs: Array) -> tuple[float, float]:
 
 def _moment_checks(n: int, logs: Array) -> list[Check]:
     mean, variance = log_norm(n)
-    error = float(logs.std(ddof=1) / math.sqrt(len(logs)))
     name, group = f"of log |Y|²/n, MLP, n = L = {n}", "mean and variance of log |Y|²/n, MLPs, n = L"
     return [
-        Check(f"mean {name}", float(logs.mean()), error, mean, group=group),
+        Check(f"mean {name}", *_mean(logs), mean, group=group),
         Check(f"variance {name}", *_variance(logs), variance, group=group),
     ]
 
 
 def _law_checks(n: int, logs: Array) -> list[Check]:
-    """Log-normal, where infinite width at the same depth has a norm without fluctuations."""
+    """Check that the norm is log-normal: at infinite width and this depth it would be constant."""
     mean, variance = log_norm(n)
     test = stats.kstest((logs - mean) / math.sqrt(variance), "norm")
-    name = f"log-normal norm, MLP, n = L = {n}: Kolmogorov-Smirnov"
+    name = f"variance of log |Y|²/n, MLP, n = L = {n}, is not that of width first"
     return [
-        Check(name, float(test.statistic), None, 0.0, p_value=float(test.pvalue)),
-        Check(
-            f"variance of log |Y|²/n, MLP, n = L = {n}, is not that of width first",
-            *_variance(logs),
-            0.0,
-            "differs",
-        ),
+        check_of_test(f"log-normal norm, MLP, n = L = {n}: Kolmogorov-Smirnov", test),
+        Check(name, *_variance(logs), 0.0, "differs"),
     ]
 
 
 def _tail_checks(found: Results) -> list[Check]:
-    """E y^4 = 3 (1 + 5/n)^L for E y^2 = 1: a layer multiplies E q^2 by 1 + 5/n."""
+    """Check E y^4 = 3 (1 + 5/n)^L for E y^2 = 1: each layer multiplies E q^2 by 1 + 5/n."""
     n, L = TAILS.width, TAILS.depth
     fourth = moments(found[L])
     estimate, error = float(fourth.mean[0] - 3), float(fourth.standard_error[0])
@@ -121,6 +113,5 @@ def _tail_checks(found: Results) -> list[Check]:
 
 def _correlation_check(n: int, c: Array) -> Check:
     limit = correlation_of(covariance(ResNet(n, n), INPUTS, limit=True))[0, 1]
-    error = float(c.std(ddof=1) / math.sqrt(len(c)))
     name = f"mean correlation, near 1, MLP, n = L = {n}, is not the ResNet's"
-    return Check(name, float(c.mean()), error, float(limit), "differs")
+    return Check(name, *_mean(c), float(limit), "differs")

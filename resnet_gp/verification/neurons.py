@@ -1,30 +1,34 @@
-"""Single neurons: simulations and statistics that the laws of one and of two neurons share."""
+"""Simulations and statistics of single neurons, for the laws of one and of two neurons."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from scipy import integrate, stats
 from torch import Tensor
 
-from resnet_gp.networks import Network, Simulation
+from resnet_gp.networks import Network, Results, Simulation
 from resnet_gp.report.checks import Check
-from resnet_gp.report.fits import Array, Fit, corrected_power_law, extrapolate
-from resnet_gp.verification.observables import Observe, inputs_at
+from resnet_gp.report.fits import Array, corrected_power_law, extrapolate, jackknife
+from resnet_gp.verification.observables import Observe, inputs_at, values
 
 EDGES = np.linspace(-6.0, 6.0, 241)  # in standard deviations of the prediction
-LIMIT_DEVIATION = math.exp(0.25)  # of a neuron of the limit, for |a|^2 / d = 1
-_ROWS = 4  # of a block, where it has as many networks
-_LEAST_BLOCKS = 4  # so that a jackknife has 16 rows
+LIMIT_DEVIATION = math.exp(0.25)  # standard deviation of a neuron in the limit, at |a|^2 / d = 1
+_ROWS = 4  # rows of a block, if it has enough networks
+_LEAST_BLOCKS = 4  # so that the jackknife has 16 rows
+
+Statistic: TypeAlias = Callable[[Array, int], Array]  # of a row of ``pooled_neurons`` and a size
 
 
 def pooled_neurons(name: str, network: Network, neurons: int, deviation: float) -> Simulation:
-    """At least so many neurons of networks with one input, in rows that are means over networks.
+    """Simulate at least `neurons` neurons y with one input, in units of `deviation`.
 
-    Of y^2, of y^4, of the square of a network's mean y^2, and the distribution function at
-    ``EDGES``, for neurons y in units of ``deviation``.
+    Each row averages over networks: y^2, y^4, the squared mean of y^2 within a network, and the
+    distribution function of y at ``EDGES``.
     """
     observe = _means(deviation)
     draft = Simulation(name, network, inputs_at(0.0), neurons, observe)
@@ -48,7 +52,7 @@ def _means(deviation: float) -> Observe:
 
 
 def single_neuron(name: str, network: Network, networks: int, neurons: int = 1) -> Simulation:
-    """The first neurons of each network, all kept."""
+    """Simulate the first neurons of each network and keep them all."""
 
     def observe(depth: int, hidden: Tensor) -> Tensor:
         return hidden[:, 0, :neurons]
@@ -56,30 +60,41 @@ def single_neuron(name: str, network: Network, networks: int, neurons: int = 1) 
     return Simulation(name, network, inputs_at(0.0), networks, observe, keep=True)
 
 
-def excess_kurtosis(row: Array) -> Array:
-    """Of one neuron."""
+def excess_kurtosis(row: Array, width: int) -> Array:
+    """Excess kurtosis of one neuron."""
     return np.array([row[1] / row[0] ** 2 - 3])
 
 
 def correlation_of_squares(row: Array, width: int) -> Array:
-    """Between two neurons of a network, over all pairs."""
+    """Correlation of the squares of two neurons of a network, over all pairs."""
     product = (width * row[2] - row[1]) / (width - 1)
     return np.array([(product - row[0] ** 2) / (row[1] - row[0] ** 2)])
 
 
-def wasserstein(row: Array, deviation: float) -> Array:
-    """Wasserstein-1 distance from the normal law with this deviation, the unit of the row."""
+def wasserstein(row: Array, size: int, deviation: float) -> Array:
+    """Wasserstein-1 distance to the normal law whose standard deviation is the unit of the row."""
     gap = np.abs(row[3:] - stats.norm.cdf(EDGES))
     return np.array([deviation * integrate.trapezoid(gap, EDGES)])
 
 
-def rate_checks(what: str, n: Array, found: Array, errors: Array) -> tuple[list[Check], Fit]:
-    """What decays like 1/n: the exponent, and the value at infinite width."""
-    fit = corrected_power_law(n, found, errors)
+def by_size(
+    sizes: Sequence[int], name: str, found: dict[str, Results], statistic: Statistic
+) -> Array:
+    """A statistic and its standard error for each width or depth, ``2 x sizes``."""
+
+    def column(size: int) -> tuple[float, float]:
+        (rows,) = found[name.format(size)].values()
+        estimate, error = jackknife(values(rows), lambda row: statistic(row, size))
+        return estimate[0], error[0]
+
+    return np.array([column(size) for size in sizes]).T
+
+
+def rate_checks(what: str, n: Array, found: Array, errors: Array) -> list[Check]:
+    """Check that a quantity decays like 1/n: its exponent, and its value at infinite width."""
+    exponent = corrected_power_law(n, found, errors).estimate(1)
     at_infinity = extrapolate(1 / n, found, errors, order=2)
     return [
-        Check(
-            f"{what}: exponent in n", float(fit.parameters[1]), float(fit.standard_errors[1]), -1.0
-        ),
+        Check(f"{what}: exponent in n", *exponent, -1.0),
         Check(f"{what}: extrapolated to n = ∞", *at_infinity, 0.0),
-    ], fit
+    ]

@@ -1,4 +1,4 @@
-"""What is observed of networks, and at which inputs. Tensors in and out."""
+"""Inputs of the experiments, and the numbers observed of each network."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.networks import Moments, Samples, Statistic
+from resnet_gp.networks import SampleMoments, Samples, Statistic
 from resnet_gp.report.checks import Check
 from resnet_gp.report.fits import Array
 
-PRECISION = 0.005  # the largest relative standard error of a covariance test
+PRECISION = 0.005  # largest relative standard error of a covariance test
 
 Pairs = Sequence[tuple[int, int]]
 Observe = Callable[[int, Tensor], Tensor]
 
 
 def inputs_at(*degrees: float) -> Tensor:
-    """Inputs in the plane with |a|^2 / d = 1, at these angles; ``m x 2``."""
+    """Inputs in the plane with |a|^2 / d = 1 at these angles, ``m x 2``."""
     angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
     return math.sqrt(2) * torch.stack([angles.cos(), angles.sin()], -1)
 
@@ -31,7 +31,7 @@ def gram(hidden: Tensor) -> Tensor:
 
 
 def covariances(pairs: Pairs) -> Observe:
-    """q(a, b) of some pairs of inputs, ``N x pairs``."""
+    """Observe q(a, b) at pairs of inputs, ``N x pairs``."""
     first, second = (list(indices) for indices in zip(*pairs, strict=True))
 
     def observe(depth: int, hidden: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def covariances(pairs: Pairs) -> Observe:
 
 
 def squared_errors(pairs: Pairs, predicted: dict[int, Array]) -> Observe:
-    """(q(a, b) - prediction)^2 and q(a, b), ``N x 2 pairs``; a prediction for each depth."""
+    """Observe (q(a, b) - prediction)^2 and q(a, b), ``N x 2 pairs``; predictions are by depth."""
     find = covariances(pairs)
 
     def observe(depth: int, hidden: Tensor) -> Tensor:
@@ -53,30 +53,23 @@ def squared_errors(pairs: Pairs, predicted: dict[int, Array]) -> Observe:
 
 
 def at_pairs(matrix: Array, pairs: Pairs) -> Array:
+    """Entries of a matrix at these pairs of indices."""
     return np.array([matrix[i, j] for i, j in pairs])
 
 
-def moments(found: Statistic) -> Moments:
-    """Of a simulation that kept means only."""
-    assert isinstance(found, Moments)
+def moments(found: Statistic) -> SampleMoments:
+    """Narrow the statistic of a simulation that kept means only."""
+    assert isinstance(found, SampleMoments)
     return found
 
 
 def values(found: Statistic) -> Array:
-    """Of a simulation that kept everything: ``N x k``, or a row for each block."""
+    """Values of a simulation that kept them all: ``N x k``, or a row for each block."""
     assert isinstance(found, Samples)
     return found.values
 
 
-def mean_checks(
-    names: Sequence[str], found: Moments, predicted: Array, group: str = ""
-) -> list[Check]:
-    """z-tests of means over networks."""
-    rows = zip(names, found.mean, found.standard_error, predicted, strict=True)
-    return [Check(name, float(m), float(e), float(p), group=group) for name, m, e, p in rows]
-
-
 def precision_check(what: str, checks: Sequence[Check]) -> Check:
-    """The largest standard error, relative to the value that it tests."""
+    """Check that the largest relative standard error of `checks` is at most ``PRECISION``."""
     worst = max(abs((check.standard_error or 0) / (check.prediction or 1)) for check in checks)
     return Check(f"{what}: largest standard error / value", worst, None, PRECISION, "at most")

@@ -1,6 +1,6 @@
-r"""What theory says: covariances by this package's own kernels, in float64 on the CPU.
+r"""Predictions: covariances according to this package's kernels, in float64 on the CPU.
 
-The verification lab tests these kernels, so nothing is computed here that a kernel computes.
+The experiments test these kernels, so nothing that a kernel computes is computed again here.
 """
 
 from __future__ import annotations
@@ -21,34 +21,32 @@ def covariance(network: ResNet, inputs: Tensor, *, time: float = 1.0, limit: boo
     """q_t(a, b) of infinitely wide networks (Hayou & Yang 2023, Theorem 2).
 
     Args:
-        network: activation, variances and depth; its width plays no role.
+        network: activation, variances and depth; the width is ignored.
         inputs: ``m x d``.
         time: t in [0, 1], a whole number of blocks at finite depth.
-        limit: of infinitely deep networks, instead of the depth of the network.
+        limit: take infinitely deep networks instead of the depth of the network.
 
     Returns:
         ``m x m``.
     """
     blocks = round(time * network.depth)
     if time == 0 or (blocks == 0 and not limit):
-        return _start(network, inputs)
+        x = inputs.double().cpu().numpy()
+        return x @ x.T / x.shape[1] + network.input_bias_variance
     if not limit:
-        time = blocks / network.depth  # t L blocks of L are a network of t L blocks with t w
-    kernel = _kernel(ResNetLimitKernel, network, None if limit else blocks, time)
-    with torch.no_grad():
-        return kernel(inputs.double().cpu()).to_dense().numpy()
+        time = blocks / network.depth  # t L of L blocks: a network of t L blocks, variance t w
+    return _evaluate(_kernel(ResNetLimitKernel, network, None if limit else blocks, time), inputs)
 
 
 def tangent(network: ResNet, inputs: Tensor, layers: str = "all") -> Array:
-    """The tangent kernel of infinitely wide networks of this depth, ``m x m``."""
+    """Tangent kernel of infinitely wide networks of this depth, ``m x m``."""
     kernel = _kernel(ResNetTangentKernel, network, network.depth, 1.0, layers=layers)
+    return _evaluate(kernel, inputs)
+
+
+def _evaluate(kernel: Any, inputs: Tensor) -> Array:
     with torch.no_grad():
         return kernel(inputs.double().cpu()).to_dense().numpy()
-
-
-def _start(network: ResNet, inputs: Tensor) -> Array:
-    x = inputs.double().cpu().numpy()
-    return x @ x.T / x.shape[1] + network.input_bias_variance
 
 
 def _kernel(kind: Any, network: ResNet, depth: int | None, time: float, **arguments: Any) -> Any:
@@ -77,9 +75,9 @@ def correlation_of(q: Array) -> Array:
 def mlp_log_norm(network: MLP) -> tuple[float, float]:
     r"""Mean and variance of log(|Y_L|^2 / |Y_0|^2) of a critical ReLU MLP, at any width.
 
-    A sum over layers of log(2/n sum_i max(g_i, 0)^2) for standard normal g (Hanin & Nica 2020):
-    given that k of them are positive, the sum is chi^2 with k degrees of freedom. Without the event
-    k = 0, of probability 2^{-n}.
+    It is a sum over layers of log(2/n sum_i max(g_i, 0)^2) for standard normal g (Hanin & Nica
+    2020). Given that k of the g_i are positive, the inner sum is chi^2 with k degrees of freedom.
+    The event k = 0, of probability 2^{-n}, is left out.
     """
     n = network.width
     k = np.arange(1, n + 1)

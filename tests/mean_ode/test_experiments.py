@@ -1,21 +1,20 @@
-"""Every experiment at its quick size, and sabotage, which the verdict must see."""
+"""Every experiment passes at its quick size, and fails under sabotage."""
 
 import numpy as np
 import pytest
 import torch
 
-from resnet_gp.mean_ode import lab as lab_module
-from resnet_gp.mean_ode import scales
-from resnet_gp.mean_ode.experiments import EXPERIMENTS, with_workers
-from resnet_gp.mean_ode.lab import Lab
+from resnet_gp.mean_ode import scales, training_lab
+from resnet_gp.mean_ode.experiments import EXPERIMENTS
 from resnet_gp.mean_ode.training import Networks
+from resnet_gp.mean_ode.training_lab import TrainingLab
 from resnet_gp.report.checks import judge
 from resnet_gp.report.page import _jsonable, _numbers
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A folder for what experiments share."""
+    """A folder for measurements that experiments share."""
     return tmp_path_factory.mktemp("kept")
 
 
@@ -31,12 +30,12 @@ diverges = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_predictions_hold(name, kept):
     count = []
-    lab = Lab(quick=True, folder=kept, progress=lambda: count.append(1))
+    lab = TrainingLab(quick=True, folder=kept, progress=count.append)
     result = EXPERIMENTS[name].run(lab)
     failed = [verdict for verdict in judge(result.checks) if not verdict.passed]
     assert not failed
     assert result.name == name
-    assert len(count) == EXPERIMENTS[name].parts(lab)
+    assert sum(count) == EXPERIMENTS[name].cost(lab)
     assert all(np.isfinite(check.estimate) for check in result.checks)
     assert result.title
     assert result.summary
@@ -48,14 +47,14 @@ def test_predictions_hold(name, kept):
 @diverges
 @pytest.mark.parametrize(("power_L", "power_M"), [(1.0, 0.5), (0.5, 1.0), (0.5, 0.5)])
 def test_sabotage_a_missing_root_in_the_scale(monkeypatch, power_L, power_M):
-    """1/(L sqrt(M)) and the like in place of 1/(LM)."""
+    """1/(L sqrt(M)) and the like instead of 1/(LM)."""
 
     def prefactor(networks):
         L, _, _, M = networks.U.shape
         return networks.alpha[:, None, None] / (L**power_L * M**power_M)
 
     monkeypatch.setattr(Networks, "prefactor", property(prefactor))
-    assert failures("chaos", Lab(quick=True))
+    assert failures("chaos", TrainingLab(quick=True))
 
 
 @pytest.mark.parametrize("power", [0.0, -2.0], ids=["not scaled by alpha", "U as V"])
@@ -65,7 +64,7 @@ def test_sabotage_wrong_scaling_of_the_learning_rates(monkeypatch, power):
         return rate, rate if power else alpha**-2 * (L * M * D)
 
     monkeypatch.setattr(scales, "learning_rates", rates)
-    assert failures("dimension", Lab(quick=True))
+    assert failures("dimension", TrainingLab(quick=True))
 
 
 @diverges
@@ -77,17 +76,17 @@ def test_sabotage_a_missing_factor_in_the_learning_rates(monkeypatch, missing):
         return right(alpha, **{"D": D, "M": M, "L": L} | {missing: 1})
 
     monkeypatch.setattr(scales, "learning_rates", rates)
-    assert failures("dimension" if missing == "D" else "chaos", Lab(quick=True))
+    assert failures("dimension" if missing == "D" else "chaos", TrainingLab(quick=True))
 
 
 def test_numbers_do_not_depend_on_memory_or_workers(monkeypatch, tmp_path):
-    lab = Lab(seed=3, quick=True)
+    lab = TrainingLab(seed=3, quick=True)
     data = [lab.data(draw, 4) for draw in range(5)]
     whole = lab.train("test", data, 3, 8, 5)
-    monkeypatch.setattr(lab_module, "MEMORY", 1)
+    monkeypatch.setattr(training_lab, "MEMORY", 1)
     one_by_one = lab.train("test", data, 3, 8, 5)
     np.testing.assert_allclose(one_by_one.output, whole.output, atol=1e-5)
-    other = Lab(seed=4, quick=True)
+    other = TrainingLab(seed=4, quick=True)
     assert (other.train("test", data, 3, 8, 5).output != whole.output).any()
 
 
@@ -97,18 +96,18 @@ def double(lab, number):
 
 def test_measurements_are_kept_and_come_in_order(tmp_path, monkeypatch):
     count = []
-    lab = Lab(folder=tmp_path, progress=lambda: count.append(1))
+    lab = TrainingLab(folder=tmp_path, progress=count.append)
     parts = {f"part-{k}": (k,) for k in range(3)}
     measured = lab.keep_all(double, parts)
     assert [one["twice"] for one in measured] == [0, 2, 4]
     again = lab.keep_all(lambda *_: pytest.fail("measured again"), parts)
     np.testing.assert_array_equal(measured[1]["random"], again[1]["random"])
     assert len(count) == 6
-    other_seed = Lab(seed=1, folder=tmp_path).keep_all(double, parts)
+    other_seed = TrainingLab(seed=1, folder=tmp_path).keep_all(double, parts)
     assert (other_seed[1]["random"] != measured[1]["random"]).any()
 
 
 def test_workers_of_another_device_are_none():
-    lab = Lab(device=torch.device("meta"))
-    with with_workers(lab) as working:
+    lab = TrainingLab(device=torch.device("meta"))
+    with lab.workers() as working:
         assert working.pool is None

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resnet_gp.mean_ode.lab import Lab
 from resnet_gp.mean_ode.limit import FIRST_ORDER, SECOND_ORDER, limit
 from resnet_gp.mean_ode.linearised import LinearisedSweep
 from resnet_gp.mean_ode.training import train
+from resnet_gp.mean_ode.training_lab import TrainingLab
 from resnet_gp.mean_ode.units import even_units
 
 STEPS = 20
@@ -13,7 +13,7 @@ STEPS = 20
 
 @pytest.fixture(scope="module")
 def lab():
-    return Lab(seed=1, quick=True)
+    return TrainingLab(seed=1, quick=True)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def found(lab):
 
 
 def test_weights_remove_the_orders_that_they_name():
-    """Of depths L, L/2, L/4, values 1 + a/L + b/L^2."""
+    """The weights are those of values 1 + a/L + b/L^2 at depths L, L/2 and L/4."""
     for weights, orders in ((FIRST_ORDER, 1), (SECOND_ORDER, 2)):
         for order in range(1, orders + 1):
             assert np.dot(weights, [1, 2**order, 4**order]) == pytest.approx(0)
@@ -30,8 +30,7 @@ def test_weights_remove_the_orders_that_they_name():
 
 
 def test_its_error_is_what_another_estimate_shows(lab, found):
-    """Two estimates differ as their sampling errors say: chi^2 with an effective number of
-    degrees of freedom, here taken low."""
+    """Two estimates differ by their sampling errors: chi^2 with few degrees of freedom."""
     other = limit(lab, "another", lab.data(0, 10), STEPS)
     expected = found.sampling_variance + other.sampling_variance
     ratio = np.mean((found.mean - other.mean) ** 2) / expected
@@ -52,7 +51,7 @@ def test_deep_networks_of_width_one_have_this_limit(lab, found):
 
 
 def test_a_lazy_step_is_that_of_the_kernel_machine(lab):
-    """One layer, one step: h moves by -sum_n k(h, h_n) p_n, with Gaussian moments by quadrature."""
+    """One step of one layer moves h by -sum_n k(h, h_n) p_n; the kernel is by quadrature."""
     D, M = 4, 2**13
     X, Y = (a[:3, :] for a in lab.data(0, D))
     units = [even_units(lab.rng("kernel", r), D, M, 1) for r in range(8)]

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from resnet_gp import Activation
 from resnet_gp.mean_ode import ResidualMLP
 
 
@@ -44,6 +45,10 @@ def test_any_activation():
     own = ResidualMLP(4, 6, 8, activation=lambda u: u.clamp(min=0))
     own.load_state_dict(by_name.state_dict())
     assert torch.equal(by_name(x), own(x))
+    cosine = ResidualMLP(4, 6, 8, activation=Activation(torch.cos, name="cos"))
+    cosine.load_state_dict(by_name.state_dict())
+    own.activation = torch.cos
+    assert torch.equal(cosine(x), own(x))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,8 @@ def test_any_activation():
     [
         ({"M": 0}, "M must be a positive integer"),
         ({"alpha": 0.0}, "alpha must be positive"),
-        ({"activation": "step"}, "activation must be a function or one of tanh"),
+        ({"activation": "step"}, "activation must be one of"),
+        ({"activation": None}, "activation must be one of"),
         ({"scale": "large"}, "scale must be"),
         ({"scale": -1.0}, "scale must be"),
     ],

@@ -55,7 +55,7 @@ def test_trains_like_autograd_with_a_torch_optimiser(dtype):
 
 
 def linearised_output(start, index, moved):
-    """Block by block, by forward-mode differentiation of the module's own blocks."""
+    """Output by forward-mode differentiation of the module's blocks, one by one."""
     h = start.X[index]
     for layer in range(L):
         module = ResidualMLP(D, M, 1, scale=math.sqrt(D) / (L * M)).to(h.dtype)
@@ -100,7 +100,7 @@ def test_a_lazy_network_tends_to_its_linearisation_as_alpha_grows():
 
 
 def test_the_sign_of_alpha_is_the_sign_of_v():
-    """Why the lazy limit of a start symmetric in V has no term in 1/alpha."""
+    """So the lazy limit of a start symmetric in V has no term in 1/alpha."""
     start = networks()
     mirrored = Networks(start.U, -start.V, start.X, start.Y, -start.alpha)
     assert torch.equal(train(start, 5).output, train(mirrored, 5).output)

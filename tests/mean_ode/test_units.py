@@ -48,7 +48,7 @@ def test_blocks_of_even_units_add_nothing_at_the_start(draw):
 
 
 def test_merged_layers_are_a_sum_of_blocks():
-    """A merged network is the network with the same units at one place: one layer for all."""
+    """Merging all layers puts all units into one layer."""
     rng = np.random.default_rng(0)
     U, V = (torch.tensor(a)[:, None] for a in independent_units(rng, D, M, 4))
     X, Y = (torch.tensor(rng.standard_normal((1, 3, D)), dtype=torch.float32) for _ in range(2))

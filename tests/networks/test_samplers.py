@@ -1,4 +1,4 @@
-"""The samplers agree in law, at Holm's level 1 %, and in what is certain they agree exactly."""
+"""The samplers agree in law, at Holm's level 1 %, and exactly for collinear inputs."""
 
 import pytest
 import torch

@@ -96,7 +96,7 @@ def test_interruption_keeps_what_was_done(tmp_path, keep):
     shares = []
     resumed = simulate(example(keep=keep), SEED, progress=shares.append, folder=tmp_path)
     assert same(resumed, simulate(example(keep=keep), SEED))
-    assert shares[0] >= 3 * example().cost / example().blocks  # what was there already
+    assert shares[0] >= 3 * example().cost / example().blocks  # the part done before the interrupt
     assert sum(shares) == pytest.approx(example().cost)
 
 

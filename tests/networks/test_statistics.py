@@ -4,16 +4,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_gp.networks import Moments, Samples
+from resnet_gp.networks import SampleMoments, Samples
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(0, 2**31))
 @settings(max_examples=50, deadline=None)
 def test_merged_moments_are_those_of_all_values(sizes, seed):
     values = np.random.default_rng(seed).normal(100, 1, (sum(sizes), 3))
-    merged = Moments()
+    merged = SampleMoments()
     for part in torch.from_numpy(values).split(sizes):
-        merged = merged.merge(Moments.of(part))
+        merged = merged.merge(SampleMoments.of(part))
     assert merged.count == len(values)
     np.testing.assert_allclose(merged.mean, values.mean(0), rtol=1e-14)
     if len(values) > 1:
@@ -23,11 +23,11 @@ def test_merged_moments_are_those_of_all_values(sizes, seed):
 
 
 def test_one_network_has_no_standard_error():
-    assert np.isnan(Moments.of(torch.ones(1, 2)).standard_error).all()
-    assert Moments().merge(Moments()).count == 0
+    assert np.isnan(SampleMoments.of(torch.ones(1, 2)).standard_error).all()
+    assert SampleMoments().merge(SampleMoments()).count == 0
 
 
-@pytest.mark.parametrize("kind", [Moments, Samples])
+@pytest.mark.parametrize("kind", [SampleMoments, Samples])
 def test_state_comes_back(kind):
     statistic = kind.of(torch.randn(5, 2)).merge(kind.of(torch.randn(3, 2)))
     again = kind.from_state(statistic.state())

@@ -35,7 +35,7 @@ def test_duplicates(sampler):
 
 
 def test_explicit_parts_are_the_gradients_of_a_network(monkeypatch):
-    """Against torch's own derivatives in the weights, drawn in the same order."""
+    """Compare with torch's derivatives in the weights, drawn in the same order."""
     network, n = ResNet(6, 2, "tanh", 1.3), 6
     parts = sampled(network, "explicit", 1, 4)
     generator = torch.Generator().manual_seed(4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resnet_gp.report.checks import Check, holm, judge
+from resnet_gp.report.checks import Check, check_of_test, equality_checks, holm, judge
 
 
 def test_holm_of_a_worked_example():
@@ -44,6 +44,19 @@ def test_z_of_a_p_value():
     check = Check("Kolmogorov-Smirnov", 0.02, None, 0.0, p_value=2 * stats.norm.sf(3))
     assert check.z == pytest.approx(3)
     assert check.p == check.p_value
+
+
+def test_checks_of_arrays_and_of_tests():
+    first, second = equality_checks(
+        ["a", "b"], np.array([1.0, 2.0]), [0.1, 0.2], [1.5, 2.5], group="g"
+    )
+    assert first == Check("a", 1.0, 0.1, 1.5, group="g")
+    assert second == Check("b", 2.0, 0.2, 2.5, group="g")
+    with pytest.raises(ValueError, match="zip"):
+        equality_checks(["a"], [1.0, 2.0], [0.1, 0.2], [1.5, 2.5])
+    test = stats.kstest([0.1, 0.5, 0.6], "uniform")
+    check = check_of_test("uniform", test, "differs")
+    assert (check.estimate, check.p, check.kind) == (test.statistic, test.pvalue, "differs")
 
 
 def test_differs_passes_where_the_data_show_it():

@@ -7,6 +7,7 @@ from resnet_gp.report.fits import (
     extrapolate,
     jackknife,
     linear_fit,
+    mean_and_error,
     power_law,
 )
 
@@ -18,6 +19,7 @@ def test_jackknife_of_the_mean_is_its_standard_error():
     estimate, error = jackknife(rows, lambda row: row)
     np.testing.assert_allclose(estimate, rows.mean(0))
     np.testing.assert_allclose(error, rows.std(0, ddof=1) / np.sqrt(30))
+    np.testing.assert_allclose(mean_and_error(rows), (estimate, error))
 
 
 def test_jackknife_of_a_ratio_covers():
@@ -59,3 +61,4 @@ def test_curve_fit_has_the_errors_of_the_linear_fit():
     linear = linear_fit(design, values, errors)
     curved = curve_fit(lambda p: design @ p, (0.5, 0.5), values, errors)
     np.testing.assert_allclose(curved.covariance, linear.covariance, rtol=1e-6)
+    assert linear.estimate(1) == (linear.parameters[1], linear.covariance[1, 1] ** 0.5)

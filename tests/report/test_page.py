@@ -1,4 +1,4 @@
-"""The report is of any results: these have nothing to do with networks."""
+"""Reports work for any results; these have nothing to do with networks."""
 
 import json
 import math
@@ -10,11 +10,11 @@ import pytest
 
 from resnet_gp.report.checks import Check
 from resnet_gp.report.page import write_report
-from resnet_gp.report.result import Result, new_figure
+from resnet_gp.report.result import ExperimentResult
 
 
 @dataclass(frozen=True)
-class Dice(Result):
+class Dice(ExperimentResult):
     rolls: np.ndarray
 
     name = "dice"
@@ -22,10 +22,8 @@ class Dice(Result):
     theorem = "Theorem 6"
     summary = "Means of rolls."
 
-    def plot(self):
-        figure, (axis,) = new_figure(1)
-        axis.hist(self.rolls)
-        return figure
+    def draw(self, axes):
+        axes[0].hist(self.rolls)
 
 
 def result(mean=3.5):

@@ -1,4 +1,4 @@
-"""Every experiment at its quick size, and sabotage, which each must see."""
+"""Every experiment passes at its quick size, and fails under sabotage."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import pytest
 from resnet_gp.networks import ResNet
 from resnet_gp.report.checks import judge
 from resnet_gp.report.page import _jsonable, _numbers
-from resnet_gp.verification import correlation, covariance, predictions
+from resnet_gp.verification import correlation_curve, covariance_along_depth, predictions
 from resnet_gp.verification.experiments import EXPERIMENTS
-from resnet_gp.verification.lab import Lab
+from resnet_gp.verification.simulation_lab import SimulationLab
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_predictions_hold(name):
-    result = EXPERIMENTS[name].run(Lab(seed=0, quick=True))
+    result = EXPERIMENTS[name].run(SimulationLab(seed=0, quick=True))
     failed = [verdict for verdict in judge(result.checks) if not verdict.passed]
     assert not failed
     assert result.name == name
@@ -26,8 +26,8 @@ def test_predictions_hold(name):
 
 
 def scores():
-    """The z-scores of covariance tests that the verdict is red about."""
-    result = correlation.run(Lab(seed=0, quick=True))
+    """z-scores of the correlation checks that fail."""
+    result = correlation_curve.run(SimulationLab(seed=0, quick=True))
     return [abs(v.check.z) for v in judge(result.checks) if not v.passed and v.check.z is not None]
 
 
@@ -38,12 +38,12 @@ def test_sabotage_twice_the_rate_of_the_ode(monkeypatch):
         fast = ResNet(network.width, network.depth, weight_variance=2 * network.weight_variance)
         return right(fast, inputs, **arguments)
 
-    monkeypatch.setattr(correlation, "covariance", wrong)
+    monkeypatch.setattr(correlation_curve, "covariance", wrong)
     assert max(scores()) > 10
 
 
 def test_sabotage_he_weights(monkeypatch):
-    """Variance 2/n in place of 1/n."""
+    """Variance 2/n instead of 1/n."""
     monkeypatch.setattr(ResNet, "layer_scale", property(lambda network: 2 / network.depth))
     assert max(scores()) > 10
 
@@ -55,11 +55,11 @@ def test_sabotage_a_missing_root_of_the_depth(monkeypatch):
 
 @pytest.mark.parametrize("scale", [2.0, 10.0])
 def test_sabotage_is_seen_in_every_mean_covariance(scale, monkeypatch):
-    """He weights, and at L = 10 the missing root: the least z-score at t = 1 is above 10."""
-    monkeypatch.setattr(covariance, "error_design", lambda lab: ((50, 500), (50,), 20))
-    monkeypatch.setattr(covariance, "mean_design", lambda lab: (8192, 200, (10,)))
+    """He weights, and at L = 10 the missing root: every z-score at t = 1 is above 10."""
+    monkeypatch.setattr(covariance_along_depth, "error_design", lambda lab: ((50, 500), (50,), 20))
+    monkeypatch.setattr(covariance_along_depth, "mean_design", lambda lab: (8192, 200, (10,)))
     monkeypatch.setattr(ResNet, "layer_scale", property(lambda network: scale / network.depth))
-    result = covariance.run(Lab(quick=True))
+    result = covariance_along_depth.run(SimulationLab(quick=True))
     ends = [check for check in result.checks if "t = 1.0" in check.name]
     assert len(ends) == 6
     assert min(abs(check.z) for check in ends) > 10

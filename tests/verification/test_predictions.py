@@ -1,4 +1,4 @@
-"""Predictions against what they are made from, and against networks."""
+"""Predictions against independent formulas and against networks."""
 
 import math
 
@@ -57,7 +57,7 @@ def test_correlations():
 
 
 def test_log_norm_of_mlps():
-    """z-scores of mean and variance, at so small a width that formulas in 1/n fail."""
+    """z-scores of mean and variance, at a width so small that expansions in 1/n fail."""
     network = MLP(24, 6)
     start = Simulation(
         "norm", network, INPUTS[:1] / INPUTS[0].square().mean().sqrt(), 20000,

@@ -2,56 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from resnet_gp.networks import Moments, ResNet, Results, Simulation
-from resnet_gp.report.checks import Check
+from resnet_gp.networks import ResNet, Results, SampleMoments, Simulation
+from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array, power_law
-from resnet_gp.report.result import COLOURS, Result, new_figure
-from resnet_gp.verification.lab import Lab
+from resnet_gp.report.result import COLOURS, ExperimentResult
 from resnet_gp.verification.observables import (
     at_pairs,
     covariances,
     inputs_at,
-    mean_checks,
     moments,
     precision_check,
     squared_errors,
 )
 from resnet_gp.verification.predictions import covariance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.verification.simulation_lab import SimulationLab
 
 ANGLES = (0.0, 30.0, 60.0, 75.0, 120.0, 150.0)
 PAIRS = tuple((0, j) for j in range(len(ANGLES)))
 NAMES = ("q(a, a)", *(f"q(a, b), {angle:.0f}°" for angle in ANGLES[1:]))
 SHORT = (0, 2, 5)  # the angles of the L2 errors
 SHORT_PAIRS = ((0, 0), (0, 1), (0, 2))
-DEEP = 50  # a depth whose Euler bias is far below the fluctuations of these widths
+DEEP = 50  # from here on the Euler bias is far below the fluctuations at these widths
 
 
 def times(depth: int) -> tuple[int, ...]:
-    """Depths at tenths of the whole, or all if there are fewer."""
+    """The depths at tenths of the network, or all depths if it has at most ten layers."""
     return tuple(
         sorted({round(t * depth / 10) for t in range(11)} if depth > 10 else range(depth + 1))
     )
 
 
-def mean_design(lab: Lab) -> tuple[int, int, tuple[int, int]]:
-    """Width, number of networks, depths of the simulations for the means."""
+def mean_design(lab: SimulationLab) -> tuple[int, int, tuple[int, int]]:
+    """Width, number of networks and depths of the simulations for the means."""
     return lab.size((8192, 1024, (5, 50)), (8192, 320, (5, 10)))
 
 
-def error_design(lab: Lab) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+def error_design(lab: SimulationLab) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Widths, depths and number of networks of the simulations for the errors."""
     return lab.size(((50, 500, 5000), (5, 50, 500, 5000), 100), ((50, 500, 5000), (5, 50), 100))
 
 
-def plan(lab: Lab) -> list[Simulation]:
+def plan(lab: SimulationLab) -> list[Simulation]:
     width, networks, depths = mean_design(lab)
     inputs = inputs_at(*ANGLES)
     simulations = [
@@ -91,7 +88,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class CovarianceResult(Result):
+class CovarianceResult(ExperimentResult):
     """L2 errors along the depth, and means at the same depth as their prediction."""
 
     curves: tuple[Curve, ...]
@@ -102,38 +99,34 @@ class CovarianceResult(Result):
     summary = (
         "q_t(a, b) = <Y_tL(a), Y_tL(b)>/n converges in L2 to the solution of an ODE. Means are "
         "tested against kernels of the same depth, for ‖a‖²/d = ‖b‖²/d = 1 and six angles; their "
-        "bias O(1/n), about 1.1/n, is below a third of the standard error at this width. The Euler "
-        "bias against the limit is tested for itself. The figure shows the root mean squared error "
-        "against the limit: it falls like 1/√n until the Euler bias of the depth is left."
+        "bias of about 1.1/n is below a third of the standard error at this width. The Euler bias "
+        "against the limit has tests of its own. The figure shows the root mean squared error "
+        "against the limit: it falls like 1/√n until only the Euler bias of the depth remains."
     )
+    panels = (1, 3)
 
-    def plot(self) -> Figure:
-        figure, axes = new_figure(3)
+    def draw(self, axes: Sequence[Any]) -> None:
         widths = sorted({curve.width for curve in self.curves})
         depths = sorted({curve.depth for curve in self.curves})
         for pair, axis in enumerate(axes):
             for curve in self.curves:
                 colour = COLOURS[widths.index(curve.width)]
                 alpha = 0.35 + 0.65 * depths.index(curve.depth) / max(1, len(depths) - 1)
-                axis.errorbar(
-                    curve.t, curve.error[:, pair], 2 * curve.standard_error[:, pair],
-                    color=colour, alpha=alpha, linewidth=1.2,
-                    label=f"n = {curve.width}" if curve.depth == depths[-1] else None,
-                )  # fmt: skip
+                label = f"n = {curve.width}" if curve.depth == depths[-1] else None
+                error, bars = curve.error[:, pair], 2 * curve.standard_error[:, pair]
+                axis.errorbar(curve.t, error, bars, color=colour, alpha=alpha, lw=1.2, label=label)
             axis.set(yscale="log", xlabel="t", title=NAMES[SHORT[pair]].replace("q(", "q_t("))
         axes[0].set_ylabel("L2 error against the limit")
-        figure.legend(
+        axes[0].figure.legend(
             *axes[0].get_legend_handles_labels(),
             loc="outside lower center",
             ncols=len(widths),
             frameon=False,
             title=f"from L = {depths[0]} (pale) to L = {depths[-1]}",
         )
-        return figure
 
 
-def run(lab: Lab) -> CovarianceResult:
-    """Experiment c."""
+def run(lab: SimulationLab) -> CovarianceResult:
     found = lab.run(plan(lab))
     width, _, depths = mean_design(lab)
     checks: list[Check] = []
@@ -155,15 +148,17 @@ def run(lab: Lab) -> CovarianceResult:
     return CovarianceResult(tuple(checks), curves)
 
 
-def _mean_checks(found: Moments, network: ResNet, level: int) -> list[Check]:
+def _mean_checks(found: SampleMoments, network: ResNet, level: int) -> list[Check]:
     predicted = covariance(network, inputs_at(*ANGLES), time=level / network.depth)
     names = [f"{name}, L = {network.depth}, t = {level / network.depth:.1f}" for name in NAMES]
     group = f"means of q_t, six angles, L = {network.depth}"
-    return mean_checks(names, found, at_pairs(predicted, PAIRS), group)
+    return equality_checks(
+        names, found.mean, found.standard_error, at_pairs(predicted, PAIRS), group=group
+    )
 
 
-def _euler_bias_checks(found: Moments, depth: int) -> list[Check]:
-    """Of q_1(a, a) against the limit: (1 + 1/2L)^L - e^(1/2), about -e^(1/2) / 8L."""
+def _euler_bias_checks(found: SampleMoments, depth: int) -> list[Check]:
+    """Check q_1(a, a) less its limit: (1 + 1/2L)^L - e^(1/2), about -e^(1/2) / 8L."""
     limit = np.exp(0.5)
     bias, error = float(found.mean[0] - limit), float(found.standard_error[0])
     predicted = (1 + 1 / (2 * depth)) ** depth - limit
@@ -184,14 +179,13 @@ def _curve(width: int, depth: int, found: Results) -> Curve:
 
 
 def _slope_check(curves: tuple[Curve, ...], networks: int) -> Check:
-    """Of the error in the width at t = 1, for depths at which width is all that matters.
+    """Check the slope of the error in the width at t = 1, at depths where the width dominates.
 
-    With the standard error of a standard deviation of normal numbers: an estimate's own would be
-    small where the estimate is small by chance, and give it too large a weight.
+    The weights use the standard error of a standard deviation of normal numbers. The estimates' own
+    standard errors would give too much weight to estimates that are small by chance.
     """
     chosen = [curve for curve in curves if curve.depth >= DEEP]
     n = np.array([curve.width for curve in chosen], dtype=float)
     error = np.array([curve.error[-1, 1] for curve in chosen])
-    fit = power_law(n, error, error / np.sqrt(2 * networks))
     name = f"slope of log L2 error of q_1(a, b) in log n, L from {DEEP}"
-    return Check(name, float(fit.parameters[1]), float(fit.standard_errors[1]), -0.5)
+    return Check(name, *power_law(n, error, error / np.sqrt(2 * networks)).estimate(1), -0.5)

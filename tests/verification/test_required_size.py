@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from resnet_gp.networks import ResNet, Simulation, simulate
-from resnet_gp.verification.advice import THEORY, Constants, required_depth, required_width
 from resnet_gp.verification.fluctuations import scaled_variance
+from resnet_gp.verification.required_size import THEORY, Constants, required_depth, required_width
 
 
 def error(n, L, constants=THEORY):
@@ -44,7 +44,7 @@ def test_constant_of_the_width_is_that_of_the_theory():
 
 
 def test_networks_of_the_recommended_size():
-    """Their mean squared error is within the noise of the tolerance's square, or below."""
+    """Their mean squared error is at most the squared tolerance, up to noise."""
     tolerance, networks = 0.1, 1000
     size = ResNet(required_width(tolerance).size, required_depth(tolerance).size)
     one = Simulation(

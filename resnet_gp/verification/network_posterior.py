@@ -1,29 +1,27 @@
-r"""The posterior of a wide Bayesian ResNet against that of the Gaussian process.
+r"""The posterior of a wide Bayesian ResNet and that of the Gaussian process.
 
-Given the hidden weights, the network with a standard normal readout is a linear model of covariance
-K = <Y_L, Y_L>/n whose posterior and marginal likelihood are exact. The posterior of the whole
-network averages over hidden weights from the prior, with the marginal likelihoods as weights.
+Given the hidden weights, a network with a standard normal readout is a linear model with covariance
+K = <Y_L, Y_L>/n; its posterior and marginal likelihood have closed forms. The posterior of the
+network averages these over hidden weights from the prior, weighted by marginal likelihood.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from resnet_gp.networks import ResNet, Simulation
-from resnet_gp.report.checks import Check
+from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array, extrapolate, power_law
-from resnet_gp.report.result import COLOURS, Result, new_figure, size_axis
-from resnet_gp.verification.lab import Lab
+from resnet_gp.report.result import ExperimentResult, guide, points, size_axis
 from resnet_gp.verification.observables import gram, values
 from resnet_gp.verification.predictions import covariance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_gp.verification.simulation_lab import SimulationLab
 
 TRAIN = torch.tensor([[-1.4], [-0.7], [0.1], [0.8], [1.5]], dtype=torch.float64)
 TARGETS = torch.tensor([1.1, -0.3, -0.6, 0.5, 1.4], dtype=torch.float64)
@@ -38,7 +36,7 @@ def network(width: int) -> ResNet:
     return ResNet(width, DEPTH, weight_variance=2.0, input_bias_variance=INPUT_BIAS)
 
 
-def plan(lab: Lab) -> list[Simulation]:
+def plan(lab: SimulationLab) -> list[Simulation]:
     inputs = torch.cat([TRAIN, TEST])
     networks = lab.size(80_000, 8_000)
     return [
@@ -48,12 +46,12 @@ def plan(lab: Lab) -> list[Simulation]:
 
 
 def conditional(depth: int, hidden: Tensor) -> Tensor:
-    """Log marginal likelihood, means and variances given the hidden weights, ``N x 7``."""
+    """Observe log marginal likelihood, means and variances given hidden weights, ``N x 7``."""
     return torch.cat(regression(gram(hidden.double())), 1)
 
 
 def regression(K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gaussian regression of ``TARGETS``, for covariances of training and test inputs.
+    """Regress ``TARGETS`` by Gaussian processes with these covariances of ``TRAIN`` and ``TEST``.
 
     Args:
         K: ``N x m x m``.
@@ -76,7 +74,7 @@ def regression(K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class PosteriorResult(Result):
+class PosteriorResult(ExperimentResult):
     """Posterior moments by width, ``widths x (means, variances)``, and those of the GP."""
 
     estimates: Array
@@ -90,36 +88,26 @@ class PosteriorResult(Result):
     summary = (
         "Regression on five points with a finite Bayesian ResNet. The readout is integrated "
         "exactly, the hidden weights by importance sampling from the prior. Posterior means and "
-        "variances at three test inputs approach those of the Gaussian process like 1/n: "
-        "extrapolated to infinite width they are tested against it."
+        "variances at three test inputs approach those of the Gaussian process like 1/n; "
+        "extrapolated to infinite width, they are tested against it."
     )
+    panels = (1, 2)
 
-    def plot(self) -> Figure:
-        figure, axes = new_figure(2)
+    def draw(self, axes: Sequence[Any]) -> None:
         tests = len(TEST)
+        errors = np.abs(self.estimates - self.prediction)
         for k, (axis, name) in enumerate(zip(axes, ("mean", "variance"), strict=True)):
             for j in range(tests):
                 column = k * tests + j
-                error = np.abs(self.estimates[:, column] - self.prediction[column])
-                axis.errorbar(
-                    WIDTHS,
-                    error,
-                    2 * self.standard_errors[:, column],
-                    fmt="o-",
-                    ms=4,
-                    color=COLOURS[j],
-                    label=f"x = {float(TEST[j, 0]):g}",
-                )
-            guide = np.abs(self.estimates - self.prediction)[0].max() * WIDTHS[0] / np.array(WIDTHS)
-            axis.plot(WIDTHS, guide, color="black", linewidth=0.8, label="slope -1")
+                bars, label = self.standard_errors[:, column], f"x = {float(TEST[j, 0]):g}"
+                points(axis, WIDTHS, errors[:, column], bars, j, fmt="o-", label=label)
+            guide(axis, WIDTHS, errors[0].max())
             axis.set(yscale="log", title=f"|error| of the posterior {name}")
             size_axis(axis, WIDTHS, "n")
         axes[0].legend(frameon=False, fontsize=8)
-        return figure
 
 
-def run(lab: Lab) -> PosteriorResult:
-    """Experiment h."""
+def run(lab: SimulationLab) -> PosteriorResult:
     found = lab.run(plan(lab))
     rows = [weighted_posterior(values(found[f"posterior-n{n}"][DEPTH])) for n in WIDTHS]
     estimates, errors = (np.array([row[k] for row in rows]) for k in (0, 1))
@@ -133,10 +121,10 @@ def run(lab: Lab) -> PosteriorResult:
 
 
 def weighted_posterior(rows: Array) -> tuple[Array, Array, float]:
-    """Posterior means and variances with standard errors, and the effective sample size.
+    """Posterior means and variances, their standard errors, and the effective sample size.
 
     Args:
-        rows: of each network the log marginal likelihood, the means and the variances.
+        rows: log marginal likelihood, means and variances of each network.
     """
     weights = np.exp(rows[:, 0] - rows[:, 0].max())
     weights /= weights.sum()
@@ -156,23 +144,17 @@ def _limit_checks(estimates: Array, errors: Array, prediction: Array) -> list[Ch
         for x in TEST[:, 0]
     ]
     inverse = 1 / np.array(WIDTHS, float)
-    return [
-        Check(
-            name,
-            *extrapolate(inverse, estimates[:, k], errors[:, k], 2),
-            float(prediction[k]),
-            group="posterior means and variances, extrapolated to n = ∞",
-        )
-        for k, name in enumerate(names)
-    ]
+    columns = zip(estimates.T, errors.T, strict=True)
+    limits, noise = np.array([extrapolate(inverse, *column, 2) for column in columns]).T
+    group = "posterior means and variances, extrapolated to n = ∞"
+    return equality_checks(names, limits, noise, prediction, group=group)
 
 
 def _slope_check(estimates: Array, errors: Array, prediction: Array) -> Check:
-    """Of the root mean square error over means and variances, less its noise."""
+    """Check the slope of the root mean squared error over means and variances, less its noise."""
     gap = estimates - prediction
     square = np.square(gap).sum(1) - np.square(errors).sum(1)
     noise = 2 * np.sqrt(np.square(gap * errors).sum(1))
     root = np.sqrt(np.maximum(square, 1e-300))
-    fit = power_law(np.array(WIDTHS, float), root, noise / (2 * root))
-    name = "slope of log error in log n, bounded by -1/2"
-    return Check(name, float(fit.parameters[1]), float(fit.standard_errors[1]), -0.5, "at most")
+    slope = power_law(np.array(WIDTHS, float), root, noise / (2 * root)).estimate(1)
+    return Check("slope of log error in log n, bounded by -1/2", *slope, -0.5, "at most")
