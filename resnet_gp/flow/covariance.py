@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ _NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
 _NEAR_PAIRS = 2**18
 _TILE = {"cpu": 2**16, "cuda": 2**24}
 
+Variance = Literal["full", "no_growth", "unit"]
+
 
 def resnet_covariance(
     x1: Tensor,
@@ -44,9 +46,8 @@ def resnet_covariance(
     input_bias_variance: Tensor | None = None,
     depth: int | None = None,
     layers: Layers = "readout",
-    growth: bool = True,
+    variance: Variance = "full",
     contrast: bool = False,
-    unit_variance: bool = False,
     diag: bool = False,
 ) -> Tensor:
     """Covariance of the infinitely wide ResNet between two sets of inputs, or its tangent kernel.
@@ -61,13 +62,11 @@ def resnet_covariance(
         depth: number of residual blocks; None for the limit.
         layers: which layers are trained. "readout" gives the covariance of the outputs, "all" and
             "blocks" the tangent kernel of all layers or of the residual blocks.
-        growth: False leaves out the factor exp(w (1 + alpha^2) / 2), by which the variance grows
-            with depth and which no model with an output scale can tell from it; at finite depth,
-            (1 + w (1 + alpha^2) / (2 L))^L.
-        contrast: (c_T - c_T(pi)) / (1 - c_T(pi)) in the place of c_T, only for the limit and the
-            readout. With T the values of c_T come close together, and those of this do not.
-        unit_variance: 1 in place of the lengths sqrt(q_0(a, a)); without growth and for the
-            readout, that is k(a, b) / sqrt(k(a, a) k(b, b)).
+        variance: "full"; "no_growth", without the factor exp(w (1 + alpha^2) / 2) by which the
+            variance grows with depth, at finite depth (1 + w (1 + alpha^2) / (2 L))^L; or "unit",
+            k(a, b) / sqrt(k(a, a) k(b, b)), for the readout.
+        contrast: replace c_T by (c_T - c_T(pi)) / (1 - c_T(pi)), for the readout of the limit. As
+            T grows, all c_T approach 1; the contrast keeps them apart.
         diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
 
     Returns:
@@ -75,13 +74,15 @@ def resnet_covariance(
         covariance 0, and gradient 0 where the kernel has a kink.
 
     Raises:
-        ValueError: the horizon is outside the table's range, or the growth factor overflows.
+        ValueError: the horizon is outside the table's range, the growth factor overflows, or
+            options that exclude each other.
     """
-    unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance, unit_variance)
-    unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance, unit_variance)
+    check_options(variance, contrast, depth, layers)
+    unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance, variance)
+    unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance, variance)
     spec = DepthMap(negative_slope, depth, layers, contrast)
     time = weight_variance * (1 - negative_slope) ** 2 if spec.is_limit else weight_variance
-    if growth:
+    if variance == "full":
         factor = growth_factor(weight_variance, negative_slope, depth)
         factor = factor[..., 0] if factor.dim() else factor
         scale1, scale2 = scale1 * factor, scale2 * factor
@@ -90,6 +91,22 @@ def resnet_covariance(
         return scale1 * scale2 * _map(gap, time[..., 0] if time.dim() else time, spec)
     time = time[..., 0, 0] if time.dim() else time
     return unit_covariance(unit1, unit2, scale1, scale2, time, spec)
+
+
+def check_options(variance: Variance, contrast: bool, depth: int | None, layers: Layers) -> None:
+    """Check that the options of ``resnet_covariance`` go together.
+
+    Raises:
+        ValueError: names the option that is wrong.
+    """
+    if variance not in get_args(Variance):
+        raise ValueError(
+            f"variance must be one of {', '.join(get_args(Variance))}; got {variance!r}"
+        )
+    if variance == "unit" and layers != "readout":
+        raise ValueError('variance="unit" needs layers="readout"; use variance="no_growth"')
+    if contrast and (depth is not None or layers != "readout"):
+        raise ValueError('contrast=True needs depth=None and layers="readout"')
 
 
 def growth_factor(
@@ -109,7 +126,7 @@ def growth_factor(
     if largest > math.log(torch.finfo(exponent.dtype).max):
         raise ValueError(
             f"weight_variance is so large that the variance exp({largest:.4g}) overflows "
-            f"{exponent.dtype}; use the kernel without growth, with an output scale"
+            f'{exponent.dtype}; use variance="no_growth" with an output scale'
         )
     return torch.exp(exponent / 2)
 
@@ -132,14 +149,14 @@ def unit_and_scale(
     x: Tensor,
     lengthscale: Tensor | None,
     input_bias_variance: Tensor | None,
-    unit_variance: bool = False,
+    variance: Variance = "full",
 ) -> tuple[Tensor, Tensor]:
-    """Unit vectors and lengths of ``input_vectors``; of unit variance, 1 in place of lengths."""
+    """Unit vectors and lengths of ``input_vectors``; lengths of 1 if the variance is "unit"."""
     x = input_vectors(x, lengthscale, input_bias_variance)
     null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
     # The length of a null row is taken elsewhere, so that neither value nor gradient is 0 / 0.
     length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
-    scale = torch.ones_like(length) if unit_variance else length
+    scale = torch.ones_like(length) if variance == "unit" else length
     return x / length[..., None], torch.where(null, 0, scale)
 
 
