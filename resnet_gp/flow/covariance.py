@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, Literal, get_args
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from resnet_gp.flow.autograd import widens_half
 from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_table
@@ -36,6 +37,7 @@ _TILE = {"cpu": 2**16, "cuda": 2**24}
 Variance = Literal["full", "no_growth", "unit"]
 
 
+@widens_half
 def resnet_covariance(
     x1: Tensor,
     x2: Tensor,
@@ -219,7 +221,6 @@ class _UnitCovariance(Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
         unit1: Tensor,
         unit2: Tensor,
         scale1: Tensor,
@@ -227,8 +228,6 @@ class _UnitCovariance(Function):
         time: Tensor,
         spec: DepthMap,
     ) -> Tensor:
-        ctx.save_for_backward(unit1, unit2, scale1, scale2, time)
-        ctx.spec = spec
         compiled = _compiled_loops(unit1)
         if compiled is not None:
             return _compiled_forward(compiled, unit1, unit2, scale1, scale2, time, spec)
@@ -237,6 +236,19 @@ class _UnitCovariance(Function):
             end = _map(_unit_gap(unit1[:, rows], unit2), time[:, None, None], spec)
             out[:, rows] = scale1[:, rows, None] * scale2[:, None] * end
         return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.spec = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        *tensors, time, spec = inputs
+        unit1, unit2, scale1, scale2 = _batched(info.batch_size, in_dims[:4], tensors)
+        if in_dims[4] is not None:  # else the members share a table
+            time = time.movedim(in_dims[4], 0)
+        return unit_covariance(unit1, unit2, scale1, scale2, time, spec), 0
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -315,14 +327,29 @@ class _UnitGap(Function):
     """1 - <u_i, v_j>, ``b x n x m``; never negative, exactly 0 for equal vectors."""
 
     @staticmethod
-    def forward(ctx: Any, unit1: Tensor, unit2: Tensor) -> Tensor:
-        ctx.save_for_backward(unit1, unit2)
+    def forward(unit1: Tensor, unit2: Tensor) -> Tensor:
         return _unit_gap(unit1, unit2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        return _UnitGap.apply(*_batched(info.batch_size, in_dims, inputs)), 0
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         unit1, unit2 = ctx.saved_tensors
         return -(grad @ unit2), -(grad.mT @ unit1)
+
+
+def _batched(size: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors that all have the dimension of vmap, at the front."""
+    return [
+        x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+        for x, dim in zip(tensors, dims, strict=True)
+    ]
 
 
 def _unit_gap(unit1: Tensor, unit2: Tensor) -> Tensor:

@@ -469,10 +469,11 @@ def test_gradients_of_equal_inputs_are_those_of_each_entry(monkeypatch, n, depth
         assert (one - other).norm() < 1e-12 * other.norm()
 
 
+SETTINGS = [{}, {"contrast": True}, {"depth": 7}, {"negative_slope": -1.0}]
+
+
 class TestVariance:
     """One meaning of ``variance`` here and in the kernels."""
-
-    SETTINGS = [{}, {"contrast": True}, {"depth": 7}, {"negative_slope": -1.0}]
 
     @pytest.mark.parametrize("options", SETTINGS, ids=str)
     def test_unit_is_the_covariance_over_the_deviations(self, options):
