@@ -55,6 +55,11 @@ def tau(gap: Tensor) -> Tensor:
     return root / ((2 - gap).sqrt_() + math.sqrt(2))
 
 
+def flow_slopes(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor]:
+    """dc_T/dc_0 and dc_T/dT, differentiable once more."""
+    return _FlowSlopes.apply(gap, horizon)
+
+
 def flow_and_slopes(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """1 - c_T, dc_T/dc_0 = F(c_T) / F(c_0) and dc_T/dT = F(c_T), without building a graph."""
     phi = speed_polynomial(gap.dtype)
@@ -74,7 +79,7 @@ class _GapFlow(Entrywise):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         gap, horizon = ctx.saved_tensors
-        slope, speed = _FlowSlopes.apply(gap, horizon)
+        slope, speed = flow_slopes(gap, horizon)
         needs_gap, needs_horizon = ctx.needs_input_grad
         return (
             (grad * slope).sum_to_size(gap.shape) if needs_gap else None,

@@ -23,8 +23,8 @@ from torch.autograd import Function
 
 from resnet_gp.flow.autograd import widens_half
 from resnet_gp.flow.correlation import contrast as flow_contrast
-from resnet_gp.flow.correlation import flow, flow_and_slopes
-from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_table
+from resnet_gp.flow.correlation import flow, flow_and_slopes, flow_slopes, gap_flow
+from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_slopes, depth_table
 from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
 from resnet_gp.threads import in_threads, row_ranges
 
@@ -253,7 +253,8 @@ class _UnitCovariance(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved, spec, needs = ctx.saved_tensors, ctx.spec, ctx.needs_input_grad
-        if torch.is_grad_enabled():
+        # Tensors under torch.func transforms have no memory that compiled loops could read.
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return (*_differentiable_gradient(saved, grad, needs[:5], spec), None)
         unit1, unit2, scale1, scale2, time = saved
         compiled = _compiled_loops(unit1)
@@ -275,14 +276,32 @@ class _UnitCovariance(Function):
 def _differentiable_gradient(
     inputs: tuple[Tensor, ...], grad: Tensor, needs: tuple[bool, ...], spec: DepthMap
 ) -> tuple[Tensor | None, ...]:
-    """The same gradient by torch's own rules, for second derivatives."""
-    aliases = [tensor.view_as(tensor) for tensor in inputs]  # one tensor may be two inputs
-    unit1, unit2, scale1, scale2, time = aliases
-    end = _map(_UnitGap.apply(unit1, unit2), time[:, None, None], spec)
-    covariance = scale1[..., None] * scale2[..., None, :] * end
-    wanted = [alias for alias, needed in zip(aliases, needs, strict=True) if needed]
-    found = iter(torch.autograd.grad(covariance, wanted, grad, create_graph=True))
-    return tuple(next(found) if needed else None for needed in needs)
+    """The same gradient in differentiable operations on whole matrices."""
+    unit1, unit2, scale1, scale2, time = inputs
+    rows, columns, times = scale1[..., None], scale2[..., None, :], time[:, None, None]
+    gap = _UnitGap.apply(unit1, unit2)
+    slope, speed = _slopes(gap, times, spec)
+    scaled = grad * (rows * columns)
+    weight, end = scaled * slope, grad * _map(gap, times, spec)
+    return (
+        weight @ unit2 if needs[0] else None,
+        weight.mT @ unit1 if needs[1] else None,
+        (end * columns).sum(-1) if needs[2] else None,
+        (end * rows).sum(-2) if needs[3] else None,
+        (scaled * speed).sum_to_size(times.shape)[:, 0, 0] if needs[4] else None,
+    )
+
+
+def _slopes(gap: Tensor, time: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
+    """The derivatives of ``_map`` in c_0 and in the time, themselves differentiable."""
+    if not spec.is_limit:
+        return depth_slopes(gap, time, spec)
+    slope, speed = flow_slopes(gap, time)
+    if not spec.contrast:
+        return slope, speed
+    opposite = torch.full_like(time, 2)
+    largest, decrease = gap_flow(opposite, time), flow_slopes(opposite, time)[1]
+    return slope / largest, (speed - gap_flow(gap, time) / largest * decrease) / largest
 
 
 def _tiled_gradient(

@@ -107,6 +107,11 @@ def depth_map(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
     return _DepthMap.apply(gap, weight_variance, spec)
 
 
+def depth_slopes(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
+    """The derivatives of ``depth_map`` in c_0 and in w; second derivatives raise."""
+    return _DepthMapSlopes.apply(gap, weight_variance, spec)
+
+
 class _DepthMap(Entrywise):
     @staticmethod
     def forward(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
@@ -120,7 +125,7 @@ class _DepthMap(Entrywise):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         gap, weight_variance = ctx.saved_tensors
-        slope, speed = _DepthMapSlopes.apply(gap, weight_variance, ctx.spec)
+        slope, speed = depth_slopes(gap, weight_variance, ctx.spec)
         return (
             (-grad * slope).sum_to_size(gap.shape) if ctx.needs_input_grad[0] else None,
             (grad * speed).sum_to_size(weight_variance.shape) if ctx.needs_input_grad[1] else None,
