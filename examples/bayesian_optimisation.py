@@ -8,7 +8,7 @@
 #
 # The bare `ResNetLimitKernel` would not do: its variance grows from the origin, and the expected
 # improvement sends it from one of the 64 corners to the next. The covariance module made for
-# BoTorch has the same variance everywhere (`unit_variance=True`). The last line shows what share of
+# BoTorch has the same variance everywhere (`variance="unit"`). The last line shows what share of
 # the new coordinates is on faces of the cube; Hartmann's maximum is inside.
 #
 #     python examples/bayesian_optimisation.py [--quick] [--seeds N] [--figure FILE]

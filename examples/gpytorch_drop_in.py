@@ -58,7 +58,9 @@ def kernel(name: str, d: int) -> Kernel:
     if name == "RBF":
         return RBFKernel(ard_num_dims=d)
     prior = LogNormalPrior(0.0, 1.0) if name == "ResNet, prior" else None
-    return ResNetLimitKernel(input_bias=True, growth=False, ard_num_dims=d, lengthscale_prior=prior)
+    return ResNetLimitKernel(
+        input_bias=True, variance="no_growth", ard_num_dims=d, lengthscale_prior=prior
+    )
 
 
 NAMES = ("RBF", "ResNet", "ResNet, prior")

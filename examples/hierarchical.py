@@ -68,7 +68,7 @@ class Machines:
         self.x, self.y = (torch.cat(parts) for parts in list(zip(*groups, strict=True))[:2])
         machine = torch.arange(GROUPS).repeat_interleave(ROWS)
         self.same = (machine[:, None] == machine).double()
-        self.kernel = ResNetLimitKernel(input_bias=True, growth=False).double()
+        self.kernel = ResNetLimitKernel(input_bias=True, variance="no_growth").double()
         self.kernel.raw_input_bias_variance.requires_grad_(False)
         add_weak_priors(self.kernel)
 

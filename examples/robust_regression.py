@@ -58,7 +58,7 @@ def simulated() -> tuple[Tensor, Tensor]:
 class Robust:
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.x, self.y = x, y
-        self.kernel = ResNetLimitKernel(input_bias=True, growth=False).double()
+        self.kernel = ResNetLimitKernel(input_bias=True, variance="no_growth").double()
         self.kernel.raw_input_bias_variance.requires_grad_(False)
         add_weak_priors(self.kernel)
 

@@ -47,7 +47,7 @@ def objective(x: Tensor) -> Tensor:
 
 # %%
 def fitted_model(x: Tensor, y: Tensor) -> ExactRegression:
-    kernel = ResNetLimitKernel(input_bias=True, growth=False, ard_num_dims=2)
+    kernel = ResNetLimitKernel(input_bias=True, variance="no_growth", ard_num_dims=2)
     model = ExactRegression(2 * x - 1, (y - y.mean()) / y.std(), kernel)
     kernel.raw_input_bias_variance.requires_grad_(False)  # the lengthscales say the same
     kernel.weight_variance = 5.0

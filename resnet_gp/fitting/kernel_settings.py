@@ -48,7 +48,7 @@ def make_kernel(setting: KernelSetting) -> Kernel:
     """
     bias = setting.input_bias_variance
     common: dict[str, Any] = {
-        "growth": False,
+        "variance": "no_growth",
         "input_bias": bias > 0,
         "active_dims": setting.active_dims,
     }

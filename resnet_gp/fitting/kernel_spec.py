@@ -112,7 +112,7 @@ class KernelSpec:
         arguments: dict[str, Any] = {
             "input_bias": True,
             "block_bias": self.block_bias,
-            "growth": not self.is_homogeneous,
+            "variance": "no_growth" if self.is_homogeneous else "full",
             "ard_num_dims": n_features,
         }
         if self.kernel == "tangent":

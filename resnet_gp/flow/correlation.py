@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
+from resnet_gp.flow.autograd import Entrywise, widens_half
 from resnet_gp.flow.table import horizon_table, speed_polynomial
 
 
+@widens_half
 def flow(gap: Tensor, horizon: Tensor) -> Tensor:
     """The correlation c_T after time T of the flow dc/dt = F(c) (Hayou & Yang 2023, Theorem 3).
 
@@ -32,11 +33,13 @@ def flow(gap: Tensor, horizon: Tensor) -> Tensor:
     return 1 - gap_flow(gap, horizon)
 
 
+@widens_half
 def gap_flow(gap: Tensor, horizon: Tensor) -> Tensor:
     """1 - c_T, accurate to its own rounding however small it is; as ``flow`` in all else."""
     return _GapFlow.apply(gap, horizon)
 
 
+@widens_half
 def contrast(gap: Tensor, horizon: Tensor) -> Tensor:
     """(c_T - c_T(pi)) / (1 - c_T(pi)): 1 for equal directions, 0 for opposite ones.
 
@@ -52,6 +55,11 @@ def tau(gap: Tensor) -> Tensor:
     return root / ((2 - gap).sqrt_() + math.sqrt(2))
 
 
+def flow_slopes(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor]:
+    """dc_T/dc_0 and dc_T/dT, differentiable once more."""
+    return _FlowSlopes.apply(gap, horizon)
+
+
 def flow_and_slopes(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """1 - c_T, dc_T/dc_0 = F(c_T) / F(c_0) and dc_T/dT = F(c_T), without building a graph."""
     phi = speed_polynomial(gap.dtype)
@@ -62,17 +70,16 @@ def flow_and_slopes(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor, Tenso
     return gap_end, cube / phi(2 * tau(gap) - 1), (gap / 2) ** 1.5 * cube
 
 
-class _GapFlow(Function):
+class _GapFlow(Entrywise):
     @staticmethod
-    def forward(ctx: Any, gap: Tensor, horizon: Tensor) -> Tensor:
-        ctx.save_for_backward(gap, horizon)
+    def forward(gap: Tensor, horizon: Tensor) -> Tensor:
         ratio = horizon_table(horizon, gap.dtype)(gap)
         return gap * ratio * ratio
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         gap, horizon = ctx.saved_tensors
-        slope, speed = _FlowSlopes.apply(gap, horizon)
+        slope, speed = flow_slopes(gap, horizon)
         needs_gap, needs_horizon = ctx.needs_input_grad
         return (
             (grad * slope).sum_to_size(gap.shape) if needs_gap else None,
@@ -80,26 +87,27 @@ class _GapFlow(Function):
         )
 
 
-class _FlowSlopes(Function):
+class _FlowSlopes(Entrywise):
     """(dc_T/dc_0, dc_T/dT) = (F(c_T)/F(c_0), F(c_T))."""
 
     @staticmethod
-    def forward(ctx: Any, gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(gap, horizon)
+    def forward(gap: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor]:
         _, slope, speed = flow_and_slopes(gap, horizon)
         return slope, speed
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        return _FlowCurvature.apply(*ctx.saved_tensors, *grads)
+        gap, horizon = ctx.saved_tensors
+        grad_gap, grad_horizon = _FlowCurvature.apply(gap, horizon, *grads)
+        return grad_gap.sum_to_size(gap.shape), grad_horizon.sum_to_size(horizon.shape)
 
 
-class _FlowCurvature(Function):
+class _FlowCurvature(Entrywise):
     """The gradients of the slopes in the gap and the horizon: F'(c) = -theta / (2 pi)."""
 
     @staticmethod
     def forward(
-        ctx: Any, gap: Tensor, horizon: Tensor, grad_slope: Tensor, grad_speed: Tensor
+        gap: Tensor, horizon: Tensor, grad_slope: Tensor, grad_speed: Tensor
     ) -> tuple[Tensor, Tensor]:
         gap_end, slope, speed = flow_and_slopes(gap, horizon)
         angle, angle_end = 4 * torch.atan(tau(gap)), 4 * torch.atan(tau(gap_end))
@@ -109,7 +117,7 @@ class _FlowCurvature(Function):
         curvature = slope * (angle - angle_end) / (2 * math.pi * speed_start)
         grad_gap = -(grad_slope * curvature + grad_speed * decay * slope)
         grad_horizon = decay * (grad_slope * slope + grad_speed * speed)
-        return grad_gap.sum_to_size(gap.shape), grad_horizon.sum_to_size(horizon.shape)
+        return grad_gap, grad_horizon
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> None:

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from resnet_gp.flow.autograd import widens_half
 from resnet_gp.flow.correlation import contrast as flow_contrast
-from resnet_gp.flow.correlation import flow, flow_and_slopes
-from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_table
+from resnet_gp.flow.correlation import flow, flow_and_slopes, flow_slopes, gap_flow
+from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_slopes, depth_table
 from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
 from resnet_gp.threads import in_threads, row_ranges
 
@@ -33,7 +34,10 @@ _NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
 _NEAR_PAIRS = 2**18
 _TILE = {"cpu": 2**16, "cuda": 2**24}
 
+Variance = Literal["full", "no_growth", "unit"]
 
+
+@widens_half
 def resnet_covariance(
     x1: Tensor,
     x2: Tensor,
@@ -44,9 +48,8 @@ def resnet_covariance(
     input_bias_variance: Tensor | None = None,
     depth: int | None = None,
     layers: Layers = "readout",
-    growth: bool = True,
+    variance: Variance = "full",
     contrast: bool = False,
-    unit_variance: bool = False,
     diag: bool = False,
 ) -> Tensor:
     """Covariance of the infinitely wide ResNet between two sets of inputs, or its tangent kernel.
@@ -61,13 +64,11 @@ def resnet_covariance(
         depth: number of residual blocks; None for the limit.
         layers: which layers are trained. "readout" gives the covariance of the outputs, "all" and
             "blocks" the tangent kernel of all layers or of the residual blocks.
-        growth: False leaves out the factor exp(w (1 + alpha^2) / 2), by which the variance grows
-            with depth and which no model with an output scale can tell from it; at finite depth,
-            (1 + w (1 + alpha^2) / (2 L))^L.
-        contrast: (c_T - c_T(pi)) / (1 - c_T(pi)) in the place of c_T, only for the limit and the
-            readout. With T the values of c_T come close together, and those of this do not.
-        unit_variance: 1 in place of the lengths sqrt(q_0(a, a)); without growth and for the
-            readout, that is k(a, b) / sqrt(k(a, a) k(b, b)).
+        variance: "full"; "no_growth", without the factor exp(w (1 + alpha^2) / 2) by which the
+            variance grows with depth, at finite depth (1 + w (1 + alpha^2) / (2 L))^L; or "unit",
+            k(a, b) / sqrt(k(a, a) k(b, b)), for the readout.
+        contrast: replace c_T by (c_T - c_T(pi)) / (1 - c_T(pi)), for the readout of the limit. As
+            T grows, all c_T approach 1; the contrast keeps them apart.
         diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
 
     Returns:
@@ -75,13 +76,15 @@ def resnet_covariance(
         covariance 0, and gradient 0 where the kernel has a kink.
 
     Raises:
-        ValueError: the horizon is outside the table's range, or the growth factor overflows.
+        ValueError: the horizon is outside the table's range, the growth factor overflows, or
+            options that exclude each other.
     """
-    unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance, unit_variance)
-    unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance, unit_variance)
+    check_options(variance, contrast, depth, layers)
+    unit1, scale1 = unit_and_scale(x1, lengthscale, input_bias_variance, variance)
+    unit2, scale2 = unit_and_scale(x2, lengthscale, input_bias_variance, variance)
     spec = DepthMap(negative_slope, depth, layers, contrast)
     time = weight_variance * (1 - negative_slope) ** 2 if spec.is_limit else weight_variance
-    if growth:
+    if variance == "full":
         factor = growth_factor(weight_variance, negative_slope, depth)
         factor = factor[..., 0] if factor.dim() else factor
         scale1, scale2 = scale1 * factor, scale2 * factor
@@ -90,6 +93,22 @@ def resnet_covariance(
         return scale1 * scale2 * _map(gap, time[..., 0] if time.dim() else time, spec)
     time = time[..., 0, 0] if time.dim() else time
     return unit_covariance(unit1, unit2, scale1, scale2, time, spec)
+
+
+def check_options(variance: Variance, contrast: bool, depth: int | None, layers: Layers) -> None:
+    """Check that the options of ``resnet_covariance`` go together.
+
+    Raises:
+        ValueError: names the option that is wrong.
+    """
+    if variance not in get_args(Variance):
+        raise ValueError(
+            f"variance must be one of {', '.join(get_args(Variance))}; got {variance!r}"
+        )
+    if variance == "unit" and layers != "readout":
+        raise ValueError('variance="unit" needs layers="readout"; use variance="no_growth"')
+    if contrast and (depth is not None or layers != "readout"):
+        raise ValueError('contrast=True needs depth=None and layers="readout"')
 
 
 def growth_factor(
@@ -109,7 +128,7 @@ def growth_factor(
     if largest > math.log(torch.finfo(exponent.dtype).max):
         raise ValueError(
             f"weight_variance is so large that the variance exp({largest:.4g}) overflows "
-            f"{exponent.dtype}; use the kernel without growth, with an output scale"
+            f'{exponent.dtype}; use variance="no_growth" with an output scale'
         )
     return torch.exp(exponent / 2)
 
@@ -132,14 +151,14 @@ def unit_and_scale(
     x: Tensor,
     lengthscale: Tensor | None,
     input_bias_variance: Tensor | None,
-    unit_variance: bool = False,
+    variance: Variance = "full",
 ) -> tuple[Tensor, Tensor]:
-    """Unit vectors and lengths of ``input_vectors``; of unit variance, 1 in place of lengths."""
+    """Unit vectors and lengths of ``input_vectors``; lengths of 1 if the variance is "unit"."""
     x = input_vectors(x, lengthscale, input_bias_variance)
     null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
     # The length of a null row is taken elsewhere, so that neither value nor gradient is 0 / 0.
     length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
-    scale = torch.ones_like(length) if unit_variance else length
+    scale = torch.ones_like(length) if variance == "unit" else length
     return x / length[..., None], torch.where(null, 0, scale)
 
 
@@ -202,7 +221,6 @@ class _UnitCovariance(Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
         unit1: Tensor,
         unit2: Tensor,
         scale1: Tensor,
@@ -210,8 +228,6 @@ class _UnitCovariance(Function):
         time: Tensor,
         spec: DepthMap,
     ) -> Tensor:
-        ctx.save_for_backward(unit1, unit2, scale1, scale2, time)
-        ctx.spec = spec
         compiled = _compiled_loops(unit1)
         if compiled is not None:
             return _compiled_forward(compiled, unit1, unit2, scale1, scale2, time, spec)
@@ -222,9 +238,23 @@ class _UnitCovariance(Function):
         return out
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.spec = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        *tensors, time, spec = inputs
+        unit1, unit2, scale1, scale2 = _batched(info.batch_size, in_dims[:4], tensors)
+        if in_dims[4] is not None:  # else the members share a table
+            time = time.movedim(in_dims[4], 0)
+        return unit_covariance(unit1, unit2, scale1, scale2, time, spec), 0
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved, spec, needs = ctx.saved_tensors, ctx.spec, ctx.needs_input_grad
-        if torch.is_grad_enabled():
+        # Tensors under torch.func transforms have no memory that compiled loops could read.
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return (*_differentiable_gradient(saved, grad, needs[:5], spec), None)
         unit1, unit2, scale1, scale2, time = saved
         compiled = _compiled_loops(unit1)
@@ -246,14 +276,32 @@ class _UnitCovariance(Function):
 def _differentiable_gradient(
     inputs: tuple[Tensor, ...], grad: Tensor, needs: tuple[bool, ...], spec: DepthMap
 ) -> tuple[Tensor | None, ...]:
-    """The same gradient by torch's own rules, for second derivatives."""
-    aliases = [tensor.view_as(tensor) for tensor in inputs]  # one tensor may be two inputs
-    unit1, unit2, scale1, scale2, time = aliases
-    end = _map(_UnitGap.apply(unit1, unit2), time[:, None, None], spec)
-    covariance = scale1[..., None] * scale2[..., None, :] * end
-    wanted = [alias for alias, needed in zip(aliases, needs, strict=True) if needed]
-    found = iter(torch.autograd.grad(covariance, wanted, grad, create_graph=True))
-    return tuple(next(found) if needed else None for needed in needs)
+    """The same gradient in differentiable operations on whole matrices."""
+    unit1, unit2, scale1, scale2, time = inputs
+    rows, columns, times = scale1[..., None], scale2[..., None, :], time[:, None, None]
+    gap = _UnitGap.apply(unit1, unit2)
+    slope, speed = _slopes(gap, times, spec)
+    scaled = grad * (rows * columns)
+    weight, end = scaled * slope, grad * _map(gap, times, spec)
+    return (
+        weight @ unit2 if needs[0] else None,
+        weight.mT @ unit1 if needs[1] else None,
+        (end * columns).sum(-1) if needs[2] else None,
+        (end * rows).sum(-2) if needs[3] else None,
+        (scaled * speed).sum_to_size(times.shape)[:, 0, 0] if needs[4] else None,
+    )
+
+
+def _slopes(gap: Tensor, time: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
+    """The derivatives of ``_map`` in c_0 and in the time, themselves differentiable."""
+    if not spec.is_limit:
+        return depth_slopes(gap, time, spec)
+    slope, speed = flow_slopes(gap, time)
+    if not spec.contrast:
+        return slope, speed
+    opposite = torch.full_like(time, 2)
+    largest, decrease = gap_flow(opposite, time), flow_slopes(opposite, time)[1]
+    return slope / largest, (speed - gap_flow(gap, time) / largest * decrease) / largest
 
 
 def _tiled_gradient(
@@ -298,14 +346,29 @@ class _UnitGap(Function):
     """1 - <u_i, v_j>, ``b x n x m``; never negative, exactly 0 for equal vectors."""
 
     @staticmethod
-    def forward(ctx: Any, unit1: Tensor, unit2: Tensor) -> Tensor:
-        ctx.save_for_backward(unit1, unit2)
+    def forward(unit1: Tensor, unit2: Tensor) -> Tensor:
         return _unit_gap(unit1, unit2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        return _UnitGap.apply(*_batched(info.batch_size, in_dims, inputs)), 0
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         unit1, unit2 = ctx.saved_tensors
         return -(grad @ unit2), -(grad.mT @ unit1)
+
+
+def _batched(size: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors that all have the dimension of vmap, at the front."""
+    return [
+        x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+        for x, dim in zip(tensors, dims, strict=True)
+    ]
 
 
 def _unit_gap(unit1: Tensor, unit2: Tensor) -> Tensor:

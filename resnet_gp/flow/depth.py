@@ -30,9 +30,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from resnet_gp.flow.angles import Array, reduced_speed
+from resnet_gp.flow.autograd import Entrywise, widens_half
 from resnet_gp.flow.table import (
     Polynomial,
     chebyshev_transform,
@@ -98,6 +98,7 @@ def checked_depth(depth: Any) -> int | None:
     return blocks
 
 
+@widens_half
 def depth_map(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
     """A map of single correlations, at gaps 1 - c_0 in [0, 2].
 
@@ -106,17 +107,25 @@ def depth_map(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
     return _DepthMap.apply(gap, weight_variance, spec)
 
 
-class _DepthMap(Function):
+def depth_slopes(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
+    """The derivatives of ``depth_map`` in c_0 and in w; second derivatives raise."""
+    return _DepthMapSlopes.apply(gap, weight_variance, spec)
+
+
+class _DepthMap(Entrywise):
     @staticmethod
-    def forward(ctx: Any, gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
-        ctx.save_for_backward(gap, weight_variance)
-        ctx.spec = spec
+    def forward(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
         return depth_table(spec, weight_variance, gap.dtype).values(gap)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.spec = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         gap, weight_variance = ctx.saved_tensors
-        slope, speed = _DepthMapSlopes.apply(gap, weight_variance, ctx.spec)
+        slope, speed = depth_slopes(gap, weight_variance, ctx.spec)
         return (
             (-grad * slope).sum_to_size(gap.shape) if ctx.needs_input_grad[0] else None,
             (grad * speed).sum_to_size(weight_variance.shape) if ctx.needs_input_grad[1] else None,
@@ -124,12 +133,14 @@ class _DepthMap(Function):
         )
 
 
-class _DepthMapSlopes(Function):
+class _DepthMapSlopes(Entrywise):
     @staticmethod
-    def forward(
-        ctx: Any, gap: Tensor, weight_variance: Tensor, spec: DepthMap
-    ) -> tuple[Tensor, Tensor]:
+    def forward(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
         return depth_table(spec, weight_variance, gap.dtype).derivatives(gap)[1:]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> None:

@@ -118,23 +118,51 @@ class _Moment(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, moments: Moments, variance1: Tensor, variance2: Tensor, covariance: Tensor
+        moments: Moments, variance1: Tensor, variance2: Tensor, covariance: Tensor
     ) -> Tensor:
-        ctx.moments = moments
-        ctx.save_for_backward(variance1, variance2, covariance)
         return moments.moment(variance1, variance2, covariance)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.moments, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
-        partials = ctx.moments.partials(*ctx.saved_tensors)
+        partials = Gradient.apply(ctx.moments.partials, *ctx.saved_tensors)
         pairs = zip(partials, ctx.saved_tensors, strict=True)
         return None, *((grad * partial).sum_to_size(own.shape) for partial, own in pairs)
 
 
-def refuse_second_order() -> None:
-    """Raise if a backward pass is to be differentiated itself."""
-    if torch.is_grad_enabled():
+class Gradient(Function):
+    """``function(*tensors)``, the derivatives of a covariance; second derivatives raise."""
+
+    @staticmethod
+    def forward(
+        function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        return function(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
+        members = [
+            Gradient.apply(
+                *(
+                    x if dim is None else x.select(dim, index)
+                    for x, dim in zip(inputs, in_dims, strict=True)
+                )
+            )
+            for index in range(info.batch_size)
+        ]
+        outputs = tuple(torch.stack(one) for one in zip(*members, strict=True))
+        return outputs, (0,) * len(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
         raise RuntimeError(
             "second derivatives of the general covariance are not implemented; they are for the "
             "(leaky) ReLU family without block bias"
@@ -300,9 +328,7 @@ class _DirectCovariance(Function):
     """``pair_covariance`` in tiles, computed again for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, settings: Any, *inputs: Tensor) -> Tensor:
-        ctx.settings = settings
-        ctx.save_for_backward(*inputs)
+    def forward(settings: Any, *inputs: Tensor) -> Tensor:
         activation, scheme, symmetric = settings
         path1, path2, covariance, *arguments = inputs
         out = torch.empty_like(covariance)
@@ -328,25 +354,34 @@ class _DirectCovariance(Function):
         return out
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.settings, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
-        activation, scheme, _ = ctx.settings
-        inputs = ctx.saved_tensors
-        path1, path2, covariance, *arguments = inputs
-        sums = [torch.zeros_like(tensor) for tensor in inputs]
-        for rows, columns in tiles(covariance, symmetric=False):
-            with torch.enable_grad():
-                own = [
-                    tensor.detach().clone().requires_grad_()
-                    for tensor in (path1[:, :, rows], path2, covariance[:, rows], *arguments)
-                ]
-                block = pair_covariance(
-                    activation, scheme, own[0][..., None], own[1][:, :, None, columns], *own[2:]
-                )
-            found = torch.autograd.grad(block, own, grad[:, rows])
-            sums[0][:, :, rows] = found[0]
-            sums[1] += found[1]
-            sums[2][:, rows] = found[2]
-            sums[3] += found[3]
-            sums[4] += found[4]
-        return None, *sums
+        gradient = functools.partial(_direct_gradient, ctx.settings)
+        return None, *Gradient.apply(gradient, *ctx.saved_tensors, grad)
+
+
+def _direct_gradient(settings: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+    activation, scheme, _ = settings
+    *inputs, grad = tensors
+    path1, path2, covariance, *arguments = inputs
+    sums = [torch.zeros_like(tensor) for tensor in inputs]
+    for rows, columns in tiles(covariance, symmetric=False):
+        with torch.enable_grad():
+            own = [
+                tensor.detach().clone().requires_grad_()
+                for tensor in (path1[:, :, rows], path2, covariance[:, rows], *arguments)
+            ]
+            block = pair_covariance(
+                activation, scheme, own[0][..., None], own[1][:, :, None, columns], *own[2:]
+            )
+        found = torch.autograd.grad(block, own, grad[:, rows])
+        sums[0][:, :, rows] = found[0]
+        sums[1] += found[1]
+        sums[2][:, rows] = found[2]
+        sums[3] += found[3]
+        sums[4] += found[4]
+    return tuple(sums)

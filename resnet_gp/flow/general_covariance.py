@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.activations import Activation, AnyActivation, any_activation
+from resnet_gp.flow.autograd import widens_half
 from resnet_gp.flow.covariance import input_vectors
 from resnet_gp.flow.general import direct_covariance
 from resnet_gp.flow.general_table import table_covariance
@@ -21,6 +22,7 @@ from resnet_gp.flow.general_table import table_covariance
 PATHS = ("table", "direct")
 
 
+@widens_half
 def general_covariance(
     x1: Tensor,
     x2: Tensor,

@@ -31,13 +31,13 @@ from resnet_gp.flow.cells import (
     single_pairs,
 )
 from resnet_gp.flow.general import (
+    Gradient,
     Moments,
     Scheme,
     direct_covariance,
     last_state,
     mirror,
     pair_covariance,
-    refuse_second_order,
     schemes,
     states,
     variance_path,
@@ -234,7 +234,6 @@ def table_covariance(
 class _TableCovariance(Function):
     @staticmethod
     def forward(
-        ctx: Any,
         settings: Any,
         variance1: Tensor,
         variance2: Tensor,
@@ -243,14 +242,10 @@ class _TableCovariance(Function):
         block_bias_variance: Tensor,
     ) -> Tensor:
         activation, depth, symmetric = settings
-        hyperparameters = torch.stack([weight_variance, block_bias_variance], dim=1)
-        ctx.networks = [
-            Network(activation, w, bias, depth) for w, bias in hyperparameters.detach().tolist()
-        ]
-        ctx.save_for_backward(variance1, variance2, covariance)
+        networks = _networks(activation, depth, weight_variance, block_bias_variance)
         if covariance.dim() == 2:
-            return _single_pairs(ctx.networks, variance1, variance2, covariance, slopes=False)[0]
-        grids = _grids(ctx.networks, variance1, variance2, False, covariance.dtype)
+            return _single_pairs(networks, variance1, variance2, covariance, slopes=False)[0]
+        grids = _grids(networks, variance1, variance2, False, covariance.dtype)
         compiled = compiled_loops(covariance)
         if compiled is None:
             each = zip(grids, variance1, variance2, covariance, strict=True)
@@ -266,24 +261,42 @@ class _TableCovariance(Function):
         return out
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.settings, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order()
-        variance1, variance2, covariance = ctx.saved_tensors
-        if covariance.dim() == 2:
-            fields = grad * _single_pairs(
-                ctx.networks, variance1, variance2, covariance, slopes=True
-            )
-            return None, fields[0], fields[1], fields[2], fields[3].sum(-1), fields[4].sum(-1)
-        grids = _grids(ctx.networks, variance1, variance2, True, covariance.dtype)
-        compiled = compiled_loops(covariance)
-        if compiled is not None:
-            return None, *_compiled_gradient(grids, variance1, variance2, covariance, grad)
-        sums = []
-        for grid, *own, seen in zip(grids, variance1, variance2, covariance, grad, strict=True):
-            fields = grid.matrix(*own).mul_(seen)
-            totals = fields.sum((1, 2))
-            sums.append((fields[0].sum(1), fields[1].sum(0), fields[2], totals[3], totals[4]))
-        return None, *(torch.stack(one) for one in zip(*sums, strict=True))
+        gradient = functools.partial(_table_gradient, ctx.settings)
+        return None, *Gradient.apply(gradient, *ctx.saved_tensors, grad)
+
+
+def _table_gradient(settings: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+    activation, depth, _ = settings
+    variance1, variance2, covariance, weight_variance, block_bias_variance, grad = tensors
+    networks = _networks(activation, depth, weight_variance, block_bias_variance)
+    if covariance.dim() == 2:
+        fields = grad * _single_pairs(networks, variance1, variance2, covariance, slopes=True)
+        return fields[0], fields[1], fields[2], fields[3].sum(-1), fields[4].sum(-1)
+    grids = _grids(networks, variance1, variance2, True, covariance.dtype)
+    if compiled_loops(covariance) is not None:
+        return _compiled_gradient(grids, variance1, variance2, covariance, grad)
+    sums = []
+    for grid, *own, seen in zip(grids, variance1, variance2, covariance, grad, strict=True):
+        fields = grid.matrix(*own).mul_(seen)
+        totals = fields.sum((1, 2))
+        sums.append((fields[0].sum(1), fields[1].sum(0), fields[2], totals[3], totals[4]))
+    return tuple(torch.stack(one) for one in zip(*sums, strict=True))
+
+
+def _networks(
+    activation: AnyActivation,
+    depth: int | None,
+    weight_variance: Tensor,
+    block_bias_variance: Tensor,
+) -> list[Network]:
+    hyperparameters = torch.stack([weight_variance, block_bias_variance], dim=1)
+    return [Network(activation, w, bias, depth) for w, bias in hyperparameters.tolist()]
 
 
 def _grids(

@@ -11,7 +11,7 @@ from gpytorch.priors import Prior
 from torch import Tensor
 
 from resnet_gp.activations import AnyActivation, LeakyReLU, any_activation
-from resnet_gp.flow.covariance import resnet_covariance
+from resnet_gp.flow.covariance import Variance, check_options, resnet_covariance
 from resnet_gp.flow.depth import Layers, checked_depth
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.kernels.constraints import OutOfBoundsError, log_positive
@@ -31,9 +31,8 @@ class ResNetKernel(Kernel):
         negative_slope: float = 0.01,
         input_bias: bool = False,
         block_bias: bool = False,
-        growth: bool = True,
+        variance: Variance = "full",
         contrast: bool = False,
-        unit_variance: bool = False,
         ard_num_dims: int | None = None,
         batch_shape: torch.Size | None = None,
         active_dims: tuple[int, ...] | None = None,
@@ -58,24 +57,14 @@ class ResNetKernel(Kernel):
         self.layers: Layers = "readout"
         self.input_bias = input_bias
         self.block_bias = block_bias
-        if not growth and not self.is_homogeneous:
+        check_options(variance, contrast, self.depth, self.layers)
+        if (variance != "full" or contrast) and not self.is_homogeneous:
             raise ValueError(
-                "growth=False needs an activation of the (leaky) ReLU family and no block_bias: "
-                "elsewhere growth is not one factor"
+                'variance="no_growth", variance="unit" and contrast=True need an activation of the '
+                "(leaky) ReLU family and no block_bias"
             )
-        if contrast and not (self.is_homogeneous and depth is None):
-            raise ValueError(
-                "contrast=True needs an activation of the (leaky) ReLU family, no block_bias and "
-                "infinite depth"
-            )
-        if unit_variance and not self.is_homogeneous:
-            raise ValueError(
-                "unit_variance=True needs an activation of the (leaky) ReLU family and no "
-                "block_bias"
-            )
-        self.growth = growth and not unit_variance
+        self.variance: Variance = variance
         self.contrast = contrast
-        self.unit_variance = unit_variance
         self._start_at_one("lengthscale")
         self._add_variance("weight_variance", weight_variance_prior, weight_variance_constraint)
         for name, present, prior, constraint in (
@@ -233,8 +222,7 @@ class ResNetKernel(Kernel):
             input_bias_variance=input_bias_variance,
             depth=self.depth,
             layers=self.layers,
-            growth=self.growth,
+            variance=self.variance,
             contrast=self.contrast,
-            unit_variance=self.unit_variance,
             diag=diag,
         )

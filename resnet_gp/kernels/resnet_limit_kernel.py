@@ -41,19 +41,16 @@ class ResNetLimitKernel(ResNetKernel):
         negative_slope: alpha of "leaky_relu"; the others ignore it.
         input_bias: give the input layer a bias of variance ``input_bias_variance``.
         block_bias: give the residual blocks biases of variance ``block_bias_variance``.
-        growth: False leaves out the factor :math:`e^{w (1 + \alpha^2) / 2}`, which no model with
-            an output scale can tell from it, and which overflows for large w. Only for the (leaky)
+        variance: "full"; "no_growth", without the factor :math:`e^{w (1 + \alpha^2) / 2}`, which an
+            output scale absorbs and which overflows for large w; or "unit",
+            :math:`k(a, b) / \sqrt{k(a, a) k(b, b)}`, so that the prior variance is 1 everywhere
+            instead of growing with the distance from the origin. The last two only for the (leaky)
             ReLU family without block bias.
-        contrast: take :math:`(c_T - c_\pi) / (1 - c_\pi)` in the place of :math:`c_T`, with
-            :math:`c_\pi` the correlation of opposite inputs: positive definite as well. At long
-            horizons all c_T come close to 1, and a covariance matrix close to a singular one, as
-            large as it may be; this form stays of order one. Only for the (leaky) ReLU family
-            without block bias at infinite depth.
-        unit_variance: divide by the standard deviations, :math:`k(a, b) / \sqrt{k(a, a) k(b, b)}`,
-            which leaves :math:`c_T` (or its contrast) and no growth. The variance of the other
-            forms grows with the distance from the origin, and with it what a model believes it
-            does not know at the edges of the data. Only for the (leaky) ReLU family without block
-            bias.
+        contrast: replace :math:`c_T` by :math:`(c_T - c_\pi) / (1 - c_\pi)`, where
+            :math:`c_\pi` is the correlation of opposite inputs; it is positive definite as well.
+            At long horizons all :math:`c_T` approach 1 and covariance matrices become nearly
+            singular; the contrast stays of order one. Only for the (leaky) ReLU family without
+            block bias at infinite depth.
         ard_num_dims: d, for one lengthscale per input dimension.
         batch_shape: shape of the batch of hyperparameters.
         active_dims: the input dimensions to use.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from resnet_gp.activations import LeakyReLU
+from resnet_gp.flow.covariance import check_options
 from resnet_gp.flow.depth import Layers
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 
@@ -60,7 +61,5 @@ class ResNetTangentKernel(ResNetKernel):
             raise ValueError(
                 "activation of a tangent kernel must be of the (leaky) ReLU family, no block_bias"
             )
-        for name in ("contrast", "unit_variance"):
-            if getattr(self, name) and layers != "readout":
-                raise ValueError(f'{name}=True of a tangent kernel needs layers="readout"')
+        check_options(self.variance, self.contrast, self.depth, layers)
         self.layers = layers

@@ -39,9 +39,9 @@ def get_covar_module_with_resnet_prior(
     * Inputs are centred inside the kernel, at 1/2 (``CentredKernel``). The kernel knows where the
       origin is, and an input transform that centres instead would leave the unit cube, which
       BoTorch warns of, and would be forgotten by whoever swaps one kernel for another.
-    * The prior variance is the same everywhere (``unit_variance``). Where it grows from the centre
-      of the cube outwards, acquisition functions ask for one corner after the other. The contrast
-      of the correlation makes values of opposite directions independent: the mean is the model's.
+    * The prior variance is the same everywhere (``variance="unit"``). If it grew from the centre of
+      the cube outwards, acquisition functions would propose one corner after the other. With
+      ``contrast``, values in opposite directions are independent, and the mean is the model's.
     * The output scale is at least 1, the variance of the data. Smaller ones take a few points of a
       function with a narrow peak for noise about a constant; larger ones go with long lengthscales.
     * The input layer has a bias, or directions in the cube would be all there is. Its variance is
@@ -71,8 +71,8 @@ def get_covar_module_with_resnet_prior(
     kernel = ResNetLimitKernel(
         activation,
         input_bias=True,
+        variance="unit",
         contrast=True,
-        unit_variance=True,
         ard_num_dims=ard_num_dims,
         batch_shape=batch_shape,
         active_dims=None if active_dims is None else tuple(active_dims),

@@ -148,7 +148,7 @@ class PriorPaths(Module):
         limit = _limit_kernel(self.kernel)
         bias = limit.input_bias_variance if limit.input_bias else None
         x = x - self.centre if self.centre else x
-        unit, scale = unit_and_scale(x, limit.lengthscale, bias, limit.unit_variance)
+        unit, scale = unit_and_scale(x, limit.lengthscale, bias, limit.variance)
         phase = unit @ self.frequencies.mT
         parts = [torch.ones_like(unit[..., :1]), unit, phase.cos(), phase.sin()]
         return (scale * self.scale_factor)[..., None] * torch.cat(parts, -1) * self.amplitudes
@@ -404,7 +404,7 @@ def _scale_factor(kernel: Kernel) -> Tensor:
             variance = variance * wrapper.outputscale.detach()
         kernel = wrapper.base_kernel
     factor = variance.to(kernel.lengthscale).sqrt()
-    if kernel.growth:
+    if kernel.variance == "full":
         growth = growth_factor(kernel.weight_variance, kernel.negative_slope)
         factor = factor * growth.detach()[0, 0]
     return factor

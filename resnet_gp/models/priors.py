@@ -60,18 +60,19 @@ def _add_to_ours(kernel: ResNetKernel) -> None:
 
 
 def fix_confounded(module: Module) -> None:
-    """Fix, in each of our kernels that has an output scale, what data cannot tell from it.
+    """Fix what data cannot distinguish from the output scale, in each of our kernels that has one.
 
     (lengthscale, input bias, output scale) -> (s l, sigma_in^2 / s^2, s^2 outputscale) changes
-    nothing, so the input bias stays at its value; and the factor exp(w (1 + alpha^2) / 2) of the
-    (leaky) ReLU family is left out (``growth=False``). Chains would wander along such ridges.
+    nothing, so the input bias keeps its value. The factor exp(w (1 + alpha^2) / 2) of the (leaky)
+    ReLU family is left out (``variance="no_growth"``). Chains would wander along such ridges.
     """
     for owner in module.modules():
         if not isinstance(owner, ScaleKernel):
             continue
         for kernel in owner.base_kernel.modules():
             if isinstance(kernel, ResNetKernel):
-                kernel.growth = kernel.growth and not kernel.is_homogeneous
+                if kernel.is_homogeneous and kernel.variance == "full":
+                    kernel.variance = "no_growth"
                 if kernel.input_bias:
                     kernel.get_parameter("raw_input_bias_variance").requires_grad_(False)
 

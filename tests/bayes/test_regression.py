@@ -24,7 +24,7 @@ def test_the_potential_is_minus_the_log_posterior_of_the_logarithms():
 
 def test_what_data_cannot_tell_is_fixed():
     kernel = regression().module.covar_module.base_kernel
-    assert not kernel.growth
+    assert kernel.variance == "no_growth"
     assert not kernel.raw_input_bias_variance.requires_grad
     assert "likelihood.noise_covar.noise" in current_hyperparameters("", regression().module)
 
@@ -79,7 +79,7 @@ def test_a_larger_model_holds_it_as_a_part():
     from resnet_gp.bayes import GaussianVector, add_weak_priors, sample_hyperparameters
 
     (xa, ya), (xb, yb) = data(15), data(12, seed=1)
-    kernel = ResNetLimitKernel(input_bias=True, growth=False).double()
+    kernel = ResNetLimitKernel(input_bias=True, variance="no_growth").double()
     kernel.raw_input_bias_variance.requires_grad_(False)
     add_weak_priors(kernel)
 

@@ -38,7 +38,7 @@ def data(n=600, outputs=None):
 
 
 def kernel():
-    kernel = ResNetLimitKernel(input_bias=True, growth=False, contrast=True, ard_num_dims=D)
+    kernel = ResNetLimitKernel(input_bias=True, variance="no_growth", contrast=True, ard_num_dims=D)
     kernel.get_parameter("raw_input_bias_variance").requires_grad_(False)
     return kernel.double()
 

@@ -85,7 +85,7 @@ class TestBothPaths:
         x = points(2, 3, 17, 4, dtype=dtype)
         z = x if same else points(3, 21, 4, seed=1, dtype=dtype)
         w = tensor(1e-3, 0.9, 700.0, dtype=dtype)[:, None, None]
-        self.check(torch_only, x, z, w, growth=False)
+        self.check(torch_only, x, z, w, variance="no_growth")
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_near_and_opposite_points(self, compiled, torch_only, dtype):
@@ -275,8 +275,8 @@ class TestResNetCovariance:
     @pytest.mark.parametrize("w", [0.1, 1.0, 20.0])
     def test_antipodal_points(self, w, dtype):
         x, w = points(40, 7, dtype=dtype), scalar(w, dtype=dtype)
-        K = resnet_covariance(x, torch.cat([-x, -3 * x]), w, growth=False)
-        diagonal = resnet_covariance(x, x, w, growth=False, diag=True)
+        K = resnet_covariance(x, torch.cat([-x, -3 * x]), w, variance="no_growth")
+        diagonal = resnet_covariance(x, x, w, variance="no_growth", diag=True)
         expected = diagonal * flow(tensor(2.0, dtype=dtype), w)
         for values, factor in ((K[:, :40].diagonal(), 1), (K[:, 40:].diagonal(), 3)):
             bound = 20 * EPS[dtype] * factor * diagonal
@@ -296,14 +296,14 @@ class TestResNetCovariance:
         x = 0.1 * points(3, 2, dtype=dtype)
         assert torch.isfinite(resnet_covariance(x, x, scalar(largest, dtype=dtype))).all()
         too_large = scalar(largest + 2, dtype=dtype)
-        with pytest.raises(ValueError, match=r"weight_variance is so large .* without growth"):
+        with pytest.raises(ValueError, match=r"weight_variance is so large .* variance=.no_growth"):
             resnet_covariance(x, x, too_large)
-        assert torch.isfinite(resnet_covariance(x, x, too_large, growth=False)).all()
+        assert torch.isfinite(resnet_covariance(x, x, too_large, variance="no_growth")).all()
 
     def test_horizon_out_of_range(self):
         x = points(3, 2)
         with pytest.raises(ValueError, match="horizon must lie"):
-            resnet_covariance(x, x, scalar(2e4), growth=False)
+            resnet_covariance(x, x, scalar(2e4), variance="no_growth")
 
     def test_nan_is_passed_on_and_stays_in_its_row(self):
         x = points(600, 3)
@@ -426,7 +426,7 @@ def test_curvature_close_to_coincident_points(angle):
     start = tensor(angle).requires_grad_()
     x = tensor(1.0, 0.0)[None]
     K = resnet_covariance(
-        x, torch.stack([start.cos(), start.sin()], -1), scalar(horizon), growth=False
+        x, torch.stack([start.cos(), start.sin()], -1), scalar(horizon), variance="no_growth"
     )
     first = torch.autograd.grad(2 * K.sum(), start, create_graph=True)[0]
     second = torch.autograd.grad(first, start)[0]
@@ -467,3 +467,53 @@ def test_gradients_of_equal_inputs_are_those_of_each_entry(monkeypatch, n, depth
     monkeypatch.setattr(covariance, "_is_symmetric", lambda *inputs: False)
     for one, other in zip(shared, gradients(), strict=True):
         assert (one - other).norm() < 1e-12 * other.norm()
+
+
+SETTINGS = [{}, {"contrast": True}, {"depth": 7}, {"negative_slope": -1.0}]
+
+
+class TestVariance:
+    """One meaning of ``variance`` here and in the kernels."""
+
+    @pytest.mark.parametrize("options", SETTINGS, ids=str)
+    def test_unit_is_the_covariance_over_the_deviations(self, options):
+        x, z, w = points(30, 3), points(20, 3, seed=1), scalar(2.0)
+        full, unit = (
+            functools.partial(resnet_covariance, weight_variance=w, variance=variance, **options)
+            for variance in ("full", "unit")
+        )
+        deviations = [full(part, part, diag=True).sqrt() for part in (x, z)]
+        expected = full(x, z) / (deviations[0][:, None] * deviations[1])
+        torch.testing.assert_close(unit(x, z), expected, rtol=0, atol=1e-14)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("path", ["compiled", "torch"])
+    @pytest.mark.parametrize("options", SETTINGS, ids=str)
+    def test_diagonal_of_unit_is_exactly_one(self, torch_only, options, path, dtype):
+        if path == "torch":
+            torch_only()
+        x, ones = points(30, 3, dtype=dtype), torch.ones(30, dtype=dtype)
+        for bias in (None, scalar(0.4, dtype=dtype)):
+            unit = functools.partial(
+                resnet_covariance,
+                weight_variance=scalar(2.0, dtype=dtype),
+                variance="unit",
+                input_bias_variance=bias,
+                **options,
+            )
+            assert torch.equal(unit(x, x).diagonal(), ones)
+            assert torch.equal(unit(x, x, diag=True), ones)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"variance": "none"}, "variance must be one of full, no_growth, unit"),
+            ({"variance": "unit", "layers": "all"}, 'variance="unit" needs layers="readout"'),
+            ({"contrast": True, "layers": "blocks"}, "contrast=True needs depth=None"),
+            ({"contrast": True, "depth": 3}, "contrast=True needs depth=None"),
+        ],
+        ids=str,
+    )
+    def test_refuses(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            resnet_covariance(points(3, 2), points(3, 2), scalar(1.0), **options)

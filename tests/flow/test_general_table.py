@@ -110,7 +110,7 @@ def test_second_order_raises(path):
     x = inputs(2).requires_grad_()
     value = general_covariance(x, x, tensor(1.0), activation="erf", path=path).sum()
     with pytest.raises(RuntimeError, match="second derivatives of the general covariance"):
-        torch.autograd.grad(value, x, create_graph=True)
+        torch.autograd.grad(value, x, create_graph=True)[0].sum().backward()
 
 
 @pytest.mark.parametrize("activation", ["erf", "relu", "gelu", "tanh", "silu", "sin"])

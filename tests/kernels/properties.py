@@ -175,6 +175,44 @@ class KernelProperties:
         with pytest.raises(RuntimeError, match="second derivatives"):
             twice()
 
+    def test_gradients_by_torch_func(self, configuration):
+        function, parameters = of_inputs_and_parameters(configuration.kernel().double())
+        inputs = (*self.inputs_with_special_pairs(configuration), *parameters)
+        weights = points(len(inputs[0]), len(inputs[1]), seed=3)
+
+        def total(*inputs):
+            return (function(*inputs) * weights).sum()
+
+        expected = torch.autograd.grad(total(*inputs), inputs)
+        found = torch.func.grad(total, argnums=tuple(range(len(inputs))))(*inputs)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+    def test_half_precision(self, configuration, half):
+        """The parameters' dtype wins; if it is half as well, float32 is rounded at the end."""
+        x, kernel = self.points(configuration, 20).to(half), configuration.kernel()
+        z = self.points(configuration, 10, seed=1).to(half)
+        assert torch.equal(dense(kernel, x, z), dense(kernel, x.float(), z.float()))
+        kernel, wide = kernel.to(half), configuration.kernel().float()
+        for name in (
+            "lengthscale",
+            "weight_variance",
+            "input_bias_variance",
+            "block_bias_variance",
+        ):
+            if hasattr(kernel, name):
+                setattr(wide, name, getattr(kernel, name).detach().float())
+        leaves = [x.clone().requires_grad_(), x.float().requires_grad_()]
+        results = []
+        for one, leaf, other in zip((kernel, wide), leaves, (z, z.float()), strict=True):
+            K = one(leaf, other).to_dense()
+            (gradient,) = torch.autograd.grad(K.sum(), leaf)
+            results.append([K.detach(), gradient, one(leaf, diag=True).detach()])
+        for found, expected in zip(*results, strict=True):
+            assert found.dtype == half
+            bound = 4 * torch.finfo(half).eps * expected.abs().amax()
+            assert ((found.float() - expected).abs() <= bound).all()
+
     def test_precisions_agree(self, configuration):
         x, results = points(30, configuration.dimensions, dtype=torch.float32), []
         for dtype in (torch.float32, torch.float64):

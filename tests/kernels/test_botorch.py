@@ -84,7 +84,7 @@ class TestCovarModule:
     def test_is_centred(self):
         x, module = design(10), get_covar_module_with_resnet_prior(2).double()
         plain = ResNetLimitKernel(
-            input_bias=True, contrast=True, unit_variance=True, ard_num_dims=2
+            input_bias=True, variance="unit", contrast=True, ard_num_dims=2
         ).double()
         base = module.base_kernel.base_kernel
         plain.lengthscale = base.lengthscale.detach()

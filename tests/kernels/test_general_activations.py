@@ -56,8 +56,8 @@ def test_an_activation_of_ones_own():
 def test_refuses_what_has_no_meaning():
     with pytest.raises(ValueError, match="activation"):
         ResNetLimitKernel("swish-ish")
-    with pytest.raises(ValueError, match="growth"):
-        ResNetLimitKernel("erf", growth=False)
+    with pytest.raises(ValueError, match="no_growth"):
+        ResNetLimitKernel("erf", variance="no_growth")
     with pytest.raises(ValueError, match="activation"):
         ResNetTangentKernel("tanh")
     with pytest.raises(ValueError, match="block_bias_variance"):

@@ -44,10 +44,10 @@ def tangent(batch_shape=None, **options):
 
 KERNELS = {
     "limit": limit,
-    "limit-abs": lambda **options: limit("abs", growth=False, **options),
+    "limit-abs": lambda **options: limit("abs", variance="no_growth", **options),
     "finite-depth": lambda **options: limit(depth=12, **options),
     "tangent": tangent,
-    "tangent-finite-depth": lambda **options: tangent(depth=12, growth=False, **options),
+    "tangent-finite-depth": lambda **options: tangent(depth=12, variance="no_growth", **options),
 }
 
 pytestmark = pytest.mark.parametrize("make", KERNELS.values(), ids=KERNELS.keys())

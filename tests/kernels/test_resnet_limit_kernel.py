@@ -29,18 +29,17 @@ class Configuration:
     activation: str = "relu"
     input_bias: bool = False
     ard: bool = False
-    growth: bool = True
+    variance: str = "full"
     dtype: torch.dtype = torch.float64
     dimensions: int = 3
     depth: int | None = None
     block_bias: bool = False
     contrast: bool = False
-    unit_variance: bool = False
     roundings = 1
 
     @property
     def degree(self):
-        return 0 if self.unit_variance else 1
+        return 0 if self.variance == "unit" else 1
 
     @property
     def twice_differentiable(self):
@@ -51,8 +50,7 @@ class Configuration:
         parts += [str(self.depth)] * (self.depth is not None)
         parts += ["bias"] * self.input_bias + ["ard"] * self.ard
         parts += ["block_bias"] * self.block_bias + ["contrast"] * self.contrast
-        parts += ["unit_variance"] * self.unit_variance
-        return "-".join(parts + ["bounded"] * (not self.growth))
+        return "-".join(parts + [self.variance] * (self.variance != "full"))
 
     def kernel(self, batch_shape=None):
         kernel = ResNetLimitKernel(
@@ -61,9 +59,8 @@ class Configuration:
             negative_slope=0.1,
             input_bias=self.input_bias,
             block_bias=self.block_bias,
-            growth=self.growth,
+            variance=self.variance,
             contrast=self.contrast,
-            unit_variance=self.unit_variance,
             ard_num_dims=self.dimensions if self.ard else None,
             batch_shape=batch_shape,
         ).to(self.dtype)
@@ -91,28 +88,28 @@ class Configuration:
         deviations = first[:, None] * second
         if self.contrast:
             covariance = (covariance + deviations) / 2
-        return covariance / deviations if self.unit_variance else covariance
+        return covariance / deviations if self.variance == "unit" else covariance
 
 
 CONFIGURATIONS = [
     Configuration("relu"),
     Configuration("relu", input_bias=True, ard=True),
-    Configuration("relu", growth=False, dtype=torch.float32),
+    Configuration("relu", variance="no_growth", dtype=torch.float32),
     Configuration("relu", input_bias=True, ard=True, dtype=torch.float32),
     Configuration("leaky_relu", input_bias=True),
-    Configuration("leaky_relu", ard=True, growth=False),
+    Configuration("leaky_relu", ard=True, variance="no_growth"),
     Configuration("leaky_relu", ard=True, dtype=torch.float32),
     Configuration("abs", ard=True),
-    Configuration("abs", input_bias=True, growth=False),
+    Configuration("abs", input_bias=True, variance="no_growth"),
     Configuration("abs", input_bias=True, dtype=torch.float32),
-    Configuration("relu", input_bias=True, ard=True, growth=False, contrast=True),
+    Configuration("relu", input_bias=True, ard=True, variance="no_growth", contrast=True),
     Configuration("leaky_relu", contrast=True, dtype=torch.float32),
     Configuration("abs", contrast=True),
-    Configuration("relu", input_bias=True, ard=True, unit_variance=True),
-    Configuration("abs", ard=True, contrast=True, unit_variance=True, dtype=torch.float32),
-    Configuration("leaky_relu", depth=8, input_bias=True, unit_variance=True),
+    Configuration("relu", input_bias=True, ard=True, variance="unit"),
+    Configuration("abs", ard=True, contrast=True, variance="unit", dtype=torch.float32),
+    Configuration("leaky_relu", depth=8, input_bias=True, variance="unit"),
     Configuration("relu", depth=1, input_bias=True),
-    Configuration("relu", depth=10**6, ard=True, growth=False),
+    Configuration("relu", depth=10**6, ard=True, variance="no_growth"),
     Configuration("leaky_relu", depth=37, dtype=torch.float32),
     Configuration("abs", depth=3),
 ]
@@ -160,7 +157,11 @@ def circle(solutions, dtype=torch.float64):
 def correlations(kernel, values):
     """The kernel's values without the growth factor, which is taken at 40 digits."""
     with mpmath.workdps(40):
-        growth = mpmath.exp(mpmath.mpf(kernel.weight_variance.item()) / 2) if kernel.growth else 1
+        growth = (
+            mpmath.exp(mpmath.mpf(kernel.weight_variance.item()) / 2)
+            if kernel.variance == "full"
+            else 1
+        )
         return [mpmath.mpf(value) / growth for value in values.flatten().tolist()]
 
 
@@ -173,7 +174,11 @@ def relative_error(gradient, expected):
 def input_gradients(kernel, solutions):
     """The gradients of k(a, b) in a and in b: a radial and a tangential part each."""
     with mpmath.workdps(40):
-        growth = mpmath.exp(mpmath.mpf(kernel.weight_variance.item()) / 2) if kernel.growth else 1
+        growth = (
+            mpmath.exp(mpmath.mpf(kernel.weight_variance.item()) / 2)
+            if kernel.variance == "full"
+            else 1
+        )
         size = growth / mpmath.sqrt(2)
         in_a = [[size * row.c, size * row.slope * row.sine] for row in solutions]
         in_b = [
@@ -204,8 +209,10 @@ def weight_gradient(kernel, solution):
     raw = torch.autograd.grad(kernel(a, b).to_dense().sum(), kernel.raw_weight_variance)[0]
     w = mpmath.mpf(kernel.weight_variance.item())  # raw is log w
     with mpmath.workdps(40):
-        inner = solution.speed + (solution.c / 2 if kernel.growth else 0)
-        return raw.item(), float(w * inner * (mpmath.exp(w / 2) if kernel.growth else 1))
+        inner = solution.speed + (solution.c / 2 if kernel.variance == "full" else 0)
+        return raw.item(), float(
+            w * inner * (mpmath.exp(w / 2) if kernel.variance == "full" else 1)
+        )
 
 
 @pytest.mark.usefixtures("path")
@@ -257,7 +264,7 @@ class TestAgainstTheOracle:
     @pytest.mark.parametrize("horizon", [1e-6, 1e-4, 100.0, 1e3, 9999.0])
     def test_other_horizons(self, horizon):
         """Without growth, which overflows; so dk/dw is F(c_T) alone."""
-        kernel = kernel_at(horizon, growth=False)
+        kernel = kernel_at(horizon, variance="no_growth")
         angles = (math.pi, 3.0, 1.9, 1.1, 0.3, 1.4e-3, 1.4e-6)
         solutions = [oracle.solve(angle, kernel.weight_variance.item()) for angle in angles]
         assert_exact(kernel, solutions, horizon)
@@ -269,7 +276,7 @@ class TestAgainstTheOracle:
     @pytest.mark.parametrize("horizon", [1e-3, 1.0, 100.0])
     def test_equal_points(self, horizon, dtype):
         """c_T = 1, dc_T/dc_0 = 1 and F = 0: what remains of the gradient is radial."""
-        kernel = kernel_at(horizon, dtype, growth=False)
+        kernel = kernel_at(horizon, dtype, variance="no_growth")
         a = torch.tensor([[1.5, 0.5]], dtype=dtype).requires_grad_()
         b = a.detach().clone().requires_grad_()
         K = kernel(a, b).to_dense()
@@ -335,7 +342,9 @@ class TestAgainstTheCovarianceODE:
 
     def test_growth_is_a_factor(self):
         x = points(5, 3)
-        K, bounded = (dense(kernel_at(1.3, growth=growth), x) for growth in (True, False))
+        K, bounded = (
+            dense(kernel_at(1.3, variance=variance), x) for variance in ("full", "no_growth")
+        )
         torch.testing.assert_close(K, bounded * math.exp(0.65), rtol=1e-14, atol=1e-14)
 
 
@@ -465,12 +474,12 @@ class TestConstruction:
     def test_longest_horizon(self):
         """log and exp carry 10^4 past itself by rounding."""
         for dtype in DTYPES:
-            kernel = kernel_at(1e4, dtype, growth=False)
+            kernel = kernel_at(1e4, dtype, variance="no_growth")
             assert torch.isfinite(dense(kernel, points(3, 2, dtype=dtype))).all()
 
     def test_horizon_beyond_the_longest(self):
         with pytest.raises(ValueError, match="horizon must lie between 0 and 10000"):
-            dense(kernel_at(3e3, activation="abs", growth=False), points(3, 2))
+            dense(kernel_at(3e3, activation="abs", variance="no_growth"), points(3, 2))
 
     def test_overflow_names_the_weight_variance(self):
         with pytest.raises(ValueError, match="weight_variance is so large"):
@@ -579,17 +588,30 @@ def test_finite_depth_meets_the_limit_with_slope_minus_one(activation):
     assert slopes[-1] == pytest.approx(-1, abs=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"depth": 3}, {"activation": "erf"}, {"block_bias": True}])
-def test_contrast_is_of_the_homogeneous_limit(options):
-    with pytest.raises(ValueError, match="contrast=True needs"):
-        ResNetLimitKernel(contrast=True, **options)
+def test_contrast_needs_the_limit():
+    with pytest.raises(ValueError, match="contrast=True needs depth=None"):
+        ResNetLimitKernel(contrast=True, depth=3)
+
+
+@pytest.mark.parametrize("options", [{"activation": "erf"}, {"block_bias": True}])
+@pytest.mark.parametrize(
+    "option", [{"variance": "no_growth"}, {"variance": "unit"}, {"contrast": True}]
+)
+def test_options_of_homogeneous_kernels(options, option):
+    with pytest.raises(ValueError, match=r"variance=\"no_growth\".* need an activation"):
+        ResNetLimitKernel(**option, **options)
+
+
+@pytest.mark.parametrize("variance", ["growth", True, None])
+def test_unknown_variance(variance):
+    with pytest.raises(ValueError, match="variance must be one of full, no_growth, unit"):
+        ResNetLimitKernel(variance=variance)
 
 
 @pytest.mark.parametrize("options", [{}, {"input_bias": True, "contrast": True}, {"depth": 5}])
 def test_unit_variance_is_the_correlation(options):
     plain, unit = (
-        ResNetLimitKernel(growth=False, unit_variance=unit, **options).double()
-        for unit in (False, True)
+        ResNetLimitKernel(variance=variance, **options).double() for variance in ("full", "unit")
     )
     x, z = points(30, 3), points(20, 3, seed=1)
     with torch.no_grad():
@@ -601,20 +623,13 @@ def test_unit_variance_is_the_correlation(options):
 
 def test_unit_variance_at_the_origin_without_bias_is_none():
     x = torch.cat([torch.zeros(1, 3), points(2, 3, dtype=torch.float32)]).requires_grad_()
-    K = ResNetLimitKernel(unit_variance=True)(x).to_dense()
+    K = ResNetLimitKernel(variance="unit")(x).to_dense()
     assert torch.equal(K[0], torch.zeros(3))
     assert torch.equal(K.diagonal(), torch.tensor([0.0, 1.0, 1.0]))
     assert torch.autograd.grad(K.sum(), x)[0].isfinite().all()
 
 
-def test_unit_variance_never_grows():
-    kernel = ResNetLimitKernel(unit_variance=True)
+def test_unit_variance_does_not_overflow():
+    kernel = ResNetLimitKernel(variance="unit")
     kernel.weight_variance = 5000.0  # at which e^w overflows
     assert dense(kernel, points(3, 2, dtype=torch.float32)).isfinite().all()
-    assert not kernel.growth
-
-
-@pytest.mark.parametrize("options", [{"activation": "erf"}, {"block_bias": True}])
-def test_unit_variance_is_of_homogeneous_kernels(options):
-    with pytest.raises(ValueError, match="unit_variance=True needs"):
-        ResNetLimitKernel(unit_variance=True, **options)

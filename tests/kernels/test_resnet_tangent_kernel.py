@@ -34,7 +34,7 @@ class Configuration(LimitConfiguration):
             layers=self.layers,
             negative_slope=0.1,
             input_bias=self.input_bias,
-            growth=self.growth,
+            variance=self.variance,
             ard_num_dims=self.dimensions if self.ard else None,
             batch_shape=batch_shape,
         ).to(self.dtype)
@@ -49,11 +49,11 @@ class Configuration(LimitConfiguration):
 CONFIGURATIONS = [
     Configuration("relu"),
     Configuration("relu", input_bias=True, ard=True, dtype=torch.float32),
-    Configuration("relu", depth=20, input_bias=True, ard=True, growth=False),
+    Configuration("relu", depth=20, input_bias=True, ard=True, variance="no_growth"),
     Configuration("leaky_relu", layers="blocks"),
     Configuration("leaky_relu", depth=10**6, dtype=torch.float32),
     Configuration("abs", depth=2, input_bias=True),
-    Configuration("abs", ard=True, growth=False),
+    Configuration("abs", ard=True, variance="no_growth"),
 ]
 
 
@@ -109,12 +109,12 @@ def test_refuses_layers(layers):
         ResNetTangentKernel(layers=layers)
 
 
-@pytest.mark.parametrize("option", ["contrast", "unit_variance"])
+@pytest.mark.parametrize("option", [{"contrast": True}, {"variance": "unit"}], ids=str)
 def test_refuses_what_only_the_readout_has(option):
-    with pytest.raises(ValueError, match=f"{option}=True of a tangent kernel"):
-        ResNetTangentKernel(**{option: True})
-    x, limit = points(5, 3), ResNetLimitKernel(**{option: True}).double()
-    tangent = ResNetTangentKernel(layers="readout", **{option: True}).double()
+    with pytest.raises(ValueError, match=f'{next(iter(option))}=.* layers="readout"'):
+        ResNetTangentKernel(**option)
+    x, limit = points(5, 3), ResNetLimitKernel(**option).double()
+    tangent = ResNetTangentKernel(layers="readout", **option).double()
     assert torch.equal(dense(tangent, x), dense(limit, x))
 
 

@@ -13,7 +13,7 @@ def make(outputs=None, kernel=None, n=24, extra=False):
     x = torch.randn(n, 2, dtype=torch.float64, generator=generator)
     shape = (n,) if outputs is None else (n, outputs)
     y = torch.randn(shape, dtype=torch.float64, generator=generator)
-    kernel = kernel or ResNetLimitKernel(input_bias=True, growth=False, contrast=True)
+    kernel = kernel or ResNetLimitKernel(input_bias=True, variance="no_growth", contrast=True)
     variance = 0.5 * torch.rand(n, dtype=torch.float64, generator=generator) if extra else None
     return ExactRegression(x, y, kernel.double(), variance)
 

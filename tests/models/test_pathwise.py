@@ -45,9 +45,9 @@ CONFIGURATIONS = [
     limit_kernel(),
     limit_kernel("leaky_relu", 5.0, input_bias=True),
     limit_kernel("abs", 3.0, input_bias=True),
-    limit_kernel(weight_variance=1000.0, input_bias=True, growth=False),
+    limit_kernel(weight_variance=1000.0, input_bias=True, variance="no_growth"),
     limit_kernel(weight_variance=1e-3),
-    limit_kernel(weight_variance=4.0, input_bias=True, unit_variance=True),
+    limit_kernel(weight_variance=4.0, input_bias=True, variance="unit"),
     scaled_kernel(),
     get_covar_module_with_resnet_prior(ard_num_dims=D).double(),
 ]

@@ -22,7 +22,7 @@ def data(outputs=None, n=N):
 
 
 def our_kernel():
-    kernel = ResNetLimitKernel(input_bias=True, growth=False, contrast=True, ard_num_dims=D)
+    kernel = ResNetLimitKernel(input_bias=True, variance="no_growth", contrast=True, ard_num_dims=D)
     return kernel.double()
 
 

@@ -37,9 +37,9 @@ class TestGPyTorchContract(BaseKernelTestCase, unittest.TestCase):
 
 
 def configured(cls, dtype=torch.float64, horizon=1.3, batch_shape=None, **options):
+    options.setdefault("variance", "full" if horizon < 100 else "no_growth")
     kernel = cls(
         input_bias=True,
-        growth=horizon < 100,
         ard_num_dims=DIMENSIONS,
         batch_shape=batch_shape,
         **options,
@@ -94,7 +94,7 @@ class TestOnKeOps:
         x, z = inputs()
         vector, left = points(len(z), 2), points(len(x), 2, seed=3)
         found, expected = (
-            product_and_gradients(configured(c, unit_variance=True), x, z, vector, left)
+            product_and_gradients(configured(c, variance="unit"), x, z, vector, left)
             for c in (ResNetLimitKernel, PlainKernel)
         )
         assert_close(found, expected, 2e-14)

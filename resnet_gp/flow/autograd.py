@@ -1,0 +1,65 @@
+"""How the flow's functions work under ``torch.func`` and in half precision."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+_HALF = (torch.float16, torch.bfloat16)
+
+P = ParamSpec("P")
+
+
+class Entrywise(Function):
+    """A function of tensors that broadcast, whose results have the broadcast shape.
+
+    Subclasses define ``forward(*inputs)`` and ``setup_context``, which ``torch.func`` needs.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
+        output = cls.apply(*_batch_first(in_dims, inputs))
+        return output, (0,) * len(output) if isinstance(output, tuple) else 0
+
+
+def _batch_first(in_dims: tuple[int | None, ...], inputs: tuple[Any, ...]) -> list[Any]:
+    """Move the dimension of vmap to the front, ahead of the dimensions that broadcast."""
+    pairs = list(zip(inputs, in_dims, strict=True))
+    rank = max(x.dim() - (dim is not None) for x, dim in pairs if isinstance(x, Tensor))
+
+    def moved(x: Tensor, dim: int) -> Tensor:
+        x = x.movedim(dim, 0)
+        return x.reshape(len(x), *(1,) * (rank + 1 - x.dim()), *x.shape[1:])
+
+    return [x if dim is None else moved(x, dim) for x, dim in pairs]
+
+
+def widens_half(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Compute in float32 for float16 and bfloat16 tensors; the result has the promoted dtype."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        dtypes = {x.dtype for x in tensors}
+        if dtypes.isdisjoint(_HALF):
+            return function(*args, **kwargs)
+        result = function(
+            *(_widened(x) for x in args),
+            **{name: _widened(x) for name, x in kwargs.items()},
+        )
+        return result.to(functools.reduce(torch.promote_types, dtypes))
+
+    return wrapper
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
