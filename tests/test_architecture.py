@@ -29,7 +29,7 @@ READS = {
     "tables": GROUND | {"predictive", "fitting", "estimators"},
     "report": GROUND,
     "verification": GROUND | {"flow", "functions", "kernels", "networks", "report"},
-    "mean_ode": GROUND | {"report"},
+    "mean_ode": GROUND | {"networks", "report"},
     "demo": GROUND | {"estimators", "tables"},
     "cli": GROUND | {"estimators", "tables", "report", "verification", "mean_ode", "demo"},
 }
