@@ -1,6 +1,6 @@
 """The command line: ``resnet-gp fit``, ``predict``, ``demo``, ``verify`` and ``mean-ode``.
 
-It parses, prints and writes; the work is elsewhere.
+Only parsing of options and printing belong here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-# GPyTorch imports pykeops if it is there, which prints that there is no CUDA. Nothing here uses it.
+# GPyTorch imports pykeops where it is installed, which would print that there is no CUDA.
 os.environ.setdefault("KEOPS_VERBOSE", "0")
 
 try:
@@ -44,7 +44,7 @@ app = typer.Typer(
 )
 
 
-_Separator = Annotated[str, typer.Option(help='Of the columns: one character, or "tab".')]
+_Separator = Annotated[str, typer.Option(help='Separator of the columns: one character, or "tab".')]
 _RELEVANT = 10  # columns to print
 
 
@@ -75,17 +75,19 @@ def fit(
         Path, typer.Option(metavar="DIR", help="Folder for the model, the figures and the report.")
     ],
     task: Annotated[
-        TaskName, typer.Option(help="auto is regression if the target holds numbers.")
+        TaskName, typer.Option(help="auto: regression for numbers, classification for texts.")
     ] = TaskName.auto,
-    folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the folds and the fits.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the folds and of the fits.")] = 0,
     drop: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Not a feature, such as a name; may be repeated."),
+        typer.Option(
+            metavar="COLUMN", help="Leave this column out, such as a name; may be repeated."
+        ),
     ] = None,
     categorical: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Its numbers are categories; may be repeated."),
+        typer.Option(metavar="COLUMN", help="Take its numbers as categories; may be repeated."),
     ] = None,
     separator: _Separator = ",",
     overwrite: Annotated[
@@ -94,16 +96,17 @@ def fit(
 ) -> None:
     """Train on all rows of a CSV file, cross-validate, and save the model with a report.
 
-    Texts become indicators of their categories; missing numbers take the median of the column, and
+    Texts become indicators of their categories. Missing numbers take the median of the column, and
     one more feature marks them. resnet-gp predict does the same to new rows.
     """
-    from resnet_gp.tables import fit as work
+    from resnet_gp.tables import files, fit_report, training
+    from resnet_gp.tables import plan as planning
     from resnet_gp.tables.reading import read_table
 
     console = Console()
     with _table_errors("DATA.csv"):
-        work.check_folder(out, data, overwrite)
-        plan = work.make_plan(
+        files.check_folder(out, data, overwrite)
+        plan = planning.make_plan(
             read_table(data, separator),
             target,
             task=task.value,
@@ -112,12 +115,12 @@ def fit(
             drop=drop or (),
             categorical=categorical or (),
         )
-        _print_lines(console, work.describe(plan))
+        _print_lines(console, planning.describe(plan))
         with _progress(console) as progress:
             bar = progress.add_task("", total=plan.steps)
             steps = iter(range(plan.steps))
             try:
-                result = work.run(
+                result = training.train(
                     plan,
                     lambda name: progress.update(bar, description=name, completed=next(steps)),
                 )
@@ -126,14 +129,14 @@ def fit(
                 raise typer.Exit(130) from None
             progress.update(bar, completed=plan.steps)
         try:
-            work.write(out, plan, result)
+            files.write_fit(out, plan, result)
         except OSError as error:
             raise typer.BadParameter(str(error), param_hint="--out") from error
     console.print(_scores_table(plan.task.headings(), result.scores))
-    _print_lines(console, work.conclude(plan, result))
+    _print_lines(console, fit_report.conclude(plan, result))
     if result.relevance:
         console.print(_relevance_table(result.relevance))
-    _print_lines(console, [f"wrote {', '.join(work.FILES)} in {out}"])
+    _print_lines(console, [f"wrote {', '.join(files.FILES)} in {out}"])
 
 
 @app.command()
@@ -142,7 +145,8 @@ def predict(
         Path, typer.Argument(metavar="MODEL", help="DIR/model of resnet-gp fit --out DIR.")
     ],
     data: Annotated[
-        Path, typer.Argument(metavar="NEW.csv", help="Columns in any order, and more if you like.")
+        Path,
+        typer.Argument(metavar="NEW.csv", help="A table with the columns of the training table."),
     ],
     out: Annotated[Path, typer.Option(metavar="CSV", help="File for the predictions.")],
     level: Annotated[
@@ -155,20 +159,21 @@ def predict(
 ) -> None:
     """Predict the rows of a CSV file: mean, deviation and interval, or class and probabilities.
 
-    If the file has the target as well, the scores are printed.
+    Columns may be in any order. If the table has the target as well, scores are printed.
     """
-    from resnet_gp.tables import predict as work
+    from resnet_gp.tables import files
+    from resnet_gp.tables.predict import predict_table
     from resnet_gp.tables.reading import read_table
     from resnet_gp.tables.saved import SavedModel
 
     if not 0 < level < 1:
         raise typer.BadParameter(f"must be between 0 and 1, got {level:g}", param_hint="--level")
-    console = Console()
+    console = Console(stderr=files.is_stream(out))  # which may be the standard output
     with _table_errors("NEW.csv"):
-        work.check_file(out, data, overwrite)
-        predictions = work.predict_table(SavedModel.load(model, level), read_table(data, separator))
+        files.check_file(out, data, overwrite)
+        predictions = predict_table(SavedModel.load(model, level), read_table(data, separator))
         try:
-            work.write(out, predictions)
+            files.write_predictions(out, predictions)
         except OSError as error:
             raise typer.BadParameter(str(error), param_hint="--out") from error
     _print_lines(console, [f"warning: {note}" for note in predictions.notes])
@@ -181,7 +186,7 @@ def predict(
 @app.command()
 def demo(
     data: Annotated[
-        Path | None, typer.Option(help="Folder of .npz sets; the diabetes set if left out.")
+        Path | None, typer.Option(help="Folder of .npz sets; default: the diabetes set.")
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="A set of that folder; may be repeated.")
@@ -196,13 +201,17 @@ def demo(
 ) -> None:
     """Fit ResNetGPRegressor and scikit-learn's GP with ARD Matern-5/2 on the same splits."""
     from resnet_gp import demo as work
+    from resnet_gp import regression_sets
 
     console = Console()
     try:
         chosen = (
-            [work.shipped_set(splits)]
+            [regression_sets.shipped_set(splits)]
             if data is None
-            else [work.load_set(path, splits) for path in work.find_sets(data, sets)]
+            else [
+                regression_sets.load_set(path, splits)
+                for path in regression_sets.find_sets(data, sets)
+            ]
         )
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -226,7 +235,7 @@ def demo(
                 results.append(result)
                 progress.advance(task)
     all_scores = [score for score, _ in results]
-    console.print(_table(work.summarise(all_scores), work.COVERAGE))
+    console.print(_table(work.summarise(all_scores), work.LEVEL))
     work.write_json(out / "demo.json", all_scores)
     work.draw(out / "demo.png", [predictions for _, predictions in results])
     console.print(f"wrote {out / 'demo.json'} and {out / 'demo.png'}")
@@ -239,18 +248,18 @@ def verify(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     experiments: Annotated[
         list[str] | None,
-        typer.Option(help="Names, with commas or repeated; all if left out."),
+        typer.Option(help="Names, separated by commas or repeated; default: all."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     memory: Annotated[
         int,
-        typer.Option(min=1, help="MiB for the networks alive at a time; no number depends on it."),
+        typer.Option(min=1, help="MiB for simultaneous networks; no number depends on it."),
     ] = 1024,
 ) -> None:
     """Check the theory and the kernels against finite random networks, with a report.
 
-    Exits with 1 if a prediction fails. What was done is kept when interrupted: the same command
-    goes on from there.
+    Exits with 1 if a prediction fails. Finished parts are kept when the command is interrupted; the
+    same command continues.
     """
     from resnet_gp.report import session
 
@@ -279,12 +288,12 @@ def mean_ode(
     out: Annotated[Path, typer.Option(help="Folder for the report, the figures and the numbers.")],
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: half a minute.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
-    """Check the theory of deep ResNets in training against networks, with a report.
+    """Check the theory of training deep ResNets against networks, with a report.
 
-    Exits with 1 if a prediction fails. What was done is kept when interrupted: the same command
-    goes on from there.
+    Exits with 1 if a prediction fails. Finished parts are kept when the command is interrupted; the
+    same command continues.
     """
     from resnet_gp.mean_ode import experiments
     from resnet_gp.report import session
@@ -313,7 +322,7 @@ def mean_ode(
 
 @contextmanager
 def _table_errors(table: str) -> Iterator[None]:
-    """Errors about a table, or an option, as those of the command line."""
+    """Turn errors about a table or an option into errors of the command line."""
     from resnet_gp.tables.reading import TableError
 
     try:
@@ -327,7 +336,7 @@ def _table_errors(table: str) -> Iterator[None]:
 
 
 def _print_lines(console: Console, lines: list[str]) -> None:
-    """Print texts that may hold names of the user's: brackets are no markup."""
+    """Print texts literally: brackets in names of the user's are no markup."""
     for line in lines:
         console.print(Text(line))
 
@@ -364,7 +373,7 @@ def _relevance_table(relevance: dict[str, float]) -> Table:
 
 
 def _conclude(console: Console, out: Path, outcome: Any, verdicts: list[Any]) -> None:
-    """Print the verdicts; the exit code is 1 if one failed."""
+    """Print the verdicts, and exit with 1 if one failed."""
     console.print(_verdict_table(outcome, verdicts))
     failed = [verdict.check.name for verdict in verdicts if not verdict.passed]
     console.print(f"wrote {out / 'report.html'} and {out / 'results.json'}")

@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 _ROUNDING = 32 * np.finfo(np.float64).eps
 # In standard deviations. Kernels square values divided by lengthscales of 0.01, in float32 too.
 _FARTHEST = 1e15
+_HUGE = 1e150  # squares overflow; no unit needs such numbers, but marks of missing values do
 
 
 class FarInputError(ValueError):
@@ -36,8 +37,8 @@ class FarInputError(ValueError):
     def reason(self) -> str:
         """The message without its row."""
         return (
-            f"holds {self.value:.4g}, more than {_FARTHEST:.0e} standard deviations from the mean "
-            "of its column: correct it, or leave the row out"
+            f"holds {self.value:.4g}, more than {_FARTHEST:.0e} standard deviations away from the "
+            "other values of its column: correct it, or leave the row out"
         )
 
 
@@ -63,7 +64,15 @@ class Standardiser:
 
     @classmethod
     def of(cls, values: Array) -> Standardiser:
-        """Standardise ``n x d`` values by column, or ``n`` values; does not overflow."""
+        """Standardise ``n x d`` values by column, or ``n`` values; does not overflow.
+
+        Raises:
+            FarInputError: a value is above 1e150 and 1e15 times the median of its column.
+        """
+        sizes = np.abs(values)
+        if (sizes > _HUGE).any():
+            median = np.sort(sizes, axis=0)[(len(sizes) - 1) // 2]
+            _refuse(values, (sizes > _HUGE) & (sizes / _FARTHEST > median))
         smallest, largest = values.min(axis=0), values.max(axis=0)
         middle = smallest / 2 + largest / 2
         half_range = largest / 2 - smallest / 2
@@ -90,8 +99,11 @@ class Standardiser:
         """
         with np.errstate(over="ignore"):
             standardised = (values - self.mean) / self.scale
-        far = ~(np.abs(standardised) <= _FARTHEST)
-        if far.any():
-            place = np.argwhere(far)[0]
-            raise FarInputError(int(place[0]), float(values[tuple(place)]))
+        _refuse(values, ~(np.abs(standardised) <= _FARTHEST))
         return torch.from_numpy(np.ascontiguousarray(standardised))
+
+
+def _refuse(values: Array, far: NDArray[np.bool_]) -> None:
+    if far.any():
+        place = np.argwhere(far)[0]
+        raise FarInputError(int(place[0]), float(values[tuple(place)]))

@@ -69,6 +69,18 @@ def test_rows_that_are_too_far_are_refused(fitted, kind, value):
     assert np.isfinite(predicted(fitted[kind], X)).all()
 
 
+@pytest.mark.parametrize(
+    ("estimator", "column"),
+    [(ResNetGPRegressor(), "x"), (ResNetGPRegressor(), "y"), (ResNetGPClassifier(), "x")],
+)
+def test_marks_of_missing_values_are_refused_in_training(estimator, column):
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    y = (X[:, 0] > 0).astype(float)
+    (X[:, 1] if column == "x" else y)[[4, 7]] = -np.finfo(float).max
+    with pytest.raises(FarInputError, match=r"row 4 \(counted from 0\) holds -1.798e\+308"):
+        estimator.fit(X, y)
+
+
 def predicted(model, X):
     if hasattr(model, "predict_proba"):
         return model.predict_proba(X)
