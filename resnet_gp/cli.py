@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -201,17 +201,14 @@ def demo(
 ) -> None:
     """Fit ResNetGPRegressor and scikit-learn's GP with ARD Matern-5/2 on the same splits."""
     from resnet_gp import demo as work
-    from resnet_gp import regression_sets
+    from resnet_gp.regression_sets import find_sets, load_set, shipped_set
 
     console = Console()
     try:
         chosen = (
-            [regression_sets.shipped_set(splits)]
+            [shipped_set(splits)]
             if data is None
-            else [
-                regression_sets.load_set(path, splits)
-                for path in regression_sets.find_sets(data, sets)
-            ]
+            else [load_set(path, splits) for path in find_sets(data, sets)]
         )
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -235,7 +232,7 @@ def demo(
                 results.append(result)
                 progress.advance(task)
     all_scores = [score for score, _ in results]
-    console.print(_table(work.summarise(all_scores), work.LEVEL))
+    console.print(_demo_table(work.summarise(all_scores)))
     work.write_json(out / "demo.json", all_scores)
     work.draw(out / "demo.png", [predictions for _, predictions in results])
     console.print(f"wrote {out / 'demo.json'} and {out / 'demo.png'}")
@@ -341,11 +338,18 @@ def _print_lines(console: Console, lines: list[str]) -> None:
         console.print(Text(line))
 
 
+def _new_table(left: Sequence[str], right: Sequence[str], **options: Any) -> Table:
+    """An empty table with columns of texts on the left and of numbers on the right."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), **options)
+    for title in left:
+        table.add_column(title)
+    for title in right:
+        table.add_column(title, justify="right")
+    return table
+
+
 def _scores_table(headings: dict[str, str], scores: dict[str, Any]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("")
-    for heading in headings.values():
-        table.add_column(heading, justify="right")
+    table = _new_table([""], list(headings.values()))
     for name, row in scores.items():
         table.add_row(name, *(_number(key, row[key]) for key in headings))
     return table
@@ -359,16 +363,39 @@ def _number(name: str, value: float | None) -> str:
 
 def _relevance_table(relevance: dict[str, float]) -> Table:
     more = len(relevance) - _RELEVANT
-    table = Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        caption=f"and {more} more in report.json" if more > 0 else None,
-    )
-    table.add_column("column")
-    table.add_column("deviation / lengthscale", justify="right")
+    caption = f"and {more} more in report.json" if more > 0 else None
+    table = _new_table(["column"], ["deviation / lengthscale"], caption=caption)
     for name, value in list(relevance.items())[:_RELEVANT]:
         table.add_row(Text(name), f"{value:.3g}")
+    return table
+
+
+def _demo_table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]]) -> Table:
+    from resnet_gp.predictive.scores import LEVEL
+
+    table = _new_table(
+        ["set", "model"],
+        ["RMSE", "NLPD", f"in {LEVEL:.0%} interval", "seconds"],
+        title="mean ± standard error over splits",
+        caption="resnet-gp: ResNetGPRegressor(); scikit-learn: ARD Matern-5/2 + white noise",
+    )
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for data, models in summary.items():
+        for model, measures in models.items():
+            cells = (f"{mean:.4g} ± {error:.1g}" for mean, error in measures.values())
+            table.add_row(data, model, *cells)
+    return table
+
+
+def _verdict_table(outcome: Any, verdicts: list[Any]) -> Table:
+    table = _new_table(["experiment", "theorem"], ["checks", "failed", "seconds"])
+    left = iter(verdicts)
+    for result in outcome.results:
+        own = [next(left) for _ in result.checks]
+        failed = sum(not verdict.passed for verdict in own)
+        seconds = f"{outcome.seconds[result.name]:.1f}"
+        table.add_row(result.name, result.theorem, str(len(own)), str(failed), seconds)
     return table
 
 
@@ -382,57 +409,18 @@ def _conclude(console: Console, out: Path, outcome: Any, verdicts: list[Any]) ->
         raise typer.Exit(1)
 
 
-def _time_left(console: Console) -> Progress:
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console)
-
-
-def _verdict_table(outcome: Any, verdicts: list[Any]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for title in ("experiment", "theorem"):
-        table.add_column(title)
-    for title in ("checks", "failed", "seconds"):
-        table.add_column(title, justify="right")
-    left = iter(verdicts)
-    for result in outcome.results:
-        own = [next(left) for _ in result.checks]
-        failed = sum(not verdict.passed for verdict in own)
-        seconds = f"{outcome.seconds[result.name]:.1f}"
-        table.add_row(result.name, result.theorem, str(len(own)), str(failed), seconds)
-    return table
-
-
 def _progress(console: Console) -> Progress:
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    """A bar that counts steps."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
     return Progress(*columns, console=console)
 
 
-def _table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]], level: float) -> Table:
-    table = Table(
-        title="mean ± standard error over splits",
-        caption="resnet-gp: ResNetGPRegressor(); scikit-learn: ARD Matern-5/2 + white noise",
-        box=SIMPLE_HEAD,  # fits 80 columns
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("set")
-    table.add_column("model", no_wrap=True)
-    for title in ("RMSE", "NLPD", f"in {level:.0%} interval", "seconds"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for data, models in summary.items():
-        for model, measures in models.items():
-            cells = (f"{mean:.4g} ± {error:.1g}" for mean, error in measures.values())
-            table.add_row(data, model, *cells)
-    return table
+def _time_left(console: Console) -> Progress:
+    """A bar that estimates the time left."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=console)
