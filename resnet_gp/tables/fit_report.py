@@ -14,7 +14,7 @@ from resnet_gp.tables.training import OutOfFold, Result
 
 
 def conclude(plan: Plan, result: Result) -> list[str]:
-    """Describe in words what was fitted."""
+    """Describe the fit in words."""
     rows, seconds = len(result.out_of_fold.rows), result.seconds
     folds = f"{plan.folds} folds"
     if plan.folds_fitted < plan.folds:

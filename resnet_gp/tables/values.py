@@ -12,7 +12,7 @@ from resnet_gp.tables.reading import TableError, row_numbers
 
 Array = NDArray[np.float64]
 
-_INTEGER = re.compile(r"0|-?[1-9]\d{0,15}")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,15}")
 _LARGEST = 2**53  # floats distinguish all integers below
 _DECIMAL_COMMA = re.compile(r"[-+]?(\d*|\d{1,3}(\.\d{3})+),\d+")
 _THOUSANDS_COMMA = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
