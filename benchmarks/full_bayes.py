@@ -30,7 +30,7 @@ from harness import (
 from sklearn.utils import Bunch
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.demo import DataSet, find_sets, load_set
+from resnet_gp.regression_sets import DataSet, find_sets, load_set
 
 WAYS = ("ml", "map", "nuts")
 MEASURES = ("rmse", "nlpd", "coverage", "coverage of all others", "seconds")

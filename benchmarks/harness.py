@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from resnet_gp.demo import DataSet
+from resnet_gp.regression_sets import DataSet
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -51,8 +51,10 @@ from published import DEEP_ENSEMBLES, MC_DROPOUT
 from ranks import friedman, mean_ranks
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.demo import DataSet, find_sets, load_set, matern_model, scores
+from resnet_gp.demo import matern_model
 from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.predictive.scores import gaussian_scores
+from resnet_gp.regression_sets import DataSet, find_sets, load_set
 
 STANDARD = [
     "yacht", "boston", "energy", "concrete", "wine_red", "kin8nm", "power", "naval", "protein",
@@ -166,7 +168,7 @@ def cells(data: DataSet, splits: list[int], model: str) -> Iterator[Cell]:
     own = with_kernel(data, splits, model) if model in MODELS else with_peer(data, splits, model)
     for split, (predict, seconds, about) in zip(splits, own, strict=True):
         train, test = data.splits[split]
-        rmse, nlpd, coverage = scores(data.y[test], *predict(data.X[test]))
+        rmse, nlpd, coverage = gaussian_scores(data.y[test], *predict(data.X[test]))
         yield {
             "data": data.name, "split": split, "model": model, "rows": len(train),
             "rmse": rmse, "nlpd": nlpd, "coverage": coverage, "seconds": seconds, **about,

@@ -22,7 +22,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.demo import scores
+from resnet_gp.predictive.scores import gaussian_scores
 
 COUNTS, DRAWS = (10, 20, 40, 80), 10
 OUTSIDE = "outside"
@@ -55,7 +55,7 @@ def measure(case: str, draw: int, model: str) -> Cell:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted.fit(X[train], y[train])
-    found = scores(y[test], *fitted.predict(X[test], return_std=True))
+    found = gaussian_scores(y[test], *fitted.predict(X[test], return_std=True))
     return {"case": case, "draw": draw, "model": model, **dict(zip(MEASURES, found, strict=True))}
 
 

@@ -30,8 +30,9 @@ from gpytorch.kernels import InducingPointKernel, MaternKernel, ScaleKernel
 from harness import Cell, output, parsed, parser_of, save, simulated, timed
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.demo import DataSet, find_sets, load_set, scores
 from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.predictive.scores import gaussian_scores
+from resnet_gp.regression_sets import DataSet, find_sets, load_set
 
 HYPERPARAMETER_SAMPLES = 1500
 # Of the seconds; the rest is for predictions.
@@ -147,7 +148,7 @@ def measure(data: DataSet, model: str, m: int, budget: Budget) -> Cell:
         lambda: MODELS[model](data.X[train], data.y[train], data.X[test], m, budget)
     )
     processor = time.process_time() - processor
-    rmse, nlpd, coverage = scores(data.y[test], mean, std)
+    rmse, nlpd, coverage = gaussian_scores(data.y[test], mean, std)
     return {
         "set": data.name, "rows": len(train), "m": m, "model": model, "rmse": rmse, "nlpd": nlpd,
         "coverage": coverage, "seconds": elapsed, "processor seconds": processor,

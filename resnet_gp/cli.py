@@ -1,6 +1,6 @@
 """The command line: ``resnet-gp fit``, ``predict``, ``demo``, ``verify`` and ``mean-ode``.
 
-It parses, prints and writes; the work is elsewhere.
+Only parsing of options and printing belong here.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-# GPyTorch imports pykeops if it is there, which prints that there is no CUDA. Nothing here uses it.
+# GPyTorch imports pykeops where it is installed, which would print that there is no CUDA.
 os.environ.setdefault("KEOPS_VERBOSE", "0")
 
 try:
@@ -46,7 +46,7 @@ app = typer.Typer(
 )
 
 
-_Separator = Annotated[str, typer.Option(help='Of the columns: one character, or "tab".')]
+_Separator = Annotated[str, typer.Option(help='Separator of the columns: one character, or "tab".')]
 _ReportFolder = Annotated[Path, typer.Option(help="Folder for the report and its figures.")]
 _Quick = Annotated[bool, typer.Option("--quick", help="Use small sizes: half a minute.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -81,17 +81,19 @@ def fit(
         Path, typer.Option(metavar="DIR", help="Folder for the model, the figures and the report.")
     ],
     task: Annotated[
-        TaskName, typer.Option(help="auto is regression if the target holds numbers.")
+        TaskName, typer.Option(help="auto: regression for numbers, classification for texts.")
     ] = TaskName.auto,
-    folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the folds and the fits.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the folds and of the fits.")] = 0,
     drop: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Not a feature, such as a name; may be repeated."),
+        typer.Option(
+            metavar="COLUMN", help="Leave this column out, such as a name; may be repeated."
+        ),
     ] = None,
     categorical: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Its numbers are categories; may be repeated."),
+        typer.Option(metavar="COLUMN", help="Take its numbers as categories; may be repeated."),
     ] = None,
     separator: _Separator = ",",
     overwrite: Annotated[
@@ -100,16 +102,17 @@ def fit(
 ) -> None:
     """Train on all rows of a CSV file, cross-validate, and save the model with a report.
 
-    Texts become indicators of their categories; missing numbers take the median of the column, and
+    Texts become indicators of their categories. Missing numbers take the median of the column, and
     one more feature marks them. resnet-gp predict does the same to new rows.
     """
-    from resnet_gp.tables import fit as work
+    from resnet_gp.tables import files, fit_report, training
+    from resnet_gp.tables import plan as planning
     from resnet_gp.tables.reading import read_table
 
     console = Console()
     with _table_errors("DATA.csv"):
-        work.check_folder(out, data, overwrite)
-        plan = work.make_plan(
+        files.check_folder(out, data, overwrite)
+        plan = planning.make_plan(
             read_table(data, separator),
             target,
             task=task.value,
@@ -118,12 +121,12 @@ def fit(
             drop=drop or (),
             categorical=categorical or (),
         )
-        _print_lines(console, work.describe(plan))
+        _print_lines(console, planning.describe(plan))
         with _progress(console) as progress:
             bar = progress.add_task("", total=plan.steps)
             steps = iter(range(plan.steps))
             try:
-                result = work.run(
+                result = training.train(
                     plan,
                     lambda name: progress.update(bar, description=name, completed=next(steps)),
                 )
@@ -132,14 +135,14 @@ def fit(
                 raise typer.Exit(130) from None
             progress.update(bar, completed=plan.steps)
         try:
-            work.write(out, plan, result)
+            files.write_fit(out, plan, result)
         except OSError as error:
             raise typer.BadParameter(str(error), param_hint="--out") from error
     console.print(_scores_table(plan.task.headings(), result.scores))
-    _print_lines(console, work.conclude(plan, result))
+    _print_lines(console, fit_report.conclude(plan, result))
     if result.relevance:
         console.print(_relevance_table(result.relevance))
-    _print_lines(console, [f"wrote {', '.join(work.FILES)} in {out}"])
+    _print_lines(console, [f"wrote {', '.join(files.FILES)} in {out}"])
 
 
 @app.command()
@@ -148,7 +151,8 @@ def predict(
         Path, typer.Argument(metavar="MODEL", help="DIR/model of resnet-gp fit --out DIR.")
     ],
     data: Annotated[
-        Path, typer.Argument(metavar="NEW.csv", help="Columns in any order, and more if you like.")
+        Path,
+        typer.Argument(metavar="NEW.csv", help="A table with the columns of the training table."),
     ],
     out: Annotated[Path, typer.Option(metavar="CSV", help="File for the predictions.")],
     level: Annotated[
@@ -161,20 +165,21 @@ def predict(
 ) -> None:
     """Predict the rows of a CSV file: mean, deviation and interval, or class and probabilities.
 
-    If the file has the target as well, the scores are printed.
+    Columns may be in any order. If the table has the target as well, scores are printed.
     """
-    from resnet_gp.tables import predict as work
+    from resnet_gp.tables import files
+    from resnet_gp.tables.predict import predict_table
     from resnet_gp.tables.reading import read_table
     from resnet_gp.tables.saved import SavedModel
 
     if not 0 < level < 1:
         raise typer.BadParameter(f"must be between 0 and 1, got {level:g}", param_hint="--level")
-    console = Console()
+    console = Console(stderr=files.is_stream(out))  # which may be the standard output
     with _table_errors("NEW.csv"):
-        work.check_file(out, data, overwrite)
-        predictions = work.predict_table(SavedModel.load(model, level), read_table(data, separator))
+        files.check_file(out, data, overwrite)
+        predictions = predict_table(SavedModel.load(model, level), read_table(data, separator))
         try:
-            work.write(out, predictions)
+            files.write_predictions(out, predictions)
         except OSError as error:
             raise typer.BadParameter(str(error), param_hint="--out") from error
     _print_lines(console, [f"warning: {note}" for note in predictions.notes])
@@ -187,7 +192,7 @@ def predict(
 @app.command()
 def demo(
     data: Annotated[
-        Path | None, typer.Option(help="Folder of .npz sets; the diabetes set if left out.")
+        Path | None, typer.Option(help="Folder of .npz sets; default: the diabetes set.")
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="A set of that folder; may be repeated.")
@@ -202,13 +207,14 @@ def demo(
 ) -> None:
     """Fit ResNetGPRegressor and scikit-learn's GP with ARD Matern-5/2 on the same splits."""
     from resnet_gp import demo as work
+    from resnet_gp.regression_sets import find_sets, load_set, shipped_set
 
     console = Console()
     try:
         chosen = (
-            [work.shipped_set(splits)]
+            [shipped_set(splits)]
             if data is None
-            else [work.load_set(path, splits) for path in work.find_sets(data, sets)]
+            else [load_set(path, splits) for path in find_sets(data, sets)]
         )
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -232,7 +238,7 @@ def demo(
                 results.append(result)
                 progress.advance(task)
     all_scores = [score for score, _ in results]
-    console.print(_table(work.summarise(all_scores), work.COVERAGE))
+    console.print(_demo_table(work.summarise(all_scores)))
     work.write_json(out / "demo.json", all_scores)
     work.draw(out / "demo.png", [predictions for _, predictions in results])
     console.print(f"wrote {out / 'demo.json'} and {out / 'demo.png'}")
@@ -320,7 +326,7 @@ def _run_experiments(out: Path, title: str, lab: Lab, chosen: Mapping[str, Any])
 
 @contextmanager
 def _table_errors(table: str) -> Iterator[None]:
-    """Errors about a table, or an option, as those of the command line."""
+    """Turn errors about a table or an option into errors of the command line."""
     from resnet_gp.tables.reading import TableError
 
     try:
@@ -334,16 +340,23 @@ def _table_errors(table: str) -> Iterator[None]:
 
 
 def _print_lines(console: Console, lines: list[str]) -> None:
-    """Print texts that may hold names of the user's: brackets are no markup."""
+    """Print texts literally: brackets in names of the user's are no markup."""
     for line in lines:
         console.print(Text(line))
 
 
+def _new_table(left: Sequence[str], right: Sequence[str], **options: Any) -> Table:
+    """An empty table with columns of texts on the left and of numbers on the right."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), **options)
+    for title in left:
+        table.add_column(title)
+    for title in right:
+        table.add_column(title, justify="right")
+    return table
+
+
 def _scores_table(headings: dict[str, str], scores: dict[str, Any]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("")
-    for heading in headings.values():
-        table.add_column(heading, justify="right")
+    table = _new_table([""], list(headings.values()))
     for name, row in scores.items():
         table.add_row(name, *(_number(key, row[key]) for key in headings))
     return table
@@ -357,37 +370,33 @@ def _number(name: str, value: float | None) -> str:
 
 def _relevance_table(relevance: dict[str, float]) -> Table:
     more = len(relevance) - _RELEVANT
-    table = Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        caption=f"and {more} more in report.json" if more > 0 else None,
-    )
-    table.add_column("column")
-    table.add_column("deviation / lengthscale", justify="right")
+    caption = f"and {more} more in report.json" if more > 0 else None
+    table = _new_table(["column"], ["deviation / lengthscale"], caption=caption)
     for name, value in list(relevance.items())[:_RELEVANT]:
         table.add_row(Text(name), f"{value:.3g}")
     return table
 
 
-def _time_left(console: Console) -> Progress:
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+def _demo_table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]]) -> Table:
+    from resnet_gp.predictive.scores import LEVEL
+
+    table = _new_table(
+        ["set", "model"],
+        ["RMSE", "NLPD", f"in {LEVEL:.0%} interval", "seconds"],
+        title="mean ± standard error over splits",
+        caption="resnet-gp: ResNetGPRegressor(); scikit-learn: ARD Matern-5/2 + white noise",
     )
-    return Progress(*columns, console=console)
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for data, models in summary.items():
+        for model, measures in models.items():
+            cells = (f"{mean:.4g} ± {error:.1g}" for mean, error in measures.values())
+            table.add_row(data, model, *cells)
+    return table
 
 
 def _verdict_table(outcome: Any, verdicts: list[Any]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for title in ("experiment", "theorem"):
-        table.add_column(title)
-    for title in ("checks", "failed", "seconds"):
-        table.add_column(title, justify="right")
+    table = _new_table(["experiment", "theorem"], ["checks", "failed", "seconds"])
     left = iter(verdicts)
     for result in outcome.results:
         own = [next(left) for _ in result.checks]
@@ -398,29 +407,17 @@ def _verdict_table(outcome: Any, verdicts: list[Any]) -> Table:
 
 
 def _progress(console: Console) -> Progress:
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    """A bar that counts steps."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
     return Progress(*columns, console=console)
 
 
-def _table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]], level: float) -> Table:
-    table = Table(
-        title="mean ± standard error over splits",
-        caption="resnet-gp: ResNetGPRegressor(); scikit-learn: ARD Matern-5/2 + white noise",
-        box=SIMPLE_HEAD,  # fits 80 columns
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("set")
-    table.add_column("model", no_wrap=True)
-    for title in ("RMSE", "NLPD", f"in {level:.0%} interval", "seconds"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for data, models in summary.items():
-        for model, measures in models.items():
-            cells = (f"{mean:.4g} ± {error:.1g}" for mean, error in measures.values())
-            table.add_row(data, model, *cells)
-    return table
+def _time_left(console: Console) -> Progress:
+    """A bar that estimates the time left."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=console)

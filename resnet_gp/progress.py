@@ -27,7 +27,14 @@ def progress_bar(description: str, verbose: bool | None, total: int | None = Non
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by a whole new one, or leave it as it was."""
+    """Replace a file by a whole new one, or leave it as it was.
+
+    Symbolic links are followed. Pipes and devices are written to and stay.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    path = path.resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -27,11 +27,22 @@ READS = {
     "distributed": GROUND | {"flow", "kernels", "predictive", "models", "fitting"},
     "estimators": GROUND | {"flow", "kernels", "predictive", "models", "fitting", "bayes"},
     "tables": GROUND | {"predictive", "fitting", "estimators"},
+    "regression_sets": set(),
     "report": GROUND,
     "verification": GROUND | {"flow", "functions", "kernels", "networks", "report"},
     "mean_ode": GROUND | {"networks", "report"},
-    "demo": GROUND | {"estimators", "tables"},
-    "cli": GROUND | {"estimators", "tables", "report", "verification", "mean_ode", "demo"},
+    "demo": GROUND | {"predictive", "estimators", "regression_sets"},
+    "cli": GROUND
+    | {
+        "predictive",
+        "regression_sets",
+        "estimators",
+        "tables",
+        "report",
+        "verification",
+        "mean_ode",
+        "demo",
+    },
 }
 
 

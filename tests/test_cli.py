@@ -3,11 +3,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from test_demo import save_set
+from test_regression_sets import save_set
 from typer.testing import CliRunner
 
 import resnet_gp
@@ -396,7 +397,7 @@ def test_fit_does_not_overwrite_unless_told(fitted_flowers, tmp_path, monkeypatc
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("resnet_gp.tables.fit.run", interrupt)
+    monkeypatch.setattr("resnet_gp.tables.training.train", interrupt)
     result = invoke(*again, "--overwrite")
     assert result.exit_code == 130
     assert "interrupted; nothing was written" in result.stdout
@@ -487,6 +488,56 @@ def test_predict_says_what_is_wrong_with_a_model(fitted_houses, fitted_flowers, 
     model.unlink()
     model.mkdir()
     assert "is a folder: name the file" in message()
+
+
+def test_predictions_go_through_pipes_and_links(fitted_houses, tmp_path):
+    new = save_csv(tmp_path / "new.csv", houses(5, seed=5))
+    real, link, pipe = tmp_path / "real.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    real.write_text("old")
+    link.symlink_to(real)
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    for arguments in ((pipe,), (link, "--overwrite")):
+        result = invoke("predict", fitted_houses[0] / "model", new, "--out", *arguments)
+        assert result.exit_code == 0, result.output
+        assert (result.stdout == "") == (arguments == (pipe,))  # which may be the standard output
+    reader.join(10)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert read == [real.read_text()]
+    assert len(real.read_text().splitlines()) == 6
+
+
+def test_a_row_that_is_too_far_is_named(fitted_houses, tmp_path):
+    columns = [("size", [1, 2, "-1.797e308"]), ("age", [1, 2, 3]), ("city", ["Rome"] * 3)]
+    new = save_csv(tmp_path / "new.csv", columns)
+    result = invoke("predict", fitted_houses[0] / "model", new, "--out", tmp_path / "p.csv")
+    assert result.exit_code == 2
+    assert "Invalid value for NEW.csv: row 3 holds -1.797e+308, more than" in one_line(result)
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_codes_labels_and_rounded_columns_of_a_table(tmp_path):
+    pd = pytest.importorskip("pandas")
+    ids = ["90071992547409931", "90071992547409932", "90071992547409933"] * 12
+    labels = np.where(np.array(ids) == ids[1], "00501", "01067")
+    rounded = [0.1 + 0.2, 0.3] * 18
+    result = invoke_fit(
+        tmp_path,
+        [("id", ids), ("x", range(36)), ("rounded", rounded), ("label", labels)],
+        "label", "--task", "classification", "--categorical", "id",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "36 rows, 2 columns, 4 features" in result.stdout
+    assert "constant, not used: 'rounded'" in result.stdout
+    new = save_csv(tmp_path / "new.csv", [("id", ids[:3]), ("x", [5] * 3), ("rounded", [0.31] * 3)])
+    result = invoke("predict", tmp_path / "out" / "model", new, "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "p.csv", dtype=str)
+    assert table["class"].tolist() == ["01067", "00501", "01067"]
+    assert list(table.columns) == ["class", "probability_00501", "probability_01067"]
 
 
 def test_the_command_line_starts_without_what_single_commands_need():

@@ -42,7 +42,7 @@ def test_command_line_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(mean_ode, "EXPERIMENTS", fast_too)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DIR").mkdir()
-    from test_demo import save_set
+    from test_regression_sets import save_set
 
     save_set(tmp_path / "DIR", "yacht")
     numbers = np.random.default_rng(0).normal(size=(20, 2))

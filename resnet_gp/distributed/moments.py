@@ -58,12 +58,9 @@ class Moments:
         )
 
     def standardiser(self) -> Standardiser:
-        """As ``Standardiser.of`` all rows: constant columns have scale 1."""
-        scale = np.sqrt(self.squares / self.count)
-        constant = (self.smallest == self.largest) | (scale == 0)
-        return Standardiser(
-            np.where(constant, self.smallest, self.mean), np.where(constant, 1.0, scale)
-        )
+        """The same as ``Standardiser.of`` of all rows."""
+        deviation = np.sqrt(self.squares / self.count)
+        return Standardiser.of_moments(self.mean, deviation, self.smallest, self.largest)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor
 
 from resnet_gp.estimators.checks import check_choices, check_integers
-from resnet_gp.estimators.encode import Inputs, make_inputs, nominal_columns
+from resnet_gp.estimators.encode import Inputs, make_inputs, nominal_columns, object_table
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.fitting.classifier_search import (
     Problem,
@@ -232,7 +232,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
             table, labels = validate_data(self, X, y, dtype=np.float64)
         else:
             validate_data(self, X, y, skip_check_array=True)
-            table, labels = _table_of(X), column_or_1d(y, warn=True)
+            table, labels = object_table(X), column_or_1d(y, warn=True)
             check_consistent_length(table, labels)
         check_classification_targets(labels)
         return table, labels
@@ -286,15 +286,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         if not self._has_declared_columns:
             return self._inputs(validate_data(self, X, dtype=np.float64, reset=False))
         validate_data(self, X, reset=False, skip_check_array=True)
-        return self._inputs(_table_of(X))
+        return self._inputs(object_table(X))
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.slope_ * all_scores(self._posterior.mean(x))
-
-
-def _table_of(X: ArrayLike) -> NDArray[Any]:
-    """Convert a data frame or an array to an ``n x d`` array of numbers and texts."""
-    table = np.asarray(X, dtype=object)
-    if table.ndim != 2:
-        raise ValueError(f"X must be n x d, got shape {table.shape}")
-    return table

@@ -1,7 +1,9 @@
-"""Nominal features as indicators of their categories, beside the features as they are."""
+"""The inputs of a classifier's kernels: standardised features, nominal ones as indicators."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +14,11 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils import check_array
 from torch import Tensor
 
-from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.fitting.standardise import Standardiser, is_constant
 
 Array = NDArray[np.float64]
 
-# A column of so few different numbers may be a code of categories rather than a quantity.
+# With this many different numbers a column may hold codes of categories rather than a quantity.
 _FEWEST, _MOST = 3, 12
 
 
@@ -24,7 +26,7 @@ class PlainInputs:
     """The features, standardised.
 
     Attributes:
-        blocks: columns of the inputs that together are one view of the features.
+        blocks: tuples of columns; each block is one complete view of the features.
     """
 
     def __init__(self, X: Array) -> None:
@@ -32,30 +34,31 @@ class PlainInputs:
         self.blocks = [tuple(range(X.shape[1]))]
 
     def __call__(self, X: Array) -> Tensor:
-        """``n x d``."""
+        """``n x d`` inputs."""
         return self.scaler(X)
 
 
 class EncodedInputs:
-    """Declared nominal features as indicators, the others as they are, all standardised.
+    """Nominal features as indicators and all others as numbers, standardised.
 
-    The indicators of one feature are divided by one number, so that together they have the variance
-    of one feature; divided each by its own, rare categories would be far from all others. All
-    inputs are stretched so that their mean square does not depend on the number of categories.
-    A category that is new at prediction is none of those seen: all its indicators are zero.
+    The indicators of one feature share one scale, so that together they have the variance of one
+    feature; with a scale each, rare categories would be far from all others. All inputs are
+    stretched so that their mean square does not depend on the number of categories. A category
+    that is new at prediction has no indicator: all are zero.
 
     Args:
-        X: the table to learn from.
+        X: the training table.
         columns: indices of the nominal features.
 
     Raises:
-        ValueError: the other features are not finite numbers, or a nominal one mixes numbers and
+        ValueError: another feature is not a finite number, or a nominal one mixes numbers and
             texts.
     """
 
     def __init__(self, X: Any, columns: list[int]) -> None:
         one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
         self.columns = ColumnTransformer([("nominal", one_hot, columns)], remainder="passthrough")
+        self._texts = {column: _holds_texts(X[:, column]) for column in columns}
         try:
             table = self.columns.fit_transform(X)
         except TypeError as error:
@@ -67,7 +70,17 @@ class EncodedInputs:
         self.blocks = [tuple(range(values.shape[1]))]
 
     def __call__(self, X: Any) -> Tensor:
-        """``n x d``."""
+        """``n x d`` inputs. Warns if texts and numbers have changed places since training."""
+        for column, texts in self._texts.items():
+            found = _holds_texts(X[:, column])
+            if None not in (texts, found) and found != texts:
+                here, before = ("texts", "numbers") if found else ("numbers", "texts")
+                warnings.warn(
+                    f"column {column} (counted from 0) of X holds {here}, and held {before} in "
+                    "training: none of the known categories is recognised; convert the column",
+                    UserWarning,
+                    stacklevel=4,
+                )
         values = check_array(self.columns.transform(X), dtype=np.float64, input_name="X")
         return self.scaler(values)
 
@@ -84,7 +97,7 @@ class EncodedInputs:
 
 
 class BothInputs:
-    """The features as they are and, beside them, with columns of few values as indicators.
+    """Two views side by side: all features as numbers, and ``columns`` as indicators.
 
     A kernel sees one of the two blocks.
     """
@@ -96,21 +109,45 @@ class BothInputs:
         self.blocks = [*self.plain.blocks, tuple(d + i for i in encoded)]
 
     def __call__(self, X: Array) -> Tensor:
-        """``n x (d + d')``."""
+        """``n x (d + d')`` inputs."""
         return torch.cat([self.plain(X), self.encoded(X)], 1)
 
 
 def columns_of_few_values(X: Array) -> list[int]:
-    """Those that may be codes of categories: of 3 to 12 different numbers, each seen twice."""
+    """Indices of columns with 3 to 12 different numbers and at least two rows for each."""
     chosen = []
     for i, column in enumerate(X.T):
         values = np.unique(column)
-        if _FEWEST <= len(values) <= _MOST and 2 * len(values) <= len(column):
+        few = _FEWEST <= len(values) <= _MOST and 2 * len(values) <= len(column)
+        if few and not is_constant(values[0], values[-1]):
             chosen.append(i)
     return chosen
 
 
 Inputs = PlainInputs | EncodedInputs | BothInputs
+
+
+def object_table(X: Any) -> NDArray[Any]:
+    """An ``n x d`` array of numbers and texts, with None for every missing value.
+
+    Raises:
+        ValueError: X has another number of dimensions.
+    """
+    table = np.array(X, dtype=object)
+    if table.ndim != 2:
+        raise ValueError(f"X must be n x d, got shape {table.shape}")
+    pandas = sys.modules.get("pandas")  # without which there is no pandas.NA
+    missing = table != table if pandas is None else pandas.isna(table)
+    table[np.asarray(missing, dtype=bool)] = None
+    return table
+
+
+def _holds_texts(column: NDArray[Any]) -> bool | None:
+    """Whether all known values are texts (True) or none (False); None for a mixture."""
+    if column.dtype != object:
+        return False
+    kinds = {isinstance(value, str) for value in column if value is not None}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def nominal_columns(
@@ -120,11 +157,11 @@ def nominal_columns(
 
     Args:
         declared: "auto", None, or indices, names, or a mask of the columns.
-        n_features: how many columns there are.
+        n_features: the number of columns.
         names: of the columns, if they have any.
 
     Raises:
-        ValueError: there are no such columns.
+        ValueError: there is no such column.
     """
     if declared is None:
         return None
@@ -150,7 +187,12 @@ def nominal_columns(
 
 
 def make_inputs(X: Any, columns: list[int] | Literal["auto"] | None) -> Inputs:
-    """For a table of numbers, or one whose nominal columns are known."""
+    """The map from a training table, and from later ones, to inputs of kernels.
+
+    Args:
+        X: the training table; numbers only, unless ``columns`` is a list.
+        columns: as ``nominal_columns`` returns them.
+    """
     if columns is None:
         return PlainInputs(X)
     if columns == "auto":

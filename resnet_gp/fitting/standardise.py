@@ -11,14 +11,52 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 
+# Rounding errors of a short computation, relative to its result.
+_ROUNDING = 32 * np.finfo(np.float64).eps
+# In standard deviations. Kernels square values divided by lengthscales of 0.01, in float32 too.
+_FARTHEST = 1e15
+_HUGE = 1e150  # squares overflow; no unit needs such numbers, but marks of missing values do
+
+
+class FarInputError(ValueError):
+    """A value so far from the others that a kernel would overflow.
+
+    Attributes:
+        row: the index of its row, from 0.
+        value: in the units of the user.
+    """
+
+    def __init__(self, row: int, value: float) -> None:
+        super().__init__(row, value)  # the arguments from which pickle restores it
+        self.row, self.value = row, value
+
+    def __str__(self) -> str:
+        return f"row {self.row} (counted from 0) {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """The message without its row."""
+        return (
+            f"holds {self.value:.4g}, more than {_FARTHEST:.0e} standard deviations away from the "
+            "other values of its column: correct it, or leave the row out"
+        )
+
+
+def is_constant(smallest: Array, largest: Array) -> NDArray[np.bool_]:
+    """Whether columns with these extremes vary by rounding errors at most."""
+    half_range = largest / 2 - smallest / 2  # does not overflow
+    size = np.maximum(np.abs(smallest), np.abs(largest))
+    return np.asarray(half_range <= _ROUNDING * (size / 2))
+
 
 @dataclass(frozen=True)
 class Standardiser:
-    """x -> (x - mean) / scale, column by column; constant columns have scale 1.
+    """x -> (x - mean) / scale, column by column.
 
     Attributes:
         mean: one for each column.
-        scale: standard deviation of each column.
+        scale: standard deviation of each column. It is 1 for constant columns; if they vary by
+            rounding errors, it is their size where that is above 1.
     """
 
     mean: Array
@@ -26,16 +64,46 @@ class Standardiser:
 
     @classmethod
     def of(cls, values: Array) -> Standardiser:
-        """From the rows of ``n x d`` (or the entries of ``n``) values, without overflow."""
-        # A constant column has a computed deviation of rounding size: compare its extremes instead.
+        """Standardise ``n x d`` values by column, or ``n`` values; does not overflow.
+
+        Raises:
+            FarInputError: a value is above 1e150 and 1e15 times the median of its column.
+        """
+        sizes = np.abs(values)
+        if (sizes > _HUGE).any():
+            median = np.sort(sizes, axis=0)[(len(sizes) - 1) // 2]
+            _refuse(values, (sizes > _HUGE) & (sizes / _FARTHEST > median))
         smallest, largest = values.min(axis=0), values.max(axis=0)
         middle = smallest / 2 + largest / 2
         half_range = largest / 2 - smallest / 2
         safe = np.where(half_range > 0, half_range, 1.0)
         reduced = (values - middle) / safe
         mean, deviation = middle + safe * reduced.mean(axis=0), safe * reduced.std(axis=0)
-        constant = (half_range == 0) | (deviation == 0)
-        return cls(np.where(constant, smallest, mean), np.where(constant, 1.0, deviation))
+        return cls.of_moments(mean, deviation, smallest, largest)
+
+    @classmethod
+    def of_moments(
+        cls, mean: Array, deviation: Array, smallest: Array, largest: Array
+    ) -> Standardiser:
+        """Standardise by the moments and the extremes of each column."""
+        constant = is_constant(smallest, largest) | (deviation == 0)
+        size = np.maximum(1.0, np.maximum(np.abs(smallest), np.abs(largest)))
+        unit = np.where(smallest < largest, size, 1.0)
+        return cls(np.where(constant, smallest, mean), np.where(constant, unit, deviation))
 
     def __call__(self, values: Array) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray((values - self.mean) / self.scale))
+        """Standardised values, in float64.
+
+        Raises:
+            FarInputError: a value is more than 1e15 standard deviations from the mean.
+        """
+        with np.errstate(over="ignore"):
+            standardised = (values - self.mean) / self.scale
+        _refuse(values, ~(np.abs(standardised) <= _FARTHEST))
+        return torch.from_numpy(np.ascontiguousarray(standardised))
+
+
+def _refuse(values: Array, far: NDArray[np.bool_]) -> None:
+    if far.any():
+        place = np.argwhere(far)[0]
+        raise FarInputError(int(place[0]), float(values[tuple(place)]))

@@ -1,6 +1,8 @@
-"""Tables of the user's: from a CSV file to a saved model, and from there to predictions.
+"""Models of the user's tables: from a CSV file to a saved model, and from there to predictions.
 
-``reading`` makes data frames of files, ``columns`` makes features of columns, ``tasks`` knows what
-differs between regression and classification, ``fit`` and ``predict`` do what the command line
-offers, ``saved`` is what lies in a model's folder. pandas is needed (extra ``cli``).
+``reading`` turns files into data frames and ``values`` reads single columns. ``kinds`` decides
+which columns hold numbers, ``columns`` turns columns into features, and ``target`` chooses between
+the ``tasks``, regression and classification. A fit is a ``plan``, ``training`` and a
+``fit_report``; ``predict`` applies a ``saved`` model. ``files`` writes the results. pandas is
+needed (extra ``cli``).
 """

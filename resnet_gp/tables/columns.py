@@ -1,34 +1,25 @@
-"""How the columns of a table become features: learnt from one table, applied to others.
+"""Encoders from columns to features, learnt from one table and applied to others.
 
-A numeric column is one feature. Where the table that was learnt from has missing values, they take
-the median, and a second feature marks them. Every other column holds categories: one indicator
-each, 0 or 1, a missing value being a category of its own. Features that do not vary are left out.
+A numeric column is one feature. Where the training table has missing values, they take the median,
+and a second feature marks them. Any other column holds categories: each has an indicator, 0 or 1,
+and a missing value is a category. Columns that do not vary are left out.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.tables.reading import TableError, quoted, row_numbers, shortened, suggest
+from resnet_gp.fitting.standardise import is_constant
+from resnet_gp.tables.kinds import Kind
+from resnet_gp.tables.reading import TableError, quoted, suggest
+from resnet_gp.tables.values import integer_code, numbers, numbers_or_refuse, texts_of
 
 Array = NDArray[np.float64]
-Kind = Literal["number", "category"]
-
-# The share of different values from which texts are names or prose rather than categories.
-_MOST_DISTINCT = 0.5
-_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-_DATE = re.compile(
-    rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}([T ].*)?|\d{{4}}-\d{{2}}"
-    rf"|(?=.*\d)(.*\b)?({_MONTHS})[a-z]*\b.*\d{{4}}.*",
-    re.IGNORECASE,
-)
-_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 
 
 @dataclass(frozen=True)
@@ -36,10 +27,10 @@ class NumberColumn:
     """A column of numbers.
 
     Attributes:
-        name: of the column.
-        median: of the values that were not missing.
-        varies: whether they differed.
-        missing: whether some were missing.
+        name: name of the column.
+        median: median of the known values.
+        varies: whether the known values vary by more than rounding errors.
+        missing: whether some values were missing.
     """
 
     name: str
@@ -49,15 +40,15 @@ class NumberColumn:
 
     @classmethod
     def learn(cls, column: Any) -> NumberColumn | None:
-        """None if there is nothing to learn from the column."""
-        values = _numbers_or_refuse(column)
+        """Learn from training values; None if nothing varies."""
+        values = numbers_or_refuse(column)
         known = values[~np.isnan(values)]
         if not len(known):
             return None
-        varies, missing = bool((known != known[0]).any()), len(known) < len(values)
+        varies, missing = not is_constant(known.min(), known.max()), len(known) < len(values)
         if not (varies or missing):
             return None
-        median = 2 * float(np.median(known / 2))  # whose two middle values may not be added
+        median = 2 * float(np.median(known / 2))  # the middle ones may overflow
         return cls(str(column.name), median, varies, missing)
 
     @property
@@ -66,8 +57,8 @@ class NumberColumn:
         return value + ([_missing(self.name)] if self.missing else [])
 
     def encode(self, column: Any) -> tuple[Array, list[str]]:
-        """``n x features`` values, and what the user should know of them."""
-        values = _numbers_or_refuse(column)
+        """Return ``n x features`` values, and notes for the user."""
+        values = numbers_or_refuse(column)
         absent = np.isnan(values)
         notes = []
         if absent.any() and not self.missing:
@@ -85,9 +76,9 @@ class CategoryColumn:
     """A column of categories.
 
     Attributes:
-        name: of the column.
-        categories: as texts, sorted; None, at the end, if values were missing.
-        codes: whether all were numbers, so that "1" and "1.0" are the same.
+        name: name of the column.
+        categories: sorted texts, with None at the end if values were missing.
+        codes: whether all were numbers; "1" and "1.0" are then the same category.
     """
 
     name: str
@@ -96,7 +87,7 @@ class CategoryColumn:
 
     @classmethod
     def learn(cls, column: Any) -> CategoryColumn | None:
-        """None if there is nothing to learn from the column."""
+        """Learn from training values; None if there is one category only."""
         codes = numbers(column) is not None
         texts = _category_texts(column, codes)
         known = sorted({text for text in texts if text is not None})
@@ -111,9 +102,9 @@ class CategoryColumn:
         ]
 
     def encode(self, column: Any) -> tuple[Array, list[str]]:
-        """``n x features`` indicators, and what the user should know of them.
+        """Return ``n x features`` indicators, and notes for the user.
 
-        A value that is none of the categories has no indicator.
+        For an unknown category all indicators are 0.
         """
         texts = _category_texts(column, self.codes)
         places = {category: i for i, category in enumerate(self.categories)}
@@ -130,7 +121,7 @@ class CategoryColumn:
     def _notes(self, strange: dict[str, int]) -> list[str]:
         return [
             f"column {self.name!r}: {value} was not in training ({count} "
-            f"{'row' if count == 1 else 'rows'}), none of the categories is taken"
+            f"{'row' if count == 1 else 'rows'}) and counts as none of the categories"
             for value, count in strange.items()
         ]
 
@@ -142,11 +133,11 @@ _KINDS: dict[str, type[NumberColumn] | type[CategoryColumn]] = {
 
 
 class Columns:
-    """The columns that a model was trained on, and what they become.
+    """Encoder of a whole table.
 
     Attributes:
-        parts: one for each column that is used.
-        unused: names of columns in which nothing varied.
+        parts: one encoder for each column that is used.
+        unused: names of the columns that did not vary.
     """
 
     def __init__(
@@ -173,14 +164,14 @@ class Columns:
 
     @classmethod
     def learn(cls, frame: Any, kinds: Mapping[str, Kind]) -> Columns:
-        """From the rows of a data frame.
+        """Learn the encoding of a data frame.
 
         Args:
-            frame: with a column for each entry of ``kinds``.
+            frame: the training rows, with a column for each entry of ``kinds``.
             kinds: as ``choose_kinds`` returns them.
 
         Raises:
-            TableError: no column varies, or one of numbers holds something else.
+            TableError: no column varies, or a numeric column holds a text or an infinite number.
         """
         learnt = {name: _KINDS[kind].learn(frame[name]) for name, kind in kinds.items()}
         parts = [part for part in learnt.values() if part is not None]
@@ -189,17 +180,18 @@ class Columns:
         return cls(parts, [name for name, part in learnt.items() if part is None])
 
     def encode(self, frame: Any) -> tuple[Any, list[str]]:
-        """The features of a table.
+        """Turn a table into features.
 
         Args:
             frame: a data frame with at least the columns of ``names``, in any order.
 
         Returns:
-            A data frame of ``n x len(feature_names)`` floats, and notes for the user: missing
-            values and categories that were not there in training.
+            A data frame of ``n x len(feature_names)`` floats, and notes for the user about missing
+            values and categories that did not occur in training.
 
         Raises:
-            TableError: a column is not there, or one of numbers holds something else.
+            TableError: a column is not there, or a numeric column holds a text or an infinite
+                number.
         """
         import pandas as pd
 
@@ -210,7 +202,7 @@ class Columns:
         return pd.DataFrame(values, columns=self.feature_names), notes
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers, texts, lists and dictionaries only."""
+        """Return a description made of dictionaries, lists, texts and numbers."""
         kinds = {kind: name for name, kind in _KINDS.items()}
         return {
             "columns": [{"kind": kinds[type(part)], **asdict(part)} for part in self.parts],
@@ -219,10 +211,10 @@ class Columns:
 
     @classmethod
     def from_json(cls, content: Any) -> Columns:
-        """From what ``to_json`` returned.
+        """Restore from the result of ``to_json``.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: ``content`` is something else.
         """
         try:
             parts = [_part(entry) for entry in content["columns"]]
@@ -240,138 +232,12 @@ class Columns:
         raise TableError(f"the model needs the {word} {quoted(missing)}{hint}")
 
 
-def choose_kinds(frame: Any, categorical: Sequence[str] = ()) -> dict[str, Kind]:
-    """Which columns hold numbers, and which categories.
-
-    Args:
-        frame: a data frame without the target.
-        categorical: names of columns of categories, whatever they look like.
-
-    Raises:
-        TableError: a column is neither: dates, numbers with decimal commas, or texts of which
-            more than half are different.
-    """
-    kinds: dict[str, Kind] = {}
-    for name in frame.columns:
-        column = frame[name]
-        if str(name).startswith("Unnamed: ") and column.notna().any():
-            raise TableError(
-                f"column {frame.columns.get_loc(name) + 1} has no name: name it in the header, or "
-                f"--drop {str(name)!r} if it counts the rows"
-            )
-        if name not in categorical and numbers(column) is not None:
-            kinds[name] = "number"
-            _numbers_or_refuse(column)
-        else:
-            _check_categories(column, declared=name in categorical)
-            kinds[name] = "category"
-    return kinds
-
-
-def numbers(column: Any) -> Array | None:
-    """The values of a column, NaN where one is missing; None if one is not a number."""
-    import pandas as pd
-    from pandas.api import types
-
-    if types.is_bool_dtype(column.dtype) or types.is_datetime64_any_dtype(column.dtype):
-        return None
-    if types.is_numeric_dtype(column.dtype):
-        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    values = pd.to_numeric(texts_of(column), errors="coerce").to_numpy(dtype=np.float64)
-    return None if (np.isnan(values) & column.notna().to_numpy()).any() else values
-
-
-def texts_of(column: Any) -> Any:
-    """The values of a column as texts, missing ones as they are."""
-    return column.astype(object).where(column.isna(), column.astype(object).map(str))
-
-
-def refuse_decimal_commas(column: Any, option: str | None = None) -> None:
-    """Raises:
-    TableError: two different values or more are numbers with a decimal comma.
-    """
-    different = texts_of(column.dropna()).unique()
-    found = [text for text in different if _DECIMAL_COMMA.fullmatch(text)]
-    if len(found) > 1:
-        name = str(column.name)
-        raise TableError(
-            f"column {name!r} holds decimal commas, as in {found[0]!r}: write points", option
-        )
-
-
-def _numbers_or_refuse(column: Any) -> Array:
-    values = numbers(column)
-    if values is None:
-        row, text = first_text(column)
-        raise TableError(f"column {str(column.name)!r} holds {text!r} in row {row}, not a number")
-    infinite = np.isinf(values)
-    if infinite.any():
-        raise TableError(f"column {str(column.name)!r} is infinite in {row_numbers(infinite)}")
-    return values
-
-
-def first_text(column: Any) -> tuple[int, str]:
-    """Where the first value is that is not a number, and what it says."""
-    import pandas as pd
-
-    values = pd.to_numeric(texts_of(column), errors="coerce").isna() & column.notna()
-    row = int(np.flatnonzero(values.to_numpy())[0])
-    return row + 1, str(column.iloc[row])
-
-
-def _check_categories(column: Any, declared: bool) -> None:
-    values = texts_of(column.dropna())
-    if not len(values):
-        return
-    name, different = str(column.name), values.unique()
-    if not declared and all(_DATE.fullmatch(text) for text in different):
-        raise TableError(
-            f"column {name!r} holds dates such as {different[0]!r}: write them as numbers (a year, "
-            f"days since some day), or --drop {name!r}"
-        )
-    if not declared:
-        refuse_decimal_commas(column)
-    if len(different) <= max(2, _MOST_DISTINCT * len(values)):
-        return
-    if not declared and _mostly_numbers(values):
-        row, text = first_text(column)
-        raise TableError(
-            f"column {name!r} holds numbers, but {text!r} in row {row}: leave fields empty where a "
-            f"value is missing, or --drop {name!r}"
-        )
-    raise TableError(
-        f"column {name!r} holds {len(different)} different values in {len(values)} rows, such as "
-        f"{shortened(list(different)[:2])}: too many for categories; --drop {name!r}"
-    )
-
-
-def _mostly_numbers(values: Any) -> bool:
-    import pandas as pd
-
-    return bool(pd.to_numeric(values, errors="coerce").notna().mean() > 0.5)
-
-
-def _category_texts(column: Any, codes: bool) -> list[str | None]:
-    absent = column.isna().to_numpy()
-    texts = [None if gone else text for text, gone in zip(texts_of(column), absent, strict=True)]
-    return [None if text is None else _code(text) for text in texts] if codes else texts
-
-
-def _code(text: str) -> str:
-    """One text for each number; other texts as they are."""
-    try:
-        value = float(text)
-    except ValueError:
-        return text
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
 def _missing(name: str) -> str:
     return f"{name} is missing"
 
 
 def _unique(names: list[str]) -> list[str]:
-    """The same names, numbered where one comes again."""
+    """Append a number to every name that is already taken."""
     taken: set[str] = set()
     result = []
     for name in names:
@@ -382,6 +248,12 @@ def _unique(names: list[str]) -> list[str]:
         taken.add(free)
         result.append(free)
     return result
+
+
+def _category_texts(column: Any, codes: bool) -> list[str | None]:
+    known = zip(texts_of(column), column.notna().to_numpy(), strict=True)
+    texts = [text if there else None for text, there in known]
+    return [text and integer_code(text) for text in texts] if codes else texts
 
 
 def _part(entry: dict[str, Any]) -> NumberColumn | CategoryColumn:

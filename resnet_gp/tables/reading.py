@@ -1,22 +1,29 @@
-"""CSV files as data frames, and what is wrong with those that cannot be taken."""
+"""Reading CSV files into data frames, and the wording of errors about tables."""
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_gp.fitting.standardise import FarInputError
 
 _ENCODING = "utf-8-sig"  # UTF-8, with or without a byte order mark
 _SHOWN = 5
 
 
 class TableError(ValueError):
-    """A table, or an option about it, that cannot be taken.
+    """A table, or an option about it, is refused.
 
     Attributes:
-        option: the name of the option that is wrong; None for the table itself.
+        option: name of the wrong option; None if the table is at fault.
     """
 
     def __init__(self, message: str, option: str | None = None) -> None:
@@ -25,14 +32,17 @@ class TableError(ValueError):
 
 
 def read_table(path: Path, separator: str = ",") -> Any:
-    """The table of a CSV file, as texts: a data frame of objects, NaN where a field is missing.
+    """Read a CSV file in UTF-8 with a header as a data frame of texts.
 
-    The file is UTF-8 and has a header. What pandas takes for missing is missing: empty fields, NA,
-    NaN, null and the like.
+    Empty fields, NA, NaN, null and the like are missing, as in pandas. The file is read once, so
+    that pipes work.
 
     Args:
         path: the file.
         separator: one character, or "tab".
+
+    Returns:
+        A data frame of dtype object, with NaN where a field is missing.
 
     Raises:
         TableError: there is no such file, it is not a table of at least one row, or two columns
@@ -40,7 +50,7 @@ def read_table(path: Path, separator: str = ",") -> Any:
     """
     import pandas as pd
 
-    _check_file(path)
+    content = _content(path)
     arguments: dict[str, Any] = {
         "sep": separator_of(separator),
         "dtype": str,
@@ -53,9 +63,9 @@ def read_table(path: Path, separator: str = ",") -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            first = pd.read_csv(path, header=None, nrows=1, **arguments)
+            first = pd.read_csv(io.BytesIO(content), header=None, nrows=1, **arguments)
             header = first.iloc[0].dropna().tolist()
-            frame = pd.read_csv(path, **arguments)
+            frame = pd.read_csv(io.BytesIO(content), **arguments)
     except pd.errors.EmptyDataError:
         raise TableError(f"{path} is empty") from None
     except UnicodeDecodeError:
@@ -66,8 +76,6 @@ def read_table(path: Path, separator: str = ",") -> Any:
     except pd.errors.ParserError as error:
         hint = separator_hint(header)
         raise TableError(f"{path} is not a CSV file: {_one_line(error)}{hint}") from None
-    except OSError as error:
-        raise TableError(f"{path} cannot be read: {error.strerror or error}") from None
     _check_names(path, header)
     if frame.empty:
         raise TableError(f"{path} has a header but no rows")
@@ -83,14 +91,16 @@ def separator_of(text: str) -> str:
 
 
 def separator_hint(header: list[Any]) -> str:
-    """What may separate the columns of a table that was read as one, as the end of a sentence."""
+    """Name a likely separator of a table that was read as one column: the end of a sentence."""
     found = [character for character in ";\t|," if len(header) == 1 and character in header[0]]
     return f'; try --separator "{found[0]}"'.replace("\t", "tab") if found else ""
 
 
 def check_column(frame: Any, name: str, option: str) -> None:
-    """Raises:
-    TableError: there is no column of that name.
+    """Check that a column exists.
+
+    Raises:
+        TableError: there is no column of that name.
     """
     if name in frame.columns:
         return
@@ -98,7 +108,7 @@ def check_column(frame: Any, name: str, option: str) -> None:
 
 
 def suggest(name: str, columns: Iterable[Any]) -> str:
-    """Names like this one, or the first ones, as the end of a sentence."""
+    """Suggest similar names, or the first ones: the end of a sentence."""
     known = [str(column) for column in columns]
     folded = {column.casefold().strip(): column for column in known}
     close = [folded[match] for match in get_close_matches(name.casefold().strip(), folded)]
@@ -112,31 +122,44 @@ def quoted(names: Iterable[Any], joint: str = ", ") -> str:
 
 
 def shortened(names: list[Any]) -> str:
-    """The first few names, and how many more there are."""
+    """List the first few names and count the others."""
     rest = len(names) - _SHOWN
     return quoted(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def row_numbers(mask: Any) -> str:
-    """The first few rows of a mask, counted from 1 below the header."""
+    """List the first few rows of a mask, counted from 1 below the header."""
     numbers = [str(i + 1) for i, marked in enumerate(mask) if marked]
     rest = len(numbers) - _SHOWN
     text = ", ".join(numbers[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
     return f"{'row' if len(numbers) == 1 else 'rows'} {text}"
 
 
-def _check_file(path: Path) -> None:
+@contextmanager
+def numbering_rows(rows: Sequence[int] | NDArray[np.int64]) -> Iterator[None]:
+    """Turn errors of estimators about a row into errors about the table.
+
+    Args:
+        rows: indices in the table of the rows that the estimator is given.
+    """
+    try:
+        yield
+    except FarInputError as error:
+        raise TableError(f"row {rows[error.row] + 1} {error.reason}") from error
+
+
+def _content(path: Path) -> bytes:
     if path.is_dir():
         raise TableError(f"{path} is a folder")
     try:
-        with path.open("rb") as file:
-            start = file.read(8192)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise TableError(f"there is no file {path}") from None
     except OSError as error:
         raise TableError(f"{path} cannot be read: {error.strerror or error}") from None
-    if b"\0" in start:
+    if b"\0" in content[:8192]:
         raise TableError(f"{path} is not a text file in UTF-8")
+    return content
 
 
 def _check_names(path: Path, names: list[str]) -> None:

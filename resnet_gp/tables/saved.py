@@ -1,7 +1,7 @@
-"""What lies beside a saved model: ``columns.json``, how tables become its features.
+"""A saved model and ``columns.json`` beside it, which says how tables become its features.
 
-The layout: "format", the version of resnet-gp, "task", "target", "training_rows" and a digest of
-the features that the model was trained on, and what ``Columns.to_json`` returns.
+``columns.json`` holds "format", the version of resnet-gp, "task", "target", "training_rows", a
+digest of the training features, and the entries of ``Columns.to_json``.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class SavedModel:
 
     @classmethod
     def load(cls, path: Path, level: float) -> SavedModel:
-        """Read a model with the ``columns.json`` beside it.
+        """Load a model and the ``columns.json`` beside it.
 
         Args:
-            path: the file of the model.
+            path: file of the model.
             level: probability of the intervals of a regression.
 
         Raises:
-            TableError: one of the files is not there, cannot be read or is of another version, or
-                they do not belong together.
+            TableError: a file is missing, cannot be read or has another format, or the two files
+                are of different fits.
         """
         if path.is_dir():
             raise TableError(f"{path} is a folder: name the file {path / MODEL}", "MODEL")

@@ -1,7 +1,10 @@
+import pickle
+
 import numpy as np
 import pytest
 
-from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp import ResNetGPClassifier, ResNetGPRegressor
+from resnet_gp.fitting.standardise import FarInputError, Standardiser
 
 
 def test_columns_get_mean_zero_and_variance_one():
@@ -24,3 +27,73 @@ def test_extreme_units_do_not_overflow(size):
     values = np.array([-1.0, 0.0, 1.0]) * size
     result = Standardiser.of(values)(values).numpy()
     np.testing.assert_allclose(result, np.array([-1, 0, 1]) * np.sqrt(1.5), rtol=1e-12)
+
+
+ROUNDED = np.tile([0.1 + 0.2, 0.3], 20)  # one unit in the last place apart
+
+
+def test_columns_that_vary_by_rounding_are_constant():
+    values = np.column_stack(
+        [ROUNDED, np.linspace(0, 1, 40) * 1e-13 + 1, 1e15 + np.tile([0, 0.5], 20)]
+    )
+    standardiser = Standardiser.of(values)
+    assert standardiser.scale[0] == 1
+    np.testing.assert_allclose(standardiser(values).numpy()[:, 1].std(), 1, rtol=1e-12)
+    assert np.abs(standardiser(values).numpy()[:, [0, 2]]).max() < 1e-14
+
+
+def test_a_prediction_beside_a_column_that_varies_by_rounding():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=40)
+    X, new = np.column_stack([x, ROUNDED]), np.column_stack([x, np.full(40, 0.31)])
+    regressor = ResNetGPRegressor(random_state=0).fit(X, np.sin(x))
+    np.testing.assert_allclose(regressor.predict(new), np.sin(x), atol=0.1)
+    classifier = ResNetGPClassifier("limit", random_state=0).fit(X, x > 0)
+    np.testing.assert_allclose(
+        classifier.predict_proba(new), classifier.predict_proba(X), rtol=0, atol=0.05
+    )
+
+
+@pytest.mark.parametrize("value", [-np.finfo(float).max, 1e160, -1e16])
+@pytest.mark.parametrize("kind", ["regressor", "float32", "classifier", "declared"])
+def test_rows_that_are_too_far_are_refused(fitted, kind, value):
+    X = np.zeros((4, 2))
+    X[2, 0] = value
+    message = r"row 2 \(counted from 0\) holds .*, more than 1e\+15 standard deviations"
+    with pytest.raises(FarInputError, match=message) as caught:
+        fitted[kind].predict(X)
+    assert (caught.value.row, caught.value.value) == (2, value)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.row) == (str(caught.value), 2)
+    X[2, 0] = 1e14
+    assert np.isfinite(predicted(fitted[kind], X)).all()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "column"),
+    [(ResNetGPRegressor(), "x"), (ResNetGPRegressor(), "y"), (ResNetGPClassifier(), "x")],
+)
+def test_marks_of_missing_values_are_refused_in_training(estimator, column):
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    y = (X[:, 0] > 0).astype(float)
+    (X[:, 1] if column == "x" else y)[[4, 7]] = -np.finfo(float).max
+    with pytest.raises(FarInputError, match=r"row 4 \(counted from 0\) holds -1.798e\+308"):
+        estimator.fit(X, y)
+
+
+def predicted(model, X):
+    if hasattr(model, "predict_proba"):
+        return model.predict_proba(X)
+    return np.stack(model.predict(X, return_std=True))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X = np.random.default_rng(0).normal(size=(30, 2)).round(1)
+    X[:, 1] = np.arange(30) % 2
+    return {
+        "regressor": ResNetGPRegressor(random_state=0).fit(X, X[:, 0]),
+        "float32": ResNetGPRegressor(dtype="float32", random_state=0).fit(X, X[:, 0]),
+        "classifier": ResNetGPClassifier("limit").fit(X, X[:, 0] > 0),
+        "declared": ResNetGPClassifier("limit", categorical_features=[1]).fit(X, X[:, 0] > 0),
+    }

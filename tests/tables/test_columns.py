@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 pd = pytest.importorskip("pandas")
 
-from resnet_gp.tables.columns import CategoryColumn, Columns, NumberColumn, choose_kinds, numbers
+from resnet_gp.tables.columns import CategoryColumn, Columns, NumberColumn
+from resnet_gp.tables.kinds import choose_kinds
 from resnet_gp.tables.reading import TableError
+from resnet_gp.tables.values import numbers
 
 finite = st.floats(-1e100, 1e100)
 numeric = st.lists(st.none() | finite, min_size=8, max_size=8)
@@ -104,17 +106,34 @@ def test_new_categories_have_no_indicator_and_a_note():
     features, notes = columns.encode(table(colour=["green", "red", "green", None]))
     assert features.to_numpy().tolist() == [[0, 0], [0, 1], [0, 0], [0, 0]]
     assert notes == [
-        "column 'colour': 'green' was not in training (2 rows), none of the categories is taken",
-        "column 'colour': missing was not in training (1 row), none of the categories is taken",
+        f"column 'colour': {what} and counts as none of the categories"
+        for what in ("'green' was not in training (2 rows)", "missing was not in training (1 row)")
     ]
 
 
-def test_codes_are_the_same_however_they_are_written():
+def test_integer_codes_may_be_written_as_floats():
     columns = learn(table(code=["1", "2", "1", "2"]), ["code"])
     assert columns.parts == (CategoryColumn("code", ("1", "2"), True),)
-    features, notes = columns.encode(table(code=["1.0", "02", "x"]))
-    assert features.to_numpy().tolist() == [[1, 0], [0, 1], [0, 0]]
-    assert "'x' was not in training" in notes[0]
+    features, notes = columns.encode(table(code=["1.0", "2", "02", "x"]))
+    assert features.to_numpy().tolist() == [[1, 0], [0, 1], [0, 0], [0, 0]]
+    assert "'02' was not in training" in notes[0]
+    assert "'x' was not in training" in notes[1]
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ["90071992547409931", "90071992547409932", "90071992547409933"],
+        ["9007199254740992.0", "9007199254740993.0"],
+        ["01067", "1067", "1067.00"],
+        ["5E3", "5000"],
+        ["1_0", "10"],
+        ["+7", "7", " 7"],
+        ["0.1", "0.10"],
+    ],
+)
+def test_codes_that_are_written_differently_are_different(codes):
+    assert learn(table(code=codes * 2), ["code"]).parts[0].categories == tuple(sorted(codes))
 
 
 def test_texts_stay_as_they_are_written():
@@ -149,6 +168,11 @@ def test_columns_without_variation_are_not_used():
     columns.encode(frame[["x"]])
 
 
+def test_columns_that_vary_by_rounding_are_not_used():
+    frame = table(x=["1", "2"] * 2, y=["0.30000000000000004", "0.3"] * 2)
+    assert learn(frame).unused == ("y",)
+
+
 def test_of_a_number_that_varies_by_missing_only_the_mark_is_left():
     frame = table(x=["7", None, "7"])
     features, _ = learn(frame).encode(frame)
@@ -170,7 +194,16 @@ def test_feature_names_differ_even_where_columns_are_named_so():
         (["2024-01-03 12:30", "2024-02-01 08:00"], "holds dates such as"),
         (["3 Jan 2024", "4 Mar 2024"], "holds dates such as"),
         (["Jan 2024", "Mar 2024"], "holds dates such as"),
-        (["1,5", "2,5", "3"], "holds decimal commas, as in '1,5'"),
+        (["1,5", "2,5", "3"], "holds decimal commas, as in '1,5': write points"),
+        (["2,137", "1,5", "3"], "holds decimal commas, as in '1,5': write points"),
+        (["2,137", "0,212"], "holds decimal commas, as in '0,212': write points"),
+        (["1.234,5", "2.137,5"], "holds decimal commas, as in '1.234,5': write points"),
+        (["2,137", "1,234,567"], "commas between thousands, as in '1,234,567': leave them out"),
+        (["2,137", "1,100.5"], "commas between thousands, as in '1,100.5': leave them out"),
+        (
+            ["2,137", "3,001"],
+            "as in '2,137': write '2.137' if they are decimal commas, '2137' if they separate tho",
+        ),
         (["1", "inf", "2"], "'x' is infinite in row 2"),
         (["ann", "bob", "cat", "dan"], r"4 different values in 4 rows.*--drop 'x'"),
         (["1", "2", "?", "4", "5"], r"holds numbers, but '\?' in row 3: leave fields empty"),

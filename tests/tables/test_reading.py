@@ -1,9 +1,15 @@
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 pytest.importorskip("pandas")
 
+from resnet_gp.fitting.standardise import FarInputError
 from resnet_gp.tables.reading import (
     TableError,
+    numbering_rows,
     read_table,
     row_numbers,
     separator_hint,
@@ -88,3 +94,18 @@ def test_guessed_separators():
 def test_rows_are_counted_from_one():
     assert row_numbers([True, False]) == "row 1"
     assert row_numbers([False] + 7 * [True]) == "rows 2, 3, 4, 5, 6 and 2 more"
+
+
+def test_a_pipe_is_read_once():
+    reading, writing = os.pipe()
+    os.write(writing, b"a,b\n1,2\n")
+    os.close(writing)
+    try:
+        assert read_table(Path(f"/dev/fd/{reading}")).to_numpy().tolist() == [["1", "2"]]
+    finally:
+        os.close(reading)
+
+
+def test_rows_of_estimators_are_numbered_as_in_the_table():
+    with pytest.raises(TableError, match=r"^row 8 holds -1\.798e"), numbering_rows([5, 7]):
+        raise FarInputError(1, -np.finfo(float).max)

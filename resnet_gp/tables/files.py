@@ -1,0 +1,106 @@
+"""Output files: the folder of a fit, and the CSV file of predictions."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from resnet_gp.progress import write_atomically
+from resnet_gp.tables.fit_report import draw, report, write_out_of_fold
+from resnet_gp.tables.plan import Plan
+from resnet_gp.tables.predict import Predictions
+from resnet_gp.tables.reading import TableError, quoted
+from resnet_gp.tables.saved import COLUMNS, MODEL
+from resnet_gp.tables.training import Result
+
+REPORT, OUT_OF_FOLD, FIGURE = "report.json", "cross_validation.csv", "predictions.png"
+FILES = (MODEL, COLUMNS, REPORT, OUT_OF_FOLD, FIGURE)
+
+
+def check_folder(out: Path, data: Path, overwrite: bool) -> None:
+    """Check that the files of a fit can be written to a folder.
+
+    Raises:
+        TableError: the folder cannot be written to, or it holds such files and ``overwrite`` is
+            False.
+    """
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise TableError(f"{place} is not a folder", "--out")
+    if not os.access(place, os.W_OK):
+        raise TableError(f"{place} cannot be written to", "--out")
+    there = [name for name in FILES if (out / name).exists()]
+    if any((out / name).resolve() == data.resolve() for name in there):
+        raise TableError(f"{data} would be written over", "--out")
+    if there and not overwrite:
+        raise TableError(f"{out} has {quoted(there)} already: --overwrite replaces them", "--out")
+
+
+def write_fit(out: Path, plan: Plan, result: Result) -> None:
+    """Write ``FILES`` to a folder inside ``out``, then move all of them to ``out``.
+
+    Other files stay. A file that is a symbolic link is followed.
+
+    Raises:
+        OSError: writing failed; the old files are still there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".resnet-gp-", dir=out) as name:
+        folder = Path(name)
+        result.saved.save(folder)
+        text = json.dumps(report(plan, result), indent=1, allow_nan=False) + "\n"
+        (folder / REPORT).write_text(text, encoding="utf-8")
+        write_out_of_fold(folder / OUT_OF_FOLD, plan, result.out_of_fold)
+        draw(folder / FIGURE, plan, result)
+        for file in FILES:
+            _to_disk(folder / file)
+        for file in FILES:
+            if (out / file).is_symlink():
+                write_atomically(out / file, (folder / file).read_bytes())
+            else:
+                os.replace(folder / file, out / file)
+
+
+def check_file(out: Path, data: Path, overwrite: bool) -> None:
+    """Check that predictions can be written to a file, or to a pipe or a device.
+
+    Raises:
+        TableError: the file cannot be written to, or it exists and ``overwrite`` is False.
+    """
+    if out.is_dir():
+        raise TableError(f"{out} is a folder", "--out")
+    if is_stream(out):
+        if not os.access(out, os.W_OK):
+            raise TableError(f"{out} cannot be written to", "--out")
+        return
+    place = next(path for path in out.resolve().parents if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise TableError(f"{place} cannot be written to", "--out")
+    if out.exists() and out.resolve() == data.resolve():
+        raise TableError(f"{data} would be written over", "--out")
+    if out.exists() and not overwrite:
+        raise TableError(f"{out} exists: --overwrite replaces it", "--out")
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is that of a pipe or a device, which cannot be replaced."""
+    return path.exists() and not path.is_file()
+
+
+def write_predictions(out: Path, predictions: Predictions) -> None:
+    """Write a CSV file, whole or not at all, or write to a pipe or a device."""
+    import pandas as pd
+
+    text = io.StringIO()
+    pd.DataFrame(predictions.table).to_csv(text, index=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, text.getvalue().encode())
+
+
+def _to_disk(path: Path) -> None:
+    """Flush a file to the disk, so that no crash leaves it empty after it was moved."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,82 @@
+"""Which columns of a table hold numbers, and which hold categories."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from resnet_gp.tables.reading import TableError, shortened
+from resnet_gp.tables.values import (
+    first_text,
+    is_mostly_numbers,
+    numbers,
+    numbers_or_refuse,
+    refuse_commas,
+    texts_of,
+)
+
+Kind = Literal["number", "category"]
+
+# With a larger share of different values, texts are names or prose rather than categories.
+_MOST_DISTINCT = 0.5
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_DATE = re.compile(
+    rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}([T ].*)?|\d{{4}}-\d{{2}}"
+    rf"|(?=.*\d)(.*\b)?({_MONTHS})[a-z]*\b.*\d{{4}}.*",
+    re.IGNORECASE,
+)
+
+
+def choose_kinds(frame: Any, categorical: Sequence[str] = ()) -> dict[str, Kind]:
+    """Decide for each column whether it holds numbers or categories.
+
+    Args:
+        frame: a data frame without the target.
+        categorical: names of columns that hold categories even if they look like numbers.
+
+    Raises:
+        TableError: a column is neither: dates, numbers with commas, or texts of which more than
+            half are different.
+    """
+    kinds: dict[str, Kind] = {}
+    for name in frame.columns:
+        column = frame[name]
+        if str(name).startswith("Unnamed: ") and column.notna().any():
+            raise TableError(
+                f"column {frame.columns.get_loc(name) + 1} has no name: name it in the header, or "
+                f"--drop {str(name)!r} if it counts the rows"
+            )
+        if name not in categorical and numbers(column) is not None:
+            kinds[name] = "number"
+            numbers_or_refuse(column)
+        else:
+            _check_categories(column, declared=name in categorical)
+            kinds[name] = "category"
+    return kinds
+
+
+def _check_categories(column: Any, declared: bool) -> None:
+    values = texts_of(column.dropna())
+    if not len(values):
+        return
+    name, different = str(column.name), values.unique()
+    if not declared and all(_DATE.fullmatch(text) for text in different):
+        raise TableError(
+            f"column {name!r} holds dates such as {different[0]!r}: write them as numbers (a year, "
+            f"days since some day), or --drop {name!r}"
+        )
+    if not declared:
+        refuse_commas(column)
+    if len(different) <= max(2, _MOST_DISTINCT * len(values)):
+        return
+    if not declared and is_mostly_numbers(column):
+        row, text = first_text(column)
+        raise TableError(
+            f"column {name!r} holds numbers, but {text!r} in row {row}: leave fields empty where a "
+            f"value is missing, or --drop {name!r}"
+        )
+    raise TableError(
+        f"column {name!r} holds {len(different)} different values in {len(values)} rows, such as "
+        f"{shortened(list(different)[:2])}: too many for categories; --drop {name!r}"
+    )

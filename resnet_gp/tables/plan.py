@@ -1,0 +1,144 @@
+"""The plan of a fit: which columns become features, and which task it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_gp.tables.columns import CategoryColumn, Columns, NumberColumn
+from resnet_gp.tables.kinds import Kind, choose_kinds
+from resnet_gp.tables.reading import (
+    TableError,
+    check_column,
+    quoted,
+    separator_hint,
+    shortened,
+)
+from resnet_gp.tables.target import choose_task
+from resnet_gp.tables.tasks import Task
+from resnet_gp.tables.values import numbers
+
+_FEWEST_ROWS = 5
+_ENOUGH_ROWS = 2000  # out of fold: scores are then known to a few per cent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table, and the choices that a fit of it needs.
+
+    Attributes:
+        frame: the columns that may become features.
+        kinds: kinds of these columns.
+        columns: their encoding, learnt from all rows.
+        target: name of the target.
+        truth: values of the target, floats or labels.
+        task: regression or classification.
+        folds: number of folds of the cross-validation.
+        seed: seed of the folds and of the estimators.
+    """
+
+    frame: Any
+    kinds: dict[str, Kind]
+    columns: Columns
+    target: str
+    truth: NDArray[Any]
+    task: Task
+    folds: int
+    seed: int
+
+    @property
+    def folds_fitted(self) -> int:
+        """Number of folds to fit: all of them up to 2000 rows."""
+        return min(self.folds, math.ceil(self.folds * _ENOUGH_ROWS / len(self.truth)))
+
+    @property
+    def steps(self) -> int:
+        """Number of fits: the folds, and the one to all rows."""
+        return self.folds_fitted + 1
+
+
+def make_plan(
+    frame: Any,
+    target: str,
+    *,
+    task: str = "auto",
+    folds: int = 5,
+    seed: int = 0,
+    drop: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+) -> Plan:
+    """Choose the task and the kinds of columns, and check the table and the options.
+
+    Raises:
+        TableError: the table or an option is refused.
+    """
+    if len(frame.columns) == 1:
+        hint = separator_hint(list(frame.columns))
+        raise TableError(
+            f"there is one column only, {str(frame.columns[0])!r}{hint}", "--separator"
+        )
+    check_column(frame, target, "--target")
+    for option, names in (("--drop", drop), ("--categorical", categorical)):
+        for name in names:
+            check_column(frame, name, option)
+            if name == target:
+                raise TableError(f"column {name!r} is the target", option)
+    features = frame.drop(columns=[target, *drop])
+    if not len(features.columns):
+        raise TableError("no column is left beside the target", "--drop")
+    if len(frame) < _FEWEST_ROWS:
+        raise TableError(f"there are {len(frame)} rows: at least {_FEWEST_ROWS} are needed")
+    kind, truth = choose_task(frame[target], task)
+    _check_folds(kind, truth, folds)
+    kinds = choose_kinds(features, categorical)
+    columns = Columns.learn(features, kinds)
+    return Plan(features, kinds, columns, target, truth, kind, folds, seed)
+
+
+def describe(plan: Plan) -> list[str]:
+    """Describe in words how the columns are used."""
+    columns = plan.columns
+    sizes = {
+        "row": len(plan.truth),
+        "column": len(columns.parts),
+        "feature": len(columns.feature_names),
+    }
+    counts = (f"{size} {word}{'' if size == 1 else 's'}" for word, size in sizes.items())
+    lines = [f"{plan.task.name} of {plan.target!r}: {', '.join(counts)}"]
+    categories = [part.name for part in columns.parts if isinstance(part, CategoryColumn)]
+    if categories:
+        lines.append(f"categories: {shortened(categories)}")
+    for part in columns.parts:
+        if isinstance(part, NumberColumn):
+            lines += _describe_numbers(part, plan.frame[part.name])
+    if columns.unused:
+        lines.append(f"constant, not used: {quoted(columns.unused)}")
+    return lines
+
+
+def _describe_numbers(part: NumberColumn, column: Any) -> list[str]:
+    if part.missing:
+        return [
+            f"column {part.name!r}: {column.isna().sum()} missing, for which the median "
+            f"{part.median:g} is taken; one more feature marks them"
+        ]
+    values = numbers(column)
+    if values is not None and (np.diff(values) == 1).all():
+        return [
+            f"column {part.name!r} rises by 1 from row to row: --drop it if it only counts them"
+        ]
+    return []
+
+
+def _check_folds(task: Task, truth: NDArray[Any], folds: int) -> None:
+    most = len(truth)
+    if task.name == "classification":
+        most = int(np.unique(truth, return_counts=True)[1].max())
+    if folds > most:
+        what = "rows" if task.name == "regression" else "rows of the largest class"
+        raise TableError(f"{folds} is more than the {most} {what}", "--folds")

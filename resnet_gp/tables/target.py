@@ -1,0 +1,108 @@
+"""The target column: which task it is for, and its values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_gp.fitting.standardise import is_constant
+from resnet_gp.tables.reading import TableError, row_numbers, shortened
+from resnet_gp.tables.tasks import Classification, Regression, Task
+from resnet_gp.tables.values import (
+    first_text,
+    integer_code,
+    is_mostly_numbers,
+    is_plain_integer,
+    numbers,
+    numbers_or_nan,
+    refuse_commas,
+    texts_of,
+)
+
+_OPTION = "--target"
+
+
+def choose_task(column: Any, wanted: str) -> tuple[Task, NDArray[Any]]:
+    """The task for a target column, and its truth: floats, or labels (integers or texts).
+
+    Args:
+        column: the target.
+        wanted: "regression", "classification", or "auto", which takes regression for numbers and
+            classification for texts.
+
+    Raises:
+        TableError: a target is missing, infinite or not a number, numbers and texts are mixed, all
+            targets are the same, or a class has one row only.
+    """
+    absent = column.isna().to_numpy()
+    if absent.any():
+        raise TableError(
+            f"column {column.name!r} is missing in {absent.sum()} of {len(absent)} rows: "
+            f"{row_numbers(absent)}; leave such rows out",
+            _OPTION,
+        )
+    if wanted != "classification":
+        values = _numeric_truth(column, wanted)
+        if values is not None:
+            return Regression(), values
+    truth = labels_of(column)
+    classes, counts = np.unique(truth, return_counts=True)
+    _check_classes(str(column.name), classes, counts)
+    return Classification(classes), truth
+
+
+def labels_of(column: Any) -> NDArray[Any]:
+    """Labels as they are written: integers if all are plain integers below 2^53, else texts."""
+    texts = texts_of(column)
+    labels = texts.to_numpy(dtype=object).astype(str)
+    return labels.astype(np.int64) if all(map(is_plain_integer, texts)) else labels
+
+
+def known_truth(task: Task, column: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Targets of new rows, and whether each is known and of the model's kind."""
+    if isinstance(task, Regression):
+        values = numbers_or_nan(column)
+        return values, np.isfinite(values)
+    places = {str(label): place for place, label in enumerate(task.classes)}
+    texts = texts_of(column).fillna("")
+    found = np.array([places.get(text, places.get(integer_code(text), -1)) for text in texts])
+    return task.classes[found], (found >= 0) & column.notna().to_numpy()
+
+
+def _numeric_truth(column: Any, wanted: str) -> NDArray[np.float64] | None:
+    """Targets of a regression; None if they are classes."""
+    name, values = str(column.name), numbers(column)
+    if values is None:
+        refuse_commas(column, _OPTION)
+        row, text = first_text(column)
+        if wanted == "regression":
+            raise TableError(
+                f"column {name!r} holds {text!r} in row {row}: regression needs numbers", _OPTION
+            )
+        if is_mostly_numbers(column):
+            raise TableError(
+                f"column {name!r} holds numbers, but {text!r} in row {row}: leave such rows out, "
+                "or --task classification if all values are classes",
+                _OPTION,
+            )
+        return None
+    if np.isinf(values).any():
+        raise TableError(f"column {name!r} is infinite in {row_numbers(np.isinf(values))}", _OPTION)
+    if is_constant(values.min(), values.max()):
+        raise TableError(f"column {name!r} is {values[0]:g} in all rows", _OPTION)
+    return values
+
+
+def _check_classes(name: str, classes: NDArray[Any], counts: NDArray[np.int64]) -> None:
+    if len(classes) < 2:
+        raise TableError(f"column {name!r} is {str(classes[0])!r} in all rows", _OPTION)
+    single = classes[counts < 2].tolist()
+    if single:
+        word = "class has" if len(single) == 1 else "classes have"
+        raise TableError(
+            f"column {name!r}: {len(single)} of {len(classes)} {word} one row only, two are "
+            f"needed: {shortened(single)}",
+            _OPTION,
+        )

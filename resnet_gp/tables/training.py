@@ -1,0 +1,138 @@
+"""Cross-validation, and the fit to all rows.
+
+Each fold learns everything, medians and categories included, from its own training rows. Folds are
+fitted until 2000 rows have been predicted: with 10,000 rows and five folds, one fold.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.tables.columns import Columns
+from resnet_gp.tables.plan import Plan
+from resnet_gp.tables.reading import TableError, numbering_rows
+from resnet_gp.tables.saved import SavedModel
+from resnet_gp.tables.tasks import Scores
+
+Array = NDArray[np.float64]
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions of rows by models that have not seen them.
+
+    Attributes:
+        rows: indices of the rows, sorted.
+        predictions: predictions of the task for these rows.
+        trivial: predictions by the task's ``baseline``.
+    """
+
+    rows: NDArray[np.int64]
+    predictions: Array
+    trivial: Array
+
+
+@dataclass(frozen=True)
+class Result:
+    """A model trained on all rows, and its cross-validation.
+
+    Attributes:
+        saved: the model with its columns.
+        out_of_fold: predictions of the cross-validation.
+        scores: scores of these predictions ("resnet-gp") and of the baseline ("trivial").
+        relevance: standard deviation over lengthscale of each column, if the model has
+            lengthscales; the root of the sum of squares where a column has several features.
+        seconds: times of the cross-validation and of the fit to all rows.
+        warnings: warnings of the fit to all rows.
+    """
+
+    saved: SavedModel
+    out_of_fold: OutOfFold
+    scores: dict[str, Scores]
+    relevance: dict[str, float]
+    seconds: dict[str, float]
+    warnings: list[str]
+
+
+def train(plan: Plan, step: Step = lambda _: None) -> Result:
+    """Cross-validate, and fit to all rows.
+
+    Args:
+        plan: as ``make_plan`` returns it.
+        step: called with the name of each of the ``plan.steps`` fits, before it.
+
+    Raises:
+        TableError: a model cannot be fitted, or a row is too far from the others.
+        KeyboardInterrupt: a fit was interrupted.
+    """
+    start = time.perf_counter()
+    out_of_fold = _cross_validate(plan, step)
+    middle = time.perf_counter()
+    step("all rows")
+    model, messages = _fit(plan, plan.columns, np.arange(len(plan.truth)))
+    end = time.perf_counter()
+    truth = plan.truth[out_of_fold.rows]
+    return Result(
+        SavedModel(model, plan.task, plan.target, plan.columns),
+        out_of_fold,
+        {
+            "resnet-gp": plan.task.scores(truth, out_of_fold.predictions),
+            "trivial": plan.task.scores(truth, out_of_fold.trivial),
+        },
+        _relevance(model, plan.columns),
+        {"cross_validation": middle - start, "fit": end - middle},
+        messages,
+    )
+
+
+def _cross_validate(plan: Plan, step: Step) -> OutOfFold:
+    rows, predictions, trivial = [], [], []
+    splits = list(plan.task.splits(plan.truth, plan.folds, plan.seed))
+    for number, (train, test) in enumerate(splits[: plan.folds_fitted], 1):
+        step(f"fold {number}")
+        columns = Columns.learn(plan.frame.iloc[train], plan.kinds)
+        model, _ = _fit(plan, columns, train)
+        rows.append(test)
+        with numbering_rows(test):
+            predictions.append(plan.task.predict(model, columns.encode(plan.frame.iloc[test])[0]))
+        trivial.append(plan.task.trivial(plan.truth[train], len(test)))
+    everything = np.concatenate(rows)
+    order = np.argsort(everything)
+    return OutOfFold(
+        everything[order], np.concatenate(predictions)[order], np.concatenate(trivial)[order]
+    )
+
+
+def _fit(plan: Plan, columns: Columns, rows: NDArray[np.int64]) -> tuple[Any, list[str]]:
+    """Fit an estimator to some rows; also return its warnings."""
+    X = columns.encode(plan.frame.iloc[rows])[0]
+    with numbering_rows(rows), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = plan.task.estimator(plan.seed).fit(X, plan.truth[rows])
+        except np.linalg.LinAlgError as error:
+            raise TableError(f"the model cannot be fitted: {error}") from error
+    if getattr(model, "fit_interrupted_", False):
+        raise KeyboardInterrupt
+    shown = [one for one in caught if issubclass(one.category, UserWarning)]
+    return model, [" ".join(str(one.message).split()) for one in shown]
+
+
+def _relevance(model: Any, columns: Columns) -> dict[str, float]:
+    if not hasattr(model, "lengthscale_"):
+        return {}
+    each = Standardiser.of(model.X_train_).scale / model.lengthscale_
+    total = dict.fromkeys(columns.names, 0.0)
+    for name, value in zip(columns.origins, each, strict=True):
+        total[name] = math.hypot(total[name], value)
+    return dict(sorted(total.items(), key=lambda entry: -entry[1]))
