@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.distributed.moments import moments
-from resnet_gp.distributed.partitions import Pair, Partitions
+from resnet_gp.distributed.partitions import Pair, Partitions, checked_block, column_names
 from resnet_gp.distributed.rows import DaskRows, local_rows
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.optimiser import FitResult, get_raw, maximise, set_raw
@@ -39,6 +40,7 @@ class DistributedFit:
         posterior: at the fitted hyperparameters; needs neither workers nor rows.
         x_scaler, y_scaler: from the user's units to those of the model.
         result: of the iterations on all rows.
+        column_names: names of the columns of X; None if X was an array.
     """
 
     model: SparseRegression
@@ -46,16 +48,32 @@ class DistributedFit:
     x_scaler: Standardiser
     y_scaler: Standardiser
     result: FitResult
+    column_names: list[Any] | None
 
-    def predict(self, x: Array) -> tuple[Array, Array]:
+    def predict(self, x: Any) -> tuple[Array, Array]:
         """Mean and standard deviation of new observations, noise included, in the units of y.
 
         Args:
-            x: ``n x d``.
+            x: ``n x d``, an array or a data frame with the columns of the fit in the same order.
 
         Returns:
             Both of shape ``n``, or ``n x p`` if y had columns.
+
+        Raises:
+            ValueError: other columns than in the fit, values that are not numbers, or not finite.
+
+        Warns:
+            UserWarning: only one of x and the X of the fit has names of columns.
         """
+        names = column_names(x)
+        x = checked_block("X", x, self.column_names, len(self.x_scaler.mean))
+        if (names is None) != (self.column_names is None):
+            warnings.warn(
+                f"X has columns {names}, that of the fit {self.column_names}: where one of them "
+                "has no names, their order is taken to be the same",
+                UserWarning,
+                stacklevel=2,
+            )
         mean, variance = self.posterior.mean_and_variance(self.x_scaler(x))
         deviation = (variance + self.model.likelihood.noise.detach()).sqrt().numpy()
         if mean.dim() == 2:
@@ -129,7 +147,7 @@ def fit(
         objective, model, search.bounds(model), [raw], max_iter=max_iter, unit=x_moments.count
     )
     search.refine_noise(model, training)
-    return DistributedFit(model, model.posterior(), *scalers, result)
+    return DistributedFit(model, model.posterior(), *scalers, result, partitions.column_names)
 
 
 def _local_rows(scalers: tuple[Standardiser, Standardiser], pair: Pair) -> Any:
