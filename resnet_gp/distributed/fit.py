@@ -15,7 +15,7 @@ from distributed import Client
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.distributed.moments import moments
+from resnet_gp.distributed.column_moments import column_moments
 from resnet_gp.distributed.partitions import Pair, Partitions, checked_block, column_names
 from resnet_gp.distributed.rows import DaskRows, local_rows
 from resnet_gp.fitting.kernel_spec import KernelSpec
@@ -121,7 +121,7 @@ def fit(
         TypeError, ValueError: as ``Partitions``, or there are no rows.
     """
     partitions = Partitions(client, x, y)
-    x_moments, y_moments = moments(client, partitions.pairs)
+    x_moments, y_moments = column_moments(client, partitions.pairs)
     scalers = x_moments.standardiser(), y_moments.standardiser()
     subset = _random_rows(client, partitions, x_moments.count, initial_rows, seed)
     training = Training(*(scale(part) for scale, part in zip(scalers, subset, strict=True)))

@@ -15,8 +15,8 @@ pd = pytest.importorskip("pandas")
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.distributed import DaskRows, Partitions, fit
+from resnet_gp.distributed.column_moments import ColumnMoments, column_moments
 from resnet_gp.distributed.fit import DEFAULT
-from resnet_gp.distributed.moments import Moments, moments
 from resnet_gp.distributed.rows import local_rows
 from resnet_gp.fitting import get_raw, maximise, set_raw
 from resnet_gp.fitting.search import Search, Training
@@ -192,19 +192,19 @@ def test_moments_are_those_of_numpy_and_stable(client):
     pairs = Partitions(
         client, da.from_array(x, chunks=(90, D)), da.from_array(x[:, 0], chunks=90)
     ).pairs
-    for part, values in zip(moments(client, pairs), (x, x[:, 0]), strict=True):
+    for part, values in zip(column_moments(client, pairs), (x, x[:, 0]), strict=True):
         found, expected = part.standardiser(), Standardiser.of(values)
         np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-15)
         np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-7)
-    empty = Moments.of(x[:0])
-    both = empty + Moments.of(x)
-    np.testing.assert_array_equal(both.mean, Moments.of(x).mean)
+    empty = ColumnMoments.of(x[:0])
+    both = empty + ColumnMoments.of(x)
+    np.testing.assert_array_equal(both.mean, ColumnMoments.of(x).mean)
     assert (empty + empty).count == 0
 
 
 def partition_error(client, x, y):
     pairs = Partitions(client, x, y).pairs
-    return moments(client, pairs)
+    return column_moments(client, pairs)
 
 
 def test_says_what_is_wrong_with_partitions(client):
