@@ -9,16 +9,16 @@
 ``contrib_gp``       our kernels in ``pyro.contrib.gp``
 """
 
-from resnet_gp.bayes.classification import GPClassification
-from resnet_gp.bayes.contrib_gp import ContribKernel
+from resnet_gp.bayes.bayesian_resnet import BayesianResNet
+from resnet_gp.bayes.contrib_kernel import ContribKernel
 from resnet_gp.bayes.diagnostics import compare, problems, summary, to_arviz
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.finite import BayesianResNet
-from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.gaussian_vector import GaussianVector
+from resnet_gp.bayes.gp_classification import GPClassification
+from resnet_gp.bayes.gp_regression import GPRegression
 from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
 from resnet_gp.bayes.nuts import run_nuts
-from resnet_gp.bayes.regression import GPRegression
-from resnet_gp.bayes.sparse import SparseGP
+from resnet_gp.bayes.sparse_gp import SparseGP
 from resnet_gp.bayes.svi import run_svi
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
 from resnet_gp.predictive.normal_mixture import NormalMixture

@@ -716,9 +716,9 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
     def _draw(self, search: Search, training: Training, found: FitResult) -> FitResult:
         """Average over draws of the hyperparameters, from chains that start at the mode."""
         from resnet_gp.bayes.exact_mixture import ExactMixture
+        from resnet_gp.bayes.gp_regression import GPRegression
         from resnet_gp.bayes.hyperparameters import current_hyperparameters
         from resnet_gp.bayes.nuts import run_nuts
-        from resnet_gp.bayes.regression import GPRegression
 
         some = training.sample(self.hyperparameter_samples or len(training))
         seen = search.exact_model(some)

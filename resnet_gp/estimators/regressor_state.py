@@ -68,7 +68,7 @@ def _exact(search: Search, training: Training, tensors: Tensors, inner: Tensors)
     if "members.cholesky" in tensors:
         from resnet_gp.bayes.draws import Draws
         from resnet_gp.bayes.exact_mixture import ExactMixture
-        from resnet_gp.bayes.regression import GPRegression
+        from resnet_gp.bayes.gp_regression import GPRegression
 
         mixture = ExactMixture.from_tensors(GPRegression.of(model), tensors)
         return model, mixture, Draws.from_tensors(tensors)

@@ -11,12 +11,12 @@ from gpytorch.kernels import Kernel, ScaleKernel
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.gp_regression import each
 from resnet_gp.bayes.hyperparameters import (
     Values,
     sample_hyperparameters,
     with_hyperparameters,
 )
-from resnet_gp.bayes.regression import each
 from resnet_gp.bayes.whitened import conditional, whitening_factor
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.priors import add_weak_priors, fix_confounded

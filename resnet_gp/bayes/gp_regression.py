@@ -10,7 +10,7 @@ from gpytorch.kernels import Kernel
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.gaussian_vector import GaussianVector
 from resnet_gp.bayes.hyperparameters import (
     Values,
     sample_hyperparameters,

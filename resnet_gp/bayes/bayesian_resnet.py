@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.gaussian_vector import GaussianVector
+from resnet_gp.bayes.gp_regression import check_rows, each
 from resnet_gp.bayes.hyperparameters import Values
-from resnet_gp.bayes.regression import check_rows, each
 from resnet_gp.networks.laws import Network
 from resnet_gp.predictive.normal_mixture import NormalMixture
 

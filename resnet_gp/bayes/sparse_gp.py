@@ -17,19 +17,19 @@ from gpytorch.likelihoods import GaussianLikelihood
 from torch import Tensor
 from torch.nn import ModuleDict
 
-from resnet_gp.bayes.classification import (
+from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.gp_classification import (
     as_observed,
     average_probabilities,
     check_labels,
     label_law,
 )
-from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.gp_regression import check_rows, each
 from resnet_gp.bayes.hyperparameters import (
     Values,
     sample_hyperparameters,
     with_hyperparameters,
 )
-from resnet_gp.bayes.regression import check_rows, each
 from resnet_gp.bayes.whitened import conditional
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing import greedy_inducing_points
