@@ -12,12 +12,12 @@ from torch import Tensor
 class ContribKernel(Kernel):
     """A GPyTorch kernel as a kernel of ``pyro.contrib.gp``.
 
-    Its hyperparameters are learned as parameters; for priors over them, use ``GPRegression``.
+    Pyro learns its hyperparameters as parameters; for priors over them, use ``GPRegression``.
 
     Args:
-        kernel: any GPyTorch kernel, with its output scale.
+        kernel: any GPyTorch kernel, output scale included.
         input_dim: number of input dimensions.
-        active_dims: the input dimensions to use, so many; all if left out.
+        active_dims: the ``input_dim`` dimensions to use; None for the first ones.
 
     Example:
         >>> kernel = ContribKernel(ScaleKernel(ResNetLimitKernel(input_bias=True)), input_dim=3)

@@ -1,4 +1,4 @@
-"""Dask collections as checked partitions that workers hold and can compute again."""
+"""Dask collections as checked partitions that workers hold and can recompute."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ Pair: TypeAlias = tuple[Array, Array]
 
 
 class Partitions:
-    """Inputs and targets, partition by partition, in the memory of the workers.
+    """Inputs and targets by partition, in the memory of the workers.
 
-    A partition is the value of a task that the scheduler remembers with all that it depends on: if
-    its worker dies, another one computes it again.
+    The scheduler knows each partition as a task with its dependencies: if a worker dies, another
+    one computes its partitions again.
 
     Args:
-        client: of the cluster that is to hold the partitions.
+        client: client of the cluster.
         x: dask.array ``n x d``, or a dask.dataframe with d columns.
         y: dask.array ``n`` or ``n x p``, or a dask.dataframe or series; partitioned as x.
 
     Attributes:
-        pairs: one future for each partition, of x and y as arrays.
+        pairs: for each partition a future of x and y as arrays.
         num_dims: d.
         num_outputs: p.
         is_vector: whether y has no second dimension.
+        column_names: names of the columns of x; None if x is an array.
 
     Raises:
-        TypeError: x or y is no Dask collection.
-        ValueError: x and y do not fit each other. What is wrong inside a partition (missing values,
-            other columns) is raised when its value is first asked for.
+        TypeError: x or y is not a Dask collection.
+        ValueError: x and y do not match. Errors inside a partition (missing values, other columns)
+            are raised when it is first used.
     """
 
     def __init__(self, client: Client, x: Any, y: Any) -> None:
@@ -73,7 +74,7 @@ def _one_block_of_columns(collection: Any) -> Any:
 
 
 def _like_rows_of(x: Any, y: Any) -> Any:
-    """y with the row chunks of x, where the sizes of both are known."""
+    """Rechunk the rows of y like those of x if the sizes of both are known."""
     sizes = x.chunks[0] + y.chunks[0]
     if any(math.isnan(size) for size in sizes):
         return y

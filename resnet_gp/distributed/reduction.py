@@ -15,7 +15,7 @@ def tree_sum(client: Client, parts: list[Future]) -> Future:
     """Add lists entry by entry, up to eight at a time.
 
     Args:
-        client: of the cluster.
+        client: client of the cluster.
         parts: futures of lists of equal length, whose entries support ``+``.
     """
     while len(parts) > 1:

@@ -34,7 +34,7 @@ class DaskRows(RowSums):
     size come back. A lost worker costs only time.
 
     Args:
-        client: of the cluster.
+        client: client of the cluster.
         parts: one future of ``LocalRows`` for each partition.
         num_dims: d.
         num_outputs: p.
