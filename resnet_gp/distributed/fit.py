@@ -1,4 +1,4 @@
-"""A sparse regression of rows that only workers hold, from Dask collections to predictions."""
+"""Sparse regression on Dask collections, from the fit to predictions."""
 
 from __future__ import annotations
 
@@ -99,26 +99,28 @@ def fit(
 ) -> DistributedFit:
     """Fit a sparse regression to Dask collections.
 
-    A random subset of rows comes to the caller, where an exact fit to some of them chooses the
-    hyperparameters to start from, inducing points are selected, and a sparse fit moves them as the
-    regressor does. The rest is done with all rows, which stay where they are, as do the points.
+    The caller gets a random subset of the rows and starts with them: an exact fit to some finds
+    initial hyperparameters, then a sparse fit to all of them selects inducing points and moves
+    them, as ``ResNetGPRegressor`` does. The hyperparameters are then optimised with all rows on the
+    workers, at fixed inducing points.
 
     Args:
-        client: of a running cluster.
+        client: client of a running cluster.
         x, y: as for ``Partitions``.
-        kernel: the kernel; that of ``ResNetGPRegressor`` if left out.
+        kernel: the kernel; by default that of ``ResNetGPRegressor``.
         hyperparameters: as for ``ResNetGPRegressor``.
-        n_inducing: m; fewer are used where the inputs are determined by fewer.
-        initial_rows: the size of the subset, at most all.
-        hyperparameter_samples: rows of the exact fit.
-        max_iter: of L-BFGS-B with all rows.
+        n_inducing: m; fewer are used if they determine the function already.
+        initial_rows: size of the subset.
+        hyperparameter_samples: number of rows of the exact fit.
+        max_iter: iterations of L-BFGS-B with all rows.
         learn_inducing: whether inducing points move in the sparse fit to the subset.
-        seed: of the subset.
-        on_evaluation: is told the number of each evaluation with all rows, the bound and how many
-            seconds it took without its gradient.
+        seed: determines the subset.
+        on_evaluation: called after each evaluation of the bound with all rows, with its number, the
+            bound and the seconds that it took (without the gradient).
 
     Raises:
-        TypeError, ValueError: as ``Partitions``, or there are no rows.
+        TypeError: as ``Partitions``.
+        ValueError: as ``Partitions``, or there are no rows.
     """
     partitions = Partitions(client, x, y)
     x_moments, y_moments = column_moments(client, partitions.pairs)
@@ -173,7 +175,7 @@ def _observed(
 def _random_rows(
     client: Client, partitions: Partitions, count: int, wanted: int, seed: int
 ) -> Pair:
-    """Rows without replacement, each as likely as any other."""
+    """Draw rows uniformly without replacement."""
     sizes = client.gather(client.map(_length, partitions.pairs, pure=False))
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(count, min(wanted, count), replace=False))
