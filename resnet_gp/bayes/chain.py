@@ -35,25 +35,6 @@ register_exception_handler(
 
 
 @dataclass(frozen=True)
-class ChainSettings:
-    """Settings of one chain.
-
-    Attributes:
-        num_draws: draws after the warm-up.
-        num_warmup: discarded iterations that adapt step size and masses.
-        target_acceptance: mean acceptance probability to which the step size is adapted.
-        max_tree_depth: a trajectory has at most 2^max_tree_depth steps.
-        dense_mass: adapt a full mass matrix, not only its diagonal.
-    """
-
-    num_draws: int = 500
-    num_warmup: int = 500
-    target_acceptance: float = 0.9
-    max_tree_depth: int = 10
-    dense_mass: bool = False
-
-
-@dataclass(frozen=True)
 class Iteration:
     """One iteration of a chain.
 
@@ -167,17 +148,23 @@ def run_chain(
     model: Model,
     args: tuple[Any, ...],
     start: Values,
-    settings: ChainSettings,
+    num_draws: int,
+    num_warmup: int,
+    options: dict[str, Any],
     seed: int,
     report: Callable[[Iteration], None],
 ) -> None:
-    """Run one chain from unconstrained values and report every iteration."""
-    kernel = NUTS(
-        model,
-        target_accept_prob=settings.target_acceptance,
-        max_tree_depth=settings.max_tree_depth,
-        full_mass=settings.dense_mass,
-    )
+    """Run one chain and report every iteration.
+
+    Args:
+        model, args: as for ``run_nuts``.
+        start: unconstrained values.
+        num_draws, num_warmup: as for ``run_nuts``.
+        options: of Pyro's ``NUTS``.
+        seed: determines the random numbers.
+        report: called after each iteration.
+    """
+    kernel = NUTS(model, **options)
 
     def hook(kernel: Any, z: Values, stage: str, i: int) -> None:
         if stage.startswith("Warmup"):
@@ -189,8 +176,8 @@ def run_chain(
     with seeded(seed):
         MCMC(
             kernel,
-            settings.num_draws,
-            settings.num_warmup,
+            num_draws,
+            num_warmup,
             initial_params={name: v.clone() for name, v in start.items()},
             hook_fn=hook,
             disable_progbar=True,

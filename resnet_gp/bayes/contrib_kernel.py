@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gpytorch
+from linear_operator import to_dense
 from pyro.contrib.gp.kernels import Kernel
 from torch import Tensor
 
@@ -34,6 +33,5 @@ class ContribKernel(Kernel):
         """Covariance matrix ``n x m``, or its diagonal, ``n``."""
         x = self._slice_input(X)
         z = None if Z is None else self._slice_input(Z)
-        result: Any = self.kernel(x, z, diag=diag)
-        covariance: Tensor = result if isinstance(result, Tensor) else result.to_dense()
+        covariance: Tensor = to_dense(self.kernel(x, z, diag=diag))
         return covariance

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.bayes.chain import ChainSettings, Iteration, Model, Potential, Values, run_chain
+from resnet_gp.bayes.chain import Iteration, Model, Potential, Values, run_chain
 from resnet_gp.bayes.diagnostics import warn_if_unhealthy
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.worker import ChainError, Worker
@@ -21,7 +21,7 @@ from resnet_gp.progress import progress_bar
 
 _DENSE_UP_TO = 50
 
-Work = tuple[Model, tuple[Any, ...], Values, ChainSettings, int]
+Work = tuple[Model, tuple[Any, ...], Values, int, int, dict[str, Any], int]
 Tell = Callable[[int, Iteration | str], None]
 
 
@@ -81,11 +81,14 @@ def run_nuts(
     starts = _starts(model, args, start, seeds)
     if dense_mass is None:
         dense_mass = sum(value.numel() for value in starts[0].values()) <= _DENSE_UP_TO
-    settings = ChainSettings(
-        int(num_draws), int(num_warmup), target_acceptance, int(max_tree_depth), dense_mass
-    )
+    options = {
+        "target_accept_prob": target_acceptance,
+        "max_tree_depth": int(max_tree_depth),
+        "full_mass": dense_mass,
+    }
     work: list[Work] = [
-        (model, args, z, settings, chain_seed) for z, chain_seed in zip(starts, seeds, strict=True)
+        (model, args, z, int(num_draws), int(num_warmup), options, chain_seed)
+        for z, chain_seed in zip(starts, seeds, strict=True)
     ]
     record = _Record(num_chains)
     total = num_chains * (num_draws + num_warmup)

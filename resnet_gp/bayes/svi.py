@@ -11,6 +11,7 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal
 from pyro.infer.autoguide.initialization import init_to_median
 from pyro.optim import ClippedAdam
+from pyro.poutine.util import prune_subsample_sites
 
 from resnet_gp.bayes.chain import Model, seeded
 from resnet_gp.bayes.draws import Draws
@@ -84,15 +85,12 @@ def _normal_guide(model: Model) -> Any:
 
 def _draw(guide: Any, args: tuple[Any, ...], num_draws: int) -> dict[str, torch.Tensor]:
     """Draws of the guide by site, auxiliary ones left out, ``1 x draws x (shape of the site)``."""
-    with torch.no_grad():
-        drawn = [guide(*args) for _ in range(num_draws)]
-    if not isinstance(drawn[0], dict):  # a user's guide that returns nothing
-        drawn = [_trace(guide, args) for _ in range(num_draws)]
+    drawn = [_trace(guide, args) for _ in range(num_draws)]
     return {name: torch.stack([one[name] for one in drawn])[None] for name in sorted(drawn[0])}
 
 
 def _trace(guide: Any, args: tuple[Any, ...]) -> dict[str, torch.Tensor]:
-    trace = pyro.poutine.trace(guide).get_trace(*args)
+    trace = prune_subsample_sites(pyro.poutine.trace(guide).get_trace(*args))
     return {
         name: site["value"].detach()
         for name, site in trace.nodes.items()

@@ -55,10 +55,29 @@ def test_a_guide_of_the_users_and_the_param_store_stays():
     draws = run_svi(
         conjugate, Y, guide=guide, num_steps=400, learning_rate=0.05, num_draws=400, verbose=False
     )
+    assert set(draws.values) == {"mu"}
     assert draws.values["mu"].shape == (1, 400)
     assert_posterior(draws)
     assert set(pyro.get_param_store()) == {"mine"}
     pyro.clear_param_store()
+
+
+def test_subsampled_rows_of_a_guide_are_no_site():
+    def rows(y):
+        mu = pyro.sample("mu", pyro.distributions.Normal(y.new_zeros(()), 1.0))
+        return mu, pyro.plate("rows", len(y), subsample_size=2)
+
+    def model(y):
+        mu, plate = rows(y)
+        with plate as chosen:
+            pyro.sample("y", pyro.distributions.Normal(mu, 1.0), obs=y[chosen])
+
+    def guide(y):
+        with rows(y)[1]:
+            pass
+
+    draws = run_svi(model, Y, guide=guide, num_steps=2, num_draws=3, verbose=False)
+    assert set(draws.values) == {"mu"}
 
 
 def sparse_regression(n, num_inducing, batch_size):
