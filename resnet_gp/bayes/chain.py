@@ -75,10 +75,6 @@ class Potential:
         )
         return float(energy), gradient
 
-    def constrained(self, z: Values) -> Values:
-        """Map to the supports of the sites."""
-        return {name: self.transforms[name].inv(v).detach() for name, v in z.items()}
-
     def unconstrained(self, values: Values) -> Values:
         """Map from the supports of the sites; sites without a value get the sampler's start.
 
