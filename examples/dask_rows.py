@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Rows that stay on Dask workers
 #
-# Two worker processes make the rows and keep them; the caller sees a few thousand of them, and
-# sums. A first fit to these chooses the inducing points and where to start; iterations with all
-# rows follow. Shown are the error of both against the known function, and seconds. Rows that fit in
-# one machine's memory need no workers: `sparse_regression.py` does the same with less to set up.
+# Two worker processes simulate the rows and keep them; the caller gets a few thousand rows and sums
+# over all of them. A first fit to these rows finds the inducing points and initial hyperparameters;
+# iterations with all rows follow. The script prints the error of both fits against the known
+# function, and the time. Rows that fit in the memory of one machine need no workers:
+# `sparse_regression.py` does the same with less setup.
 #
 #     python examples/dask_rows.py [--quick] [--figure FILE]
 
@@ -32,8 +33,8 @@ def truth(x: np.ndarray) -> np.ndarray:
 
 
 # %% [markdown]
-# A block's rows depend on its number alone, so that a worker that takes over from one that died
-# makes the same rows again.
+# The rows of a block depend only on its number: a worker that replaces a dead one makes the same
+# rows again.
 
 
 # %%
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float | list]:
 
 
 # %% [markdown]
-# Worker processes import this script: what starts them must not run again there.
+# Worker processes import this script, so the code that starts them must not run on import.
 
 
 # %%

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Full Bayes where rows are few
 #
-# Forty patients of scikit-learn's diabetes set, ten features, and the other 402 to predict. The
-# regressor takes its hyperparameters at maximum likelihood ("ml"), at the mode of their posterior
-# under weak priors ("map"), or averages over draws from it ("nuts"). Shown are the root mean
-# squared error, the negative log predictive density and how many targets a 90 % interval holds,
-# over sets of forty (one by default: each takes a minute); then what the chains know of the
-# hyperparameters.
+# Train on forty patients of scikit-learn's diabetes set (ten features) and predict the other 402.
+# The regressor takes the hyperparameters of maximum likelihood ("ml") or the mode of their
+# posterior under weak priors ("map"), or averages over draws from this posterior ("nuts"). The
+# script prints the root mean squared error, the negative log predictive density and the coverage of
+# 90 % intervals, averaged over training sets (one by default: each takes a minute), and a summary
+# of the draws.
 #
 #     python examples/full_bayes.py [--sets 3] [--draws 150] [--quick] [--figure FILE]
 
@@ -43,7 +43,7 @@ def scores(model: ResNetGPRegressor, X: np.ndarray, y: np.ndarray) -> tuple[floa
 
 
 # %% [markdown]
-# With two short chains there may be a warning that they are few; what it says is what to do.
+# Two short chains may be too few; the warning about that is silenced here.
 
 
 # %%
@@ -62,7 +62,7 @@ def compare(sets: int, draws: int, jobs: int) -> tuple[dict[str, np.ndarray], Re
 
 
 # %% [markdown]
-# The figure has the draws of the horizon and of the noise beside their modes: with forty rows both
+# The figure shows the draws of the horizon and of the noise, and their modes. With forty rows both
 # are uncertain by a factor of several, which a single best value hides.
 
 

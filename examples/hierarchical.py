@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Groups that share a kernel
 #
-# Eight machines were measured seven times each. Their curves differ, but are alike in how they
-# bend: one kernel for all, with hyperparameters drawn once, and for each machine a level of its
-# own, whose spread over machines is learned, too. `sample_hyperparameters` is a
-# `pyro.sample` statement for every hyperparameter of a kernel, so it stands in a Pyro model beside
-# any others. Compared with a regression for each machine alone.
+# Eight machines were measured seven times each. Their curves differ but have the same smoothness:
+# all share one kernel, whose hyperparameters are drawn once. Each machine has its own level, and
+# the spread of the levels is learned as well. `sample_hyperparameters` makes a `pyro.sample`
+# statement for every hyperparameter of a kernel, so it combines with any other statements of a Pyro
+# model. The result is compared with a separate regression for each machine.
 #
 #     python examples/hierarchical.py [--quick] [--figure FILE]
 
@@ -43,7 +43,7 @@ def truth(x: Tensor, level: float, phase: float) -> Tensor:
 
 
 def simulated(seed: int = 0) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Inputs `ROWS x 1`, noisy targets, and the noiseless curve on the grid, of each machine."""
+    """For each machine: inputs `ROWS x 1`, noisy targets, and the true curve on the grid."""
     rng = np.random.default_rng(seed)
     groups = []
     for _ in range(GROUPS):
@@ -55,10 +55,10 @@ def simulated(seed: int = 0) -> list[tuple[Tensor, Tensor, Tensor]]:
 
 
 # %% [markdown]
-# The model. The output scale is a site of its own here, and the kernel goes without its growth
-# factor, which would say the same; so does the input bias, which is fixed. Rows of different
-# machines are independent given the hyperparameters. Levels are normal, so they are integrated in
-# closed form: they add the variance of the spread within a machine.
+# The model. The output scale has its own site. The growth factor of the kernel and the input bias
+# are confounded with it: the former is left out, the latter is fixed. Rows of different machines
+# are independent given the hyperparameters. The levels are normal and are integrated in closed
+# form: they add the variance of the spread to covariances within a machine.
 
 
 # %%
@@ -85,7 +85,7 @@ class Machines:
         pyro.sample("y", self.law(kernel, at), obs=self.y - at["centre"])
 
     def law(self, kernel: ResNetLimitKernel, at: dict[str, Tensor]) -> GaussianVector:
-        """Of all targets, less the centre."""
+        """The law of all targets minus the centre."""
         within = at["scale"] * kernel(self.x).to_dense() + at["spread"] ** 2
         return GaussianVector(self.same * within, noise=at["noise"].expand(len(self.x)))
 
@@ -103,9 +103,7 @@ class Machines:
             for i, own in enumerate(self.same[::ROWS]):
                 mean, left = law.conditional(self.y - at["centre"], own[:, None] * cross, variance)
                 laws[i].append((at["centre"] + mean, left))
-        return [
-            NormalMixture(*(torch.stack(part) for part in zip(*one, strict=True))) for one in laws
-        ]
+        return [NormalMixture.of(one) for one in laws]
 
 
 # %%

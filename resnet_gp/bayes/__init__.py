@@ -1,24 +1,25 @@
 """Full Bayes with Pyro: hyperparameters with priors, and finite networks whose limit is the GP.
 
-``hyperparameters``  GPyTorch modules whose hyperparameters are Pyro's sites
-``regression``, ``classification``, ``sparse``  Gaussian processes as Pyro models
-``finite``           Bayesian ResNets of finite width as Pyro models
-``nuts``, ``svi``    their posteriors, by chains or by a guide; ``draws`` is what both return
-``mixture``          predictions that average over draws
-``diagnostics``      is the run healthy, which model predicts better
-``contrib_gp``       our kernels in ``pyro.contrib.gp``
+``hyperparameters``  GPyTorch modules with hyperparameters as Pyro sample sites
+``gp_regression``, ``gp_classification``, ``sparse_gp``  Gaussian processes as Pyro models
+``gaussian_vector``  the law of Gaussian process observations as a Pyro distribution
+``bayesian_resnet``  ResNets of finite width as Pyro models
+``nuts``, ``svi``    posteriors by chains or by a guide; both return ``draws``
+``exact_mixture``    the exact posterior averaged over draws
+``diagnostics``      checks of a run, comparison of models
+``contrib_kernel``   our kernels in ``pyro.contrib.gp``
 """
 
-from resnet_gp.bayes.classification import GPClassification
-from resnet_gp.bayes.contrib_gp import ContribKernel
+from resnet_gp.bayes.bayesian_resnet import BayesianResNet
+from resnet_gp.bayes.contrib_kernel import ContribKernel
 from resnet_gp.bayes.diagnostics import compare, problems, summary, to_arviz
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.finite import BayesianResNet
-from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.gaussian_vector import GaussianVector
+from resnet_gp.bayes.gp_classification import GPClassification
+from resnet_gp.bayes.gp_regression import GPRegression
 from resnet_gp.bayes.hyperparameters import sample_hyperparameters, with_hyperparameters
 from resnet_gp.bayes.nuts import run_nuts
-from resnet_gp.bayes.regression import GPRegression
-from resnet_gp.bayes.sparse import SparseGP
+from resnet_gp.bayes.sparse_gp import SparseGPClassification, SparseGPRegression
 from resnet_gp.bayes.svi import run_svi
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
 from resnet_gp.predictive.normal_mixture import NormalMixture
@@ -31,7 +32,8 @@ __all__ = [
     "GPRegression",
     "GaussianVector",
     "NormalMixture",
-    "SparseGP",
+    "SparseGPClassification",
+    "SparseGPRegression",
     "add_weak_priors",
     "compare",
     "fix_confounded",

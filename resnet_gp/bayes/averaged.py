@@ -9,9 +9,9 @@ from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.exact_mixture import ExactMixture
+from resnet_gp.bayes.gp_regression import GPRegression
 from resnet_gp.bayes.hyperparameters import current_hyperparameters
 from resnet_gp.bayes.nuts import run_nuts
-from resnet_gp.bayes.regression import GPRegression
 from resnet_gp.fitting.exact import Exact, restored_model
 from resnet_gp.fitting.inference import Fitted, Inference, Training
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw

@@ -1,4 +1,4 @@
-"""One Markov chain of Pyro's NUTS: where it starts, and what it reports of each iteration."""
+"""One Markov chain of Pyro's NUTS: its start, and a report of each iteration."""
 
 from __future__ import annotations
 
@@ -25,38 +25,18 @@ Model = Callable[..., Any]
 
 _IMPOSSIBLE = 1e15
 _MAP_ITERATIONS = 500
-# Of the starting points, in the unconstrained space of the sampler.
-_JITTER = 0.2
+_JITTER = 0.2  # standard deviation of the starts, in the unconstrained space
 _HALVINGS = 12
 
-# Leapfrog steps may leave what a kernel is defined for: a place of no probability, not a failure.
+# Leapfrog steps may leave the domain of a kernel: the density is zero there.
 register_exception_handler(
     "resnet_gp", lambda error: isinstance(error, (HorizonError, OutOfBoundsError))
 )
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of one chain.
-
-    Attributes:
-        num_draws: after the warm-up.
-        num_warmup: iterations that adapt step size and masses, and are thrown away.
-        target_acceptance: mean probability of acceptance that the step size aims at.
-        max_tree_depth: a trajectory has at most 2^this steps.
-        dense_mass: adapt a full mass matrix, not only its diagonal.
-    """
-
-    num_draws: int = 500
-    num_warmup: int = 500
-    target_acceptance: float = 0.9
-    max_tree_depth: int = 10
-    dense_mass: bool = False
-
-
-@dataclass(frozen=True)
 class Iteration:
-    """What a chain reports.
+    """One iteration of a chain.
 
     Attributes:
         values: constrained values by site; None during the warm-up.
@@ -69,7 +49,7 @@ class Iteration:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Pyro's random numbers from a seed; the global generators are then as they were."""
+    """Seed Pyro's random numbers; restore the global generators afterwards."""
     before = pyro.util.get_rng_state()
     try:
         pyro.set_rng_seed(seed)
@@ -89,20 +69,17 @@ class Potential:
         self.start: Values = {name: value.detach() for name, value in start.items()}
 
     def value_and_gradient(self, z: Values) -> tuple[float, Values]:
-        """NaN where the model cannot be evaluated."""
+        """Value and gradient; NaN where the model cannot be evaluated."""
         gradient, energy = potential_grad(
             self.function, {name: v.detach().clone() for name, v in z.items()}
         )
         return float(energy), gradient
 
-    def constrained(self, z: Values) -> Values:
-        return {name: self.transforms[name].inv(v).detach() for name, v in z.items()}
-
     def unconstrained(self, values: Values) -> Values:
-        """The start of the sampler where ``values`` has no entry.
+        """Map from the supports of the sites; sites without a value get the sampler's start.
 
         Raises:
-            ValueError: a value of another shape, or outside the support.
+            ValueError: a value has another shape, or lies outside the support.
         """
         z = dict(self.start)
         for name, value in values.items():
@@ -118,10 +95,10 @@ class Potential:
         return z
 
     def mode(self) -> Values:
-        """A mode of the unconstrained density by L-BFGS, unconstrained.
+        """Find a mode of the unconstrained density by L-BFGS; unconstrained values.
 
         Raises:
-            ValueError: the model has no density where the search starts.
+            ValueError: the density is not finite at the start of the search.
         """
         names = sorted(self.start)
         sizes = [self.start[name].numel() for name in names]
@@ -149,7 +126,7 @@ class Potential:
         return split(found.x)
 
     def jittered(self, z: Values, generator: torch.Generator) -> Values:
-        """A point near ``z`` where the density is finite."""
+        """Draw a point near ``z`` where the density is finite."""
         spread = _JITTER
         for _ in range(_HALVINGS):
             near = {
@@ -167,17 +144,23 @@ def run_chain(
     model: Model,
     args: tuple[Any, ...],
     start: Values,
-    settings: Settings,
+    num_draws: int,
+    num_warmup: int,
+    options: dict[str, Any],
     seed: int,
     report: Callable[[Iteration], None],
 ) -> None:
-    """Run one chain from unconstrained values, reporting every iteration as it is done."""
-    kernel = NUTS(
-        model,
-        target_accept_prob=settings.target_acceptance,
-        max_tree_depth=settings.max_tree_depth,
-        full_mass=settings.dense_mass,
-    )
+    """Run one chain and report every iteration.
+
+    Args:
+        model, args: as for ``run_nuts``.
+        start: unconstrained values.
+        num_draws, num_warmup: as for ``run_nuts``.
+        options: of Pyro's ``NUTS``.
+        seed: determines the random numbers.
+        report: called after each iteration.
+    """
+    kernel = NUTS(model, **options)
 
     def hook(kernel: Any, z: Values, stage: str, i: int) -> None:
         if stage.startswith("Warmup"):
@@ -189,8 +172,8 @@ def run_chain(
     with seeded(seed):
         MCMC(
             kernel,
-            settings.num_draws,
-            settings.num_warmup,
+            num_draws,
+            num_warmup,
             initial_params={name: v.clone() for name, v in start.items()},
             hook_fn=hook,
             disable_progbar=True,

@@ -1,11 +1,11 @@
-"""Is a run healthy, and which model predicts better? ArviZ behind one conversion.
+"""Checks of a run, and comparison of models.
 
-``to_arviz`` is the only place that knows ArviZ, whose versions 0.x and 1.x build their data in
-different ways.
+Only ``to_arviz`` depends on the version of ArviZ: 0.x and 1.x build their data differently.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -16,14 +16,15 @@ from resnet_gp.bayes.draws import Draws
 
 _R_HAT = 1.02
 _EFFECTIVE_PER_CHAIN = 50
+_FEWEST = 4  # draws of a chain; both halves need a variance
 
 
 def to_arviz(draws: Draws, log_likelihood: Tensor | None = None) -> Any:
-    """The draws as ArviZ has them: ``InferenceData`` (0.x) or ``DataTree`` (1.x).
+    """Convert draws to ArviZ's ``InferenceData`` (0.x) or ``DataTree`` (1.x).
 
     Args:
-        draws: of chains or of a guide.
-        log_likelihood: pointwise, ``chains x draws x n``, for PSIS-LOO; see
+        draws: from ``run_nuts`` or ``run_svi``.
+        log_likelihood: pointwise, ``chains x draws x n``, for PSIS-LOO, for instance from
             ``GPRegression.loo_log_likelihood``.
 
     Raises:
@@ -52,16 +53,19 @@ def _arviz() -> Any:
 
 
 def compare(models: dict[str, tuple[Draws, Tensor]]) -> Any:
-    """Models of the same data, ranked by PSIS-LOO: ArviZ's table, best first.
+    """Rank models of the same data by PSIS-LOO (Vehtari, Gelman & Gabry 2017).
 
-    Vehtari, Gelman & Gabry 2017; for Gaussian processes, whose targets are not independent given
-    the hyperparameters, Buerkner, Gabry & Vehtari 2021.
+    The targets of a Gaussian process are not independent given its hyperparameters; take
+    ``GPRegression.loo_log_likelihood`` (Buerkner, Gabry & Vehtari 2021).
 
     Args:
-        models: by name, draws and pointwise log likelihoods, ``chains x draws x n``.
+        models: name -> (draws, pointwise log likelihood ``chains x draws x n``).
+
+    Returns:
+        ArviZ's table, best model first.
 
     Raises:
-        ValueError: fewer than two models, or of different data.
+        ValueError: fewer than two models, or different numbers of rows.
     """
     if len(models) < 2:
         raise ValueError("compare needs at least two models")
@@ -72,27 +76,34 @@ def compare(models: dict[str, tuple[Draws, Tensor]]) -> Any:
 
 
 def r_hat(draws: Draws) -> dict[str, float]:
-    """The largest split r-hat of each site (Gelman et al. 2013); NaN for fewer than four draws."""
-    return {name: _worst(split_gelman_rubin, value, max) for name, value in draws.values.items()}
+    """Largest split r-hat of each site (Gelman et al. 2013), where it is defined.
+
+    It is not for a site that is constant or not finite, nor for fewer than four draws a chain.
+    """
+    return _by_site(split_gelman_rubin, draws, max)
 
 
 def effective_draws(draws: Draws) -> dict[str, float]:
-    """The smallest effective sample size of each site, over all chains."""
-    return {name: _worst(effective_sample_size, value, min) for name, value in draws.values.items()}
+    """Smallest effective sample size of each site over all chains, where it is defined."""
+    return _by_site(effective_sample_size, draws, min)
 
 
-def _worst(statistic: Any, values: Tensor, choose: Any) -> float:
-    if values.shape[1] < 4:
-        return float("nan")
-    flat = values.double().flatten(2) if values.dim() > 2 else values.double()[..., None]
-    moving = flat.flatten(0, 1).std(0) > 0
-    if not moving.any():
-        return float("nan")
-    return float(choose(statistic(flat[..., moving]).tolist()))
+def _by_site(statistic: Any, draws: Draws, worst: Any) -> dict[str, float]:
+    if draws.num_draws < _FEWEST:
+        return {}
+    found = {}
+    for name, values in draws.values.items():
+        entries = values.double()[..., None].flatten(2)
+        varying = entries.amax((0, 1)) > entries.amin((0, 1))
+        of_entries = statistic(entries[..., varying]).tolist() if varying.any() else []
+        known = [one for one in of_entries if not math.isnan(one)]
+        if known:
+            found[name] = worst(known)
+    return found
 
 
 def problems(draws: Draws) -> list[str]:
-    """What is wrong with a run, and what to do about it; empty if nothing is."""
+    """The faults of a run, each with its cure; empty for a healthy run."""
     found = []
     if draws.failures:
         listed = "; ".join(f"chain {i}: {why}" for i, why in draws.failures.items())
@@ -107,32 +118,41 @@ def problems(draws: Draws) -> list[str]:
             f"{draws.num_divergences} trajectories diverged: raise target_acceptance, or give "
             "priors that keep away from extreme values"
         )
-    if draws.num_chains > 1:
-        name, worst = max(r_hat(draws).items(), key=_value)
-        if worst > _R_HAT:
-            found.append(
-                f"chains disagree (r-hat {worst:.3f} for {name}): raise num_warmup and num_draws"
-            )
-    name, least = min(effective_draws(draws).items(), key=_value)
-    wanted = _EFFECTIVE_PER_CHAIN * draws.num_chains
-    if least < wanted:
+    broken = [name for name, value in draws.values.items() if not value.isfinite().all()]
+    if broken:
         found.append(
-            f"the draws of {name} are worth {least:.0f} independent ones, {wanted} are wanted: "
-            "raise num_draws"
+            f"draws of {', '.join(broken)} are not finite: lower learning_rate, or give priors "
+            "that keep away from extreme values"
+        )
+    between, worth = r_hat(draws), effective_draws(draws)
+    if draws.num_chains > 1 and between:
+        name = max(between, key=between.__getitem__)
+        if between[name] > _R_HAT:
+            found.append(
+                f"chains disagree (r-hat {between[name]:.3f} for {name}): raise num_warmup and "
+                "num_draws"
+            )
+    wanted = _EFFECTIVE_PER_CHAIN * draws.num_chains
+    if not worth:
+        found.append(
+            f"the run cannot be judged: no site varies within a chain, or chains have fewer "
+            f"than {_FEWEST} draws: raise num_draws"
+        )
+    elif min(worth.values()) < wanted:
+        name = min(worth, key=worth.__getitem__)
+        found.append(
+            f"the draws of {name} are worth {worth[name]:.0f} independent ones, {wanted} are "
+            "wanted: raise num_draws"
         )
     return found
 
 
-def _value(item: tuple[str, float]) -> float:
-    return item[1] if item[1] == item[1] else 0.0
-
-
 def warn_if_unhealthy(draws: Draws) -> None:
-    """One warning with all problems of a run, if there are any."""
+    """Warn once of all problems of a run, if there are any."""
     if draws.values and (found := problems(draws)):
         warnings.warn("; ".join(found), UserWarning, stacklevel=3)
 
 
 def summary(draws: Draws) -> Any:
-    """ArviZ's table of each hyperparameter: mean, deviation, interval, r-hat, effective draws."""
+    """ArviZ's table: mean, deviation, interval, r-hat and effective draws of each site."""
     return _arviz().summary(to_arviz(draws))

@@ -1,4 +1,4 @@
-"""Draws from a posterior: what samplers return, and every prediction and diagnostic reads."""
+"""Draws from a posterior, the result of ``run_nuts`` and ``run_svi``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _SITES = "draws.at."
 
 @dataclass(frozen=True)
 class Draws:
-    """Values of every site, by chain and iteration.
+    """Values of every site by chain and iteration.
 
     Attributes:
         values: by site, ``chains x draws x (shape of the site)``.
-        diverging: ``chains x draws``, whether the trajectory that led to a draw diverged.
-        failures: by number of the chain, why it ended early; such a chain is left out of the draws.
-        interrupted: whether Ctrl-C ended the run; the draws are those made until then.
+        diverging: ``chains x draws``, whether the trajectory to a draw diverged.
+        failures: reasons by chain number why chains failed; ``values`` leaves these chains out.
+        interrupted: whether Ctrl-C ended the run early.
         seconds: wall time.
-        losses: what stochastic inference minimised at each step, in nats; empty for chains.
+        losses: the loss of each step of stochastic inference in nats; empty for chains.
     """
 
     values: dict[str, Tensor]
@@ -36,7 +36,7 @@ class Draws:
 
     @property
     def num_draws(self) -> int:
-        """Of each chain."""
+        """Draws of each chain."""
         return self.diverging.shape[1]
 
     @property
@@ -44,10 +44,10 @@ class Draws:
         return int(self.diverging.sum())
 
     def pooled(self, at_most: int | None = None) -> dict[str, Tensor]:
-        """Draws of all chains in one dimension, ``draws x (shape of the site)``.
+        """Concatenate the draws of all chains, ``draws x (shape of the site)``.
 
         Args:
-            at_most: evenly spaced draws of each chain, so many in total; None for all.
+            at_most: take evenly spaced draws of each chain, about this many in total; None for all.
         """
         total = self.num_chains * self.num_draws
         keep = torch.arange(self.num_draws)
@@ -57,7 +57,7 @@ class Draws:
         return {name: value[:, keep].flatten(0, 1) for name, value in self.values.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Values and divergences, for a file."""
+        """Values and divergences as named tensors, to be saved."""
         sites = {_SITES + name: value.contiguous() for name, value in self.values.items()}
         return {"draws.diverging": self.diverging.double(), **sites}
 
@@ -68,7 +68,7 @@ class Draws:
 
 
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin with a prefix, without it."""
+    """Tensors whose names begin with a prefix, which is removed."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws, below
+from resnet_gp.bayes.gp_regression import GPRegression, each, mixture_of
 from resnet_gp.bayes.hyperparameters import Values
-from resnet_gp.bayes.regression import GPRegression, each, mixture_of
 from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.posterior import Posterior
 from resnet_gp.predictive.normal_mixture import NormalMixture

@@ -1,6 +1,6 @@
-"""GPyTorch modules whose hyperparameters are drawn by Pyro, or set to values drawn before.
+"""GPyTorch modules with hyperparameters drawn by Pyro, or set to earlier draws.
 
-A module is never changed: what comes back is a light copy that shares all tensors but these.
+Modules are never changed: functions return a shallow copy that shares all other tensors.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _Setter = Callable[[Any, Tensor], None]
 
 
 def sample_hyperparameters(name: str, module: AnyModule) -> AnyModule:
-    """Draw every hyperparameter that has a prior, each in a ``pyro.sample`` statement of its own.
+    """Draw every hyperparameter that has a prior, each in its own ``pyro.sample`` statement.
 
-    May stand in any Pyro model, as often as wanted under different names. ``add_weak_priors`` gives
-    priors to hyperparameters that have none; without a prior they keep their value.
+    Use it in any Pyro model, several times under different names. ``add_weak_priors`` gives priors
+    to hyperparameters that have none; without a prior they keep their value.
 
     Args:
-        name: begins the names of the sites, which go on with the path of the hyperparameter, as in
+        name: prefix of the sites, followed by the path of the hyperparameter, as in
             "group.base_kernel.lengthscale"; may be empty.
         module: a GPyTorch kernel, likelihood or model.
 
@@ -48,13 +48,13 @@ def sample_hyperparameters(name: str, module: AnyModule) -> AnyModule:
 
 
 def with_hyperparameters(name: str, module: AnyModule, values: Values) -> AnyModule:
-    """A copy of a module at hyperparameters that were drawn before.
+    """Return a copy of a module with given values of the hyperparameters.
 
     Args:
         name: as in ``sample_hyperparameters``.
         module: as there.
-        values: by site, of the hyperparameter's shape, or with further dimensions in front for a
-            batch of hyperparameters. Other entries are left aside.
+        values: by site, in the shape of the hyperparameter, or with leading dimensions for a batch
+            of hyperparameters. Other entries are ignored.
 
     Raises:
         KeyError: a site is missing.
@@ -75,7 +75,7 @@ def with_hyperparameters(name: str, module: AnyModule, values: Values) -> AnyMod
 
 
 def current_hyperparameters(name: str, module: torch.nn.Module) -> Values:
-    """Values by site, as they are in the module now."""
+    """Current values of the module's hyperparameters by site."""
     return {
         site: closure(owner).detach().clone()
         for site, owner, _, closure, _ in _priors(name, module)
@@ -86,7 +86,7 @@ _LAWS: WeakKeyDictionary[Prior, tuple[Any, Any]] = WeakKeyDictionary()
 
 
 def _law(prior: Prior, like: Tensor) -> Any:
-    """The prior of a hyperparameter in its shape and dtype; kept, as making one takes its time."""
+    """The prior of a hyperparameter in its shape and dtype; cached, because building it is slow."""
     kind, parameters = _kind(prior)
     key = (like.shape, like.dtype, *((id(value), value._version) for value in parameters.values()))
     known, law = _LAWS.get(prior, (None, None))
@@ -101,7 +101,7 @@ def _law(prior: Prior, like: Tensor) -> Any:
 
 
 def _kind(prior: Prior) -> tuple[Any, Values]:
-    """Pyro's distribution of the same name and its parameters; None for laws of GPyTorch's own."""
+    """Pyro's distribution of the same name and its parameters; None for GPyTorch's own laws."""
     bases = (base for base in type(prior).__mro__ if base.__module__.startswith("torch.dist"))
     kind = getattr(pyro.distributions, next(bases, object).__name__, None)
     if kind is None or len(prior.event_shape) > 0:
@@ -117,7 +117,7 @@ def _sites(name: str, module: torch.nn.Module) -> Iterator[tuple[str, Any, Prior
 
 
 def _priors(name: str, module: torch.nn.Module) -> Iterator[tuple[str, Any, Prior, Any, Any]]:
-    """Each prior once, also of modules that stand in two places."""
+    """Yield each prior once, even if its module occurs in two places."""
     seen = set()
     for prefix, owner in module.named_modules(prefix=name):
         for prior_name, (prior, closure, set_value) in getattr(owner, "_priors", {}).items():
@@ -128,7 +128,7 @@ def _priors(name: str, module: torch.nn.Module) -> Iterator[tuple[str, Any, Prio
 
 
 class _Loose:
-    """A GPyTorch module whose parameters may be any tensors, also of other batch shapes."""
+    """A GPyTorch module whose parameters may be any tensors, of any batch shape."""
 
     def initialize(self, **values: Any) -> Any:
         for path, value in values.items():
@@ -151,7 +151,7 @@ def _loose(kind: type) -> type:
 
 
 def _copy(module: AnyModule) -> AnyModule:
-    """Everything shared, but for the tables of parameters and of submodules."""
+    """Copy the tables of parameters and of submodules; share everything else."""
     return _copy_once(module, {})
 
 

@@ -1,4 +1,4 @@
-"""Several chains of NUTS: started near the mode, run here or in processes, kept as they go."""
+"""Several chains of NUTS, run in this process or in others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.bayes.chain import Iteration, Model, Potential, Settings, Values, run_chain
+from resnet_gp.bayes.chain import Iteration, Model, Potential, Values, run_chain
 from resnet_gp.bayes.diagnostics import warn_if_unhealthy
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.worker import ChainError, Worker
@@ -21,7 +21,7 @@ from resnet_gp.progress import progress_bar
 
 _DENSE_UP_TO = 50
 
-Work = tuple[Model, tuple[Any, ...], Values, Settings, int]
+Work = tuple[Model, tuple[Any, ...], Values, int, int, dict[str, Any], int]
 Tell = Callable[[int, Iteration | str], None]
 
 
@@ -42,32 +42,32 @@ def run_nuts(
     """Draw from the posterior of any Pyro model with Pyro's no-U-turn sampler.
 
     Args:
-        model: a Pyro model with its observations in it, or in ``args``.
-        *args: what the model is called with.
-        num_chains: independent chains; four tell whether they agree.
-        num_draws: of each chain, after its warm-up.
+        model: a Pyro model that holds its observations, or takes them in ``args``.
+        *args: arguments of the model.
+        num_chains: independent chains; four show whether they agree.
+        num_draws: draws of each chain after its warm-up.
         num_warmup: iterations that adapt step size and masses.
-        target_acceptance: nearer to 1 for smaller steps, if trajectories diverge.
-        max_tree_depth: a trajectory has at most 2^this steps.
+        target_acceptance: closer to 1 makes smaller steps; raise it if trajectories diverge.
+        max_tree_depth: a trajectory has at most 2^max_tree_depth steps.
         dense_mass: adapt a full mass matrix, not only its diagonal; None does so for at most 50
-            unknowns. Hyperparameters are correlated: it halved the steps, and doubled the worth of
-            a draw, at n = 200, d = 6.
-        start: "map" starts chains around a mode of the posterior, "prior" around the prior's
-            medians, values by site around these.
-        seed: chains have different streams that depend on it alone.
-        n_jobs: processes that run chains at the same time; 1 runs them one after another here.
+            unknowns. Hyperparameters are correlated: it halved the steps and doubled the effective
+            draws at n = 200, d = 6.
+        start: "map" starts chains near a mode of the posterior, "prior" near the prior medians,
+            a dictionary near its values by site.
+        seed: determines the random numbers of all chains.
+        n_jobs: processes that run chains in parallel; 1 runs them one by one in this process.
         verbose: True for a progress bar, None for one once the work takes ten seconds.
 
     Returns:
-        The draws of all chains that ended well. Ctrl-C ends the run and keeps the draws so far.
+        The draws of all chains that did not fail. Ctrl-C ends the run and keeps the draws so far.
 
     Raises:
         ValueError: bad arguments.
         RuntimeError: every chain failed.
-        KeyboardInterrupt: before any chain had drawn anything.
+        KeyboardInterrupt: Ctrl-C before the first draw.
 
     Warns:
-        UserWarning: chains disagree, diverge, are few or failed, with what to do.
+        UserWarning: the problems that ``problems`` finds in the draws.
     """
     for name, value in (
         ("num_chains", num_chains), ("num_draws", num_draws),
@@ -81,11 +81,14 @@ def run_nuts(
     starts = _starts(model, args, start, seeds)
     if dense_mass is None:
         dense_mass = sum(value.numel() for value in starts[0].values()) <= _DENSE_UP_TO
-    settings = Settings(
-        int(num_draws), int(num_warmup), target_acceptance, int(max_tree_depth), dense_mass
-    )
+    options = {
+        "target_accept_prob": target_acceptance,
+        "max_tree_depth": int(max_tree_depth),
+        "full_mass": dense_mass,
+    }
     work: list[Work] = [
-        (model, args, z, settings, chain_seed) for z, chain_seed in zip(starts, seeds, strict=True)
+        (model, args, z, int(num_draws), int(num_warmup), options, chain_seed)
+        for z, chain_seed in zip(starts, seeds, strict=True)
     ]
     record = _Record(num_chains)
     total = num_chains * (num_draws + num_warmup)
@@ -126,10 +129,10 @@ def _starts(model: Model, args: tuple[Any, ...], start: Any, seeds: list[int]) -
 
 
 def positive_integer(name: str, value: Any) -> int:
-    """The value, if it is one.
+    """Return the value if it is a positive integer.
 
     Raises:
-        ValueError: names the argument.
+        ValueError: it is not; the message names the argument.
     """
     if not isinstance(value, Integral) or int(value) < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
@@ -137,7 +140,7 @@ def positive_integer(name: str, value: Any) -> int:
 
 
 class _Record:
-    """What the chains have reported so far."""
+    """The iterations that the chains have reported so far."""
 
     def __init__(self, num_chains: int) -> None:
         self.iterations: list[list[Iteration]] = [[] for _ in range(num_chains)]
@@ -154,7 +157,7 @@ class _Record:
         return any(self.iterations)
 
     def draws(self, seconds: float) -> Draws:
-        """Of the chains that did not fail, as many of the same length as have the most draws."""
+        """Draws of the chains that did not fail, cut to the length that keeps the most draws."""
         whole = [
             chain for i, chain in enumerate(self.iterations) if i not in self.failures and chain
         ]
@@ -182,7 +185,7 @@ def _run_here(work: list[Work], tell: Tell) -> None:
 def _run_one_here(number: int, work: Work, tell: Tell) -> None:
     try:
         run_chain(*work, lambda iteration: tell(number, iteration))
-    except Exception as error:  # the other chains go on
+    except Exception as error:  # the other chains continue
         tell(number, f"{type(error).__name__}: {error}")
 
 

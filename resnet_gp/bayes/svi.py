@@ -11,14 +11,15 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal
 from pyro.infer.autoguide.initialization import init_to_median
 from pyro.optim import ClippedAdam
+from pyro.poutine.util import prune_subsample_sites
 
 from resnet_gp.bayes.chain import Model, seeded
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.nuts import positive_integer
 from resnet_gp.progress import progress_bar
 
-_SCALE = 0.05  # of the guide's start
-_DECAY = 0.05  # of the learning rate over the whole run
+_SCALE = 0.05  # standard deviation of the guide at the start
+_DECAY = 0.05  # factor of the learning rate over the whole run
 
 
 def run_svi(
@@ -31,21 +32,22 @@ def run_svi(
     seed: int = 0,
     verbose: bool | None = None,
 ) -> Draws:
-    """Fit a guide to the posterior of any Pyro model, and draw from it.
+    """Fit a guide to the posterior of any Pyro model and draw from it.
 
     Args:
         model: a Pyro model; subsampled plates are fine.
-        *args: what the model is called with.
-        guide: a Pyro guide; None for ``AutoMultivariateNormal``, one normal law of all latent
+        *args: arguments of the model and the guide.
+        guide: a Pyro guide; None for ``AutoMultivariateNormal``, a joint normal law of all latent
             variables in their unconstrained space.
-        num_steps: of Adam.
-        learning_rate: at the start; it falls to a twentieth.
-        num_draws: from the guide.
-        seed: of steps and draws.
+        num_steps: steps of Adam.
+        learning_rate: initial learning rate; it decays to a twentieth.
+        num_draws: draws from the guide.
+        seed: determines the random numbers of steps and draws.
         verbose: as in ``run_nuts``.
 
     Returns:
-        Draws in one chain, and the losses. Ctrl-C ends the steps and keeps what was learned.
+        Draws in one chain, with the losses. Ctrl-C ends the optimisation and draws from the guide
+        as it is.
 
     Raises:
         ValueError: bad arguments.
@@ -82,16 +84,13 @@ def _normal_guide(model: Model) -> Any:
 
 
 def _draw(guide: Any, args: tuple[Any, ...], num_draws: int) -> dict[str, torch.Tensor]:
-    """``1 x draws x (shape of the site)`` for each site of the guide but its own auxiliary one."""
-    with torch.no_grad():
-        drawn = [guide(*args) for _ in range(num_draws)]
-    if not isinstance(drawn[0], dict):  # a guide of the user's that returns nothing
-        drawn = [_trace(guide, args) for _ in range(num_draws)]
+    """Draws of the guide by site, auxiliary ones left out, ``1 x draws x (shape of the site)``."""
+    drawn = [_trace(guide, args) for _ in range(num_draws)]
     return {name: torch.stack([one[name] for one in drawn])[None] for name in sorted(drawn[0])}
 
 
 def _trace(guide: Any, args: tuple[Any, ...]) -> dict[str, torch.Tensor]:
-    trace = pyro.poutine.trace(guide).get_trace(*args)
+    trace = prune_subsample_sites(pyro.poutine.trace(guide).get_trace(*args))
     return {
         name: site["value"].detach()
         for name, site in trace.nodes.items()

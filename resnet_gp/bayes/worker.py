@@ -1,7 +1,7 @@
-"""A chain in a process of its own: what runs there, and the other end of its pipes.
+"""A function in another process that reports while it runs: both ends of the pipes.
 
-The process gets its work by ``cloudpickle`` on standard input and answers with pickles on standard
-output. A plain process, unlike Python's pools, does not import the caller's script again.
+The process reads its work from standard input (``cloudpickle``) and writes pickles to standard
+output. Unlike Python's pools, it does not import the caller's script again.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 _OK, _ERROR, _DONE = "iteration", "error", "done"
-_BEGIN = b"--- answers ---\n"  # what libraries print when they are imported comes before
+_BEGIN = b"--- answers ---\n"  # libraries may print before this when they are imported
 
 
 class ChainError(RuntimeError):
-    """A chain ended before its time."""
+    """A chain ended early."""
 
 
 class Worker:
-    """A process that runs ``function(*args, report)`` and passes on what it reports.
+    """A process that runs ``function(*args, report)`` and passes its reports on.
 
     Args:
-        function: any function, also one of a script.
-        args: picklable by cloudpickle.
-        threads: of the process.
+        function: any function, also one defined in a script.
+        args: arguments that cloudpickle can pickle.
+        threads: number of threads of the process.
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {name: str(threads) for name in names} | _path(),
-            start_new_session=True,  # Ctrl-C is for the caller, who ends this process
+            start_new_session=True,  # only the caller gets Ctrl-C, and ends this process
         )
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(dumps((function, args)))
             self._process.stdin.close()
         except BrokenPipeError:
-            pass  # it died: the reader says so
+            pass  # the process died; ``reports`` raises the error
 
     def reports(self) -> Iterator[Any]:
-        """What the function reports, until it returns.
+        """Yield the reports of the function until it returns.
 
         Raises:
-            ChainError: it raised an error, or the process died.
+            ChainError: the function raised an error, or the process died.
         """
         stream = self._process.stdout
         assert stream is not None
@@ -76,7 +76,7 @@ class Worker:
             yield content
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         if self._process.stdout is not None:
@@ -84,14 +84,14 @@ class Worker:
 
 
 def _path() -> dict[str, str]:
-    """So that functions of modules that the caller can import are found."""
+    """The caller's import path, so that pickled functions are found."""
     return {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
 def main() -> None:
-    """Read the work, do it, and answer."""
+    """Read the work from standard input, do it, and write the answers."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints of the model must not get between
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the model may print
     answers.write(_BEGIN)
     try:
         function, args = pickle.loads(sys.stdin.buffer.read())

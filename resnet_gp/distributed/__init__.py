@@ -1,7 +1,7 @@
-"""Sparse Gaussian process regression on rows that only Dask's workers hold.
+"""Sparse Gaussian process regression on rows that stay in the memory of Dask's workers.
 
-Hyperparameters and matrices of inducing points go out, sums over rows come back; no mathematics is
-here. Needs the extra ``distributed``.
+Hyperparameters and matrices of inducing points are sent out, sums over rows come back. The
+mathematics is in ``resnet_gp.models``. Needs the extra ``distributed``.
 """
 
 from resnet_gp.distributed.fit import DistributedFit, fit

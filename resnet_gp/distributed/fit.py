@@ -1,9 +1,10 @@
-"""A sparse regression of rows that only workers hold, from Dask collections to predictions."""
+"""Sparse regression on Dask collections, from the fit to predictions."""
 
 from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,8 @@ from distributed import Client
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.distributed.moments import moments
-from resnet_gp.distributed.partitions import Pair, Partitions
+from resnet_gp.distributed.column_moments import column_moments
+from resnet_gp.distributed.partitions import Pair, Partitions, checked_block, column_names
 from resnet_gp.distributed.rows import DaskRows, local_rows
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.kernel_spec import KernelSpec
@@ -42,22 +43,39 @@ class DistributedFit:
         posterior: at the fitted hyperparameters; needs neither workers nor rows.
         units: maps between the units of the data and those of the model.
         result: of the iterations on all rows.
+        column_names: names of the columns of X; None if X was an array.
     """
 
     model: SparseRegression
     posterior: SparsePosterior
     units: Units
     result: FitResult
+    column_names: list[Any] | None
 
-    def predict(self, x: Array) -> tuple[Array, Array]:
+    def predict(self, x: Any) -> tuple[Array, Array]:
         """Mean and standard deviation of new observations, noise included, in the units of y.
 
         Args:
-            x: ``n x d``.
+            x: ``n x d``, an array or a data frame with the columns of the fit in the same order.
 
         Returns:
             Both of shape ``n``, or ``n x p`` if y had columns.
+
+        Raises:
+            ValueError: other columns than in the fit, values that are not numbers, or not finite.
+
+        Warns:
+            UserWarning: only one of x and the X of the fit has names of columns.
         """
+        names = column_names(x)
+        x = checked_block("X", x, self.column_names, len(self.units.x.mean))
+        if (names is None) != (self.column_names is None):
+            warnings.warn(
+                f"X has columns {names}, that of the fit {self.column_names}: where one of them "
+                "has no names, their order is taken to be the same",
+                UserWarning,
+                stacklevel=2,
+            )
         law = self.posterior.law(self.units.x(x))
         return self.units.mean(law.mean), self.units.deviation(law.variance)
 
@@ -79,29 +97,31 @@ def fit(
 ) -> DistributedFit:
     """Fit a sparse regression to Dask collections.
 
-    A random subset of rows comes to the caller, where an exact fit to some of them chooses the
-    hyperparameters to start from, inducing points are selected, and a sparse fit moves them as the
-    regressor does. The rest is done with all rows, which stay where they are, as do the points.
+    The caller gets a random subset of the rows and starts with them: an exact fit to some finds
+    initial hyperparameters, then a sparse fit to all of them selects inducing points and moves
+    them, as ``ResNetGPRegressor`` does. The hyperparameters are then optimised with all rows on the
+    workers, at fixed inducing points.
 
     Args:
-        client: of a running cluster.
+        client: client of a running cluster.
         x, y: as for ``Partitions``.
-        kernel: the kernel; that of ``ResNetGPRegressor`` if left out.
+        kernel: the kernel; by default that of ``ResNetGPRegressor``.
         hyperparameters: as for ``ResNetGPRegressor``.
-        n_inducing: m; fewer are used where the inputs are determined by fewer.
-        initial_rows: the size of the subset, at most all.
-        hyperparameter_samples: rows of the exact fit.
-        max_iter: of L-BFGS-B with all rows.
+        n_inducing: m; fewer are used if they determine the function already.
+        initial_rows: size of the subset.
+        hyperparameter_samples: number of rows of the exact fit.
+        max_iter: iterations of L-BFGS-B with all rows.
         learn_inducing: whether inducing points move in the sparse fit to the subset.
-        seed: of the subset.
-        on_evaluation: is told the number of each evaluation with all rows, the bound and how many
-            seconds it took without its gradient.
+        seed: determines the subset.
+        on_evaluation: called after each evaluation of the bound with all rows, with its number, the
+            bound and the seconds that it took (without the gradient).
 
     Raises:
-        TypeError, ValueError: as ``Partitions``, or there are no rows.
+        TypeError: as ``Partitions``.
+        ValueError: as ``Partitions``, or there are no rows.
     """
     partitions = Partitions(client, x, y)
-    x_moments, y_moments = moments(client, partitions.pairs)
+    x_moments, y_moments = column_moments(client, partitions.pairs)
     scalers = x_moments.standardiser(), y_moments.standardiser()
     subset = _random_rows(client, partitions, x_moments.count, initial_rows, seed)
     training = Training(*(scale(part) for scale, part in zip(scalers, subset, strict=True)))
@@ -134,7 +154,8 @@ def fit(
         objective, model, search.bounds(model), [raw], max_iter=max_iter, unit=x_moments.count
     )
     refine_noise(model, search, training)
-    return DistributedFit(model, model.posterior(), Units(*scalers), result)
+    units = Units(*scalers)
+    return DistributedFit(model, model.posterior(), units, result, partitions.column_names)
 
 
 def _local_rows(scalers: tuple[Standardiser, Standardiser], pair: Pair) -> Any:
@@ -160,7 +181,7 @@ def _observed(
 def _random_rows(
     client: Client, partitions: Partitions, count: int, wanted: int, seed: int
 ) -> Pair:
-    """Rows without replacement, each as likely as any other."""
+    """Draw rows uniformly without replacement."""
     sizes = client.gather(client.map(_length, partitions.pairs, pure=False))
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(count, min(wanted, count), replace=False))

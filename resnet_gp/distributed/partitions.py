@@ -1,4 +1,4 @@
-"""Dask collections as checked partitions that workers hold and can compute again."""
+"""Dask collections as checked partitions that workers hold and can recompute."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ Pair: TypeAlias = tuple[Array, Array]
 
 
 class Partitions:
-    """Inputs and targets, partition by partition, in the memory of the workers.
+    """Inputs and targets by partition, in the memory of the workers.
 
-    A partition is the value of a task that the scheduler remembers with all that it depends on: if
-    its worker dies, another one computes it again.
+    The scheduler knows each partition as a task with its dependencies: if a worker dies, another
+    one computes its partitions again.
 
     Args:
-        client: of the cluster that is to hold the partitions.
+        client: client of the cluster.
         x: dask.array ``n x d``, or a dask.dataframe with d columns.
         y: dask.array ``n`` or ``n x p``, or a dask.dataframe or series; partitioned as x.
 
     Attributes:
-        pairs: one future for each partition, of x and y as arrays.
+        pairs: for each partition a future of x and y as arrays.
         num_dims: d.
         num_outputs: p.
         is_vector: whether y has no second dimension.
+        column_names: names of the columns of x; None if x is an array.
 
     Raises:
-        TypeError: x or y is no Dask collection.
-        ValueError: x and y do not fit each other. What is wrong inside a partition (missing values,
-            other columns) is raised when its value is first asked for.
+        TypeError: x or y is not a Dask collection.
+        ValueError: x and y do not match. Errors inside a partition (missing values, other columns)
+            are raised when it is first used.
     """
 
     def __init__(self, client: Client, x: Any, y: Any) -> None:
@@ -55,7 +56,8 @@ class Partitions:
         self.client = client
         self.num_dims, self.is_vector = int(x.shape[1]), y.ndim == 1
         self.num_outputs = 1 if self.is_vector else int(y.shape[1])
-        names = _names(x), _names(y)
+        self.column_names = column_names(x)
+        names = self.column_names, column_names(y)
         shape = self.num_dims, None if self.is_vector else self.num_outputs
         check = delayed(checked_pair, pure=False)
         pairs = [
@@ -72,7 +74,7 @@ def _one_block_of_columns(collection: Any) -> Any:
 
 
 def _like_rows_of(x: Any, y: Any) -> Any:
-    """y with the row chunks of x, where the sizes of both are known."""
+    """Rechunk the rows of y like those of x if the sizes of both are known."""
     sizes = x.chunks[0] + y.chunks[0]
     if any(math.isnan(size) for size in sizes):
         return y
@@ -85,8 +87,9 @@ def _blocks(collection: Any) -> list[Any]:
     return list(np.ravel(np.asarray(collection.to_delayed(), dtype=object)))
 
 
-def _names(collection: Any) -> list[Any] | None:
-    return list(collection.columns) if hasattr(collection, "columns") else None
+def column_names(table: Any) -> list[Any] | None:
+    """Names of the columns of a data frame; None for an array or a series."""
+    return list(table.columns) if hasattr(table, "columns") else None
 
 
 def checked_pair(
@@ -99,20 +102,44 @@ def checked_pair(
     """Partition k as float64 arrays.
 
     Raises:
-        ValueError: other columns than expected, other lengths, or values that are not finite.
+        ValueError: as ``checked_block``, or x and y have different lengths.
     """
-    pair = []
-    for name, block, expected, columns in zip(("X", "y"), (x, y), names, shape, strict=True):
-        found = _names(block)
-        if expected is not None and found is not None and found != expected:
-            raise ValueError(f"partition {k} of {name} has columns {found}, not {expected}")
-        values = np.array(block, dtype=np.float64)
-        if values.shape[1:] != (() if columns is None else (columns,)):
-            wanted = "one column" if columns is None else f"{columns} columns"
-            raise ValueError(f"partition {k} of {name} is of shape {values.shape}, not {wanted}")
-        if not np.isfinite(values).all():
-            raise ValueError(f"partition {k} of {name} has values that are missing or not finite")
-        pair.append(values)
-    if len(pair[0]) != len(pair[1]):
-        raise ValueError(f"partition {k} has {len(pair[0])} rows of X and {len(pair[1])} of y")
-    return pair[0], pair[1]
+    x = checked_block(f"partition {k} of X", x, names[0], shape[0])
+    y = checked_block(f"partition {k} of y", y, names[1], shape[1])
+    if len(x) != len(y):
+        raise ValueError(f"partition {k} has {len(x)} rows of X and {len(y)} of y")
+    return x, y
+
+
+def checked_block(
+    title: str, block: Any, names: list[Any] | None, num_columns: int | None
+) -> Array:
+    """Rows as a float64 array.
+
+    Args:
+        title: names the block in messages.
+        block: an array or a data frame.
+        names: names of the columns in their order; None if they are not known.
+        num_columns: None for a vector.
+
+    Raises:
+        ValueError: other columns than expected, values that are not numbers, or not finite.
+    """
+    found = column_names(block)
+    if names is not None and found is not None and found != names:
+        raise ValueError(f"{title} has columns {found}, not {names}")
+    values = np.asarray(block)
+    wanted = "one column" if num_columns is None else f"{num_columns} columns"
+    if values.shape[1:] != (() if num_columns is None else (num_columns,)) or values.ndim == 0:
+        raise ValueError(f"{title} is of shape {values.shape}, not {wanted}")
+    try:
+        if values.dtype.kind not in "biufO":
+            raise TypeError(f"its values are of type {values.dtype}")
+        if values.dtype.kind == "O" and any(isinstance(one, str) for one in values.flat):
+            raise TypeError("it holds text")
+        values = values.astype(np.float64)  # a copy
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{title} must be numeric: {error}") from error
+    if not np.isfinite(values).all():
+        raise ValueError(f"{title} has values that are missing or not finite")
+    return values

@@ -1,4 +1,4 @@
-"""Sums of what tasks return, by tasks, so that the caller receives one of them."""
+"""Sums over partitions, added by the workers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ _FAN_IN = 8
 
 
 def tree_sum(client: Client, parts: list[Future]) -> Future:
-    """The sum of all parts, at most 8 at a time; parts are what ``+`` adds."""
+    """Add lists entry by entry, up to eight at a time.
+
+    Args:
+        client: client of the cluster.
+        parts: futures of lists of equal length, whose entries support ``+``.
+    """
     while len(parts) > 1:
         groups = [parts[first : first + _FAN_IN] for first in range(0, len(parts), _FAN_IN)]
         parts = [client.submit(_sum, group, pure=False) for group in groups]
     return parts[0]
 
 
-def _sum(parts: list[Any]) -> Any:
-    return reduce(add, parts)
+def _sum(parts: list[list[Any]]) -> list[Any]:
+    return [reduce(add, entries) for entries in zip(*parts, strict=True)]

@@ -1,11 +1,10 @@
-"""The sums of ``resnet_gp.models.row_sums`` over partitions on Dask's workers."""
+"""Sums of ``resnet_gp.models.row_sums`` over partitions on Dask's workers."""
 
 from __future__ import annotations
 
 import copy
 import sys
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask
 from distributed import Client, Future
@@ -24,22 +23,22 @@ from resnet_gp.models.row_sums import (
     Statistics,
 )
 
-# Above, Dask warns and advises to scatter.
+# Above this size of a task, Dask warns and advises to scatter.
 _LARGE_TASK = "distributed.admin.large-graph-warning-threshold"
 
 
 class DaskRows(RowSums):
-    """Rows on workers: each one sums over its partitions, and sums are added in a tree.
+    """Rows on workers: each worker sums over its partitions, and the sums are added in a tree.
 
-    Out go the hyperparameters and, for m inducing points, the points and matrices of m x m numbers;
-    the same comes back. A lost worker costs time only.
+    Hyperparameters, m inducing points and ``m x m`` matrices are sent out, and sums of the same
+    size come back. A lost worker costs only time.
 
     Args:
-        client: of the cluster.
+        client: client of the cluster.
         parts: one future of ``LocalRows`` for each partition.
         num_dims: d.
         num_outputs: p.
-        is_vector: whether predictions are of shape ``n`` and not ``n x p``.
+        is_vector: whether predictions are of shape ``n`` rather than ``n x p``.
     """
 
     def __init__(
@@ -59,58 +58,41 @@ class DaskRows(RowSums):
         copied = InducingFeatures(
             copy.deepcopy(features.covar_module), features.inducing_points, features.factor
         )
-        state = self._send(_state, copied, noise)
-        sums: Statistics = self._sum(_statistics, state)
+        state = self._send((copied, noise))
+        [sums] = self._sum(_statistics, state)
 
         def pullback(cotangents: Cotangents) -> Gradients:
-            sent = self._send(_cotangents, cotangents)
-            total: _GradientSums = self._sum(_gradients, state, sent)
-            return total.gradients
+            return self._sum(_gradients, state, self._send(cotangents))
 
         return sums, pullback
 
-    def _send(self, function: Any, *values: Any) -> Future:
-        """The value of a task, which can be made again: what is scattered cannot."""
+    def _send(self, value: Any) -> Future:
+        """Send a value as the result of a task, which can run again; scattered data cannot."""
         with dask.config.set({_LARGE_TASK: sys.maxsize}):
-            return self.client.submit(function, *values, pure=False)
+            return self.client.submit(_identity, value, pure=False)
 
-    def _sum(self, function: Any, *arguments: Future) -> Any:
+    def _sum(self, function: Any, *arguments: Future) -> list[Any]:
         tasks = [self.client.submit(function, part, *arguments, pure=False) for part in self.parts]
-        return tree_sum(self.client, tasks).result()
+        total: list[Any] = tree_sum(self.client, tasks).result()
+        return total
 
 
 def local_rows(pair: Pair, x_scaler: Standardiser, y_scaler: Standardiser) -> LocalRows:
-    """A partition in standard units, where it is."""
+    """Rows of a partition in standard units."""
     return LocalRows(x_scaler(pair[0]), y_scaler(pair[1]))
 
 
-@dataclass(frozen=True)
-class _State:
-    features: InducingFeatures
-    noise: Tensor
+_State: TypeAlias = tuple[InducingFeatures, Tensor]  # features and noise
 
 
-@dataclass(frozen=True)
-class _GradientSums:
-    gradients: Gradients
-
-    def __add__(self, other: _GradientSums) -> _GradientSums:
-        pairs = zip(self.gradients, other.gradients, strict=True)
-        return _GradientSums([one + another for one, another in pairs])
+def _identity(value: Any) -> Any:
+    return value
 
 
-def _state(features: InducingFeatures, noise: Tensor) -> _State:
-    return _State(features, noise)
+def _statistics(rows: LocalRows, state: _State) -> list[Statistics]:
+    sums, _ = rows.statistics(*state, differentiable=False)
+    return [sums]
 
 
-def _cotangents(cotangents: Cotangents) -> Cotangents:
-    return cotangents
-
-
-def _statistics(rows: LocalRows, state: _State) -> Statistics:
-    sums, _ = rows.statistics(state.features, state.noise, differentiable=False)
-    return sums
-
-
-def _gradients(rows: LocalRows, state: _State, cotangents: Cotangents) -> _GradientSums:
-    return _GradientSums(rows.gradients(state.features, state.noise, cotangents))
+def _gradients(rows: LocalRows, state: _State, cotangents: Cotangents) -> Gradients:
+    return rows.gradients(*state, cotangents)

@@ -1,8 +1,9 @@
-"""Predictions that average over draws of hyperparameters: mixtures of normal laws."""
+"""Equal mixtures of normal laws: predictions averaged over draws of the hyperparameters."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +15,14 @@ _BISECTIONS = 60
 
 @dataclass(frozen=True)
 class NormalMixture:
-    """At each point, an equal mixture of one normal law for each draw.
+    """Equal mixture of S normal laws at each point.
 
     Attributes:
         means: ``S x n``, or ``S x n x p`` for p outputs.
         variances: the same shape.
+
+    Raises:
+        ValueError: means and variances have different shapes.
     """
 
     means: Tensor
@@ -31,18 +35,28 @@ class NormalMixture:
                 f"{tuple(self.variances.shape)} do not match"
             )
 
+    @classmethod
+    def of(cls, laws: Iterable[tuple[Tensor, Tensor]]) -> NormalMixture:
+        """Mix normal laws, each given by its means and variances, ``n`` or ``n x p``."""
+        means, variances = zip(*laws, strict=True)
+        return cls(torch.stack(means), torch.stack(variances))
+
     @property
     def mean(self) -> Tensor:
-        """``n`` or ``n x p``."""
+        """Mean, ``n`` or ``n x p``."""
         return self.means.mean(0)
 
     @property
     def variance(self) -> Tensor:
-        """The mean of the variances and the variance of the means, ``n`` or ``n x p``."""
+        """Variance, ``n`` or ``n x p``: mean of the variances plus variance of the means."""
         return self.variances.mean(0) + self.means.var(0, correction=0)
 
     def log_density(self, y: Tensor) -> Tensor:
-        """Of values ``n`` or ``n x p``, one by one, in nats."""
+        """Log density of each value, ``n`` or ``n x p``, in nats.
+
+        Raises:
+            ValueError: ``y`` is not of the shape of the mean.
+        """
         if y.shape != self.means.shape[1:]:
             raise ValueError(
                 f"values of shape {tuple(y.shape)} do not match predictions of shape "
@@ -53,11 +67,15 @@ class NormalMixture:
         return each.logsumexp(0) - math.log(len(each))
 
     def cumulative(self, y: Tensor) -> Tensor:
-        """Probability of at most ``y``, ``n`` or ``n x p``."""
+        """Cumulative distribution function at ``y``, ``n`` or ``n x p``."""
         return ndtr((y - self.means) / self.variances.sqrt()).mean(0)
 
     def quantiles(self, levels: Tensor) -> Tensor:
-        """By bisection of the mixture's distribution function; ``n x q`` or ``n x p x q``."""
+        """Quantiles at ``q`` levels by bisection, ``n x q`` or ``n x p x q``.
+
+        Raises:
+            ValueError: a level is not between 0 and 1.
+        """
         columns = []
         for level in levels.tolist():
             if not 0 < level < 1:
@@ -65,7 +83,7 @@ class NormalMixture:
             of_parts = self.means + self.variances.sqrt() * torch.special.ndtri(
                 self.means.new_tensor(level)
             )
-            low, high = of_parts.amin(0), of_parts.amax(0)  # the mixture's lies between these
+            low, high = of_parts.amin(0), of_parts.amax(0)  # these enclose the mixture's quantile
             for _ in range(_BISECTIONS):
                 middle = (low + high) / 2
                 below = self.cumulative(middle) < level

@@ -1,5 +1,6 @@
 """Models that several tests sample."""
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -52,3 +53,15 @@ def failing_at(calls):
         conjugate(y)
 
     return model
+
+
+def spread_around(log_evidence, losses):
+    """Check the last losses of a guide near the posterior, and return their deviation s.
+
+    log q / p, of normal laws that are close, has variance s^2 and mean s^2 / 2 under q.
+    """
+    last = np.array(losses[-100:])
+    spread = last.std(ddof=1)
+    assert spread < 0.1 * np.std(losses[:100])
+    assert abs(last.mean() + log_evidence - spread**2 / 2) < 4 * spread / 100**0.5
+    return spread

@@ -64,8 +64,43 @@ def test_every_problem_is_named_with_what_to_do():
         "3 trajectories diverged: raise target_acceptance", "chains disagree (r-hat",
     ):  # fmt: skip
         assert part in text
-    stuck = Draws({"a": made.values["b"].cumsum(1)}, torch.zeros(4, 400, dtype=torch.bool))
-    assert "worth" in "; ".join(problems(stuck))
+
+
+def walk(**others):
+    """Four chains that are worth few draws, beside other sites."""
+    steps = draws().values["b"].cumsum(1)
+    return Draws({"walk": steps} | others, torch.zeros(4, 400, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["aaa", "zzz"])
+def test_a_constant_site_hides_no_problem(name):
+    plain = problems(walk())
+    assert "chains disagree" in plain[0]
+    assert "the draws of walk are worth" in plain[1]
+    constant = torch.full((4, 400, 3), 0.1, dtype=torch.float64)
+    with_constant = walk(**{name: constant})
+    assert problems(with_constant) == plain
+    assert set(effective_draws(with_constant)) == set(r_hat(with_constant)) == {"walk"}
+    partly = torch.cat([constant, walk().values["walk"][..., None]], -1)
+    assert effective_draws(Draws({"a": partly}, walk().diverging)) == {
+        "a": effective_draws(walk())["walk"]
+    }
+
+
+def test_draws_that_are_not_finite_are_a_problem():
+    healthy = draws()
+    healthy.values["c"] = torch.full((4, 400), torch.nan, dtype=torch.float64)
+    [found] = problems(healthy)
+    assert "draws of c are not finite" in found
+
+
+def test_a_run_that_cannot_be_judged_says_so():
+    [few] = problems(draws(length=3))
+    assert "cannot be judged" in few
+    one_chain = Draws({"a": torch.ones(1, 400)}, torch.zeros(1, 400, dtype=torch.bool))
+    assert "no site varies" in problems(one_chain)[0]
+    stuck = torch.arange(4.0)[:, None].expand(4, 400)
+    assert "chains disagree (r-hat inf" in problems(Draws({"a": stuck}, walk().diverging))[0]
 
 
 @pytest.mark.filterwarnings(

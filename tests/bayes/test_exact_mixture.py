@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.bayes.exact_mixture import ExactMixture
-from resnet_gp.bayes.regression import GPRegression, each
+from resnet_gp.bayes.gp_regression import GPRegression, each
 
 FEW = pytest.mark.filterwarnings("ignore:the draws of", "ignore:chains disagree")
 RNG = np.random.default_rng(0)

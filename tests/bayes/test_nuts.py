@@ -12,7 +12,7 @@ from resnet_gp.bayes import run_nuts
 from resnet_gp.bayes.chain import Iteration, Potential
 from resnet_gp.bayes.diagnostics import effective_draws, problems
 
-# Sixty draws are few, and say so.
+# Sixty draws are few, and runs warn of it.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the draws of .* are worth", "ignore:chains disagree"
 )
@@ -53,7 +53,7 @@ def test_the_mode_of_a_gaussian_process_is_found():
     _, gradient = potential.value_and_gradient(mode)
     assert max(value.abs().max() for value in gradient.values()) < 1e-2
     assert all(value.dtype == torch.float64 for value in mode.values())
-    centre = potential.constrained(mode)
+    centre = {name: potential.transforms[name].inv(v) for name, v in mode.items()}
     back = potential.unconstrained(centre)
     assert all(torch.allclose(back[name], mode[name]) for name in mode)
 
@@ -93,7 +93,7 @@ def test_a_process_that_is_killed_keeps_the_others():
 
 
 def kill_one_of(parent):
-    """A model whose process dies in the chain that sees a negative start."""
+    """A model that kills its process in the first of two chains."""
     calls = iter(range(10**9))
 
     def model(y):

@@ -1,23 +1,32 @@
+import numpy as np
 import pyro
 import pytest
 import torch
-from bayes.models import conjugate, data
+from bayes.models import conjugate, spread_around
+from scipy import stats
 
-from resnet_gp import ResNetLimitKernel
-from resnet_gp.bayes import SparseGP, run_svi
-from resnet_gp.bayes.hyperparameters import current_hyperparameters
-from resnet_gp.models import SparseRegression
+from resnet_gp.bayes import run_svi
 
 Y = torch.tensor([0.5, 1.5, 2.5], dtype=torch.float64)
 
 
+MEAN, DEVIATION = 4.5 / 4, 0.5  # of the posterior of ``conjugate``
+LOG_EVIDENCE = stats.multivariate_normal(cov=np.eye(3) + 1).logpdf(Y)
+
+
+def assert_posterior(draws):
+    """If the mean is missed by a deviations and the deviation by a share b, s^2 = a^2 + 2 b^2."""
+    mu, spread = draws.values["mu"], spread_around(LOG_EVIDENCE, draws.losses)
+    assert abs(float(mu.mean()) - MEAN) < (4 / mu.numel() ** 0.5 + spread) * DEVIATION
+    ratio = float(mu.std()) / DEVIATION
+    assert abs(ratio - 1) < 4 / (2 * mu.numel()) ** 0.5 + spread / 2**0.5
+
+
 def test_a_normal_posterior_is_found():
     draws = run_svi(conjugate, Y, num_steps=600, learning_rate=0.05, num_draws=1000, verbose=False)
-    mu = draws.values["mu"]
-    assert mu.shape == (1, 1000)
-    assert float(mu.mean()) == pytest.approx(4.5 / 4, abs=0.15)
-    assert float(mu.std()) == pytest.approx(0.5, rel=0.2)
+    assert draws.values["mu"].shape == (1, 1000)
     assert len(draws.losses) == 600
+    assert_posterior(draws)
 
 
 def test_a_guide_of_the_users_and_the_param_store_stays():
@@ -26,67 +35,34 @@ def test_a_guide_of_the_users_and_the_param_store_stays():
 
     def guide(y):
         loc = pyro.param("loc", y.new_zeros(()))
-        pyro.sample("mu", pyro.distributions.Normal(loc, 0.5))
+        pyro.sample("mu", pyro.distributions.Normal(loc, DEVIATION))
 
-    draws = run_svi(conjugate, Y, guide=guide, num_steps=300, num_draws=50, verbose=False)
-    assert draws.values["mu"].shape == (1, 50)
-    assert float(draws.values["mu"].mean()) == pytest.approx(4.5 / 4, abs=0.35)
+    draws = run_svi(
+        conjugate, Y, guide=guide, num_steps=400, learning_rate=0.05, num_draws=400, verbose=False
+    )
+    assert set(draws.values) == {"mu"}
+    assert draws.values["mu"].shape == (1, 400)
+    assert_posterior(draws)
     assert set(pyro.get_param_store()) == {"mine"}
     pyro.clear_param_store()
 
 
-def test_sparse_regression_learns():
-    x, y = data(200, 1)
-    model = SparseGP(x, y, ResNetLimitKernel(input_bias=True), num_inducing=15, batch_size=64)
-    draws = run_svi(model, num_steps=250, learning_rate=0.05, num_draws=40, verbose=False)
-    new, truth = data(50, 1, seed=1)
-    mixture = model.predict(new, draws)
-    assert mixture.means.shape == (40, 50)
-    assert float((mixture.mean - truth).square().mean().sqrt()) < 0.4  # the noise is 0.2
-    assert float(draws.values["likelihood.noise_covar.noise"].mean()) < 0.3
-    with pytest.raises(RuntimeError, match="for classification; use predict"):
-        model.predict_proba(new, draws)
+def test_subsampled_rows_of_a_guide_are_no_site():
+    def rows(y):
+        mu = pyro.sample("mu", pyro.distributions.Normal(y.new_zeros(()), 1.0))
+        return mu, pyro.plate("rows", len(y), subsample_size=2)
 
+    def model(y):
+        mu, plate = rows(y)
+        with plate as chosen:
+            pyro.sample("y", pyro.distributions.Normal(mu, 1.0), obs=y[chosen])
 
-def test_with_the_posterior_of_u_the_bound_is_the_collapsed_one():
-    """Titsias 2009: the best law of u gives it, here at the hyperparameters of the start."""
-    x, y = data(30, 1)
-    model = SparseGP(x, y, ResNetLimitKernel(input_bias=True), num_inducing=6, batch_size=30)
-    module = model.module
-    hyperparameters = current_hyperparameters("", module)
-    points = model.inducing_points
-    collapsed = SparseRegression(x, y, module["kernel"].base_kernel, points)
-    factor = torch.linalg.cholesky(module["kernel"](points).to_dense() + 1e-6 * torch.eye(6))
-    cross = module["kernel"](points, x).to_dense()
-    white = torch.linalg.solve_triangular(factor, cross, upper=False)
-    noise = module["likelihood"].noise
-    precision = torch.eye(6).double() + white @ white.mT / noise
-    mean = torch.linalg.solve(precision, white @ y / noise).detach()
-    law = torch.distributions.MultivariateNormal(mean, precision_matrix=precision.detach())
-    values = []
-    for _ in range(200):
-        u = law.sample()
-        fixed = pyro.poutine.condition(model, hyperparameters | {"u": u[:, None]})
-        with torch.no_grad():
-            trace = pyro.poutine.trace(fixed).get_trace()
-            trace.compute_log_prob()
-        prior = sum(float(trace.nodes[name]["log_prob_sum"]) for name in hyperparameters)
-        values.append(float(trace.log_prob_sum()) - prior - float(law.log_prob(u)))
-    found = torch.tensor(values)
-    bound = float(collapsed.log_marginal_likelihood().detach())
-    assert abs(float(found.mean()) - bound) < 4 * float(found.std()) / 200**0.5 + 1e-3
+    def guide(y):
+        with rows(y)[1]:
+            pass
 
-
-def test_sparse_classification():
-    x, y = data(150, 1)
-    labels = (y > 0).long() + (y > 0.7).long()
-    model = SparseGP(x, labels, ResNetLimitKernel(input_bias=True), 12, "softmax", batch_size=64)
-    draws = run_svi(model, num_steps=200, learning_rate=0.05, num_draws=20, verbose=False)
-    found = model.predict_proba(x, draws)
-    torch.testing.assert_close(found.sum(1), torch.ones(150).double())
-    assert (found.argmax(1) == labels).float().mean() > 0.7
-    with pytest.raises(RuntimeError, match="use predict_proba"):
-        model.predict(x, draws)
+    draws = run_svi(model, Y, guide=guide, num_steps=2, num_draws=3, verbose=False)
+    assert set(draws.values) == {"mu"}
 
 
 def test_an_interruption_keeps_what_was_learned(monkeypatch):
@@ -108,6 +84,3 @@ def test_an_interruption_keeps_what_was_learned(monkeypatch):
 def test_bad_arguments_are_named(name, value):
     with pytest.raises(ValueError, match=name):
         run_svi(conjugate, Y, **{name: value})
-    x, y = data(5)
-    with pytest.raises(ValueError, match='likelihood must be "gaussian" or "softmax"'):
-        SparseGP(x, y, ResNetLimitKernel(), likelihood="student")

@@ -15,8 +15,8 @@ pd = pytest.importorskip("pandas")
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.distributed import DaskRows, Partitions, fit
+from resnet_gp.distributed.column_moments import ColumnMoments, column_moments
 from resnet_gp.distributed.fit import DEFAULT
-from resnet_gp.distributed.moments import Moments, moments
 from resnet_gp.distributed.rows import local_rows
 from resnet_gp.fitting import get_raw, maximise, set_raw
 from resnet_gp.fitting.inference import Training
@@ -152,7 +152,38 @@ def test_dataframes_with_empty_partitions(client):
     partitions = Partitions(client, whole[list("abc")], whole["y"])
     assert [len(pair[0]) for pair in client.gather(partitions.pairs)] == [25, 0, 35]
     found = fitted(client, whole[list("abc")], whole["y"], max_iter=2)
-    assert np.corrcoef(found.predict(x)[0], y)[0, 1] > 0.9
+    assert found.column_names == list("abc")
+    mean, _ = found.predict(frame[list("abc")])
+    assert np.corrcoef(mean, y)[0, 1] > 0.9
+    with pytest.warns(UserWarning, match="X has columns None, that of the fit"):
+        np.testing.assert_array_equal(found.predict(x)[0], mean)
+    for wrong in (frame, frame[list("bac")], frame[["a"]], frame[list("abc")].add_prefix("x")):
+        with pytest.raises(ValueError, match=r"X has columns .*, not \['a', 'b', 'c'\]"):
+            found.predict(wrong)
+
+
+def test_predict_checks_its_rows(client):
+    x, y = data(60)
+    found = fitted(client, da.from_array(x, chunks=(30, D)), da.from_array(y, chunks=30))
+    expected = found.predict(x)
+    for same in (x.tolist(), x.astype(object), torch.from_numpy(x), np.asfortranarray(x)):
+        np.testing.assert_allclose(found.predict(same), expected, rtol=1e-10)
+    assert [len(part) for part in found.predict(x[:0])] == [0, 0]
+    for wrong in (x[:, :1], x[0], x[:, [0, 1, 2, 0]], x[None], np.float64(1.0)):
+        with pytest.raises(ValueError, match=r"X is of shape .*, not 3 columns"):
+            found.predict(wrong)
+    for value in (np.nan, np.inf):
+        broken = x.copy()
+        broken[7, 1] = value
+        with pytest.raises(ValueError, match="X has values that are missing or not finite"):
+            found.predict(broken)
+    for dtype in (str, complex, "datetime64[s]"):
+        with pytest.raises(ValueError, match="X must be numeric"):
+            found.predict(x.astype(int).astype(dtype))
+    with pytest.raises(ValueError, match="X must be numeric: it holds text"):
+        found.predict(x.astype(str).astype(object))
+    with pytest.warns(UserWarning, match="that of the fit None"):
+        np.testing.assert_allclose(found.predict(pd.DataFrame(x)), expected, rtol=1e-10)
 
 
 def test_moments_are_those_of_numpy_and_stable(client):
@@ -162,19 +193,19 @@ def test_moments_are_those_of_numpy_and_stable(client):
     pairs = Partitions(
         client, da.from_array(x, chunks=(90, D)), da.from_array(x[:, 0], chunks=90)
     ).pairs
-    for part, values in zip(moments(client, pairs), (x, x[:, 0]), strict=True):
+    for part, values in zip(column_moments(client, pairs), (x, x[:, 0]), strict=True):
         found, expected = part.standardiser(), Standardiser.of(values)
         np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-15)
         np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-7)
-    empty = Moments.of(x[:0])
-    both = empty + Moments.of(x)
-    np.testing.assert_array_equal(both.mean, Moments.of(x).mean)
+    empty = ColumnMoments.of(x[:0])
+    both = empty + ColumnMoments.of(x)
+    np.testing.assert_array_equal(both.mean, ColumnMoments.of(x).mean)
     assert (empty + empty).count == 0
 
 
 def partition_error(client, x, y):
     pairs = Partitions(client, x, y).pairs
-    return moments(client, pairs)
+    return column_moments(client, pairs)
 
 
 def test_says_what_is_wrong_with_partitions(client):
@@ -195,6 +226,9 @@ def test_says_what_is_wrong_with_partitions(client):
     frame = dd.from_delayed(parts, meta=frames[0], verify_meta=False)
     with pytest.raises(ValueError, match="partition 1 of X has columns"):
         partition_error(client, frame, da.from_array(y, chunks=20))
+    for text in (x.astype(str), x.astype(str).astype(object)):
+        with pytest.raises(ValueError, match=r"partition \d of X must be numeric"):
+            partition_error(client, da.from_array(text, chunks=(10, D)), chunked[1])
     with pytest.raises(ValueError, match="X has no rows"):
         partition_error(client, chunked[0][:0], chunked[1][:0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
 
 import pyro
 import pyro.distributions as dist
@@ -11,24 +11,55 @@ from gpytorch.kernels import Kernel, ScaleKernel
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
+from resnet_gp.bayes.gp_regression import each
 from resnet_gp.bayes.hyperparameters import (
     Values,
     sample_hyperparameters,
     with_hyperparameters,
 )
-from resnet_gp.bayes.regression import each
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
 
 
-class GPClassification:
+class LatentClassifier(ABC):
+    """Class probabilities from latent Gaussian processes, averaged over draws."""
+
+    @torch.no_grad()
+    def predict_proba(
+        self,
+        x: Tensor,
+        draws: Draws,
+        at_most: int | None = 200,
+        num_latent_draws: int = 16,
+        seed: int = 0,
+    ) -> Tensor:
+        """Class probabilities at ``k x d`` points, averaged over draws, ``k x C``.
+
+        Args:
+            x: points.
+            draws: from ``run_nuts`` or ``run_svi``.
+            at_most: evenly spaced draws to average over; None for all.
+            num_latent_draws: latent values drawn at each point, for each of the draws.
+            seed: seed of the latent values.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        laws = (self._latent(x, values) for values in each(draws.pooled(at_most)))
+        means = [mean_probabilities(*law, num_latent_draws, generator) for law in laws]
+        return torch.stack(means).mean(0)
+
+    @abstractmethod
+    def _latent(self, x: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        """Mean ``k x latent`` and variance ``k`` of the latent functions at one draw."""
+
+
+class GPClassification(LatentClassifier):
     """Labels with a Bernoulli (two classes) or softmax likelihood of latent Gaussian processes.
 
-    The latent values at the training inputs are L z with z standard normal and L the Cholesky
-    factor of the covariance, so that hyperparameters and z are independent in the prior. Sites:
+    A Pyro model. The latent values at the training inputs are L z, with z standard normal and L the
+    Cholesky factor of the covariance, so hyperparameters and z are independent in the prior. Sites:
     the hyperparameters, named as in GPyTorch ("outputscale", "base_kernel.lengthscale", ...), "z",
-    and the observed "y". For NUTS up to a few hundred rows; ``SparseGP`` beyond.
+    and the observed "y". For NUTS up to a few hundred rows; ``SparseGPClassification`` beyond.
 
     Args:
         train_x: ``n x d``.
@@ -47,77 +78,34 @@ class GPClassification:
         kernel: Kernel,
         num_classes: int | None = None,
     ) -> None:
-        self.num_classes = check_labels(train_x, labels, num_classes)
-        self.train_x, self.labels = train_x, labels.long()
+        self.num_latent = count_latent(train_x, labels, num_classes)
+        self.train_x, self.labels = train_x, labels
         self.module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0)).to(train_x)
         fix_confounded(self.module)
         add_weak_priors(self.module)
 
-    @property
-    def num_latent(self) -> int:
-        """Latent functions: one for two classes, else one for each."""
-        return 1 if self.num_classes == 2 else self.num_classes
-
-    def __call__(self) -> Tensor:
+    def __call__(self) -> None:
         kernel: Kernel = sample_hyperparameters("", self.module)
         factor = InducingFeatures.at(kernel, self.train_x).factor
         white = self.train_x.new_zeros(len(self.train_x), self.num_latent)
         z = pyro.sample("z", dist.Normal(white, 1.0).to_event(2))
-        latent = factor @ z
-        observed: Tensor = pyro.sample(
-            "y", label_law(latent).to_event(1), obs=as_observed(self.labels, latent)
-        )
-        return observed
-
-    @torch.no_grad()
-    def predict_proba(
-        self,
-        x: Tensor,
-        draws: Draws,
-        at_most: int | None = 200,
-        num_latent_draws: int = 16,
-        seed: int = 0,
-    ) -> Tensor:
-        """Class probabilities at ``k x d`` points, averaged over draws, ``k x C``.
-
-        Args:
-            x: points.
-            draws: from ``run_nuts`` or ``run_svi``.
-            at_most: evenly spaced draws to average over; None for all.
-            num_latent_draws: draws of the latent values at each point, for each of these.
-            seed: of the latter.
-        """
-        laws = (self._latent(x, values) for values in each(draws.pooled(at_most)))
-        return average_probabilities(laws, num_latent_draws, seed)
+        with pyro.plate("rows", len(self.train_x)):
+            observe_labels(factor @ z, self.labels)
 
     def _latent(self, x: Tensor, values: Values) -> tuple[Tensor, Tensor]:
-        """Mean ``k x latent`` and variance ``k`` of the latent functions at one draw."""
         kernel = with_hyperparameters("", self.module, values)
         return InducingFeatures.at(kernel, self.train_x).conditional(x, values["z"])
 
 
-def label_law(latent: Tensor) -> dist.TorchDistribution:
-    """The law of labels given latent values ``n x latent``; one column is the logit of class 1."""
+def observe_labels(latent: Tensor, labels: Tensor) -> None:
+    """Condition on labels given latent values ``n x latent``; one column is the logit of class 1.
+
+    The site "y" has batch shape ``n``.
+    """
     if latent.shape[-1] == 1:
-        return dist.Bernoulli(logits=latent[..., 0])
-    return dist.Categorical(logits=latent)
-
-
-def as_observed(labels: Tensor, latent: Tensor) -> Tensor:
-    """In the type in which that law has them."""
-    return labels.to(latent) if latent.shape[-1] == 1 else labels
-
-
-def average_probabilities(
-    laws: Iterable[tuple[Tensor, Tensor]], num_draws: int, seed: int
-) -> Tensor:
-    """Class probabilities averaged over latent means and variances, ``k x C``."""
-    generator = torch.Generator().manual_seed(seed)
-    count, total = 0, torch.zeros(())
-    for law in laws:
-        total = total + mean_probabilities(*law, num_draws, generator)
-        count += 1
-    return total / count
+        pyro.sample("y", dist.Bernoulli(logits=latent[..., 0]), obs=labels.to(latent))
+    else:
+        pyro.sample("y", dist.Categorical(logits=latent), obs=labels)
 
 
 def mean_probabilities(
@@ -132,11 +120,11 @@ def mean_probabilities(
     return latent.softmax(-1).mean(0)
 
 
-def check_labels(train_x: Tensor, labels: Tensor, num_classes: int | None) -> int:
-    """The number of classes.
+def count_latent(train_x: Tensor, labels: Tensor, num_classes: int | None) -> int:
+    """Number of latent functions: one for two classes, otherwise one for each class.
 
     Raises:
-        ValueError: names both shapes if they do not belong together, or the labels out of range.
+        ValueError: shapes that do not match, or labels out of range.
     """
     if train_x.dim() != 2 or labels.dim() != 1 or len(train_x) != len(labels):
         raise ValueError(
@@ -146,4 +134,4 @@ def check_labels(train_x: Tensor, labels: Tensor, num_classes: int | None) -> in
     count = max(2, int(labels.max()) + 1) if num_classes is None else num_classes
     if labels.is_floating_point() or not 0 <= int(labels.min()) <= int(labels.max()) < count:
         raise ValueError(f"labels must be integers from 0 to {count - 1}")
-    return count
+    return 1 if count == 2 else count

@@ -13,16 +13,17 @@ from resnet_gp.models.exact import gaussian_log_likelihood
 
 
 class GaussianVector(TorchDistribution):
-    """N(0, scale covariance + diag(noise)), whose gradient costs one inverse of a matrix.
+    """N(0, scale covariance + diag(noise)), with a gradient at the cost of one matrix inverse.
 
-    What ``pyro.distributions.MultivariateNormal`` is, at a third of the time in a Gaussian process
-    whose hyperparameters are sampled. Differentiable once.
+    Three times as fast as ``pyro.distributions.MultivariateNormal`` where the hyperparameters of a
+    Gaussian process are sampled. Differentiable once.
 
     Args:
         covariance: ``n x n``, symmetric.
         num_outputs: p, for p independent columns; None for a vector.
-        noise: ``n``; None for none.
-        scale: a scalar; None for 1. Noise and scale given apart spare copies of the matrix.
+        noise: ``n``; None for 0. Pass noise and scale here rather than in the covariance, which
+            saves copies of the matrix.
+        scale: a scalar; None for 1.
 
     Event shape: ``n``, or ``n x p``.
     """
@@ -58,7 +59,7 @@ class GaussianVector(TorchDistribution):
         return rows if len(self.event_shape) == 1 else rows[:, None].expand(self.event_shape)
 
     def _whole(self) -> Tensor:
-        """Scale and noise included, ``n x n``."""
+        """Covariance with scale and noise, ``n x n``."""
         whole = self.covariance if self.scale is None else self.scale * self.covariance
         if self.noise is None:
             return whole
@@ -73,7 +74,7 @@ class GaussianVector(TorchDistribution):
         return self
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """In nats, summed over outputs.
+        """Log density in nats, summed over outputs.
 
         Raises:
             ValueError: ``value`` is not of the event shape.
@@ -87,12 +88,12 @@ class GaussianVector(TorchDistribution):
         return gaussian_log_likelihood(self.covariance, value, self.noise, self.scale)
 
     def conditional(self, value: Tensor, cross: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean ``k`` (or ``k x p``) and variance ``k`` of further values given these.
+        """Mean ``k`` (or ``k x p``) and variance ``k`` of further values given ``value``.
 
         Args:
             value: of the event shape.
-            cross: covariances of these with the further values, ``n x k``.
-            variance: of the further values before, ``k``.
+            cross: covariances with the further values, ``n x k``.
+            variance: prior variances of the further values, ``k``.
 
         Raises:
             torch.linalg.LinAlgError: the covariance is not positive definite in this precision.

@@ -9,7 +9,7 @@ from scipy import integrate, stats
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.bayes import Draws, GPClassification, run_nuts
 from resnet_gp.bayes.chain import Potential
-from resnet_gp.bayes.classification import mean_probabilities
+from resnet_gp.bayes.gp_classification import mean_probabilities
 
 
 def kernel():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gpytorch
+from linear_operator import to_dense
 from pyro.contrib.gp.kernels import Kernel
 from torch import Tensor
 
@@ -12,12 +11,12 @@ from torch import Tensor
 class ContribKernel(Kernel):
     """A GPyTorch kernel as a kernel of ``pyro.contrib.gp``.
 
-    Its hyperparameters are learned as parameters; for priors over them, use ``GPRegression``.
+    Pyro learns its hyperparameters as parameters; for priors over them, use ``GPRegression``.
 
     Args:
-        kernel: any GPyTorch kernel, with its output scale.
+        kernel: any GPyTorch kernel, output scale included.
         input_dim: number of input dimensions.
-        active_dims: the input dimensions to use, so many; all if left out.
+        active_dims: the ``input_dim`` dimensions to use; None for the first ones.
 
     Example:
         >>> kernel = ContribKernel(ScaleKernel(ResNetLimitKernel(input_bias=True)), input_dim=3)
@@ -34,6 +33,5 @@ class ContribKernel(Kernel):
         """Covariance matrix ``n x m``, or its diagonal, ``n``."""
         x = self._slice_input(X)
         z = None if Z is None else self._slice_input(Z)
-        result: Any = self.kernel(x, z, diag=diag)
-        covariance: Tensor = result if isinstance(result, Tensor) else result.to_dense()
+        covariance: Tensor = to_dense(self.kernel(x, z, diag=diag))
         return covariance

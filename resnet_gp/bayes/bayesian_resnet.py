@@ -1,4 +1,4 @@
-"""Finite Bayesian ResNets as Pyro models: the law of weights whose infinite limit is the kernel."""
+"""ResNets of finite width with a prior on every weight, as a Pyro model."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ import torch
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.gaussian_vector import GaussianVector
+from resnet_gp.bayes.gp_regression import check_rows, each
 from resnet_gp.bayes.hyperparameters import Values
-from resnet_gp.bayes.regression import check_rows, each
 from resnet_gp.networks.laws import Network
 from resnet_gp.predictive.normal_mixture import NormalMixture
 
 
 class BayesianResNet:
-    """y = f(x) + e, f a finite network with a normal readout and a prior on every weight.
+    """y = f(x) + e, with f a finite network that has a normal readout and a prior on every weight.
 
     f(x) = sqrt(outputscale / n) <v, Y_L(x)>, v ~ N(0, 1), with Y_L the last layer of ``network``.
-    As width goes to infinity, f tends to the Gaussian process with ``ResNetLimitKernel`` (the
-    network's own depth, or None as depth grows, too) and the same output scale.
+    As the width n grows, f tends to the Gaussian process with the same output scale and
+    ``ResNetLimitKernel`` of the network's depth (depth None if the depth grows as well).
 
-    All sites are standard normal and scaled by the model: "W_in" (``n x d``), "b_in" (``n``), "W"
+    All sites are standard normal; the model scales them: "W_in" (``n x d``), "b_in" (``n``), "W"
     (``L x n x n``), "b" (``L x n``), the biases only if the network has them. The readout v is
-    integrated in closed form: given the others, f is a Gaussian process of covariance
-    outputscale <Y_L, Y_L> / n, which leaves fewer directions to sample and smoother averages.
+    integrated in closed form: given the other weights, f is a Gaussian process with covariance
+    outputscale <Y_L, Y_L> / n. This leaves fewer weights to sample.
 
     Args:
-        network: its law: width, depth, activation, variances (``resnet_gp.networks.ResNet``).
+        network: law of the weights: width, depth, activation, variances
+            (``resnet_gp.networks.ResNet``).
         train_x: ``N x d``.
         train_y: ``N``.
-        noise_variance: of e; None for a log-normal prior (median 0.05, logarithmic deviation 2).
+        noise_variance: variance of e; None for a log-normal prior (median 0.05, logarithmic
+            deviation 2).
         outputscale: variance of f in units of <Y_L, Y_L> / n.
 
     Raises:
@@ -100,18 +102,18 @@ class BayesianResNet:
         at_most: int | None = None,
         observation_noise: bool = True,
     ) -> NormalMixture:
-        """The predictive law at ``k x d`` points, averaged over draws of the weights."""
-        means, variances = [], []
+        """The predictive law at ``k x d`` points; arguments as ``GPRegression.predict``."""
         rows = len(self.train_x)
-        for values in each(draws.pooled(at_most)):
+
+        def law(values: Values) -> tuple[Tensor, Tensor]:
             noise = values["noise"] if self.noise_variance is None else self.noise_variance
             joint = self.covariance(values, torch.cat([self.train_x, x]))
             mean, variance = self._law(joint[:rows, :rows], noise).conditional(
                 self.train_y, joint[:rows, rows:], joint.diagonal()[rows:]
             )
-            means.append(mean)
-            variances.append(variance + (noise if observation_noise else 0.0))
-        return NormalMixture(torch.stack(means), torch.stack(variances))
+            return mean, variance + noise * observation_noise
+
+        return NormalMixture.of(map(law, each(draws.pooled(at_most))))
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         net = self.network

@@ -59,7 +59,16 @@ def test_it_is_sampled_with_its_noise():
         )
     assert set(draws.values) == {"W_in", "W", "b_in", "noise"}
     assert draws.values["W"].shape == (1, 10, 2, 3, 3)
-    assert model.predict(X, draws).mean.isfinite().all()
+    together = model.predict(X, draws, at_most=None)
+    for k, noise in enumerate(draws.values["noise"][0]):
+        known = BayesianResNet(model.network, X, Y, float(noise))
+        one = Draws({n: v[:, k : k + 1] for n, v in draws.values.items()}, draws.diverging[:, :1])
+        alone = known.predict(X, one)
+        torch.testing.assert_close(alone.means[0], together.means[k])
+        torch.testing.assert_close(alone.variances[0], together.variances[k])
+    latent = model.predict(X, draws, at_most=None, observation_noise=False)
+    noises = draws.values["noise"][0][:, None]
+    torch.testing.assert_close(together.variances, latent.variances + noises)
 
 
 def test_shapes_are_checked():

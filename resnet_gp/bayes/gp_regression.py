@@ -1,4 +1,4 @@
-"""Full Bayes for Gaussian process regression: a Pyro model of the hyperparameters."""
+"""Full Bayes for Gaussian process regression, with hyperparameters as Pyro sample sites."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpytorch.kernels import Kernel
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.gaussian import GaussianVector
+from resnet_gp.bayes.gaussian_vector import GaussianVector
 from resnet_gp.bayes.hyperparameters import (
     Values,
     sample_hyperparameters,
@@ -25,15 +25,16 @@ from resnet_gp.predictive.normal_mixture import NormalMixture
 class GPRegression:
     """y = f(x) + e, f ~ GP(0, outputscale kernel), e ~ N(0, noise), hyperparameters with priors.
 
-    Called, it is a Pyro model: one site for each hyperparameter, named as in GPyTorch
+    A Pyro model with one site for each hyperparameter, named as in GPyTorch
     ("likelihood.noise_covar.noise", "covar_module.outputscale",
     "covar_module.base_kernel.lengthscale", ...), and the observed site "y".
 
     Args:
         train_x: ``n x d``; the weak priors suit standardised data.
-        train_y: ``n``, or ``n x p`` for p independent outputs of the same hyperparameters.
+        train_y: ``n``, or ``n x p`` for p independent outputs that share all hyperparameters.
         kernel: a GPyTorch kernel without an output scale. Hyperparameters without a prior get a
-            weak one (``add_weak_priors``); what the output scale is confounded with is fixed.
+            weak one (``add_weak_priors``); those confounded with the output scale are fixed
+            (``fix_confounded``).
         extra_variance: ``n``, known noise variances beyond the learned one.
 
     Raises:
@@ -54,7 +55,7 @@ class GPRegression:
 
     @classmethod
     def of(cls, module: ExactRegression) -> GPRegression:
-        """Of a model that exists, for instance one that was fitted; it gets priors, too."""
+        """Wrap an existing model, for instance a fitted one; hyperparameters get weak priors."""
         new = cls.__new__(cls)
         new.module = module
         add_weak_priors(module)
@@ -87,7 +88,7 @@ class GPRegression:
             x: points.
             draws: from ``run_nuts`` or ``run_svi``.
             at_most: evenly spaced draws to average over; None for all. Each costs a factorisation.
-            observation_noise: whether of y or of f.
+            observation_noise: True for the law of y, False for that of f.
         """
         members = (self.at(values).posterior() for values in each(draws.pooled(at_most)))
         return mixture_of(members, x, observation_noise)
@@ -96,8 +97,9 @@ class GPRegression:
     def loo_log_likelihood(self, draws: Draws) -> Tensor:
         """log p(y_i | all other y, hyperparameters), ``chains x draws x n``, for PSIS-LOO.
 
-        The targets are not independent given the hyperparameters, so that importance weights need
-        these (Buerkner, Gabry & Vehtari 2021); closed form (Rasmussen & Williams, eq. 5.12).
+        Importance weights need these densities, because the targets are not independent given the
+        hyperparameters (Buerkner, Gabry & Vehtari 2021). Closed form (Rasmussen & Williams 2006,
+        eq. 5.12).
         """
         y: Tensor = self.module.train_targets
         rows = []
@@ -110,21 +112,21 @@ class GPRegression:
 
 def mixture_of(members: Iterable[Posterior], x: Tensor, observation_noise: bool) -> NormalMixture:
     """Equal mixture of the members' laws of y, or of f, at ``n x d`` points."""
-    laws = [member.law(x, observation_noise) for member in members]
-    return NormalMixture(
-        torch.cat([law.means for law in laws]), torch.cat([law.variances for law in laws])
-    )
+    laws = (member.law(x, observation_noise) for member in members)
+    return NormalMixture.of((law.mean, law.variance) for law in laws)
 
 
 def each(values: Values) -> list[Values]:
-    """One dictionary for each draw."""
+    """Split values of several draws into one dictionary for each draw."""
     count = len(next(iter(values.values()))) if values else 0
     return [{name: value[i] for name, value in values.items()} for i in range(count)]
 
 
 def check_rows(train_x: Tensor, train_y: Tensor) -> None:
-    """Raises:
-    ValueError: names both shapes if they do not belong together.
+    """Check the shapes of training data.
+
+    Raises:
+        ValueError: they do not match; the message names both.
     """
     if train_x.dim() != 2 or train_y.dim() not in (1, 2) or len(train_x) != len(train_y):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Mean and scale of columns in one pass over partitions."""
+"""Mean and scale of columns in one pass over the partitions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Of columns; ``a + b`` is of the rows of both (Chan, Golub & LeVeque 1983).
+class ColumnMoments:
+    """Mean, spread and extremes of each column.
+
+    ``a + b`` are the moments of the rows of both (Chan, Golub & LeVeque 1983).
 
     Attributes:
-        count: the number of rows.
-        mean: of each column.
+        count: number of rows.
+        mean: means of the columns.
         squares: sums of squared deviations from the mean.
-        smallest, largest: of each column.
+        smallest, largest: extremes of the columns.
     """
 
     count: int
@@ -33,8 +35,8 @@ class Moments:
     largest: Array
 
     @classmethod
-    def of(cls, values: Array) -> Moments:
-        """Of the rows of ``n x d`` (or the entries of ``n``) values; n may be 0."""
+    def of(cls, values: Array) -> ColumnMoments:
+        """Moments of ``n x d`` (or ``n``) values; n may be 0."""
         nothing = np.zeros(values.shape[1:])
         mean = values.mean(axis=0) if len(values) else nothing
         return cls(
@@ -45,11 +47,11 @@ class Moments:
             values.max(axis=0, initial=-np.inf),
         )
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: ColumnMoments) -> ColumnMoments:
         count = self.count + other.count
         share = other.count / max(count, 1)
         step = other.mean - self.mean
-        return Moments(
+        return ColumnMoments(
             count,
             self.mean + share * step,
             self.squares + other.squares + share * self.count * np.square(step),
@@ -63,26 +65,17 @@ class Moments:
         return Standardiser.of_moments(self.mean, deviation, self.smallest, self.largest)
 
 
-@dataclass(frozen=True)
-class _PairMoments:
-    x: Moments
-    y: Moments
-
-    def __add__(self, other: _PairMoments) -> _PairMoments:
-        return _PairMoments(self.x + other.x, self.y + other.y)
-
-
-def _moments(pair: Pair) -> _PairMoments:
-    return _PairMoments(*map(Moments.of, pair))
-
-
-def moments(client: Client, pairs: list[Future]) -> tuple[Moments, Moments]:
-    """Of all inputs and of all targets.
+def column_moments(client: Client, pairs: list[Future]) -> tuple[ColumnMoments, ColumnMoments]:
+    """Moments of the inputs and of the targets over all partitions.
 
     Raises:
         ValueError: there are no rows.
     """
-    both = tree_sum(client, client.map(_moments, pairs, pure=False)).result()
-    if both.x.count == 0:
+    x, y = tree_sum(client, client.map(_pair_moments, pairs, pure=False)).result()
+    if x.count == 0:
         raise ValueError("X has no rows")
-    return both.x, both.y
+    return x, y
+
+
+def _pair_moments(pair: Pair) -> list[ColumnMoments]:
+    return [ColumnMoments.of(values) for values in pair]
