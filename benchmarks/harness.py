@@ -42,7 +42,7 @@ def parser_of(doc: str | None, data: str = "", resumes: bool = False) -> argpars
     parser.add_argument("--quick", action="store_true", help="seconds, nothing saved")
     parser.add_argument("--out", type=Path, help="where to save; default: in results/")
     if resumes:
-        parser.add_argument("--seconds", type=float, help="start no cell after so many")
+        parser.add_argument("--seconds", type=float, help="start no cell after this time")
     if data:
         parser.add_argument("--data", type=Path, help=f"folder of {data}")
     return parser
