@@ -1,13 +1,13 @@
-"""How accurate are the maps of the correlation, and how many terms do they take?
+"""How accurate are the maps of the correlation, and how many terms do they need?
 
     python benchmarks/accuracy.py
     python benchmarks/accuracy.py --quick          # fewer horizons, nothing saved
 
-Compares c_T, its derivative in c_0 and the residual blocks' part of the tangent kernel, in float64
-and float32, with solutions to 25 digits (tests/fixtures/relu_flow.csv), for ReLU; and the
-derivative with what its formula F(c_T) / F(c_0) gives from the correlations themselves. Counts the
-terms of Chebyshev series of the flow in three variables. Writes results/accuracy.json and
-docs/images/accuracy.png, and prints the tables of docs/numerics.md.
+For ReLU, in float64 and float32: compares c_T, its derivative in c_0 and the residual blocks' part
+of the tangent kernel with solutions to 25 digits (tests/fixtures/relu_flow.csv), and the derivative
+with the formula F(c_T) / F(c_0) evaluated from the correlations. Counts the terms of Chebyshev
+series of the flow in three variables. Writes results/accuracy.json and docs/images/accuracy.png,
+and prints the tables of docs/numerics.md.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def solutions() -> dict[float, list[Solution]]:
 
 
 def errors(horizon: float, rows: list[Solution], dtype: torch.dtype) -> dict[str, list[float]]:
-    """Relative errors of 1 - c_T, of the derivative and of the blocks' part, and absolute of c_T.
+    """Relative errors of 1 - c_T, the derivative and the blocks' part; absolute errors of c_T.
 
-    The blocks' part is relative to its value at c_0 = 1, T / 2. By angles, nothing is known at
-    c_0 = 1 itself: that entry is left out.
+    The blocks' part is relative to its value at c_0 = 1, T / 2. The formula by angles is 0 / 0 at
+    c_0 = 1: that entry is left out.
     """
     gap = torch.tensor([float(row.gap) for row in rows], dtype=torch.float64).to(dtype)
     time = torch.tensor(horizon, dtype=dtype)
@@ -94,7 +94,7 @@ def errors(horizon: float, rows: list[Solution], dtype: torch.dtype) -> dict[str
 
 
 def slope_by_angles(rows: list[Solution], dtype: torch.dtype) -> torch.Tensor:
-    """F(c_T) / F(c_0) from exact correlations, rounded once, by way of the arccosine."""
+    """F(c_T) / F(c_0) by the arccosine of exact correlations, rounded once."""
 
     def speed(c: torch.Tensor) -> torch.Tensor:
         angle = c.acos()

@@ -3,11 +3,12 @@
     python benchmarks/bayesian_optimisation.py [--problems hartmann6 ackley10 hartmann6-in-50]
     python benchmarks/bayesian_optimisation.py --quick
 
-SingleTaskGP with our covariance module, with BoTorch's InfiniteWidthBNNKernel of depth 3 and an
-output scale, and with BoTorch's ARD Matern-5/2 kernel and its dimension-scaled prior; log expected
-improvement, 30 steps after 2 d + 2 Sobol points (at most 24), five seeds. The problems are
-noiseless; in 50 dimensions, 44 of them do nothing. Prints the regret of the best point after 10, 20
-and 30 steps, median and quartiles over seeds, and draws docs/images/bayesian_optimisation.png.
+Compares SingleTaskGP with our covariance module, with BoTorch's InfiniteWidthBNNKernel of depth 3
+and an output scale, and with BoTorch's ARD Matern-5/2 kernel and its dimension-scaled prior. Log
+expected improvement, 30 steps after 2 d + 2 Sobol points (at most 24), five seeds. The problems are
+noiseless; in the 50-dimensional one, 44 variables have no effect. Prints the regret of the best
+point after 10, 20 and 30 steps, median and quartiles over seeds. Draws
+docs/images/bayesian_optimisation.png.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def hartmann(x: Tensor) -> Tensor:
 
 
 def ackley(x: Tensor) -> Tensor:
-    """On a cube as large as the usual one, its maximum 0 moved off the centre."""
+    """Ackley's function on a cube of the usual size, its maximum 0 moved off the centre."""
     return -Ackley(10, bounds=[(-50.0, 50.0)] * 10).evaluate_true(65.536 * (x - 0.37))
 
 
@@ -75,7 +76,7 @@ KERNELS: dict[str, Callable[[int], Kernel]] = {
 
 
 def step(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
-    """The next point, ``1 x d``."""
+    """The next point to evaluate, ``1 x d``."""
     model = SingleTaskGP(x, y[:, None], covar_module=kernel)
     fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
     acquisition = LogExpectedImprovement(model, y.max())
@@ -85,7 +86,7 @@ def step(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
 
 
 def run(problem: str, kernel: str, seed: int, steps: int = STEPS) -> Cell:
-    """Regret of the best point after 0, 1, ... steps."""
+    """Run one seed and return the regret of the best point after 0, 1, ... steps."""
     d, maximum, function = PROBLEMS[problem]
     torch.manual_seed(seed)
     count = min(2 * d + 2, 24)

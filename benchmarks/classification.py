@@ -3,9 +3,9 @@
     python benchmarks/classification.py --data DIR [--sets iris wine] [--models resnet forest]
     python benchmarks/classification.py --quick          # simulated data, seconds
 
-DIR holds .npz sets (keys X, y, n_splits, train_0, test_0, ...). Without --sets, those with 4 splits
-and at most 5000 rows are run. Every cell (set, split, model) is saved when it is done, and a run
-that was stopped goes on where it was. Prints means over sets and paired tests over sets.
+DIR holds .npz sets (keys X, y, n_splits, train_0, test_0, ...). Without --sets, all sets with 4
+splits and at most 5000 rows are used. Every cell (set, split, model) is saved once it is done, and
+a run that was stopped resumes. Prints means and paired tests over sets.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Model = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, Prediction]]
 
 
 def forest(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Prediction]:
-    """500 trees; as they are, and with a temperature fitted to their out-of-bag probabilities."""
+    """500 trees, as they are and with a temperature fitted to their out-of-bag probabilities."""
     model = RandomForestClassifier(TREES, oob_score=True, random_state=0).fit(X, y)
     raw = np.clip(model.predict_proba(X_test), LEAST, 1)
     seen = np.isfinite(model.oob_decision_function_).all(1)
@@ -107,13 +107,9 @@ class RBFGPClassifier(ResNetGPClassifier):
         return kernel.requires_grad_(False)
 
 
-def gp(
-    name: str,
-    make: type[ResNetGPClassifier],
-    **options: object,
-) -> Model:
+def gp(name: str, make: type[ResNetGPClassifier]) -> Model:
     def model(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Prediction]:
-        fitted = make(random_state=0, **options).fit(X, y)
+        fitted = make(random_state=0).fit(X, y)
         p = fitted.predict_proba(X_test)
         return {name: Prediction(fitted.classes_[p.argmax(1)], p, fitted.classes_)}
 
@@ -126,8 +122,6 @@ MODELS: dict[str, Model] = {
     "forest": forest,
     "svc": svc,
 }
-# The other two methods are slow, and are asked for by name.
-STANDARD = ["resnet", "rbf", "forest", "svc"]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -153,7 +147,7 @@ def load_set(path: Path) -> DataSet:
 
 
 def load_sets(folder: Path, names: list[str] | None) -> list[DataSet]:
-    """The named sets of a folder (or of its folder ``classification``), or the standard ones.
+    """Load the named sets, or all standard ones, of a folder or its folder ``classification``.
 
     Raises:
         FileNotFoundError: a set is missing, or there are none.
@@ -176,7 +170,7 @@ def simulated(n: int = 90) -> DataSet:
 
 
 def run(data: DataSet, split: int, model: str) -> list[Cell]:
-    """The cells of one fit: confidences are for the calibration error, over all splits of a set."""
+    """The cells of one fit, with confidences for the calibration error over all splits of a set."""
     train, test = data.splits[split]
     truth = data.y[test]
     with warnings.catch_warnings():
@@ -197,7 +191,7 @@ def run(data: DataSet, split: int, model: str) -> list[Cell]:
 
 
 def log_loss(truth: np.ndarray, p: np.ndarray, classes: np.ndarray) -> float:
-    """Mean of -log p(truth), with p = 1e-15 for a class that the train rows lack."""
+    """Mean of -log p(truth), with p = 1e-15 for a class without training rows."""
     of_truth = (p * (truth[:, None] == classes)).sum(1)
     return -float(np.log(np.maximum(of_truth, 1e-15)).mean())
 
@@ -227,7 +221,7 @@ def report(cells: list[Cell]) -> dict[str, dict[str, float]]:
         for model, rows in table.items()
         for m in (*measures, "seconds")
     }
-    ranked = [m for m in table if m != "forest, temperature"]  # the forest once
+    ranked = [m for m in table if m != "forest, temperature"]  # has the forest's accuracy
     ranks = mean_ranks(-np.stack([values[m, "accuracy"] for m in ranked], 1).round(10))
     first, summary, rows = next(iter(table)), {}, []
     for model in table:
@@ -252,7 +246,7 @@ def report(cells: list[Cell]) -> dict[str, dict[str, float]]:
 
 
 def write(path: Path, cells: list[Cell], summary: dict[str, dict[str, float]]) -> None:
-    """Summary, sets and cells: one line for each cell, without its confidences."""
+    """Write the summary, the sets, and one line for each cell without its confidences."""
     short = [{k: v for k, v in c.items() if k not in ("confidence", "hit")} for c in cells]
     sets = [
         {"set": name, "model": model} | {k: round(v, 5) for k, v in row.items()}
@@ -269,13 +263,13 @@ def main(arguments: list[str] | None = None) -> list[Cell]:
     parser = parser_of(__doc__, ".npz classification sets", resumes=True)
     parser.add_argument("--sets", nargs="+")
     parser.add_argument("--max-rows", type=int, help="leave out larger sets")
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=STANDARD)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     options = parsed(parser, arguments)
     data_sets = [simulated()] if options.quick else load_sets(options.data, options.sets)
     if options.max_rows is not None:
         data_sets = [one for one in data_sets if len(one.y) <= options.max_rows]
     out = output(options, "classification")
-    # Cells with all their confidences; too long to be kept with the results.
+    # Cells with all confidences, too long to be kept with the results.
     cells = Cells(out and out.with_suffix(".cells.jsonl"), ["set", "split", "fit"])
     todo = [
         (data, split, model)

@@ -1,13 +1,13 @@
-"""What does a fit on Dask workers take, in time and in the driver's memory?
+"""How much time, and how much of the driver's memory, does a fit on Dask workers take?
 
     python benchmarks/dask_fit.py [--rows 1000000] [--workers 2]
     python benchmarks/dask_fit.py --quick
 
-Synthetic rows (d = 8) that only the workers make and hold; m = 512 inducing points; hyperparameters
-and inducing points from 50,000 of the rows, then at most 10 iterations of L-BFGS-B with all of
-them. Prints seconds in all and per evaluation of the bound with its gradient, the processor time
-of both (which other processes on the machine do not lengthen), the driver's peak resident memory,
-and the error on new rows.
+Synthetic rows (d = 8) that are made and held by the workers alone; m = 512 inducing points.
+Hyperparameters and inducing points are first fitted to 50,000 of the rows, then to all of them by
+at most 10 iterations of L-BFGS-B. Prints seconds in all and per evaluation of the bound with its
+gradient, the processor time of both (which does not depend on other processes of the machine), the
+driver's peak resident memory, and the error on new rows.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from harness import high_water_mark, output, parser_of, save
 from resnet_gp.distributed import fit
 
 D, NOISE = 8, 0.3
-# Dask has glibc hand back every matrix of a chunk at once; a third of the time then goes into pages
-# that are asked for anew.
+# Dask makes glibc return the memory of every chunk's matrices at once; requesting it again would
+# take a third of the time.
 KEEP_MEMORY = {
     f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": 2**30
     for name in ("TRIM", "MMAP")
@@ -36,7 +36,7 @@ KEEP_MEMORY = {
 
 @contextmanager
 def local_client(workers: int, processes: bool) -> Iterator[Client]:
-    """Of workers with one thread each on this machine, which keep their memory."""
+    """A client of workers on this machine that have one thread each and keep their memory."""
     dask.config.set(KEEP_MEMORY)
     cluster = LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=processes, dashboard_address=":0"
@@ -50,7 +50,7 @@ def truth(x: np.ndarray) -> np.ndarray:
 
 
 def rows_of_block(block: np.ndarray, block_id: tuple[int, ...], size: int) -> np.ndarray:
-    """Inputs and, in the last column, targets; the same whenever they are made again."""
+    """Inputs and, in the last column, targets; the same each time they are made."""
     rng = np.random.default_rng(block_id[0])
     x = rng.normal(size=(size, D))
     y = truth(x) + NOISE * rng.normal(size=size)

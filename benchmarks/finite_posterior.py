@@ -36,7 +36,7 @@ LABELS = [f"{what} at {float(x):g}" for what in ("mean", "variance") for x in po
 
 @torch_threads(1)
 def nuts(width: int, chain: int, draws: int, warmup: int, depth: int) -> Cell:
-    """First and second moments at the test inputs from one chain."""
+    """First and second moments at the test inputs, from one chain."""
     model = BayesianResNet(
         posterior.network(width), posterior.TRAIN, posterior.TARGETS, posterior.NOISE
     )
@@ -57,7 +57,7 @@ def nuts(width: int, chain: int, draws: int, warmup: int, depth: int) -> Cell:
 
 
 def importance(width: int, networks: int) -> Cell:
-    """Means and variances with standard errors, from hidden weights of the prior."""
+    """Means and variances with standard errors, from hidden weights drawn from the prior."""
     inputs = torch.cat([posterior.TRAIN, posterior.TEST])
     network = posterior.network(width)
     simulation = Simulation(
@@ -90,7 +90,7 @@ def gaussian_process() -> np.ndarray:
 
 
 def slope(widths: list[int], gaps: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
-    """Of the root mean squared gap, its noise taken off, in the width; with a standard error.
+    """Slope of the root mean squared gap (less its noise) in the width, and its standard error.
 
     Widths whose gap is below its noise are left out; NaN with fewer than two others.
     """
@@ -127,7 +127,7 @@ def draw(widths: list[int], found: dict[str, tuple[np.ndarray, np.ndarray]], pat
 
 
 def summary(cells: Cells, widths: list[int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Estimates and standard errors by way, ``widths x 6`` each."""
+    """Estimates and standard errors of each way, ``widths x 6``."""
     weighted = [cells.where(way="importance", width=n)[0] for n in widths]
     chains = [by_chains(cells, n) for n in widths]
     return {

@@ -1,4 +1,4 @@
-"""What do draws of the hyperparameters buy, where rows are few?
+"""What is gained by drawing the hyperparameters, where rows are few?
 
     python benchmarks/full_bayes.py --data DIR [--set yacht] [--rows 100] [--splits 5]
     python benchmarks/full_bayes.py --quick
@@ -6,7 +6,7 @@
 The same regressor with its hyperparameters at maximum likelihood ("ml"), at the mode of their
 posterior under weak priors ("map"), and averaged over four chains from that posterior ("nuts"), on
 the first rows of each split's training part. Prints RMSE, negative log predictive density and
-coverage of 90 % intervals on the test part, the latter also on all rows that were not trained on,
+coverage of 90 % intervals on the test part, and the coverage on all rows not used in training:
 means and standard errors over splits, median seconds, and paired differences to "map".
 """
 
@@ -63,7 +63,7 @@ def measure(data: DataSet, rows: int, split: int, way: str, chains: Bunch) -> Ce
 
 
 def covered(model: ResNetGPRegressor, data: DataSet, rows: np.ndarray) -> np.ndarray:
-    """Which of these targets are in their 90 % intervals."""
+    """Whether each of these targets lies in its 90 % interval."""
     if not len(rows):
         return np.empty(0, bool)
     low, high = model.predict_quantiles(data.X[rows], (0.05, 0.95)).T
@@ -75,7 +75,7 @@ def report(cells: Cells, name: str, rows: int) -> None:
         return cells.values(what, set=name, rows=rows, way=way)
 
     def text(way: str, what: str) -> str:
-        if what == "seconds":  # of a machine that may have had other things to do
+        if what == "seconds":  # the machine may have been busy
             return f"{np.median(of(way, what)):.0f}"
         return mean_and_error(of(way, what)) if len(of(way, what)) else ""
 

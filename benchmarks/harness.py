@@ -1,7 +1,7 @@
-"""What the benchmarks share: options, cells that are saved as they come, medians, peaks, tables.
+"""Shared by the benchmarks: options, cells that are saved as they come, times, peaks, tables.
 
-A benchmark asks one question. Its answer is a list of cells, each a flat dictionary; they are saved
-one by one, so that a run that was stopped, by hand or by ``--seconds``, goes on where it was.
+A benchmark asks one question. Its answer is a list of cells, each a flat dictionary. They are saved
+one by one, so that a run that was stopped, by hand or by ``--seconds``, can resume.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ Cell = dict[str, Any]
 
 
 def parser_of(doc: str | None, data: str = "", resumes: bool = False) -> argparse.ArgumentParser:
-    """Of a script with this documentation.
+    """The argument parser of a script.
 
     Args:
-        doc: its first line is shown by ``--help``.
-        data: what the folder of ``--data`` holds, if the benchmark reads one.
-        resumes: it goes on where it was, and so can be stopped by ``--seconds``.
+        doc: the script's documentation; ``--help`` shows its first line.
+        data: the contents of the folder ``--data``, if the benchmark reads one.
+        resumes: the script resumes a run, and so can be stopped by ``--seconds``.
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="seconds, nothing saved")
     parser.add_argument("--out", type=Path, help="where to save; default: in results/")
     if resumes:
-        parser.add_argument("--seconds", type=float, help="start no cell after so many")
+        parser.add_argument("--seconds", type=float, help="start no cell after this time")
     if data:
         parser.add_argument("--data", type=Path, help=f"folder of {data}")
     return parser
 
 
 def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Options; an error without ``--data`` where it is needed."""
+    """Parse the arguments; exit with an error where ``--data`` is needed and missing."""
     options = parser.parse_args(arguments)
     if "data" in options and options.data is None and not options.quick:
         parser.error("--data or --quick is needed")
@@ -57,7 +57,7 @@ def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
 
 
 def output(options: argparse.Namespace, name: str) -> Path | None:
-    """Where results go: ``--out``, else results/NAME.json; nowhere with ``--quick``."""
+    """The file of the results: ``--out``, else results/NAME.json; None with ``--quick``."""
     if options.out or options.quick:
         return options.out
     RESULTS.mkdir(exist_ok=True)
@@ -65,12 +65,12 @@ def output(options: argparse.Namespace, name: str) -> Path | None:
 
 
 class Cells:
-    """Cells by their key, in a file of one line each.
+    """Cells by their key, in a file with one line for each.
 
     Args:
-        path: None to keep them in memory only. Cells of a file that exists are read. Long cells go
-            into a file .jsonl, to which lines are appended.
-        key: the entries of a cell that tell it from others.
+        path: None to keep them in memory only. An existing file is read. Long cells belong in a
+            .jsonl file, to which lines are appended.
+        key: the entries that identify a cell.
     """
 
     def __init__(self, path: Path | None, key: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class Cells:
         return {tuple(cell[name] for name in self.key) for cell in self.all}
 
     def add(self, cells: Sequence[Cell]) -> None:
-        """Keep and save; a .json file is replaced at once, never half."""
+        """Add cells and save them; a .json file is replaced in one step."""
         self.all += cells
         if self.path and self.appends:
             with self.path.open("a") as file:
@@ -111,15 +111,15 @@ def fill(
     seconds: float | None = None,
     key: Callable[..., tuple[Any, ...]] = lambda *work: work,
 ) -> Cells:
-    """Measure what is not there yet, with a progress bar, saving after each.
+    """Measure the missing cells, with a progress bar, saving after each.
 
     Args:
-        cells: those there are.
+        cells: the cells measured so far.
         todo: the arguments of each measurement.
-        measure: gives a cell, a list of cells that belong together, or an iterator, whose cells are
-            saved as they come.
-        seconds: no measurement starts after these, and no iterator goes on.
-        key: of the cells of a measurement, from its arguments.
+        measure: returns a cell, a list of cells that belong together, or an iterator whose cells
+            are saved as they come.
+        seconds: no measurement starts, and no iterator goes on, after this time.
+        key: the key of a measurement's cells, from its arguments.
     """
     done = cells.keys()
     left = [work for work in todo if key(*work) not in done]
@@ -141,14 +141,14 @@ def fill(
 
 
 def _parts(found: Cell | list[Cell] | Iterator[Cell]) -> Iterable[list[Cell]]:
-    """What is saved at once."""
+    """The cells that are saved together."""
     if isinstance(found, dict):
         return [[found]]
     return [found] if isinstance(found, list) else ([cell] for cell in found)
 
 
 def in_turns(ways: dict[str, Callable[[int], object]], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each call, the ways one after the other in every repeat, after one untimed."""
+    """Seconds of each call; the ways take turns in every repeat, after an untimed round."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, way in ways.items():
@@ -160,14 +160,14 @@ def in_turns(ways: dict[str, Callable[[int], object]], repeats: int) -> dict[str
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """What it returns, and the seconds it took."""
+    """Call the function; return its result and the seconds it took."""
     start = time.perf_counter()
     found = function()
     return found, time.perf_counter() - start
 
 
 def in_own_process(script: str, *arguments: object, threads: int | None = None) -> Any:
-    """What a script prints in its last line, as JSON, in a process of its own."""
+    """Run a script in a process of its own, and return the JSON of its last line."""
     environment = dict(os.environ)
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
@@ -183,7 +183,7 @@ def high_water_mark() -> int:
 
 
 def save(result: object, path: Path | None) -> None:
-    """As JSON; nowhere without a path."""
+    """Write the result as JSON, if there is a path."""
     if path:
         path.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -191,14 +191,14 @@ def save(result: object, path: Path | None) -> None:
 def print_table(
     title: str, headings: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1
 ) -> None:
-    """The first columns to the left, numbers to the right."""
+    """Print a table, its first columns aligned left and the others right."""
     table = Table(title=title)
     for i, heading in enumerate(headings):
         table.add_column(heading, justify="left" if i < left else "right")
     for row in rows:
         table.add_row(*map(str, row))
     console = Console()
-    if not console.is_terminal:  # a file has no edge
+    if not console.is_terminal:  # files need no line breaks
         console.width = Console(width=1000).measure(table).maximum
     console.width = max(100, console.width)
     console.print(table)
@@ -211,7 +211,7 @@ def mean_and_error(values: np.ndarray, form: str = ".4g") -> str:
 
 
 def subplots(size: tuple[float, float], rows: int = 1, columns: int = 1, **shared: Any) -> Any:
-    """A figure of so many inches that needs no display, and its axes."""
+    """A figure of this size in inches that needs no display, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")

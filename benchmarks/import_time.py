@@ -3,7 +3,7 @@
     python benchmarks/import_time.py
     python benchmarks/import_time.py --quick
 
-Processor time of each import in a process of its own, in turns, against that of gpytorch.
+Processor time of each import, in processes of their own that take turns, and relative to gpytorch.
 """
 
 from __future__ import annotations

@@ -5,14 +5,19 @@
 
 Writes results/kernels.json and docs/kernels.png.
 
-Forward without gradients against RBFKernel, with a new weight_variance at every call, so that the
-construction of its table counts; forward and backward to inputs and hyperparameters against ARD
-Matern-5/2; both against BoTorch's InfiniteWidthBNNKernel of depth 3; what each keeps for the
-backward pass; peak memory of forward and backward, each in a process of its own; the ways in which
-the flow could be computed; the other kernels of the family at n = 1000 against the limit kernel,
-and their tables, which are made anew at each weight_variance; and one product with the matrix of
-20,000 points that is never in memory. Peers take turns in one process; medians of the repeats, and
-of their ratios.
+Measures:
+
+- forward without gradients, against RBFKernel, with a new weight_variance at every call, so that
+  the construction of its table counts;
+- forward and backward to inputs and hyperparameters, against ARD Matern-5/2; both against BoTorch's
+  InfiniteWidthBNNKernel of depth 3;
+- the memory kept for the backward pass; peak memory of both passes, in processes of their own;
+- other ways to compute the flow;
+- the other kernels of the family at n = 1000 against the limit kernel, and the tables that each
+  weight_variance needs;
+- one product with the matrix of 20,000 points, which is never in memory.
+
+Peers take turns in one process. Prints medians of the repeats, and of their ratios.
 """
 
 from __future__ import annotations
@@ -81,7 +86,7 @@ def forward(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.nd
 
 
 def step(kernel: Kernel, x: torch.Tensor) -> None:
-    """Forward and backward to inputs and hyperparameters."""
+    """One forward and backward pass to inputs and hyperparameters."""
     kernel.zero_grad()
     leaf = x.clone().requires_grad_()
     kernel(leaf).to_dense().sum().backward()
@@ -102,7 +107,7 @@ WITH_GRADIENT: dict[str, Callable[[int], Kernel]] = {
 
 
 def kept_bytes(name: str, n: int, d: int, dtype: torch.dtype) -> int:
-    """What autograd keeps between forward and backward, and the matrix itself; storages once."""
+    """Bytes that autograd keeps for the backward pass, with the matrix; storages count once."""
     kernel, x = WITH_GRADIENT[name](d).to(dtype), torch.randn(n, d, dtype=dtype).requires_grad_()
     storages: dict[int, int] = {}
 
@@ -120,7 +125,7 @@ def keops_product(x: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
 
 
 def blocked_product(x: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-    """The plain kernel, 1000 rows at a time."""
+    """The product with the plain kernel, 1000 rows at a time."""
     kernel = ResNetLimitKernel(ard_num_dims=x.shape[-1]).to(x.dtype)
     return torch.cat([kernel(rows, x) @ vector for rows in x.split(1000)])
 
@@ -130,7 +135,7 @@ PRODUCTS = {"keops": keops_product, "blocks of 1000 rows": blocked_product}
 
 @torch.no_grad()
 def print_product(name: str, n: int, d: int, dtype: torch.dtype) -> None:
-    """Seconds and added peak bytes of one product; a first, small one compiles and warms up."""
+    """Print seconds and added peak bytes of one product, after a small one that compiles."""
     torch.manual_seed(0)
     multiply = PRODUCTS[name]
     x, vector = torch.randn(n, d, dtype=dtype), torch.randn(n, dtype=dtype)
@@ -144,14 +149,14 @@ def print_product(name: str, n: int, d: int, dtype: torch.dtype) -> None:
 
 
 def alone(task: str, name: str, n: int, d: int, dtype: str, threads: int) -> Any:
-    """Of a kernel or product, in a process of its own."""
+    """Measure a kernel or product in a process of its own."""
     sizes = ["--n", n, "--d", d, "--dtype", dtype, "--threads", threads]
     # KeOps asks OpenMP for its threads
     return in_own_process(__file__, f"--{task}", name, *sizes, threads=threads)
 
 
 def print_peak(name: str, n: int, d: int, dtype: torch.dtype) -> None:
-    """Peak resident bytes that one forward and backward pass adds."""
+    """Print the peak resident bytes that one forward and backward pass adds."""
     kernel = WITH_GRADIENT[name](d).to(dtype)
     step(kernel, torch.randn(600, d, dtype=dtype))  # code and workspaces
     before = high_water_mark()
@@ -160,7 +165,7 @@ def print_peak(name: str, n: int, d: int, dtype: torch.dtype) -> None:
 
 
 def ways(n: int, d: int, dtype: torch.dtype, repeats: int) -> dict[str, np.ndarray]:
-    """The same matrix by numba, by torch in tiles, and by torch.compile (its compilation apart)."""
+    """Times of one matrix by numba, by torch in tiles, and by torch.compile once compiled."""
     x = torch.randn(n, d, dtype=dtype)
     kernel = ResNetLimitKernel(ard_num_dims=d).to(dtype)
     with torch.no_grad():
@@ -213,7 +218,7 @@ DIRECT = ("erf", "gelu")
 
 
 def family(d: int, dtype: torch.dtype, quick: bool) -> dict[str, dict[str, float]]:
-    """Median seconds of a matrix whose table exists, and of the table."""
+    """Median seconds of a matrix whose table exists, and of making the table."""
     n, repeats = (100, 2) if quick else (1000, 7)
     x = torch.randn(n, d, dtype=dtype, generator=torch.Generator().manual_seed(0))
     names = list(FAMILY)[: 4 if quick else None]
@@ -248,7 +253,7 @@ def family(d: int, dtype: torch.dtype, quick: bool) -> dict[str, dict[str, float
 
 
 def draw(results: dict) -> None:
-    """Times as ratios to the first of each question, on a logarithmic axis."""
+    """Draw times relative to the first of each question, on a logarithmic axis."""
     wanted = ("forward", "with gradients", "family")
     bars = {
         key: value["ratio"]
@@ -284,7 +289,7 @@ def main(arguments: list[str] | None = None) -> dict:
 
 
 def answers(options: argparse.Namespace) -> dict:
-    """The answers, printed, saved and drawn."""
+    """Print, save and draw the answers, and return them."""
     n, d, repeats = (300, 4, 2) if options.quick else (options.n, options.d, options.repeats)
     rows: list[list[str]] = []
     results: dict = {"n": n, "d": d, "threads": options.threads}

@@ -4,10 +4,10 @@
     python benchmarks/mean_ode_trainer.py --quick
 
 Full-batch steps of 10 networks (D = 10, M = 10, L = 1000, 10 samples) by ``resnet_gp.mean_ode``,
-by torch's autograd for one network after the other, and by autograd for all networks in batched
-products. Medians of repeats in turns, in seconds per step of all networks; and the peak memory that
-each adds, in a process of its own. The memory to compare with is that of autograd at equal
-batching: a loop over networks holds one of them at a time.
+by torch's autograd for one network after another, and by autograd for all networks in batched
+products. Prints median seconds per step of all networks, the ways taking turns, and the peak memory
+that each adds in a process of its own. Compare the memory with that of batched autograd: a loop
+over networks holds one of them at a time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def autograd_loop(start: Networks, steps: int) -> None:
 
 
 def autograd_batched(start: Networks, steps: int) -> None:
-    """The same products as in the module, with a leading batch of networks."""
+    """The module's products, with a leading batch of networks."""
     L, _, D, M = start.U.shape
     U, V = (stack.clone().requires_grad_() for stack in (start.U, start.V))
     optimiser = torch.optim.SGD([U, V], lr=L * M * D)
@@ -70,7 +70,7 @@ WAYS: dict[str, Callable[[Networks, int], None]] = {
 
 
 def seconds(start: Networks, repeats: int, steps: int = 3) -> dict[str, float]:
-    """Medians of the seconds per step, after an untimed call of each way."""
+    """Median seconds per step, after an untimed call of each way."""
     ways = {name: (lambda _, w=way: w(start, steps)) for name, way in WAYS.items()}
     return {name: float(np.median(s)) / steps for name, s in in_turns(ways, repeats).items()}
 

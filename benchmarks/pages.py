@@ -1,6 +1,6 @@
 """Write the tables of README and docs, and the figures of ranks, from the results.
 
-    python benchmarks/pages.py            # replaces what stands between the marks
+    python benchmarks/pages.py            # replaces the text between the marks
     python benchmarks/pages.py --check    # ends with status 1 if a page is not up to date
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; each name is a function here.
@@ -43,7 +43,7 @@ def results(name: str) -> Cells:
 
 
 def number(value: float, digits: int = 3, sign: str = "") -> str:
-    """With so many significant digits, thousands of them apart, and a minus that is one."""
+    """Format with this many significant digits, separated thousands and a typographic minus."""
     text = f"{value:{sign}.{digits}g}"
     if "e" in text and abs(value) >= 1:
         text = f"{value:{sign},.0f}"
@@ -51,7 +51,7 @@ def number(value: float, digits: int = 3, sign: str = "") -> str:
 
 
 def difference(values: np.ndarray) -> str:
-    """Mean and standard error, to the digits that the error allows."""
+    """Mean and standard error, rounded by the size of the error."""
     if len(values) < 2:
         return number(float(values.mean()), 2, "+")
     error = values.std(ddof=1) / len(values) ** 0.5
@@ -64,14 +64,14 @@ def percent(value: float, places: int = 1) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
-    """Of Markdown; columns are numbers but for the first ones."""
+    """A Markdown table; all columns but the first ``text`` ones hold numbers."""
     rule = ["---"] * text + ["--:"] * (len(headings) - text)
     lines = [headings, rule, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 class Splits:
-    """Results of regression by set and model, of the splits that all these models have done."""
+    """Results of regression by set and model, on the splits that all these models have finished."""
 
     def __init__(self, models: Iterable[str]) -> None:
         self.models = list(models)
@@ -88,14 +88,14 @@ class Splits:
 
     @property
     def names(self) -> list[str]:
-        """Small sets first."""
+        """Names of the sets, small ones first."""
         return sorted(self.cells, key=lambda name: self.cells[name][self.models[0]][0]["rows"])
 
     def values(self, name: str, model: str, measure: str) -> np.ndarray:
         return np.array([cell[measure] for cell in self.cells[name][model]])
 
     def means(self, measure: str) -> np.ndarray:
-        """Sets x models."""
+        """Means over the splits, sets x models."""
         return np.array(
             [[self.values(n, m, measure).mean() for m in self.models] for n in self.names]
         )
@@ -106,7 +106,7 @@ class Splits:
 
 
 def regression(measure: str) -> str:
-    """Every set that all four kernels have done; with their densities, also our coverage."""
+    """A row for each set that all four kernels have finished; for densities, with our coverage."""
     splits = Splits(KERNELS)
     with_coverage = measure == "nlpd"
     rows = []
@@ -130,7 +130,7 @@ def regression(measure: str) -> str:
 
 
 def ranks() -> str:
-    """Of the four kernels."""
+    """Mean ranks of the four kernels."""
     splits = Splits(KERNELS)
     rows = []
     for measure in ("rmse", "nlpd"):
@@ -146,7 +146,7 @@ def ranks() -> str:
 
 
 def standard() -> str:
-    """The nine sets, beside published figures."""
+    """The nine standard sets, beside published figures."""
     splits = Splits(["resnet"])
     rows = []
     for name in filter(splits.cells.__contains__, DEEP_ENSEMBLES):
@@ -162,7 +162,7 @@ def standard() -> str:
 
 
 def peers() -> str:
-    """Other packages, on the sets that all of them have done."""
+    """Other packages, on the sets that all of them have finished."""
     models = {"resnet": "ours", **PEERS}
     splits = Splits(models)
     if not splits.names:
@@ -256,7 +256,7 @@ def classification() -> str:
 
 
 def p_value(p: float | None) -> str:
-    """To one digit, where it is below a tenth."""
+    """Format a p-value: below a tenth, to one digit."""
     if p is None:
         return ""
     return f"{p:.1g}".replace("e-0", "e-") if p < 0.1 else f"{p:.2f}"
@@ -277,7 +277,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def figures() -> dict[str, dict[str, tuple[np.ndarray, list[str]]]]:
-    """For each file, panels: values that are the better the smaller, sets x models, and names."""
+    """Panels of each file: values (sets x models; smaller is better) and names of the models."""
     splits = Splits(KERNELS)
     sets: dict[str, dict[str, dict[str, float]]] = {}
     for row in read("classification")["sets"]:
@@ -286,7 +286,7 @@ def figures() -> dict[str, dict[str, tuple[np.ndarray, list[str]]]]:
     for measure, sign in (("accuracy", -1), ("log_loss", 1), ("calibration_error", 1)):
         models = [m for m in CLASSIFIERS if all(measure in rows[m] for rows in sets.values())]
         if measure == "accuracy":
-            models.remove("forest, temperature")  # which has the forest's
+            models.remove("forest, temperature")  # the same as the forest's
         values = np.array([[sign * rows[m][measure] for m in models] for rows in sets.values()])
         panels[measure.replace("_", " ")] = values, models
     return {
@@ -299,7 +299,7 @@ def figures() -> dict[str, dict[str, tuple[np.ndarray, list[str]]]]:
 
 
 def draw() -> None:
-    """Mean ranks with their critical differences."""
+    """Draw mean ranks with their critical differences."""
     for name, panels in figures().items():
         figure, axes = subplots((5.2 * len(panels), 2.9), 1, len(panels))
         for axis, (title, (values, models)) in zip(axes, panels.items(), strict=True):
@@ -309,7 +309,7 @@ def draw() -> None:
 
 
 def filled(text: str) -> str:
-    """A page with its tables made anew.
+    """The page with new tables.
 
     Raises:
         KeyError: a mark names no table.
@@ -318,7 +318,7 @@ def filled(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:
-    """The pages that were not up to date."""
+    """Update the pages; return those that were not up to date."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)

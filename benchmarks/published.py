@@ -2,7 +2,7 @@
 
 Deep ensembles: Lakshminarayanan, Pritzel & Blundell (2017), "Simple and Scalable Predictive
 Uncertainty Estimation using Deep Ensembles", Table 1. MC dropout: Gal & Ghahramani (2016),
-"Dropout as a Bayesian Approximation", as the former quotes it. (RMSE, negative log likelihood.)
+"Dropout as a Bayesian Approximation", as quoted there. Pairs of RMSE and negative log likelihood.
 """
 
 DEEP_ENSEMBLES = {

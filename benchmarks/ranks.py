@@ -1,4 +1,4 @@
-"""Ranks of models over data sets, and which of them differ (Demsar 2006).
+"""Ranks of models over data sets, and tests of their differences (Demsar 2006).
 
 J. Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", Journal of Machine
 Learning Research 7: Friedman's test for all models, Nemenyi's critical difference for their pairs.
@@ -14,12 +14,12 @@ from scipy.stats import chi2, rankdata, studentized_range
 
 
 def mean_ranks(values: np.ndarray) -> np.ndarray:
-    """Of models (columns) over sets (rows); the least value has rank 1, ties share theirs."""
+    """Mean ranks of models (columns) over sets (rows): the least value has rank 1, ties share."""
     return rankdata(values, axis=1).mean(0)
 
 
 def friedman(values: np.ndarray) -> float:
-    """p of the hypothesis that no model (column) is better than another on the sets (rows)."""
+    """Friedman's p-value of the hypothesis that no model (column) is better on the sets (rows)."""
     n_sets, k = values.shape
     centred = rankdata(values, axis=1) - (k + 1) / 2
     between = n_sets * np.square(centred.mean(0)).sum()
@@ -28,13 +28,13 @@ def friedman(values: np.ndarray) -> float:
 
 
 def critical_distance(k: int, n_sets: int, level: float = 0.05) -> float:
-    """Nemenyi's: mean ranks of k models that are further apart differ at this level."""
+    """Nemenyi's critical difference: mean ranks further apart than this differ significantly."""
     q = studentized_range.ppf(1 - level, k, np.inf) / np.sqrt(2)
     return float(q * np.sqrt(k * (k + 1) / (6 * n_sets)))
 
 
 def alike(ranks: np.ndarray, distance: float) -> list[tuple[float, float]]:
-    """Ends of the longest ranges of ranks, of two models or more, that are not wider than this."""
+    """Ends of the longest ranges of two or more mean ranks that are no wider than ``distance``."""
     ordered, found = np.sort(ranks), list[tuple[float, float]]()
     for first in ordered:
         last = ordered[ordered <= first + distance][-1]
@@ -44,11 +44,11 @@ def alike(ranks: np.ndarray, distance: float) -> list[tuple[float, float]]:
 
 
 def critical_difference(ranks: np.ndarray, names: Sequence[str], n_sets: int, axis: Any) -> None:
-    """Draw mean ranks on a line, the best to the left; bars join models that do not differ.
+    """Draw mean ranks on a line, the best on the left; bars join models that do not differ.
 
     Args:
-        ranks: of the k models, over ``n_sets`` sets.
-        axis: of Matplotlib.
+        ranks: mean ranks of the k models over ``n_sets`` sets.
+        axis: a Matplotlib axis.
     """
     k, distance = len(ranks), critical_distance(len(ranks), n_sets)
     axis.set(xlim=(0.4, k + 0.6), ylim=(-1.1 - 0.5 * ((k + 1) // 2), 1.4))

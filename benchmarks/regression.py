@@ -9,16 +9,16 @@ Models: the regressor with its own kernel; with GPyTorch's ARD Matern-5/2 and AR
 BoTorch's InfiniteWidthBNNKernel. Up to 2000 training rows, every split is fitted anew (at most 20);
 above, the first split chooses the hyperparameters, and three splits are predicted with them.
 
-Peers, asked for by name, are fitted to all rows of every split: "sklearn", a GP with an ARD
+Peers, chosen by name, are fitted to all rows of every split: "sklearn", a GP with an ARD
 Matern-5/2 kernel, up to 2000 rows; "forest" of 500 trees, its variance the spread of the trees'
 predictions plus the mean squared out-of-bag residual; "ngboost" with normal distributions; and
-"catboost" with its loss RMSEWithUncertainty (both of the extra "peers"). A fifth of the rows
-chooses the number of trees of these two, and all are then used: with the packages' numbers, their
-intervals are much too narrow on small sets.
+"catboost" with its loss RMSEWithUncertainty (extra "peers"). Their number of trees is chosen on a
+fifth of the rows, and then all rows are used: with the packages' defaults, their intervals are much
+too narrow on small sets.
 
-Every cell (set, split, model) is saved to the JSON file when it is done, and a run that was stopped
-goes on where it was; small sets come first. A run of everything takes about ten hours on two cores,
-the sets below 3000 rows about one of them. Prints means and standard errors over splits, paired
+Every cell (set, split, model) is saved to the JSON file once it is done, and a run that was stopped
+resumes; small sets come first. Everything takes about ten hours on two cores, the sets below 3000
+rows about one hour. Prints means and standard errors over splits, paired
 differences to our kernel, published figures, and mean ranks over sets with Friedman's p.
 """
 
@@ -61,10 +61,10 @@ STANDARD = [
 ]  # fmt: skip
 REFIT_BELOW = 2000
 SPLITS, SPLITS_ABOVE = 20, 3
-# Rows on which exact inference chooses hyperparameters; inducing points of the sparse one.
+# Rows for the hyperparameters of exact inference; inducing points of sparse inference.
 HYPERPARAMETER_SAMPLES, INDUCING = 1500, 500
 TREES = 500
-PATIENCE = 50  # of boosting, in trees
+PATIENCE = 50  # of boosting: trees without gain
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -95,7 +95,7 @@ def sklearn(X: np.ndarray, y: np.ndarray) -> Predict:
 
 
 def forest(X: np.ndarray, y: np.ndarray) -> Predict:
-    """Its variance: of the trees' predictions, plus the mean squared out-of-bag residual."""
+    """Variance: that of the trees' predictions plus the mean squared out-of-bag residual."""
     from sklearn.ensemble import RandomForestRegressor
 
     model = RandomForestRegressor(TREES, oob_score=True, random_state=0).fit(X, y)
@@ -109,7 +109,7 @@ def forest(X: np.ndarray, y: np.ndarray) -> Predict:
 
 
 def held_out(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to learn from, and the fifth of all that chooses the number of trees."""
+    """Rows to learn from, and the fifth of all rows on which the number of trees is chosen."""
     order = np.random.default_rng(0).permutation(n)
     return order[n // 5 :], order[: n // 5]
 
@@ -128,7 +128,7 @@ def ngboost(X: np.ndarray, y: np.ndarray) -> Predict:
 
 
 def catboost(X: np.ndarray, y: np.ndarray) -> Predict:
-    # A rate of learning, as the automatic one depends on the number of trees.
+    # The automatic learning rate depends on the number of trees.
     make = partial(
         optional("catboost").CatBoostRegressor, loss_function="RMSEWithUncertainty", random_seed=0,
         verbose=False, allow_writing_files=False, learning_rate=0.03,
@@ -164,7 +164,7 @@ def optional(name: str) -> ModuleType:
 
 
 def cells(data: DataSet, splits: list[int], model: str) -> Iterator[Cell]:
-    """Some splits of one set, with one model."""
+    """The cells of some splits of one set, with one model."""
     own = with_kernel(data, splits, model) if model in MODELS else with_peer(data, splits, model)
     for split, (predict, seconds, about) in zip(splits, own, strict=True):
         train, test = data.splits[split]
@@ -178,7 +178,7 @@ def cells(data: DataSet, splits: list[int], model: str) -> Iterator[Cell]:
 def with_kernel(
     data: DataSet, splits: list[int], model: str
 ) -> Iterator[tuple[Predict, float, Cell]]:
-    """Our regressor, fitted to each split: how it predicts, seconds, and more of the fit."""
+    """Fit our regressor to each split; yield its predictions, seconds, and more about the fit."""
     large = len(data.splits[0][0]) > REFIT_BELOW
     fitted = ResNetGPRegressor(
         kernel=MODELS[model](data.X.shape[1]),
@@ -208,7 +208,7 @@ def with_peer(
 def timed_fit(fit: Callable[..., Any], data: DataSet, split: int) -> tuple[Any, float]:
     train = data.splits[split][0]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # converged is in the result
+        warnings.simplefilter("ignore")  # the result says whether it converged
         return timed(lambda: fit(data.X[train], data.y[train]))
 
 
@@ -254,7 +254,7 @@ def by_split(done: Cells, name: str, model: str, measure: str) -> dict[int, floa
 
 
 def complete(done: Cells, names: list[str], models: list[str], measure: str) -> np.ndarray:
-    """Means of the models (columns) over the splits of the sets (rows) that all have done."""
+    """Means of models (columns) over the splits of each set (row) that all models have finished."""
     means = [
         [np.mean([*by_split(done, n, m, measure).values()] or [math.nan]) for m in models]
         for n in names
@@ -293,7 +293,7 @@ def main(arguments: list[str] | None = None) -> list[Cell]:
 def work(
     data_sets: list[DataSet], options: argparse.Namespace, done: set[tuple[object, ...]]
 ) -> Iterator[tuple[DataSet, list[int], str]]:
-    """Set, splits and model, what is left of them, small sets first."""
+    """Sets, splits and models that are not finished, small sets first."""
     for data in sorted(data_sets, key=lambda one: len(one.splits[0][0])):
         rows = len(data.splits[0][0])
         if options.max_rows is not None and rows > options.max_rows:

@@ -4,9 +4,9 @@
     python benchmarks/run_all.py --quick                # the quick mode of each, minutes in all
 
 DIR holds the folders ``regression`` and ``classification`` of .npz sets; without it, the benchmarks
-that need data are left out. Short ones come first. Those that go on where they were get the time
-that is left, the others run only if it is enough. Then the tables of README and docs are written
-anew (pages.py). Ends with status 1 if a benchmark failed.
+that need data are left out. Short ones come first. Benchmarks that can resume get the remaining
+time; the others start only if it is enough. Then pages.py updates the tables of README and docs.
+Exits with status 1 if a benchmark failed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness import HERE, print_table
 
 
 class Benchmark(NamedTuple):
-    """Minutes on two cores, and what its script takes."""
+    """Minutes on two cores, whether it reads data, and whether it resumes."""
 
     minutes: float
     data: bool = False
@@ -53,7 +53,7 @@ BENCHMARKS = {
 
 
 def run(name: str, options: argparse.Namespace, left: float) -> str:
-    """How it ended.
+    """Run one benchmark and return a description of how it ended.
 
     Args:
         left: seconds for this benchmark and those after it.

@@ -4,8 +4,8 @@
     python benchmarks/samplers.py --quick
 
 Times a network of width 1000 and depth 100 at four inputs, with explicit weights and exactly in
-law; and, in a process of its own for its peak memory, 200 networks of width and depth 5000 at two
-inputs.
+law. Then draws 200 networks of width and depth 5000 at two inputs, in a process of its own for its
+peak memory.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def norms(depth: int, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def seconds(simulation: Simulation, repeats: int = 1) -> float:
-    """The least of some runs."""
+    """The shortest time of several runs."""
     seeds = map(np.random.SeedSequence, range(repeats))
     return min(timed(lambda s=seed: simulate(simulation, s))[1] for seed in seeds)
 
 
 def compare(width: int, depth: int, inputs: int, networks: dict[str, int]) -> dict[str, float]:
-    """Seconds for a network, of each sampler."""
+    """Seconds that each sampler takes for one network."""
     points = torch.randn(inputs, 8, generator=torch.Generator().manual_seed(0))
     found = {}
     for sampler in SAMPLERS:
@@ -44,7 +44,7 @@ def compare(width: int, depth: int, inputs: int, networks: dict[str, int]) -> di
 
 
 def largest(size: int, networks: int) -> dict[str, float]:
-    """Time and peak memory of networks with n = L, in this process."""
+    """Print time and peak memory of networks with n = L, in this process."""
     points = torch.tensor([[1.0, 1.0], [1.0, -1.3]])
     one = Simulation("largest", ResNet(size, size), points, networks, norms)
     taken = seconds(one)

@@ -4,10 +4,10 @@
     python benchmarks/sampling_time.py --quick
 
 Four chains of 500 draws (after 500 of warm-up) of a regression with n = 200 simulated rows and
-d = 6 features, in two processes: seconds, largest r-hat, divergences, fewest effective draws.
-Gradients a second of the log density of the same Pyro model at n = 1000, with our kernel and with
-BoTorch's InfiniteWidthBNNKernel of depth 3, in turns; with one thread, as in chains that run in
-processes, and with all.
+d = 6 features, in two processes: seconds, largest r-hat, divergences, fewest effective draws. Then
+gradients per second of the log density of the same Pyro model at n = 1000, with our kernel and with
+BoTorch's InfiniteWidthBNNKernel of depth 3 in turns: with one thread, as in chains that run in
+processes of their own, and with all threads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ D = 6
 
 
 def simulated(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Standardised; two of the features do nothing."""
+    """Standardised rows; two of the features have no effect."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, D, dtype=torch.float64, generator=generator)
     noise = torch.randn(n, dtype=torch.float64, generator=generator)
@@ -44,7 +44,7 @@ def ours() -> Kernel:
 
 
 def infinite_width_bnn() -> Kernel:
-    """With priors on its two variances, so that it has something to draw."""
+    """BoTorch's kernel, with priors on its two variances so that they are drawn."""
     from botorch.models.kernels import InfiniteWidthBNNKernel
 
     kernel = InfiniteWidthBNNKernel(depth=3)
@@ -70,7 +70,7 @@ def chains(n: int, draws: int, number: int, jobs: int, depth: int) -> dict[str, 
 
 
 def gradients(n: int, repeats: int, threads: int) -> dict[str, float]:
-    """Gradients a second, each at other values."""
+    """Gradients per second, each at different values."""
 
     def way(kernel: Kernel):
         potential = Potential(GPRegression(*simulated(n), kernel), ())

@@ -3,12 +3,12 @@
     python benchmarks/scaling.py [--rows 500 1000 2000 4000 8000 16000 32000 64000]
     python benchmarks/scaling.py --quick
 
-A smooth function of six features (two do nothing) with noise of deviation 0.2. The regressor with
-exact inference (hyperparameters from at most 2000 rows, up to 16,000 rows in all), sparse with 300
-inducing points, and the sparse fit on two Dask workers of one thread,
-with its own defaults (rows up to 50,000 are first fitted by the caller). Seconds of the fit after a
-small one that compiles and wakes the workers, error to the function at 5000 new points, and how
-many of their targets are in 90 % intervals. Draws docs/images/scaling.png.
+A smooth function of six features (two have no effect) with noise of deviation 0.2. Compares the
+regressor with exact inference (hyperparameters from at most 2000 rows, up to 16,000 rows in all),
+with sparse inference (300 inducing points), and the sparse fit on two Dask workers of one thread
+with its own defaults (up to 50,000 rows are first fitted by the caller). Prints seconds of the fit,
+after a small one that compiles and wakes the workers; the error to the function at 5000 new points;
+and the share of their targets in 90 % intervals. Draws docs/images/scaling.png.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST = {"exact": 16_000, "sparse": 10**9, "dask": 10**9}
 WARM_UP, PARTITIONS = 100, 8
 
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-#: Rows, targets, inducing points and iterations to predictions, and whether it converged.
+#: From rows, targets, inducing points and iterations: predictions, and whether it converged.
 Fit = Callable[[np.ndarray, np.ndarray, int, int], tuple[Predict, bool]]
 
 
@@ -50,7 +50,7 @@ def regressor(inference: str) -> Fit:
             verbose=False,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # converged is in the result
+            warnings.simplefilter("ignore")  # the result says whether it converged
             model.fit(x, y)
         return lambda new: model.predict(new, return_std=True), model.converged_
 

@@ -3,10 +3,11 @@
     python benchmarks/simulation_based_calibration.py [--sets 100]
     python benchmarks/simulation_based_calibration.py --quick
 
-Hyperparameters come from their priors, data from the model, and a chain from the data. The rank of
-each true value among the draws is then uniform, and so is that of a function of parameters and
-data: here the log likelihood (Modrak et al. 2023), which sees errors that single parameters hide.
-Ranks are counted in bins and tested by chi-square. Writes docs/images/calibration_ranks.png.
+Hyperparameters are drawn from their priors, data from the model, and a chain from the posterior.
+If the chain is right, the rank of each true value among the draws is uniform, and so is that of any
+function of parameters and data: here the log likelihood (Modrak et al. 2023), which shows errors
+that single parameters hide. Ranks are counted in bins and tested by chi-square. Writes
+docs/images/calibration_ranks.png.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def model_of(x: torch.Tensor, y: torch.Tensor) -> GPRegression:
 
 
 def simulate(seed: int) -> tuple[GPRegression, dict[str, torch.Tensor]]:
-    """A model of simulated data, and the hyperparameters of the simulation."""
+    """A model of simulated data, and the hyperparameters that simulated them."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(ROWS, D, dtype=torch.float64, generator=generator)
     with seeded(seed), torch.no_grad():
@@ -54,7 +55,7 @@ def simulate(seed: int) -> tuple[GPRegression, dict[str, torch.Tensor]]:
 def ranks(
     seed: int, draws: int = DRAWS, thin: int = THIN, warmup: int = WARMUP, max_tree_depth: int = 10
 ) -> Cell:
-    """Ranks of the true values among so many draws."""
+    """Ranks of the true values among the draws."""
     model, truth = simulate(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,7 +88,7 @@ def histogram(values: np.ndarray, draws: int, bins: int) -> np.ndarray:
 
 
 def tests(cells: Cells, draws: int, bins: int) -> dict[str, float]:
-    """The p-value of each name's ranks, and, by Bonferroni, of all."""
+    """The p-value of each name's ranks and, by Bonferroni, of all."""
     found = {
         name: float(chisquare(histogram(cells.values(name), draws, bins)).pvalue)
         for name in names_of(cells)

@@ -4,10 +4,11 @@
     python benchmarks/small_data.py --quick
 
 The regressor with its own kernel, with ARD Matern-5/2, ARD RBF and BoTorch's infinite-width kernel
-of depth 3, on scikit-learn's diabetes set. Few: 10, 20, 40 and 80 rows drawn at random, ten times,
-the others predicted. Outside: half of the rows, drawn at random ten times; those whose prediction
-by a straight line is among the middle 60 % train, the others test. Prints RMSE, negative log
-predictive density and coverage of 90 % intervals, means and standard errors over draws.
+of depth 3, on scikit-learn's diabetes set. Few: 10, 20, 40 or 80 rows drawn at random, ten times;
+the other rows are predicted. Outside: half of the rows, drawn at random ten times; the model is
+trained on rows whose linear prediction is in the middle 60 %, and tested on the others. Prints
+RMSE, negative log predictive density and coverage of 90 % intervals, means and standard errors over
+draws.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def diabetes() -> tuple[np.ndarray, np.ndarray]:
 
 
 def rows(case: str, draw: int) -> tuple[np.ndarray, np.ndarray]:
-    """To train on, and to test on."""
+    """Training rows and test rows."""
     X, y = diabetes()
     rng = np.random.default_rng(draw)
     if case != OUTSIDE:

@@ -1,13 +1,13 @@
-"""Sparse regression against GPyTorch's own, in the same wall time.
+"""How good is sparse regression, against GPyTorch's own in the same wall time?
 
     python benchmarks/sparse_fit.py --data DIR [--sets kin40k protein] [--seconds 360]
     python benchmarks/sparse_fit.py --quick
 
 ResNetGPRegressor(inference="sparse") against GPyTorch's InducingPointKernel of an ARD Matern-5/2
 kernel, trained by Adam and by L-BFGS-B, inducing points included. Both have 1000 inducing points,
-standardised data and float64, and are stopped after so many seconds where they are; ours ends by
-itself before that, if the machine is not busy. Prints the error and the negative log predictive
-density of the first split's test rows.
+standardised data and float64, and are stopped after ``--seconds``; ours ends by itself before that,
+if the machine is not busy. Prints the error and the negative log predictive density on the first
+split's test rows.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from resnet_gp.predictive.scores import gaussian_scores
 from resnet_gp.regression_sets import DataSet, find_sets, load_set
 
 HYPERPARAMETER_SAMPLES = 1500
-# Of the seconds; the rest is for predictions.
+# of the seconds for the fit; the rest is for predictions
 SHARE = 0.95
 ITERATIONS = 1000
 Predicted = tuple[np.ndarray, np.ndarray]
 
 
 class Budget(NamedTuple):
-    """Where fits end: after so many seconds, or iterations."""
+    """The end of a fit: seconds, or iterations."""
 
     seconds: float
     iterations: int
@@ -50,7 +50,7 @@ class Budget(NamedTuple):
 
 @contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """As if Ctrl-C had been pressed then: fits keep the best that they saw."""
+    """Raise KeyboardInterrupt after these seconds: fits keep their best model so far."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -90,7 +90,7 @@ class Titsias(gpytorch.models.ExactGP):
         return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
 
     def transform_inputs(self, X: torch.Tensor) -> torch.Tensor:
-        """BoTorch's optimiser asks for it."""
+        """Required by BoTorch's optimiser."""
         return X
 
 
@@ -123,7 +123,7 @@ def matern(
     x_scaler, y_scaler = Standardiser.of(x), Standardiser.of(y)
     model = Titsias(x_scaler(x), y_scaler(y), m)
     mll = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model).train()
-    # GPyTorch's defaults, which importing BoTorch turns off: without them it makes n x n matrices.
+    # GPyTorch's defaults: importing BoTorch turns them off, and n x n matrices would be made.
     with gpytorch.settings.fast_computations(True, True, True):
         optimise(mll, budget)
     model.eval()

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Bayesian optimisation with BoTorch
 #
-# Hartmann's function of six variables, from twelve points and then one at a time, each the maximum
-# of the log expected improvement. The model is BoTorch's `SingleTaskGP`; only its covariance module
-# differs: BoTorch's default (RBF with priors for the dimension), or the infinite ResNet's, centred
-# and with priors. Regret is what the best point so far is short of the maximum, 3.322.
+# Hartmann's function of six variables: twelve points to begin with, then one at a time, each the
+# maximum of the log expected improvement. The model is BoTorch's `SingleTaskGP`, with one of two
+# covariance modules: BoTorch's default (RBF with priors for the dimension), or the infinite
+# ResNet's, centred and with priors. Regret is the maximum, 3.322, less the best value so far.
 #
 # The bare `ResNetLimitKernel` would not do: its variance grows from the origin, and the expected
 # improvement sends it from one of the 64 corners to the next. The covariance module made for
@@ -42,7 +42,7 @@ KERNELS = ("BoTorch's default", "ResNet limit")
 
 # %%
 def fitted_model(kernel: str, x: Tensor, y: Tensor) -> SingleTaskGP:
-    """Of inputs `n x 6` in the unit cube and targets `n`, which it standardises."""
+    """Fit a model to inputs `n x 6` in the unit cube and targets `n`, which it standardises."""
     ours = kernel == "ResNet limit"
     covar_module = get_covar_module_with_resnet_prior(ard_num_dims=6) if ours else None
     model = SingleTaskGP(x, y[:, None], covar_module=covar_module)
@@ -51,10 +51,10 @@ def fitted_model(kernel: str, x: Tensor, y: Tensor) -> SingleTaskGP:
 
 
 def next_point(model: SingleTaskGP, best: Tensor, raw_samples: int) -> Tensor:
-    """Where the expected improvement is largest, `1 x 6`."""
+    """The point of the largest expected improvement, `1 x 6`."""
     acquisition = LogExpectedImprovement(model, best_f=best)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # starts where nothing is to be gained
+        warnings.simplefilter("ignore", RuntimeWarning)  # starts without any expected improvement
         point, _ = optimize_acqf(
             acquisition, BOUNDS, q=1, num_restarts=4, raw_samples=raw_samples,
             options={"maxiter": 60},
@@ -64,18 +64,18 @@ def next_point(model: SingleTaskGP, best: Tensor, raw_samples: int) -> Tensor:
 
 # %%
 def regrets(x: Tensor) -> list[float]:
-    """Of the best point so far, from the last of the first points on."""
+    """Regret of the best point so far, from the last initial point on."""
     best = OBJECTIVE(x).cummax(0).values[INITIAL - 1 :]
     return (OBJECTIVE.optimal_value - best).tolist()
 
 
 def sobol(number: int, seed: int) -> Tensor:
-    """Points `number x 6`; fewer of the same seed are the first of them."""
+    """Sobol points, `number x 6`; a smaller number gives the first of the same points."""
     return draw_sobol_samples(BOUNDS, number, 1, seed=seed).squeeze(1)
 
 
 def optimise(kernel: str, seed: int, iterations: int, raw_samples: int) -> Tensor:
-    """All points, `(INITIAL + iterations) x 6`."""
+    """All evaluated points, `(INITIAL + iterations) x 6`."""
     torch.manual_seed(seed)
     x = sobol(INITIAL, seed)
     for _ in range(iterations):

@@ -3,9 +3,10 @@
 #
 # The classifier against a random forest on scikit-learn's digits (8 x 8 pixels, ten classes) and
 # breast cancer sets, by cross-validation: accuracy, log-loss, and calibration error, the mean gap
-# between how probable a prediction is and how often it is right. A forest averages votes, so that
-# on digits it is right far more often than it says. Calibrating it on held-out folds mends about
-# half of this, for a few more forests. On the other set there is little to mend.
+# between the probability of a prediction and how often it is right. A forest averages votes, so on
+# digits it is right far more often than its probabilities say. Calibrating it on held-out folds
+# removes about half of this, at the price of a few more forests. On the other set the
+# probabilities need little correction.
 #
 #     python examples/classification_calibration.py [--quick] [--figure FILE]
 
@@ -43,7 +44,7 @@ def classifiers(trees: int) -> dict[str, ClassifierMixin]:
 # %%
 @dataclass
 class Probabilities:
-    """Of the classes 0, 1, ..., `n x c`, from folds that did not see the row; labels `n`."""
+    """Out-of-fold probabilities of the classes 0, 1, ..., `n x c`, and the labels, `n`."""
 
     values: np.ndarray
     labels: np.ndarray
@@ -58,7 +59,7 @@ class Probabilities:
 
     @property
     def loss(self) -> float:
-        """Log-loss; a probability of 0 counts as one in a thousand trees would."""
+        """Log-loss; a probability of 0 counts as a vote of one tree in a thousand."""
         values = np.clip(self.values, 1e-3, None)
         return float(log_loss(self.labels, values / values.sum(1, keepdims=True)))
 
@@ -79,7 +80,7 @@ def cross_validated(
 
 
 # %% [markdown]
-# Points above the diagonal say less than they know, points below it more.
+# Points above the diagonal are underconfident, points below it overconfident.
 
 
 # %%

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # In the place of another kernel
 #
-# GPyTorch's first tutorial, an exact Gaussian process trained with Adam, on two sets of rows. One
-# line differs between the models: the kernel. Shown are the log marginal likelihood of 150 training
+# GPyTorch's first tutorial, an exact Gaussian process trained with Adam, on two data sets. The
+# models differ in one line: the kernel. The table has the log marginal likelihood of 150 training
 # rows and the negative log predictive density (NLPD) of the others, means over random splits, and
 # the difference to RBF with its standard error. On scikit-learn's diabetes set, noisy and nearly
 # linear, RBF does as well. On Friedman's function the ResNet kernel with a prior is a little ahead,
-# not least as RBF's lengthscales need more steps: with 700 and 200 rows, 0.02 are left of the gap.
+# partly because RBF's lengthscales need more steps: with 700 steps and 200 rows, the gap is 0.02.
 #
 #     python examples/gpytorch_drop_in.py [--quick] [--figure FILE]
 
@@ -45,10 +45,11 @@ class Regression(gpytorch.models.ExactGP):
 
 
 # %% [markdown]
-# The line, and what goes with it: centred inputs (these are standardised); `input_bias`, or the
-# prior variance is zero at the centre; no growth factor, which the output scale can take over.
+# The ResNet kernel needs centred inputs (these are standardised) and `input_bias`, without which
+# the prior variance is zero at the centre. The growth factor is left out, as the output scale
+# absorbs it.
 #
-# The third model has a prior on the lengthscale, as any kernel of GPyTorch may. Without it, fits to
+# The third model has a prior on the lengthscale, like any GPyTorch kernel. Without it, fits to
 # Friedman's function stop in a local optimum: the lengthscale of the third feature, whose effect is
 # symmetric about the centre, grows without end, and the effect becomes noise.
 
@@ -84,14 +85,14 @@ def train(model: Regression, steps: int) -> list[float]:
 
 @torch.no_grad()
 def log_likelihood(model: Regression) -> float:
-    """Of the training rows, without priors."""
+    """Log marginal likelihood of the training rows, without priors."""
     model.train()
     return model.likelihood(model(*model.train_inputs)).log_prob(model.train_targets).item()
 
 
 @torch.no_grad()
 def predict(model: Regression, x: Tensor) -> torch.distributions.Normal:
-    """Of new observations, one by one."""
+    """The marginal laws of new observations."""
     model.eval()
     law = model.likelihood(model(x))
     return torch.distributions.Normal(law.mean, law.variance.sqrt())
@@ -106,7 +107,7 @@ def datasets() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def restored(model: Regression, name: str) -> Regression:
-    """A new model with the parameters of this one, by way of a file."""
+    """A new model with the parameters of this one, saved and loaded."""
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
@@ -117,7 +118,7 @@ def restored(model: Regression, name: str) -> Regression:
 
 
 def compare(splits: int, steps: int) -> dict[str, dict[str, np.ndarray]]:
-    """By set and kernel, `splits x (steps + 2)`: the objective, log likelihood, NLPD."""
+    """For each set and kernel, `splits x (steps + 2)`: the objective, log likelihood, NLPD."""
     found = {}
     for title, (X, y) in datasets().items():
         x, y = torch.tensor(scale(X)), torch.tensor(scale(y))

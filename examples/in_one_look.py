@@ -1,14 +1,14 @@
 # %% [markdown]
 # # In one look
 #
-# What the kernel is, how exact it is, and what it gives, on inputs of one feature and a bias.
+# The kernel as a limit of networks, its accuracy, and its predictions, for one feature and a bias.
 #
 # - Outputs of one random network of width 1000 with 1000 blocks, a line for each of six neurons:
-#   draws of a Gaussian process. Shaded is where the kernel expects 95 % of them.
+#   draws of a Gaussian process. The kernel expects 95 % of them in the shaded region.
 # - The covariance of the outputs at 1 and at other inputs, averaged over networks of width 100 with
 #   100 blocks, with two standard errors, and the kernel's formula.
-# - Thirty noisy rows, and what GP regression makes of them with this kernel and with RBF: 90 %
-#   intervals. Outside of the data, one goes on in straight lines, the other goes back to the mean.
+# - GP regression on thirty noisy rows with this kernel and with RBF, and 90 % intervals. Outside
+#   the data, the first continues in straight lines and the second returns to the mean.
 #
 #     python examples/in_one_look.py [--quick] [--figure FILE]
 
@@ -27,7 +27,7 @@ from resnet_gp import ResNetGPRegressor, kernel_matrix
 from resnet_gp.networks import ResNet, SampleMoments, Samples, Simulation, simulate
 
 LINE = np.linspace(-3, 3, 61)
-AT = 40  # the place of x = 1 on the line
+AT = 40  # index of x = 1 on the line
 
 
 def with_bias(x: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ LIMIT = kernel_matrix(with_bias(LINE))
 
 # %%
 def neurons(width: int, depth: int, count: int) -> np.ndarray:
-    """Of one network, `count x m`."""
+    """Outputs of the first neurons of one network, `count x m`."""
 
     def first(layer: int, hidden: torch.Tensor) -> torch.Tensor:
         return hidden[:, :, :count].flatten(1)
@@ -54,7 +54,7 @@ def neurons(width: int, depth: int, count: int) -> np.ndarray:
 
 
 def covariances(width: int, depth: int, networks: int) -> SampleMoments:
-    """With the output at x = 1, and standard errors."""
+    """Covariances with the output at x = 1, and their standard errors."""
 
     def with_one(layer: int, hidden: torch.Tensor) -> torch.Tensor:
         return (hidden[:, AT : AT + 1] * hidden).double().mean(-1)
@@ -69,7 +69,7 @@ def covariances(width: int, depth: int, networks: int) -> SampleMoments:
 
 # %%
 class Fitted(NamedTuple):
-    """Predictions on a line, ``m``, and how far from the truth outside of the data."""
+    """Predictions on a line, ``m``, and their error outside the data."""
 
     mean: np.ndarray
     std: np.ndarray

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Intervals from a pipeline
 #
-# The regressor at the end of a scikit-learn pipeline that makes an indicator of the column "sex" of
-# the diabetes set and passes the numbers on. Nothing is scaled: the regressor does that itself.
-# Shown is how many left-out targets 50 % and 90 % intervals hold in cross-validation, how wide they
-# are, and the interval score, which counts both (lower is better; Gneiting & Raftery 2007). Beside
-# it: quantile regression by gradient boosting, with default settings and with small trees, and a
-# Bayesian linear model, which on this set does as well.
+# The regressor at the end of a scikit-learn pipeline that turns the column "sex" of the diabetes
+# set into an indicator and passes the numbers on. Scaling is not needed: the regressor
+# standardises. In cross-validation, 50 % and 90 % intervals are judged by the share of left-out
+# targets inside, their width, and the interval score, which combines both (lower is better;
+# Gneiting & Raftery 2007). The comparison is with quantile regression by gradient boosting, with
+# default settings and with small trees, and with a Bayesian linear model, which does as well on
+# this set.
 #
 #     python examples/pipeline_intervals.py [--quick] [--figure FILE]
 
@@ -43,13 +44,13 @@ def pipeline(*steps) -> Pipeline:
 
 
 def normal_quantiles(model: Pipeline, X, y, X_new) -> np.ndarray:
-    """From mean and deviation, `n x 4`; a pipeline hands `return_std` on to its last step."""
+    """Quantiles from mean and deviation, `n x 4`; `return_std` goes to the pipeline's last step."""
     mean, std = model.fit(X, y).predict(X_new, return_std=True)
     return mean[:, None] + std[:, None] * norm.ppf(PROBABILITIES)
 
 
 def boosted_quantiles(X, y, X_new, **settings) -> np.ndarray:
-    """A model for each quantile, `n x 4`."""
+    """Quantiles by one boosted model each, `n x 4`."""
     models = [
         pipeline(GradientBoostingRegressor(loss="quantile", alpha=p, random_state=0, **settings))
         for p in PROBABILITIES
@@ -82,7 +83,7 @@ class Intervals:
         return float(np.mean(outside == 0)), float(np.mean(high - low)), float(np.mean(score))
 
     def normal(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation, where the intervals are those of normal laws."""
+        """Mean and deviation of the normal laws that have these intervals."""
         low, high = self.ends[:, 2], self.ends[:, 3]
         return (low + high) / 2, (high - low) / (2 * norm.ppf(0.95))
 
@@ -98,7 +99,7 @@ def cross_validated(ways: list[str], folds: int, rows: int) -> dict[str, Interva
 
 
 # %% [markdown]
-# The displays take predictions from anywhere, also those of cross-validation.
+# The displays take any predictions, including those of cross-validation.
 
 
 # %%

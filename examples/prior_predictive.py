@@ -1,10 +1,10 @@
 # %% [markdown]
-# # What the weak priors say before there are data
+# # The weak priors before there are data
 #
 # `add_weak_priors` gives every hyperparameter of a kernel a log-normal prior, for standardised
-# inputs and targets. Shown are functions drawn from the prior, with hyperparameters drawn anew for
-# each; the share of the targets' variance that is noise; and the correlation of the function at two
-# random inputs, which depends little on how many features there are.
+# inputs and targets. This draws functions from the prior, each with its own hyperparameters; the
+# share of the targets' variance that is noise; and the correlation of the function at two random
+# inputs, which depends little on the number of features.
 #
 #     python examples/prior_predictive.py [--quick] [--figure FILE]
 
@@ -27,14 +27,14 @@ DIMENSIONS = (1, 5, 50)
 
 # %%
 def prior(d: int) -> GPRegression:
-    """A regression whose data do not matter here; making it adds the priors."""
+    """A regression with priors; its data do not matter here."""
     x = torch.zeros(2, d, dtype=torch.float64)
     return GPRegression(x, x[:, 0], ResNetLimitKernel(input_bias=True, ard_num_dims=d))
 
 
 @torch.no_grad()
 def functions(number: int) -> Tensor:
-    """Functions on the grid, `number x 201`."""
+    """Functions drawn on the grid, `number x 201`."""
     model = prior(1).module
     drawn = []
     for _ in range(number):
@@ -47,7 +47,7 @@ def functions(number: int) -> Tensor:
 
 @torch.no_grad()
 def correlations(d: int, number: int) -> Tensor:
-    """Of the function at two standard normal inputs."""
+    """Correlations of the function at two standard normal inputs."""
     model = prior(d).module
     found = []
     for _ in range(number):
@@ -58,7 +58,7 @@ def correlations(d: int, number: int) -> Tensor:
 
 @torch.no_grad()
 def noise_shares(number: int) -> Tensor:
-    """Noise variance / (noise variance + output scale)."""
+    """Draws of noise variance / (noise variance + output scale)."""
     model = prior(1).module
     drawn = [sample_hyperparameters("", model) for _ in range(number)]
     noise = torch.cat([one.likelihood.noise for one in drawn])

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Robust regression, and a trend in the same model
 #
-# Every tenth target is spoiled by a gross error. A Student-t law of the noise leaves such targets
-# aside. Written as a mixture of normal laws, with one precision for each row, the function stays
-# integrated in closed form: `GaussianVector` takes a variance for each row. A straight line with
-# normal priors is a part of the same model, so the Gaussian process has only to explain the rest.
+# Every tenth target is spoiled by a gross error. Student-t noise gives such targets little weight.
+# It is written as a mixture of normal laws with one precision for each row, so the function is
+# still integrated out in closed form: `GaussianVector` takes a variance for each row. A straight
+# line with normal priors is part of the same model; the Gaussian process only has to explain the
+# rest.
 #
 #     python examples/robust_regression.py [--quick] [--figure FILE]
 
@@ -50,8 +51,8 @@ def simulated() -> tuple[Tensor, Tensor]:
 
 
 # %% [markdown]
-# A Student-t law of nu degrees of freedom is a normal law whose precision is drawn from a gamma law
-# of shape and rate nu / 2. Its site has an entry for each row.
+# A Student-t law with nu degrees of freedom is a normal law whose precision is drawn from a gamma
+# law of shape and rate nu / 2. The site of the precisions has an entry for each row.
 
 
 # %%
@@ -77,7 +78,7 @@ class Robust:
         pyro.sample("y", self.law(kernel, at), obs=self.y - self.line(at, self.x))
 
     def law(self, kernel: ResNetLimitKernel, at: dict[str, Tensor]) -> GaussianVector:
-        """Of the targets, less the line."""
+        """The law of the targets, less the line."""
         covariance = at["scale"] * kernel(self.x).to_dense()
         return GaussianVector(covariance, noise=at["noise"] / at["precision"])
 
@@ -86,7 +87,7 @@ class Robust:
 
     @torch.no_grad()
     def predict(self, draws: Draws) -> NormalMixture:
-        """The function on the grid, averaged over draws."""
+        """The law of the function on the grid, averaged over draws."""
         values = draws.pooled(100)
         means, variances = [], []
         for k in range(len(values["scale"])):
@@ -138,7 +139,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             num_warmup=draws,
             max_tree_depth=depth,
             target_acceptance=0.8,
-            dense_mass=False,  # most unknowns are precisions, which are nearly independent
+            dense_mass=False,  # most unknowns are precisions, nearly independent
             n_jobs=jobs,
         )
     found = model.predict(chains)

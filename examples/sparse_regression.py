@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Fifty thousand rows
 #
-# Simulated rows of a known function with kinks and noise, 200 inducing points. Shown are the error
-# against the function without its noise, how many new targets and how many values of the function
-# 90 % intervals hold, and seconds. Intervals of targets are about right: what the inducing points
-# cannot see is counted as noise. Those of the function hold less than they say, as that error is
-# not in them. Beside it an exact fit to 500 of the rows, and gradient-boosted trees, which need a
-# hundredth of the time for nearly the same error, but have no intervals. Last, new rows arrive: a
-# refit that keeps the hyperparameters is one pass over them.
+# Simulated rows of a known function with kinks and noise, and 200 inducing points. The table has
+# the error against the function without noise, the share of new targets and of function values in
+# 90 % intervals, and seconds. Intervals of targets are about right: detail that the inducing points
+# cannot represent is counted as noise. Intervals of the function are too narrow, because they leave
+# that error out. For comparison: an exact fit to 500 of the rows, and gradient-boosted trees, which
+# need a hundredth of the time for nearly the same error, but have no intervals. Last, new rows
+# arrive: a refit that keeps the hyperparameters is one pass over them.
 #
 #     python examples/sparse_regression.py [--quick] [--figure FILE]
 
@@ -27,7 +27,7 @@ from sklearn.exceptions import ConvergenceWarning
 from resnet_gp import ResNetGPRegressor
 
 D, NOISE = 4, 0.3
-HALF = norm.ppf(0.95)  # of a 90 % interval, in deviations
+HALF = norm.ppf(0.95)  # half a 90 % interval, in deviations
 
 
 # %%
@@ -57,10 +57,10 @@ def scores(model: ResNetGPRegressor, x: np.ndarray, y: np.ndarray) -> dict[str, 
 
 
 def timed_fit(model, x: np.ndarray, y: np.ndarray) -> float:
-    """Seconds."""
+    """Fit, and return the seconds it took."""
     start = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter ends it, as it should here
+        warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter ends the fit on purpose
         model.fit(x, y)
     return time.perf_counter() - start
 
@@ -69,7 +69,7 @@ def timed_fit(model, x: np.ndarray, y: np.ndarray) -> float:
 def compare(
     rows: int, few: int, n_inducing: int, max_iter: int
 ) -> tuple[dict[str, dict[str, float]], ResNetGPRegressor]:
-    """Scores of each model, and the sparse one."""
+    """Scores of each model, and the sparse model."""
     x, y = simulated(rows, 0)
     new_x, new_y = simulated(rows, 1)  # another day's rows
     test_x, test_y = simulated(5000, 2)
@@ -101,7 +101,7 @@ def compare(
 
 
 # %% [markdown]
-# The figure has the function and its intervals along the kink, the other features at 0.
+# The figure shows the function and its intervals along two features, the others at 0.
 
 
 # %%

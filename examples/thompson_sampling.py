@@ -4,7 +4,7 @@
 # Each iteration draws one function from the posterior, finds its maximum by gradient from many
 # starts, and evaluates the objective there. A draw is a function (`resnet_gp.models.pathwise`),
 # so its maximum is not tied to a grid. The objective is simulated: Branin's function, negated, on
-# the unit square, with noise. Regret is what the best point so far is short of the maximum.
+# the unit square, with noise. Regret is the maximum less the best value so far.
 #
 #     python examples/thompson_sampling.py [--quick]
 
@@ -41,27 +41,27 @@ def objective(x: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# The model sees standardised targets and inputs in [-1, 1]. The output scale takes the place of
-# the growth of the variance with depth, and the input bias keeps the variance from vanishing at 0.
+# The model sees standardised targets and inputs in [-1, 1]. The output scale replaces the
+# growth of the variance with depth, and the input bias keeps the variance from vanishing at 0.
 
 
 # %%
 def fitted_model(x: Tensor, y: Tensor) -> ExactRegression:
     kernel = ResNetLimitKernel(input_bias=True, variance="no_growth", ard_num_dims=2)
     model = ExactRegression(2 * x - 1, (y - y.mean()) / y.std(), kernel)
-    kernel.raw_input_bias_variance.requires_grad_(False)  # the lengthscales say the same
+    kernel.raw_input_bias_variance.requires_grad_(False)  # confounded with the lengthscales
     kernel.weight_variance = 5.0
     maximise(model.log_marginal_likelihood, model, BOUNDS, [get_raw(model)])
     return model
 
 
 # %% [markdown]
-# The sum of the values at all starts has the gradient of each, so one run moves all of them.
+# The sum over all starts has the gradient of each value, so one run optimises all of them.
 
 
 # %%
 def maximiser(paths: PosteriorPaths, generator: torch.Generator, num_starts: int) -> Tensor:
-    """The best point of the unit square that L-BFGS-B finds for one path, `2`."""
+    """The best point of the unit square that L-BFGS-B finds for one path, of shape `2`."""
     candidates = torch.rand(50 * num_starts, 2, dtype=torch.float64, generator=generator)
     with torch.no_grad():
         start = candidates[paths(2 * candidates - 1)[0].topk(num_starts).indices]

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Training dynamics at three residual scales
 #
-# A deep ResNet learns scikit-learn's diabetes set three times, by full-batch gradient descent with
-# the step sizes that belong to its scale (Chizat 2025, arXiv 2509.10167): at the scale that
-# `advise_scale` advises, sqrt(D)/(LM); at sqrt(D)/(LM)^(3/4), the lazy one, where the loss falls
-# but features hardly move; and at 1/sqrt(LM), outside the theory, where blocks at the start swamp
-# their input. Shown are the loss, and how far training
-# moves what the hidden units see in the states of the start, as a share of its size at the start.
+# A deep ResNet learns scikit-learn's diabetes set at three scales, by full-batch gradient descent
+# with the step sizes of each scale (Chizat 2025, arXiv 2509.10167): at sqrt(D)/(LM), which
+# `advise_scale` recommends; at sqrt(D)/(LM)^(3/4), the lazy scale, where the loss falls but
+# features hardly move; and at 1/sqrt(LM), outside the theory, where the blocks swamp their input at
+# the start. The figure has the loss and the movement of the features: the change of the hidden
+# units' inputs at the initial states, relative to their initial size.
 #
 #     python examples/training_dynamics.py [--quick] [--figure FILE]
 
@@ -36,18 +36,18 @@ def diabetes() -> tuple[Tensor, Tensor]:
 
 
 # %% [markdown]
-# The stream of the network has as many dimensions as the set has features. The prediction is read
-# off its first coordinate; the others are asked to stay, so that all D outputs have a target.
+# The residual stream has as many dimensions as the set has features. Its first coordinate is the
+# prediction; the targets of the others are their inputs, so that all D outputs have a target.
 
 
 # %%
 def features(network: ResidualMLP, states: Tensor) -> Tensor:
-    """Inputs of the hidden units in these states of the stream, `L x n x M`."""
+    """Inputs of the hidden units at these states of the stream, `L x n x M`."""
     return states @ network.U / D
 
 
 def train(scale: str | float, L: int, steps: int, seed: int) -> tuple[list[float], list[float]]:
-    """Mean squared errors of the prediction, and movements of features, at each step."""
+    """Mean squared error of the prediction and movement of the features, at each step."""
     X, y = diabetes()
     targets = torch.cat([y, X[:, 1:]], 1)
     network = ResidualMLP(D, M, L, scale=scale, generator=torch.Generator().manual_seed(seed))

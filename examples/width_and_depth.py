@@ -1,13 +1,13 @@
 # %% [markdown]
 # # How wide and how deep is infinite?
 #
-# Random ReLU networks of finite width and depth, and of each the empirical covariance of the last
-# layer at two inputs, q(a, b) = <Y(a), Y(b)> / n. Its mean over networks is tested against the
-# kernel of infinite width at the same depth, and against the limit: z-scores, in standard errors.
-# Depth is a bias that falls like 1/L. Width is a spread over networks that falls like 1/sqrt(n),
-# and hardly a bias: the mean is right from small widths on, a single network is not. So a large z
-# says that many networks were averaged, not that the error is large. Last,
-# `required_width` and `required_depth` name a network for a wanted error, which is then measured.
+# The empirical covariance of the last layer of random ReLU networks at two inputs,
+# q(a, b) = <Y(a), Y(b)> / n. Its mean over networks is tested against the kernel of infinite width
+# at the same depth, and against the limit: z-scores, in standard errors. Finite depth causes a bias
+# that falls like 1/L. Finite width causes a spread over networks that falls like 1/sqrt(n), and
+# hardly any bias: the mean is right even at small widths, a single network is not. So a large z
+# says that many networks were averaged, not that the error is large. Last, `required_width` and
+# `required_depth` recommend a network for a given error, which is then measured.
 #
 #     python examples/width_and_depth.py [--quick] [--figure FILE]
 
@@ -31,7 +31,7 @@ LIMIT = kernel_matrix(INPUTS)  # 2 x 2, weight variance 1
 
 # %%
 def observed(depth: int, hidden: torch.Tensor) -> torch.Tensor:
-    """q(a, a), q(a, b) and the squared error of q(a, a), of each network, `N x 3`."""
+    """q(a, a), q(a, b) and the squared error of q(a, a) for each network, `N x 3`."""
     hidden = hidden.double()
     q = (hidden[:, :1] * hidden).mean(-1)
     return torch.cat([q, (q[:, :1] - LIMIT[0, 0]).square()], 1)
@@ -48,7 +48,7 @@ def sampled(width: int, depth: int, networks: int) -> SampleMoments:
 
 # %%
 def table(widths: list[int], depths: list[int], networks: int) -> list[dict[str, float]]:
-    """A row for each network: q(a, b), its z-scores, and the error of q(a, a) of one network."""
+    """A row for each size: q(a, b), its z-scores, and the error of one network's q(a, a)."""
     rows = []
     for depth in depths:
         at_depth = kernel_matrix(INPUTS, depth=depth)[0, 1]
@@ -71,7 +71,7 @@ def table(widths: list[int], depths: list[int], networks: int) -> list[dict[str,
 
 
 def advised(tolerance: float, depth: int, networks: int) -> dict[str, float]:
-    """The width that the advice names at this depth, and the error measured there."""
+    """The width recommended at this depth, and the error measured there."""
     width = required_width(tolerance, depth=depth).size
     found = sampled(width, depth, networks)
     error = np.sqrt(found.mean[2])

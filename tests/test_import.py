@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,5 +51,11 @@ def test_unknown_names_raise():
         _ = resnet_gp.ResNetGP
 
 
-def test_version():
-    assert resnet_gp.__version__[0].isdigit()
+def test_version_is_that_of_the_project_and_its_citation():
+    root = Path(__file__).parents[1]
+    for file, pattern in (
+        ("pyproject.toml", r'version = "(.+)"'),
+        ("CITATION.cff", "version: (.+)"),
+    ):
+        [version] = re.findall(f"^{pattern}$", (root / file).read_text(), flags=re.MULTILINE)
+        assert resnet_gp.__version__ == version, file

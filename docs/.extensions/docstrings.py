@@ -1,4 +1,4 @@
-"""Docstrings as the site needs them: formulas in the notation of its pages, the right style."""
+"""Prepare docstrings for the site: formulas in the notation of its pages, and their style."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _NAME = re.compile(r":(?:class|func|meth|mod):`([^`]*)`")
 _BLOCK = re.compile(r"^( *)\.\. math::\n((?:(?:\1 +.*)?\n)+)", re.MULTILINE)
 
 
-# Their docstrings are in numpydoc's style, as scikit-learn's; all others in Google's.
+# Docstrings in numpydoc's style, like scikit-learn's; all others are in Google's.
 _NUMPYDOC = "resnet_gp.estimators."
 
 
 class Docstrings(griffe.Extension):
-    """Turns ``:math:`` roles into $...$ and ``.. math::`` blocks into $$...$$."""
+    """Turn ``:math:`` roles into $...$ and ``.. math::`` blocks into $$...$$."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Called with each module, class, function and attribute."""
+        """Convert the docstring of a module, class, function or attribute."""
         if obj.docstring is not None:
             obj.docstring.value = _in_markdown(obj.docstring.value)
             if obj.path.startswith(_NUMPYDOC):

@@ -1,4 +1,4 @@
-"""The benchmarks of full Bayes have quick modes, and they run."""
+"""The benchmarks of full Bayes have quick modes, and what they find is plausible."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ def test_simulation_based_calibration_tests_every_hyperparameter(capsys):
     assert {"noise", "outputscale", "lengthscale 1", "weight_variance", "log likelihood"} < set(
         found
     )
-    assert all(0 <= p <= 1 for p in found.values())
     assert "ranks of 2 simulations" in capsys.readouterr().out
 
 
@@ -29,19 +28,20 @@ def test_ranks_that_are_not_uniform_are_found():
 def test_full_bayes(capsys):
     cells = load("benchmarks", "full_bayes").main(["--quick"])
     assert len(cells.all) == 6
-    assert np.isfinite(cells.values("nlpd")).all()
+    assert cells.values("rmse").max() < 0.8  # the targets' deviation is 1.0
+    assert cells.values("coverage").mean() > 0.7
     assert "nuts less map" in capsys.readouterr().out
 
 
 def test_sampling_time():
     found = load("benchmarks", "sampling_time").main(["--quick"])
-    assert all(one["ratio"] > 0 for one in found["gradients a second"])
-    assert found["chains"]["seconds"] > 0
+    assert [one["n"] for one in found["gradients a second"]] == [60]
+    assert found["chains"]["divergences"] == 0
 
 
 def test_finite_posterior(capsys):
     found = load("benchmarks", "finite_posterior").main(["--quick"])
-    assert 0 <= found["p"] <= 1
+    assert found["p"] > 1e-3  # chains and importance sampling agree
     assert "slope of the error" in capsys.readouterr().out
 
 

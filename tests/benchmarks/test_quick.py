@@ -1,4 +1,4 @@
-"""Every benchmark has a quick mode, and it runs."""
+"""Every benchmark has a quick mode, and what it finds is plausible."""
 
 import sys
 
@@ -6,18 +6,20 @@ import pytest
 import torch
 from scripts import load
 
+HARTMANN = [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]  # where it is largest
+
 
 def test_import_time():
     times = load("benchmarks", "import_time").main(["--quick"])
-    assert times["gpytorch"]["against gpytorch"] == 1
     assert times["resnet_gp"]["seconds"] < times["gpytorch"]["seconds"]
 
 
 def test_kernels(capsys):
     results = load("benchmarks", "kernels").main(["--quick"])
-    assert results["forward, float64, ResNetLimitKernel"]["ratio"] > 0
-    assert "peak, float64, MaternKernel" in results
-    assert results["family, float64, tangent"]["seconds"] > 0
+    assert results["kept for backward, float64, ResNetLimitKernel"]["ratio"] < 0.25
+    assert results["kept for backward, float64, InfiniteWidthBNNKernel"]["ratio"] > 3
+    [product] = [one for name, one in results.items() if "product" in name]
+    assert product["error"] < 1e-12
     assert "with gradients" in capsys.readouterr().out
 
 
@@ -45,13 +47,12 @@ def test_regression_keeps_the_hyperparameters_of_the_first_split_of_large_sets(m
 
 def test_fit_time():
     result = load("benchmarks", "fit_time").main(["--quick"])
-    assert result["ratio"] > 0
-    assert 0 <= result["nats below the best"] < 0.5
+    assert len(result["of the runs with restarts"]) == 2
+    assert result["nats below the best"] < 0.5
 
 
 def test_samplers():
     result = load("benchmarks", "samplers").main(["--quick"])
-    assert result["explicit / exact"] > 0  # 1 to 3 at this size; 245 at the real one
     assert result["n = L = 200, m = 2, 8 networks"]["peak MiB"] < 1024
 
 
@@ -59,7 +60,7 @@ def test_mean_ode_trainer():
     result = load("benchmarks", "mean_ode_trainer").main(["--quick"])
     ratios, peaks = result["time against the batched trainer"], result["added peak MiB"]
     assert ratios["autograd, loop"] > 1  # sixteen on an idle machine
-    assert peaks["batched trainer"] > 0
+    assert peaks["batched trainer"] < peaks["autograd, batched"]
 
 
 def test_classification(tmp_path, capsys):
@@ -75,7 +76,7 @@ def test_classification(tmp_path, capsys):
 def test_dask_fit():
     result = load("benchmarks", "dask_fit").main(["--quick"])
     assert result["rmse to the truth"] < 0.7 * result["rmse of zero"]
-    assert result["driver peak MiB"] > 0
+    assert 0.9 < result["deviation"] / result["noise"] < 1.5
 
 
 def test_sparse_fit():
@@ -97,13 +98,12 @@ def test_accuracy(capsys):
 @pytest.mark.parametrize("model", ["sklearn", "forest", "ngboost", "catboost"])
 def test_peers_in_regression(model):
     if model in ("ngboost", "catboost"):
-        pytest.importorskip(model)
+        pytest.importorskip(model, reason=f"{model} is in the extra peers")
     benchmark = load("benchmarks", "regression")
     data = benchmark.simulated(150, 50)
     [cell] = benchmark.cells(data, [0], model)
     assert cell["rmse"] < 0.6 * data.y.std()
-    assert 0.5 < cell["coverage"] <= 1
-    assert cell["seconds"] > 0
+    assert cell["coverage"] > 0.5
 
 
 def test_absent_peer_is_named_before_anything_runs(monkeypatch):
@@ -117,33 +117,50 @@ def test_bayesian_optimisation(capsys):
     benchmark = load("benchmarks", "bayesian_optimisation")
     cells = benchmark.main(["--quick"])
     assert [cell["kernel"] for cell in cells.all] == list(benchmark.KERNELS)
-    for cell in cells.all:
-        assert cell["regrets"] == sorted(cell["regrets"], reverse=True)
-        assert cell["regrets"][-1] > 0
-        assert cell["failures"] == 0
+    [start] = {cell["regrets"][0] for cell in cells.all}
+    assert 0 < min(cell["regrets"][-1] for cell in cells.all) < start
+    assert all(cell["failures"] == 0 for cell in cells.all)
     assert "hartmann6: regret" in capsys.readouterr().out
+
+
+def test_regret_is_that_of_the_best_point_and_a_failed_step_is_counted(monkeypatch):
+    benchmark = load("benchmarks", "bayesian_optimisation")
+    points = [torch.tensor([HARTMANN], dtype=torch.float64), torch.zeros(1, 6).double()]
+
+    def step(x, y, kernel):
+        if not points:
+            raise RuntimeError
+        return points.pop(0)
+
+    monkeypatch.setattr(benchmark, "step", step)
+    cell = benchmark.run("hartmann6", "ours", seed=0, steps=3)
+    assert cell["regrets"][0] > 1
+    assert cell["regrets"][1:] == pytest.approx([0, 0, 0], abs=1e-5)
+    assert cell["failures"] == 1
 
 
 @pytest.mark.parametrize("problem", ["hartmann6", "ackley10", "hartmann6-in-50"])
 def test_problems_of_bayesian_optimisation_have_these_maxima(problem):
     d, maximum, function = load("benchmarks", "bayesian_optimisation").PROBLEMS[problem]
-    best = [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]
-    best = [0.37] * d if problem == "ackley10" else best + [0.5] * (d - 6)
+    best = [0.37] * d if problem == "ackley10" else HARTMANN + [0.5] * (d - 6)
     at_best = function(torch.tensor([best], dtype=torch.float64))
     assert at_best.item() == pytest.approx(maximum, abs=1e-5)
     assert (function(torch.rand(200, d, dtype=torch.float64)) < maximum).all()
 
 
 def test_scaling():
-    cells = load("benchmarks", "scaling").main(["--quick"])
+    benchmark = load("benchmarks", "scaling")
+    cells = benchmark.main(["--quick"])
     assert [cell["inference"] for cell in cells.all] == ["exact", "sparse", "dask"]
-    assert all(cell["rmse"] < 1.5 for cell in cells.all)
+    spread = benchmark.truth(torch.randn(5000, 6).numpy()).std()
+    assert all(cell["rmse"] < 0.95 * spread for cell in cells.all)
 
 
 def test_small_data(capsys):
     cells = load("benchmarks", "small_data").main(["--quick"])
     assert len(cells.all) == 8
-    assert all(0 <= cell["coverage"] <= 1 for cell in cells.all)
+    assert cells.values("rmse", model="resnet").mean() < 75  # the targets' deviation is 77
+    assert 0.6 < cells.values("coverage", model="resnet").mean() < 0.98
     assert "diabetes: nlpd" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""The documentation site: it builds, asks nothing of other hosts, and what it says is so."""
+"""The documentation site: it builds, needs no other host, and its statements hold."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def site(tmp_path_factory):
 
 
 class Assets(html.parser.HTMLParser):
-    """What a browser fetches by itself when it shows a page, and the formulas in it."""
+    """The files that a browser loads to show a page, and the number of formulas in it."""
 
     def __init__(self, text):
         super().__init__()
@@ -89,6 +89,17 @@ def test_pages_ask_nothing_of_other_hosts(site):
         assert "@import" not in path.read_text()
 
 
+def test_search_works_in_pages_opened_as_files(site):
+    """Browsers refuse to fetch files or to start workers from them: both need a script."""
+    index = (site / "search" / "search_index.js").read_text()
+    entries = json.loads(index.removeprefix("var __index = "))["docs"]
+    found = {entry["location"] for entry in entries}
+    assert {page.removesuffix(".md") + ".html" for page in PAGES} <= found
+    for page in PAGES:
+        scripts = Assets((site / page).with_suffix(".html").read_text()).found
+        assert any(script.endswith("javascripts/iframe-worker/shim.js") for script in scripts), page
+
+
 def test_formulas_of_pages_and_of_docstrings_are_marked(site):
     theory = Assets((site / "theory.html").read_text())
     assert theory.formulas > 100
@@ -100,7 +111,7 @@ def test_formulas_of_pages_and_of_docstrings_are_marked(site):
 
 
 def test_docstrings_are_understood(site):
-    """Sections of docstrings in another style than the page's would be paragraphs or headings."""
+    """A section in another style than the page's would become a paragraph or a heading."""
     for path in (site / "api").glob("*.html"):
         text = path.read_text()
         assert not re.search(r"<p>(Args|Attributes|Returns|Raises|Example):", text), path.name
@@ -114,7 +125,7 @@ def test_python_block(page, code, capsys):
 
 
 def test_sketches_that_cannot_be_run_here_are_at_least_python():
-    """Blocks marked "py" need more than a test has: a Dask scheduler."""
+    """Blocks marked "py" need a Dask scheduler."""
     sketches = {page: markdown_blocks.blocks(text, "py") for page, text in TEXTS.items()}
     assert {page for page, found in sketches.items() if found} == {"distributed.md"}
     for code in sketches["distributed.md"]:
@@ -123,7 +134,7 @@ def test_sketches_that_cannot_be_run_here_are_at_least_python():
 
 @functools.cache
 def messages_of_the_source():
-    """Texts in the package as one string each, with "…" for what is filled in."""
+    """The string literals of the package, with "…" in place of fields."""
     found = []
     for path in Path(resnet_gp.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -142,7 +153,7 @@ def test_quoted_message_is_in_the_source(message):
 
 
 def test_tables_of_errors_are_those_of_the_script():
-    """docs/numerics.md has what benchmarks/accuracy.py found when it last ran in full."""
+    """docs/numerics.md has the results of the last full run of benchmarks/accuracy.py."""
     results = json.loads((ROOT / "benchmarks" / "results" / "accuracy.json").read_text())
     rows = [
         f"| {horizon} | " + " | ".join(f"{errors[name]:.1e}" for name in ERRORS) + " |"
