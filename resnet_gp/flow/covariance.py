@@ -19,9 +19,8 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from resnet_gp.flow.autograd import widens_half
+from resnet_gp.flow.autograd import FlowFunction, widens_half
 from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes, flow_slopes, gap_flow
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_slopes, depth_table
@@ -216,7 +215,7 @@ def unit_covariance(
     return _UnitCovariance.apply(*flat, spec).reshape(*batch, unit1.shape[-2], unit2.shape[-2])
 
 
-class _UnitCovariance(Function):
+class _UnitCovariance(FlowFunction):
     """``unit_covariance`` for one batch dimension; the time is of length 1 or b."""
 
     @staticmethod
@@ -238,11 +237,6 @@ class _UnitCovariance(Function):
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.spec = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
         *tensors, time, spec = inputs
         unit1, unit2, scale1, scale2 = _batched(info.batch_size, in_dims[:4], tensors)
@@ -252,7 +246,7 @@ class _UnitCovariance(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        saved, spec, needs = ctx.saved_tensors, ctx.spec, ctx.needs_input_grad
+        saved, (spec,), needs = ctx.saved_tensors, ctx.settings, ctx.needs_input_grad
         # Tensors under torch.func transforms have no memory that compiled loops could read.
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return (*_differentiable_gradient(saved, grad, needs[:5], spec), None)
@@ -342,16 +336,12 @@ def _tiles(matrix: Tensor) -> Iterator[slice]:
     return (slice(first, first + rows) for first in range(0, n, rows))
 
 
-class _UnitGap(Function):
+class _UnitGap(FlowFunction):
     """1 - <u_i, v_j>, ``b x n x m``; never negative, exactly 0 for equal vectors."""
 
     @staticmethod
     def forward(unit1: Tensor, unit2: Tensor) -> Tensor:
         return _unit_gap(unit1, unit2)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:

@@ -118,14 +118,9 @@ class _DepthMap(Entrywise):
         return depth_table(spec, weight_variance, gap.dtype).values(gap)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.spec = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         gap, weight_variance = ctx.saved_tensors
-        slope, speed = depth_slopes(gap, weight_variance, ctx.spec)
+        slope, speed = depth_slopes(gap, weight_variance, *ctx.settings)
         return (
             (-grad * slope).sum_to_size(gap.shape) if ctx.needs_input_grad[0] else None,
             (grad * speed).sum_to_size(weight_variance.shape) if ctx.needs_input_grad[1] else None,
@@ -137,10 +132,6 @@ class _DepthMapSlopes(Entrywise):
     @staticmethod
     def forward(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
         return depth_table(spec, weight_variance, gap.dtype).derivatives(gap)[1:]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> None:

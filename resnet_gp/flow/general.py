@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from resnet_gp.activations import GELU, AnyActivation, ClosedForm, LeakyReLU, Partials
+from resnet_gp.flow.autograd import FlowFunction
 from resnet_gp.flow.depth import checked_depth
 from resnet_gp.threads import in_threads
 
@@ -113,7 +113,7 @@ def _extrapolation(points: Sequence[float], x: float, powers: Sequence[float]) -
     return [float(weight) for weight in weights]
 
 
-class _Moment(Function):
+class _Moment(FlowFunction):
     """``Moments.moment``, differentiable once."""
 
     @staticmethod
@@ -123,18 +123,14 @@ class _Moment(Function):
         return moments.moment(variance1, variance2, covariance)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.moments, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        partials = Gradient.apply(ctx.moments.partials, *ctx.saved_tensors)
+        (moments,) = ctx.settings
+        partials = Gradient.apply(moments.partials, *ctx.saved_tensors)
         pairs = zip(partials, ctx.saved_tensors, strict=True)
         return None, *((grad * partial).sum_to_size(own.shape) for partial, own in pairs)
 
 
-class Gradient(Function):
+class Gradient(FlowFunction):
     """``function(*tensors)``, the derivatives of a covariance; second derivatives raise."""
 
     @staticmethod
@@ -142,10 +138,6 @@ class Gradient(Function):
         function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         return function(*tensors)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
@@ -324,7 +316,7 @@ def tiles(matrices: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice]]:
         first += count
 
 
-class _DirectCovariance(Function):
+class _DirectCovariance(FlowFunction):
     """``pair_covariance`` in tiles, computed again for the gradient."""
 
     @staticmethod
@@ -354,13 +346,8 @@ class _DirectCovariance(Function):
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.settings, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = functools.partial(_direct_gradient, ctx.settings)
+        gradient = functools.partial(_direct_gradient, *ctx.settings)
         return None, *Gradient.apply(gradient, *ctx.saved_tensors, grad)
 
 

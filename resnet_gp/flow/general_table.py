@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, Sine
+from resnet_gp.flow.autograd import FlowFunction
 from resnet_gp.flow.cells import (
     TINY,
     Array,
@@ -231,7 +231,7 @@ def table_covariance(
     )
 
 
-class _TableCovariance(Function):
+class _TableCovariance(FlowFunction):
     @staticmethod
     def forward(
         settings: Any,
@@ -261,13 +261,8 @@ class _TableCovariance(Function):
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.settings, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = functools.partial(_table_gradient, ctx.settings)
+        gradient = functools.partial(_table_gradient, *ctx.settings)
         return None, *Gradient.apply(gradient, *ctx.saved_tensors, grad)
 
 
