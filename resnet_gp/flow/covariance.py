@@ -27,8 +27,8 @@ from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_slope
 from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
 from resnet_gp.threads import in_threads, row_ranges
 
-# Gaps below this are computed again from the difference of the unit vectors: 1 - <u, v> has an
-# error of a few eps, which is too much for the derivatives where the gap itself is small.
+# Gaps below this are recomputed from the difference of the unit vectors: the error of 1 - <u, v>,
+# a few eps, is too large for the derivatives where the gap itself is small.
 _NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
 _NEAR_PAIRS = 2**18
 _TILE = {"cpu": 2**16, "cuda": 2**24}
@@ -155,7 +155,7 @@ def unit_and_scale(
     """Unit vectors and lengths of ``input_vectors``; lengths of 1 if the variance is "unit"."""
     x = input_vectors(x, lengthscale, input_bias_variance)
     null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
-    # The length of a null row is taken elsewhere, so that neither value nor gradient is 0 / 0.
+    # Null rows are replaced before taking lengths, so that neither value nor gradient is 0 / 0.
     length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
     scale = torch.ones_like(length) if variance == "unit" else length
     return x / length[..., None], torch.where(null, 0, scale)
@@ -168,7 +168,7 @@ def _map(gap: Tensor, time: Tensor, spec: DepthMap) -> Tensor:
 
 
 def _largest_gap(horizon: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
-    """What divides 1 - c_T in a map of the limit, and its rate of decrease with T."""
+    """Divisor of 1 - c_T in a map of the limit, and its rate of decrease with T."""
     if not spec.contrast:
         return torch.ones_like(horizon), torch.zeros_like(horizon)
     gap_end, _, speed = flow_and_slopes(torch.full_like(horizon, 2), horizon)
@@ -183,9 +183,9 @@ def unit_covariance(
     time: Tensor,
     spec: DepthMap = LIMIT,
 ) -> Tensor:
-    """scale1_i scale2_j c_T(<unit1_i, unit2_j>), differentiable twice in everything.
+    """scale1_i scale2_j c_T(<unit1_i, unit2_j>), differentiable twice in all tensors.
 
-    Or another map of the correlations, differentiable once.
+    Other maps of the correlations are differentiable once.
 
     Args:
         unit1: unit vectors, ``batch_shape x n x d``.
@@ -197,7 +197,7 @@ def unit_covariance(
         spec: which map.
 
     Returns:
-        ``batch_shape x n x m``. Keeps no matrix for the backward pass, which computes again.
+        ``batch_shape x n x m``. The backward pass recomputes all matrices and keeps none.
     """
     padding = -unit1.shape[-1] % GROUP
     if padding:
