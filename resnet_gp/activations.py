@@ -1,4 +1,4 @@
-r"""What an activation phi is to the infinite network: its Gaussian moments.
+r"""Activations phi and their Gaussian moments, all that the infinite network depends on.
 
 For (u, v) ~ N(0, [[q_a, q], [q, q_b]]) the network needs E[phi(u) phi(v)] and its derivatives
 
@@ -41,7 +41,7 @@ class LeakyReLU:
 
     @property
     def steepness(self) -> float:
-        """What bounds E[phi'(u)^2] and the rate at which correlations move."""
+        """Bound of E[phi'(u)^2] and of the rate at which correlations move."""
         return max(1.0, self.negative_slope**2, (1 - self.negative_slope) ** 2)
 
     def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class LeakyReLU:
         sine = _root_of_determinant(variance1, variance2, covariance)
         angle = torch.atan2(sine, covariance)
         kink = (1 - self.negative_slope) ** 2 / (2 * math.pi)
-        # The kernel has a kink where a variance is 0; what is left of the derivative there is 0.
+        # The kernel has a kink where a variance is 0; the derivative there is set to 0.
         return (
             kink / 2 * sine / torch.where(variance1 == 0, math.inf, variance1),
             kink / 2 * sine / torch.where(variance2 == 0, math.inf, variance2),
@@ -146,12 +146,12 @@ class Sine:
 
 @dataclass(frozen=True)
 class Activation:
-    """A smooth function of one's own, for instance ``Activation(torch.cos, name="cos")``.
+    """A smooth function chosen by the user, for instance ``Activation(torch.cos, name="cos")``.
 
     Args:
-        function: phi, from float64 tensors to tensors of the same shape, entry by entry. A function
-            of a module (not a lambda), if kernels are to be pickled.
-        name: what messages call it.
+        function: phi, from float64 tensors to tensors of the same shape, entry by entry. A
+            module-level function (not a lambda), if kernels are to be pickled.
+        name: its name in messages.
 
     Raises:
         ValueError: Gaussian moments by Hermite series do not reach their accuracy for all variances
@@ -187,7 +187,7 @@ def _shifted_root(variance1: Tensor, variance2: Tensor, covariance: Tensor) -> T
 
 
 def get_activation(activation: str, negative_slope: float = 0.01) -> LeakyReLU:
-    """The activation of that name; ``negative_slope`` is used by "leaky_relu" alone.
+    """Return the activation of that name; only "leaky_relu" uses ``negative_slope``.
 
     Raises:
         ValueError: the name is unknown, or the slope is not finite.
@@ -202,7 +202,7 @@ def get_activation(activation: str, negative_slope: float = 0.01) -> LeakyReLU:
 
 
 def any_activation(activation: str | AnyActivation, negative_slope: float = 0.01) -> AnyActivation:
-    """The activation of that name among ``ACTIVATIONS``, or the object itself.
+    """Return the activation of that name in ``ACTIVATIONS``, or the object itself.
 
     Raises:
         ValueError: the name is unknown, or the slope is not finite.

@@ -1,6 +1,6 @@
 """The correlation flow and the kernel as plain functions of NumPy arrays or tensors.
 
-For code that has no use for a GPyTorch module, such as ``sklearn.svm.SVC(kernel=kernel_matrix)``.
+For code without GPyTorch modules, such as ``sklearn.svm.SVC(kernel=kernel_matrix)``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def correlation(c0: ArrayOrTensor, horizon: Any) -> ArrayOrTensor:
     slope alpha, T = ``weight_variance`` (1 - alpha)^2.
 
     Args:
-        c0: correlations in [-1, 1], any shape: array, tensor, or something ``np.asarray`` takes.
+        c0: correlations in [-1, 1], any shape: a tensor or anything that ``np.asarray`` accepts.
         horizon: T in [0, 10^4], a number or of a shape that broadcasts with ``c0``.
 
     Returns:
@@ -114,7 +114,7 @@ def kernel_matrix(
 
 
 def _floating(name: str, value: Any, like: Tensor | None = None) -> Tensor:
-    """A tensor of floating dtype; that of ``like`` if given."""
+    """Return a tensor of floating dtype; that of ``like`` if given."""
     if not isinstance(value, Tensor):
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":

@@ -5,8 +5,8 @@ Mehler's formula gives for a pair (u, v) with variances q_a, q_b and correlation
 
     E[phi(u) phi(v)] = sum_n c^n A_n(q_a) A_n(q_b).
 
-Only one-dimensional integrals are left, and Parseval's identity says what the terms beyond the N-th
-are worth: E[phi(u)^2] - sum_{n < N} A_n(q)^2 bounds them for every correlation.
+Only one-dimensional integrals are left. By Parseval's identity, E[phi(u)^2] - sum_{n < N} A_n(q)^2
+bounds the sum of the terms from the N-th on, for every correlation.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 
-#: What the terms left out may be worth, as a part of max(q, E[phi(u)^2]).
+#: Largest sum of the terms left out, relative to max(q, E[phi(u)^2]).
 TOLERANCE = 1e-9
-#: The same at variances that a network reaches beyond those that are checked at construction.
+#: The same at variances beyond those checked at construction.
 LARGE_TOLERANCE = 2e-8
 _GOAL = 1e-12
 _TERMS = (96, 768, 4096, 16384)
 _RANGE = 12.0  # standard deviations
 _BLOCK = 256
-# Below, phi is its Taylor polynomial, whose terms beyond the first two drown in their rounding.
+# Below, phi is its Taylor polynomial; all but its first two terms are lost in rounding.
 _SMALL = 4.0**-15
 _CHECKED = tuple(10.0**k for k in range(-3, 4))
 
@@ -46,7 +46,7 @@ class HermiteSeries:
 
 
 def hermite_series(function: Callable[[Tensor], Tensor], variances: Array) -> HermiteSeries:
-    """The series of ``function`` at some variances, with as many terms as they need."""
+    """Return the series of ``function`` at some variances, with enough terms for all of them."""
     step = min(0.02, 0.3 / math.sqrt(float(variances.max())))
     z: Array = (np.arange(math.ceil(_RANGE / step), dtype=np.float64) + 0.5) * step
     deviation = variances**0.5
@@ -102,7 +102,7 @@ def _coefficients(plus: Array, minus: Array, z: Array, step: float, terms: int) 
 
 @functools.lru_cache(maxsize=64)
 def check_series(function: Callable[[Tensor], Tensor], name: str) -> float:
-    """The largest E[phi'(u)^2] over variances from 1e-3 to 1e3, once the series is known to serve.
+    """Check the series at variances from 1e-3 to 1e3; return the largest E[phi'(u)^2] there.
 
     Raises:
         ValueError: a value is not finite, or the series is not accurate at one of the variances.
@@ -117,7 +117,7 @@ def check_series(function: Callable[[Tensor], Tensor], name: str) -> float:
 
 
 def require_accuracy(series: HermiteSeries, variances: Array, name: str) -> None:
-    """Raise ValueError if a series is not accurate to TOLERANCE, and say at which variance."""
+    """Check that a series is accurate to TOLERANCE; ValueError names the variance if not."""
     relative = series.error / np.maximum(variances, series.second_moment)
     needed = np.where(variances <= _CHECKED[-1], TOLERANCE, LARGE_TOLERANCE)
     good = relative <= needed  # False for nan

@@ -1,4 +1,4 @@
-"""Threads of torch, and rows of matrices shared between threads without the GIL."""
+"""Torch's number of threads, and rows of matrices shared between threads without the GIL."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 import torch
 
-_SERIAL = 2**15  # entries below which threads cost more than they give
+_SERIAL = 2**15  # entries below which threads cost more than they save
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads for torch, for a while."""
+    """Set torch's number of threads within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -26,7 +26,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[int, int]]:
-    """One range of rows for each thread, of equal work; symmetric work falls from row to row."""
+    """Split rows into ranges of equal work, one per thread; symmetric rows get shorter."""
     threads = torch.get_num_threads() if rows * columns > _SERIAL else 1
     shares = [k / threads for k in range(threads + 1)]
     if symmetric:
@@ -36,7 +36,7 @@ def row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[i
 
 
 def in_threads(tasks: list[functools.partial[None]]) -> None:
-    """Run calls, as many at the same time as there are threads for torch."""
+    """Run calls in as many threads as torch uses."""
     workers = min(len(tasks), torch.get_num_threads())
     if workers <= 1:
         for task in tasks:

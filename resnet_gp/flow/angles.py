@@ -9,8 +9,8 @@ With c = cos(theta) and T = w(1 - alpha)^2, Theorem 3 of Hayou & Yang (2023) rea
 It is autonomous, so one function, the time H(theta) that the flow takes from pi down to theta,
 solves it for every horizon: theta_T = H^{-1}(H(theta_0) + T).
 
-Everything here is float64 and accurate to a few ulp *relative* down to the smallest angles. It
-serves the few dozen Chebyshev nodes of a table, in NumPy, which is faster there than torch.
+Everything here is float64 and accurate to a few ulp *relative* down to the smallest angles. It is
+evaluated at the few dozen Chebyshev nodes of a table, for which NumPy is faster than torch.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ def flow_speed(theta: Array) -> Array:
 
 
 def reduced_speed(theta: Array) -> Array:
-    """F(c) / sin(theta / 2)^3: what is left of F without its zero at theta = 0. In [0.42, 0.5]."""
+    """F(c) / sin(theta / 2)^3, in [0.42, 0.5]: F without its zero at theta = 0."""
     return flow_speed(theta) / np.sin(theta / 2) ** 3
 
 
 def travel_time(theta: Array) -> Array:
-    """H(theta), the time in which the flow goes from the angle pi to theta; inf at 0, 0 at pi."""
+    """H(theta), the time that the flow takes from the angle pi to theta; inf at 0, 0 at pi."""
     phase = np.arccos(np.clip(theta * (2 / math.pi) - 1, -1, 1))
     smooth = np.cos(phase[..., None] * _ORDERS) @ _TRAVEL_TIME_COEFFICIENTS
     return smooth * (math.pi - theta) ** 2 / theta
@@ -104,10 +104,12 @@ def angle_at_travel_time(time: Array) -> Array:
     theta = np.maximum(math.pi - np.sqrt(time), 6 * math.pi / (time + _TAIL))
     for _ in range(60):
         speed = (np.sin(theta) - theta * np.cos(theta)) / (2 * math.pi)
-        speed = np.where(theta < 0.02, theta**3 / (6 * math.pi), speed)  # as good as Newton needs
+        speed = np.where(
+            theta < 0.02, theta**3 / (6 * math.pi), speed
+        )  # accurate enough for Newton
         step = (travel_time(theta) - time) * speed / np.sin(theta)
         theta = np.minimum(theta + step, math.pi)
-        if (np.abs(step) <= 1e-9 * theta).all():  # the error left is the square of that
+        if (np.abs(step) <= 1e-9 * theta).all():  # convergence is quadratic
             break
     return theta
 

@@ -1,13 +1,13 @@
 r"""The scalar maps of the correlation flow as Horner schemes of vectors, for KeOps.
 
-KeOps evaluates expression *trees*, and computes again what occurs twice: Clenshaw's rule would grow
+KeOps evaluates expression *trees* and recomputes repeated parts: Clenshaw's rule would grow
 exponentially, and Horner's rule in powers of x is badly conditioned at high degree. Here
 
     f(x) = sum_i b_i(x) Q_i(z),    z = T_4(x),    b(x) = (1, x, T_2(x), x T_2(x)),
 
 and the Q_i, of a quarter of the degree, are in powers of z: their Chebyshev series converge four
-times as fast, which makes that well conditioned for every horizon up to ``MAX_HORIZON``. All Q_i of
-all maps take one Horner scheme, whose coefficients are vectors.
+times as fast, so that powers are well conditioned for every horizon up to ``MAX_HORIZON``. One
+Horner scheme with vectors as coefficients evaluates all Q_i of all maps.
 
 The variable is that of ``resnet_gp.flow.table``, x = 2 s - 1.
 """
@@ -26,10 +26,10 @@ from torch import Tensor
 from resnet_gp.flow.angles import Array, flow_angle, reduced_speed
 from resnet_gp.flow.table import chebyshev_transform, horizon_table
 
-#: The number of the Q_i of a map.
+#: Number of Q_i of a map.
 BLOCK = 4
 
-# Numbers of Horner steps; few, because KeOps compiles a formula for each.
+# Numbers of Horner steps; only a few, because KeOps compiles a formula for each.
 _LENGTHS = (8, 16, 32)
 _NODES = 192
 _NOISE = {torch.float64: 4e-16, torch.float32: 1.5e-8}
@@ -40,7 +40,7 @@ def ratio_blocks(horizon: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
     Returns:
         kappa of the variable s, ``batch_shape``, and the coefficients of the Q_i, ``batch_shape x
-        steps x BLOCK``, of the highest power first.
+        steps x BLOCK``, highest power first.
 
     Raises:
         ValueError: as ``horizon_table``.
@@ -49,11 +49,11 @@ def ratio_blocks(horizon: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def log_slope_blocks(horizon: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The logarithms of three maps: of dc_T/dc_0, of p^2 and of dc_T/dT / (g / 2)^{3/2}.
+    """Logarithms of dc_T/dc_0, of p^2 and of dc_T/dT / (g / 2)^{3/2}.
 
-    Logarithms, because each of the maps is used once that way, and because where they are small,
-    at long horizons, they keep their digits. Returns as ``ratio_blocks``, with ``3 BLOCK`` columns.
-    Good to rounding for horizons from 10^-4 to 10^3, to 10^-10 beyond (128 coefficients).
+    Logarithms keep their digits where the maps are small, at long horizons. Returns as
+    ``ratio_blocks``, with ``3 BLOCK`` columns. Accurate to rounding for horizons from 10^-4 to
+    10^3, to 10^-10 beyond (128 coefficients).
     """
     return _blocks(_log_slope_rows, horizon, dtype)
 

@@ -1,12 +1,12 @@
 r"""Piecewise Chebyshev tables in two variances and an angle.
 
 A variance q > 0 belongs to the cell floor(log(q) / log 4): cells are fixed, so that an entry does
-not depend on the others in the call, and there is no end to them. One table serves a pair of cells,
+not depend on the others in the call, and unlimited. One table serves a pair of cells,
 
     f(q_a, q_b, theta) = sum_k T_k(2 tan(theta / 4) - 1) sum_ij C_kij T_i(x_a) T_j(x_b),
 
-x the place of log q in its cell. The angle and not the correlation: functions that bend near
-c = +-1 need far fewer terms in it, and tan(theta / 4) costs two square roots.
+x the place of log q in its cell. Functions that bend near c = +-1 need far fewer terms in the angle
+than in the correlation, and tan(theta / 4) costs two square roots.
 
 Tables of several pairs of cells are fitted and evaluated together. The evaluation is compiled if
 numba is there and the tensors are on the CPU (``compiled_cells``), in plain torch otherwise.
@@ -29,12 +29,12 @@ from resnet_gp.flow.angles import Array
 from resnet_gp.flow.table import chebyshev_transform
 
 _WIDTH = math.log(4)
-#: What a variance of 0 counts as: its square root is below the rounding of anything beside it.
+#: Stands for a variance of 0: its square root is negligible beside any other.
 TINY = 4.0**-50 * (1 + 1e-9)  # just inside a cell, below all of its nodes
 _START = (13, 13, 40)
 _MOST = (140, 140, 640)
-_GROUP = 4  # the compiled loops take so many terms of x_b at a time
-_TOGETHER = 16  # pairs of cells whose values are computed together: more would leave the cache
+_GROUP = 4  # terms of x_b that the compiled loops take at a time
+_TOGETHER = 16  # pairs of cells computed together: more would not fit in the cache
 
 Pair: TypeAlias = tuple[int, int]
 
@@ -45,7 +45,7 @@ def cell_of(variance: Tensor) -> Tensor:
 
 
 def present_cells(variance: Tensor) -> tuple[int, ...]:
-    """The cells in which there are variances, in order."""
+    """The cells that contain variances, in order."""
     return tuple(torch.unique(cell_of(variance)).tolist())
 
 
@@ -82,7 +82,7 @@ def _nodes(count: int) -> Array:
 
 
 #: From nodes of the variances, ``pairs x i`` and ``pairs x j``, and of the angle, ``k``: the fields
-#: at all combinations, ``fields x pairs x i x j x k``, and the scale of each, ``fields x pairs``.
+#: at all combinations, ``fields x pairs x i x j x k``, and their scales, ``fields x pairs``.
 Values: TypeAlias = Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
@@ -94,7 +94,7 @@ def fit_tables(
     Args:
         pairs: of cells of the two variances.
         values: the function.
-        tolerance: for the coefficients left out, as a part of the scale.
+        tolerance: for the coefficients left out, relative to the scale.
         what: the subject of the message.
 
     Raises:
@@ -132,7 +132,7 @@ def fit_tables(
 
 
 def _grown(count: tuple[int, ...], sizes: list[Array], tolerance: float) -> tuple[int, ...]:
-    """Larger numbers of nodes where the last coefficients are not yet below the tolerance."""
+    """Increase the numbers of nodes where the last coefficients exceed the tolerance."""
     short = [bool((size[-max(2, len(size) // 8) :] > tolerance).any()) for size in sizes]
     return tuple(n * 3 // 2 if needed else n for n, needed in zip(count, short, strict=True))
 
@@ -140,7 +140,7 @@ def _grown(count: tuple[int, ...], sizes: list[Array], tolerance: float) -> tupl
 def add_mirrored(
     tables: dict[Pair, Array], found: Mapping[Pair, Array], fields: Sequence[int]
 ) -> None:
-    """Adds tables and those of the exchanged variances, whose ``fields`` change their places."""
+    """Add tables, and those of the exchanged variances, with permuted ``fields``."""
     for (one, two), table in found.items():
         tables[two, one] = table[fields].transpose(0, 1, 3, 2)
         tables[one, two] = table
@@ -154,7 +154,7 @@ class TableGrid:
         cells1: of the first variance, in order.
         cells2: of the second.
         coefficients: ``cells1 x cells2 x fields x k x i x j``.
-        lengths: how many k there are, ``cells1 x cells2``.
+        lengths: the number of k, ``cells1 x cells2``.
     """
 
     cells1: tuple[int, ...]
@@ -182,7 +182,7 @@ class TableGrid:
 
     @classmethod
     def stack(cls, grids: Sequence[TableGrid]) -> TableGrid:
-        """A batch of grids on the same cells; of length 1 if it is the same one throughout."""
+        """A batch of grids on the same cells; of length 1 if all are the same object."""
         distinct = grids if any(grid is not grids[0] for grid in grids) else grids[:1]
         shape = np.max([grid.coefficients.shape for grid in distinct], axis=0)
         coefficients = distinct[0].coefficients.new_zeros(len(distinct), *shape)
@@ -264,7 +264,7 @@ def single_pairs(
 
 
 def _groups(variance1: Tensor, variance2: Tensor) -> Iterator[tuple[Pair, Tensor]]:
-    """The pairs of cells that occur, and where."""
+    """The pairs of cells that occur, and the indices of their members."""
     both = torch.stack([cell_of(variance1), cell_of(variance2)])
     for pair in torch.unique(both, dim=1).T:
         one, two = pair.tolist()
@@ -294,5 +294,5 @@ def _numba_loops() -> ModuleType | None:
 
 
 def compiled_loops(tensor: Tensor) -> ModuleType | None:
-    """The compiled evaluation, where it can be used."""
+    """The compiled evaluation, or None where it cannot be used."""
     return _numba_loops() if tensor.device.type == "cpu" else None

@@ -1,8 +1,8 @@
 r"""The covariance of ``covariance.py`` and its gradient as compiled loops over cache-sized blocks.
 
-Needs numba. The arithmetic of a flow is that of ``table.py``, operation by operation, and nothing
-here may be reassociated or contracted: both give the same bits (where torch rounds square roots
-correctly). Only the inner products differ from a library's matrix product; here their order is
+Needs numba. The arithmetic of the flow is that of ``table.py``, operation by operation, and nothing
+here may be reassociated or contracted, so that both give the same bits (where torch rounds square
+roots correctly). Only the inner products differ from a library's matrix product: their order is
 fixed, so that a block of a matrix has the bits of the same block computed alone, and k(x, x) is
 symmetric to the bit.
 
@@ -143,7 +143,7 @@ def covariance(
     start,
     stop,
 ):
-    """out = scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold what stands for c_T itself.
+    """out = scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold the map itself.
 
     With ``symmetric``, the two sets of points are the same, and a row also fills its column: blocks
     below the diagonal are not computed. (Where a block crosses it, two threads may write an entry,
@@ -188,10 +188,10 @@ def _total(values):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _chain(source, scale, scales, value, slope, speed, target, sums, x, spare):
-    """The chain rule for one row: from the gradient ``source`` in scale scales value.
+    """Apply the chain rule in one row to ``source``, the gradient in scale scales value.
 
-    ``target`` gets the gradient in the inner products, ``sums`` what it adds to that in ``scales``;
-    returns that in ``scale`` and in the time.
+    Writes the gradient in the inner products to ``target``, adds that in ``scales`` to ``sums``,
+    and returns those in ``scale`` and in the time.
     """
     for j in range(len(source)):
         x[j] = source[j] * scale * scales[j]
@@ -230,10 +230,10 @@ def _spread(
     spare,
     turned,
 ):
-    """The chain rule for the columns from ``begin`` to ``last`` of a row.
+    """Apply the chain rule in the columns from ``begin`` to ``last`` of a row.
 
-    With ``symmetric`` for its entries of the column of the same number, too, below the diagonal.
-    Those pass through ``turned``, ``2 x _MIRROR x _BLOCK``, where a group of columns lies in rows.
+    With ``symmetric``, also to the mirrored entries below the diagonal, which pass through
+    ``turned``, ``2 x _MIRROR x _BLOCK``, a transposed group of columns.
     """
     n = grad.shape[1]
     b, i = row // n, row % n
@@ -304,11 +304,11 @@ def gradient(
     start,
     stop,
 ):
-    """From ``grad``, the gradient of a scalar in the covariance, ``b x n x m``:
+    """Apply the chain rule to ``grad``, the gradient of a scalar in the covariance, ``b x n x m``.
 
-    ``weight``, in the inner products <u_i, v_j> (same shape), and this call's contributions, added
-    to ``grad_scale_u``, ``b x n``, ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``. For
-    1 - (1 - c_T) / largest, the latter decreasing with T at a rate.
+    Writes ``weight``, the gradient in the inner products <u_i, v_j> (same shape), and adds to
+    ``grad_scale_u``, ``b x n``, ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``. The map
+    is 1 - (1 - c_T) / largest, where ``largest`` decreases with T at the rate ``decrease``.
 
     With ``symmetric``, the two sets of points are the same: a row's slopes serve its column, too.
     """

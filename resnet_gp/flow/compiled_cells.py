@@ -2,7 +2,7 @@
 
 Needs numba. Arrays are C-contiguous, of one floating dtype; b is a batch of networks and inputs.
 ``coefficients`` are ``(b or 1) x cells1 x cells2 x fields x k x i x j`` with j a multiple of 4, and
-``lengths``, ``(b or 1) x cells1 x cells2``, says how many k there are. ``left``, ``b x n x i``, and
+``lengths``, ``(b or 1) x cells1 x cells2``, is the number of k. ``left``, ``b x n x i``, and
 ``right``, ``b x j x m``, are Chebyshev polynomials of the variances, ``root1`` and ``root2`` their
 square roots. The columns of ``right`` are sorted by cell: ``order``, ``b x m``, says which they are
 and ``starts``, ``b x (cells2 + 1)``, where each cell begins. Rows of all batch elements are counted
@@ -86,7 +86,7 @@ def matrix(
     start,
     stop,
 ):
-    """``out``, ``b x n x m``, of a grid with one field.
+    """Fill ``out``, ``b x n x m``, from a grid with one field.
 
     With ``symmetric``, the two sets of points are the same, and a row also fills its column.
     """
@@ -142,10 +142,10 @@ def matrix_gradient(
     start,
     stop,
 ):
-    """From ``grad``, the gradient in the covariance, with the five fields of its derivatives:
+    """Apply the chain rule to ``grad``, the gradient in the covariance, with its five derivatives.
 
-    ``by_covariance``, ``b x n x m``, and what is added to ``by_variance1``, ``b x n``,
-    ``by_variance2``, ``b x m``, and ``by_weight`` and ``by_bias``, ``b``.
+    Writes ``by_covariance``, ``b x n x m``, and adds to ``by_variance1``, ``b x n``,
+    ``by_variance2``, ``b x m``, ``by_weight`` and ``by_bias``, ``b``.
     """
     n = grad.shape[1]
     rows = np.empty(coefficients.shape[3:5] + coefficients.shape[6:], grad.dtype)
@@ -190,7 +190,7 @@ def matrix_gradient(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def nodes(coefficients, lengths, cell1, cell2, left, right, root1, root2, covariance, out):
-    """``out``, ``fields x p x i x j x k``, at all combinations of variances and many angles.
+    """Fill ``out``, ``fields x p x i x j x k``, at all combinations of variances and angles.
 
     ``left`` is ``p x i x ...``, ``right`` is ``p x j x ...``, ``covariance`` is ``p x i x j x k``,
     and ``coefficients`` and ``lengths`` have no batch.

@@ -1,7 +1,7 @@
 r"""The correlation flow of single entries, differentiable twice.
 
-``flow`` is the reference for everything that is built on it: it takes any tensor of gaps 1 - c_0
-and any horizons that broadcast with it. Covariance matrices have a fused path in ``covariance``.
+``flow`` is the reference for everything built on it: it takes any tensor of gaps 1 - c_0 and any
+horizons that broadcast with it. Covariance matrices have a fused path in ``covariance``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def flow(gap: Tensor, horizon: Tensor) -> Tensor:
     """The correlation c_T after time T of the flow dc/dt = F(c) (Hayou & Yang 2023, Theorem 3).
 
     Args:
-        gap: 1 - c_0 in [0, 2], any shape. The gap and not the correlation, because what the flow
-            does near c_0 = 1 depends on digits that c_0 itself no longer has.
+        gap: 1 - c_0 in [0, 2], any shape. Near c_0 = 1 the flow depends on digits of the gap that
+            c_0 itself has lost to rounding.
         horizon: T = w (1 - alpha)^2, from 0 to ``MAX_HORIZON``; its shape broadcasts with ``gap``.
 
     Returns:
@@ -35,7 +35,7 @@ def flow(gap: Tensor, horizon: Tensor) -> Tensor:
 
 @widens_half
 def gap_flow(gap: Tensor, horizon: Tensor) -> Tensor:
-    """1 - c_T, accurate to its own rounding however small it is; as ``flow`` in all else."""
+    """1 - c_T, accurate to its own rounding however small it is; otherwise as ``flow``."""
     return _GapFlow.apply(gap, horizon)
 
 
@@ -43,8 +43,8 @@ def gap_flow(gap: Tensor, horizon: Tensor) -> Tensor:
 def contrast(gap: Tensor, horizon: Tensor) -> Tensor:
     """(c_T - c_T(pi)) / (1 - c_T(pi)): 1 for equal directions, 0 for opposite ones.
 
-    Positive definite as c_T is: the constant that is taken off is a part of its expansion in
-    Gegenbauer polynomials. Arguments and derivatives are those of ``flow``.
+    Positive definite like c_T: the constant subtracted is part of its expansion in Gegenbauer
+    polynomials. Arguments and derivatives are those of ``flow``.
     """
     return 1 - gap_flow(gap, horizon) / gap_flow(torch.full_like(horizon, 2), horizon)
 

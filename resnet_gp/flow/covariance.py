@@ -19,17 +19,16 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from resnet_gp.flow.autograd import widens_half
+from resnet_gp.flow.autograd import FlowFunction, widens_half
 from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes, flow_slopes, gap_flow
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_slopes, depth_table
 from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
 from resnet_gp.threads import in_threads, row_ranges
 
-# Gaps below this are computed again from the difference of the unit vectors: 1 - <u, v> has an
-# error of a few eps, which is too much for the derivatives where the gap itself is small.
+# Gaps below this are recomputed from the difference of the unit vectors: the error of 1 - <u, v>,
+# a few eps, is too large for the derivatives where the gap itself is small.
 _NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
 _NEAR_PAIRS = 2**18
 _TILE = {"cpu": 2**16, "cuda": 2**24}
@@ -156,7 +155,7 @@ def unit_and_scale(
     """Unit vectors and lengths of ``input_vectors``; lengths of 1 if the variance is "unit"."""
     x = input_vectors(x, lengthscale, input_bias_variance)
     null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
-    # The length of a null row is taken elsewhere, so that neither value nor gradient is 0 / 0.
+    # Null rows are replaced before taking lengths, so that neither value nor gradient is 0 / 0.
     length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
     scale = torch.ones_like(length) if variance == "unit" else length
     return x / length[..., None], torch.where(null, 0, scale)
@@ -169,7 +168,7 @@ def _map(gap: Tensor, time: Tensor, spec: DepthMap) -> Tensor:
 
 
 def _largest_gap(horizon: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
-    """What divides 1 - c_T in a map of the limit, and its rate of decrease with T."""
+    """Divisor of 1 - c_T in a map of the limit, and its rate of decrease with T."""
     if not spec.contrast:
         return torch.ones_like(horizon), torch.zeros_like(horizon)
     gap_end, _, speed = flow_and_slopes(torch.full_like(horizon, 2), horizon)
@@ -184,9 +183,9 @@ def unit_covariance(
     time: Tensor,
     spec: DepthMap = LIMIT,
 ) -> Tensor:
-    """scale1_i scale2_j c_T(<unit1_i, unit2_j>), differentiable twice in everything.
+    """scale1_i scale2_j c_T(<unit1_i, unit2_j>), differentiable twice in all tensors.
 
-    Or another map of the correlations, differentiable once.
+    Other maps of the correlations are differentiable once.
 
     Args:
         unit1: unit vectors, ``batch_shape x n x d``.
@@ -198,7 +197,7 @@ def unit_covariance(
         spec: which map.
 
     Returns:
-        ``batch_shape x n x m``. Keeps no matrix for the backward pass, which computes again.
+        ``batch_shape x n x m``. The backward pass recomputes all matrices and keeps none.
     """
     padding = -unit1.shape[-1] % GROUP
     if padding:
@@ -216,7 +215,7 @@ def unit_covariance(
     return _UnitCovariance.apply(*flat, spec).reshape(*batch, unit1.shape[-2], unit2.shape[-2])
 
 
-class _UnitCovariance(Function):
+class _UnitCovariance(FlowFunction):
     """``unit_covariance`` for one batch dimension; the time is of length 1 or b."""
 
     @staticmethod
@@ -238,11 +237,6 @@ class _UnitCovariance(Function):
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.spec = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
         *tensors, time, spec = inputs
         unit1, unit2, scale1, scale2 = _batched(info.batch_size, in_dims[:4], tensors)
@@ -252,7 +246,7 @@ class _UnitCovariance(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        saved, spec, needs = ctx.saved_tensors, ctx.spec, ctx.needs_input_grad
+        saved, (spec,), needs = ctx.saved_tensors, ctx.settings, ctx.needs_input_grad
         # Tensors under torch.func transforms have no memory that compiled loops could read.
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return (*_differentiable_gradient(saved, grad, needs[:5], spec), None)
@@ -342,16 +336,12 @@ def _tiles(matrix: Tensor) -> Iterator[slice]:
     return (slice(first, first + rows) for first in range(0, n, rows))
 
 
-class _UnitGap(Function):
+class _UnitGap(FlowFunction):
     """1 - <u_i, v_j>, ``b x n x m``; never negative, exactly 0 for equal vectors."""
 
     @staticmethod
     def forward(unit1: Tensor, unit2: Tensor) -> Tensor:
         return _unit_gap(unit1, unit2)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:

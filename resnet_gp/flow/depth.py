@@ -12,11 +12,11 @@ and the tangent kernel, per unit of sqrt(q_L(a, a) q_L(b, b)) (Jacot et al. 2018
     J_l = (1 - h theta_{l-1} / 2 pi) J_{l-1} + kappa f(c_{l-1})
     f(c) = c (1 + alpha^2) / 2 + (1 - alpha)^2 F(c),  kappa = w / (L + w (1 + alpha^2) / 2).
 
-All are functions of c_0 alone, and not computed block by block: the map of 2k blocks is the
-map of k blocks after itself, and a table for any L takes about log2(L) compositions of Chebyshev
-interpolants. What is interpolated are quantities that are small when the map is close to the
-identity (log of the gap's decrease, 1 - M, ...), so that nothing is lost however small h is: the
-limit itself is ``LIMIT_DEPTH`` blocks, whose distance to it is below rounding.
+All are functions of c_0 alone, and are not computed block by block: the map of 2k blocks is the
+map of k blocks applied twice, so that a table for any L takes about log2(L) compositions of
+Chebyshev interpolants. The interpolated quantities are small when the map is close to the identity
+(log of the gap's decrease, 1 - M, ...), so that no digits are lost however small h is: the limit is
+computed as ``LIMIT_DEPTH`` blocks, which agree with it to rounding.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _TAIL = {torch.float64: 1e-15, torch.float32: 1e-9}
 
 @dataclass(frozen=True)
 class DepthMap:
-    """What is computed from c_0 and w.
+    """A map of c_0 and w.
 
     The correlation c_L ("readout") or the tangent kernel per unit of variance, of all layers or of
-    the residual blocks alone. ``contrast`` is for the correlation of the limit, and in
-    ``resnet_gp.flow.correlation``.
+    the residual blocks alone. ``contrast``, of ``resnet_gp.flow.correlation``, is for the
+    correlation of the limit.
     """
 
     negative_slope: float = 0.0
@@ -83,7 +83,7 @@ LIMIT = DepthMap()
 
 
 def checked_depth(depth: Any) -> int | None:
-    """The depth as a plain int; raises ``ValueError`` for what is no number of blocks."""
+    """Return the depth as an int, or None for the limit; ValueError if it is neither."""
     if depth is None:
         return None
     try:
@@ -118,14 +118,9 @@ class _DepthMap(Entrywise):
         return depth_table(spec, weight_variance, gap.dtype).values(gap)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.spec = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         gap, weight_variance = ctx.saved_tensors
-        slope, speed = depth_slopes(gap, weight_variance, ctx.spec)
+        slope, speed = depth_slopes(gap, weight_variance, *ctx.settings)
         return (
             (-grad * slope).sum_to_size(gap.shape) if ctx.needs_input_grad[0] else None,
             (grad * speed).sum_to_size(weight_variance.shape) if ctx.needs_input_grad[1] else None,
@@ -137,10 +132,6 @@ class _DepthMapSlopes(Entrywise):
     @staticmethod
     def forward(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
         return depth_table(spec, weight_variance, gap.dtype).derivatives(gap)[1:]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> None:
@@ -186,7 +177,7 @@ class DepthTable:
 
 
 def depth_table(spec: DepthMap, weight_variance: Tensor, dtype: torch.dtype) -> DepthTable:
-    """The tables of a batch of weight variances, ``batch_shape``; the last few are kept.
+    """Return the tables of a batch of weight variances, ``batch_shape``, from a cache if possible.
 
     Raises:
         ValueError: the horizon w (1 - alpha)^2 is outside the range of tables.
@@ -207,7 +198,7 @@ def depth_table(spec: DepthMap, weight_variance: Tensor, dtype: torch.dtype) -> 
 def _table(spec: DepthMap, weights: tuple[float, ...], dtype: torch.dtype) -> DepthTable:
     rows = [_coefficients(spec, weight, dtype) for weight in weights]
     kappas = torch.tensor([kappa for kappa, _ in rows], dtype=dtype)
-    # One length for the three, so that compiled code gets them as one array.
+    # All three have one length, so that compiled code gets them as one array.
     longest = max(len(row) for _, three in rows for row in three)
     padded = [[np.pad(row, (0, longest - len(row))) for row in three] for _, three in rows]
     parts = [Polynomial.from_chebyshev([three[k] for three in padded], dtype) for k in range(3)]
@@ -289,7 +280,7 @@ class _Grid:
             self.gaps = _Gaps(2 * np.cos(rest / 2) ** 2, 2 * np.sin(rest / 2) ** 2)
 
     def basis(self, gaps: _Gaps) -> Array:
-        """The Chebyshev polynomials elsewhere."""
+        """The Chebyshev polynomials at other gaps."""
         if self.long:
             tau = gaps.tau
             s = (1 + self.kappa) * tau / (1 + self.kappa * tau)
@@ -305,7 +296,7 @@ class _Grid:
 
 @dataclass(frozen=True, eq=False)
 class _Map:
-    """A number of blocks as functions of c_0, each an array over nodes."""
+    """The map of some blocks: functions of c_0, each an array over nodes."""
 
     decrease: Array  # -log(gap after / gap before)
     lag: Array  # (1 - M) / gap^{1/2}, M = dc/dc_0
@@ -349,7 +340,7 @@ class _Block:
 
 
 def _after(first: _Map, maps: _Block | _Interpolant, gaps: _Gaps) -> _Map:
-    """Another map, from where the first one ends, after the first: the chain rule."""
+    """Compose two maps, by the chain rule."""
     middle = gaps.moved(first)
     second, middle_sine = maps(middle), middle.sine
     root, ratio = np.sqrt(gaps.gap), np.exp(-first.decrease)
@@ -373,7 +364,7 @@ def _after(first: _Map, maps: _Block | _Interpolant, gaps: _Gaps) -> _Map:
 
 
 class _Interpolant:
-    """A number of blocks at any gaps."""
+    """The map of some blocks at any gaps."""
 
     def __init__(self, grid: _Grid, whole: _Map) -> None:
         self.grid, self.series = grid, chebyshev_transform(whole.arrays())
@@ -383,7 +374,7 @@ class _Interpolant:
 
 
 def _iterated(block: _Block, count: int) -> _Block | _Interpolant:
-    """``count`` blocks as one map: of k blocks twice and, for each binary digit 1, one more."""
+    """Compose ``count`` blocks by repeated doubling."""
     whole: _Block | _Interpolant = block
     for length in range(2, count.bit_length() + 1):
         blocks = count >> (count.bit_length() - length)

@@ -20,19 +20,19 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from resnet_gp.activations import GELU, AnyActivation, ClosedForm, LeakyReLU, Partials
+from resnet_gp.flow.autograd import FlowFunction
 from resnet_gp.flow.depth import checked_depth
 from resnet_gp.threads import in_threads
 
 #: Up to this depth the recursion is run as it is.
 RECURSION_DEPTH = 512
-# Depths whose results, with the limit, are extrapolated in 1/L to deeper networks.
+# Deeper networks are extrapolated in 1/L from the limit and these depths.
 _COARSE_DEPTHS = (64, 96, 128, 192, 256, 384, 512)
 _POWERS = (0, 1, 2, 3, 4, 5, 6, 7)
 _KINKED_POWERS = (0, 1, 2, 2.5, 3, 3.5, 4, 4.5)  # of angles that leave pi like sqrt(t)
-_TILE = {"cpu": 2**15, "cuda": 2**22}  # entries; a few threads work at one tile each
+_TILE = {"cpu": 2**15, "cuda": 2**22}  # entries; each thread works on one tile
 
 Speed: TypeAlias = Callable[[int, Tensor], Tensor]
 
@@ -60,14 +60,14 @@ class Scheme:
 
 @functools.lru_cache(maxsize=64)
 def euler(depth: int) -> Scheme:
-    """The recursion of a network with ``depth`` blocks."""
+    """The scheme that is the recursion of ``depth`` blocks."""
     return Scheme(depth, ((),), (1.0,), (1.0,) * depth)
 
 
 @functools.lru_cache(maxsize=64)
 def dormand_prince(steps: int, power: int = 1) -> Scheme:
     """Order 8 in s = t^(1 / power); powers above 1 are for solutions like sqrt(t) at t = 0."""
-    from scipy.integrate import DOP853  # where it is needed: it takes long to load
+    from scipy.integrate import DOP853  # slow to import
 
     stages = tuple(tuple(map(float, row[:i])) for i, row in enumerate(DOP853.A[:12, :12]))
     rates = tuple(
@@ -107,13 +107,13 @@ def schemes(
 
 
 def _extrapolation(points: Sequence[float], x: float, powers: Sequence[float]) -> list[float]:
-    """Weights of values at points that give the value at x of all combinations of some powers."""
+    """Weights that extrapolate from ``points`` to x, exactly for all ``powers``."""
     exponents = np.array(powers)[:, None]
     weights = np.linalg.solve(np.array(points) ** exponents, x ** exponents[:, 0])
     return [float(weight) for weight in weights]
 
 
-class _Moment(Function):
+class _Moment(FlowFunction):
     """``Moments.moment``, differentiable once."""
 
     @staticmethod
@@ -123,18 +123,14 @@ class _Moment(Function):
         return moments.moment(variance1, variance2, covariance)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.moments, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        partials = Gradient.apply(ctx.moments.partials, *ctx.saved_tensors)
+        (moments,) = ctx.settings
+        partials = Gradient.apply(moments.partials, *ctx.saved_tensors)
         pairs = zip(partials, ctx.saved_tensors, strict=True)
         return None, *((grad * partial).sum_to_size(own.shape) for partial, own in pairs)
 
 
-class Gradient(Function):
+class Gradient(FlowFunction):
     """``function(*tensors)``, the derivatives of a covariance; second derivatives raise."""
 
     @staticmethod
@@ -142,10 +138,6 @@ class Gradient(Function):
         function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         return function(*tensors)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
@@ -185,7 +177,7 @@ def states(scheme: Scheme, start: Tensor, speed: Speed) -> Iterator[Tensor]:
 
 
 def last_state(scheme: Scheme, start: Tensor, speed: Speed) -> Tensor:
-    """The state at the end, without keeping the others."""
+    """The state at the end; the others are not kept."""
     (state,) = deque(states(scheme, start, speed), maxlen=1)
     return state
 
@@ -250,7 +242,7 @@ def direct_covariance(
         variance1: q_0(a, a), ``b x n``.
         variance2: q_0(b, b), ``b x m``.
         covariance: q_0(a, b), ``b x n x m``; or ``b x n`` (single pairs), with ``n == m``.
-        symmetric: the two sets of inputs are the same, and half of the matrix is enough.
+        symmetric: the two sets of inputs are the same, so that half of the matrix is computed.
 
     Returns:
         The shape of ``covariance``. Differentiable once in all tensors.
@@ -267,7 +259,7 @@ def direct_covariance(
 def _equal_schemes(
     activation: AnyActivation, weight_variance: Tensor, depth: int | None
 ) -> list[tuple[list[tuple[float, Scheme]], Tensor]]:
-    """The members of a batch that the same schemes integrate."""
+    """Group the members of a batch that have the same schemes."""
     groups: list[tuple[list[tuple[float, Scheme]], list[int]]] = []
     for index, w in enumerate(weight_variance.detach().tolist()):
         terms = schemes(activation, w, depth)
@@ -324,8 +316,8 @@ def tiles(matrices: Tensor, symmetric: bool) -> Iterator[tuple[slice, slice]]:
         first += count
 
 
-class _DirectCovariance(Function):
-    """``pair_covariance`` in tiles, computed again for the gradient."""
+class _DirectCovariance(FlowFunction):
+    """``pair_covariance`` in tiles, recomputed for the gradient."""
 
     @staticmethod
     def forward(settings: Any, *inputs: Tensor) -> Tensor:
@@ -333,7 +325,7 @@ class _DirectCovariance(Function):
         path1, path2, covariance, *arguments = inputs
         out = torch.empty_like(covariance)
 
-        @torch.no_grad()  # it holds for one thread
+        @torch.no_grad()  # which is set per thread
         def fill(rows: slice, columns: slice) -> None:
             block = pair_covariance(
                 activation,
@@ -354,13 +346,8 @@ class _DirectCovariance(Function):
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.settings, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = functools.partial(_direct_gradient, ctx.settings)
+        gradient = functools.partial(_direct_gradient, *ctx.settings)
         return None, *Gradient.apply(gradient, *ctx.saved_tensors, grad)
 
 

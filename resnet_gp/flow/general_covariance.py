@@ -1,7 +1,7 @@
 """Covariance matrices of the limit network, or of one with L blocks, for any activation and biases.
 
-The one call for what is not homogeneous; ``covariance`` is the same for the (leaky) ReLU family
-without block bias, where it is faster and twice differentiable.
+For kernels that are not homogeneous; for the (leaky) ReLU family without block bias ``covariance``
+computes the same, faster and twice differentiable.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""Chebyshev tables of the general covariance: k as a function of q_0(a,a), q_0(b,b) and the angle.
 
 One table for each pair of variance cells (``cells``), filled by the integration of ``general`` at
-its nodes; tables are made for the cells in which there are data, and the last ones are kept. The
-derivatives of k are tables too, so that nothing is divided by sin(theta).
+its nodes; tables are made for the cells that contain data, and the latest are cached. The
+derivatives of k have tables of their own, so that nothing is divided by sin(theta).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, Sine
+from resnet_gp.flow.autograd import FlowFunction
 from resnet_gp.flow.cells import (
     TINY,
     Array,
@@ -46,15 +46,15 @@ from resnet_gp.flow.moment_table import TabulatedMoments
 from resnet_gp.threads import in_threads, row_ranges
 
 _TOLERANCE = {torch.float64: 2e-11, torch.float32: 1e-8}
-_COARSER = 10  # times that, where moments are tabulated or oscillate
-_FINER = 0.3  # times that for ReLU, whose coefficients fall slowly: many of them are left out
+_COARSER = 10  # times the tolerance, where moments are tabulated or oscillate
+_FINER = 0.3  # times the tolerance for ReLU: many slowly decreasing coefficients are left out
 _SLOPES = 100  # times the tolerance, for the derivatives
 _SINE_TABLES_UP_TO = 64.0
 _KINKED_SLOPES = 10_000  # the same for ReLU, whose angle leaves pi like sqrt(t)
 
 
 class Network(NamedTuple):
-    """What a table belongs to."""
+    """The network of a table."""
 
     activation: AnyActivation
     weight_variance: float
@@ -63,7 +63,7 @@ class Network(NamedTuple):
 
 
 def moments_of(activation: AnyActivation) -> Moments:
-    """Closed moments where there are any, else tabulated ones."""
+    """Return closed moments if there are any, else tabulated ones."""
     return TabulatedMoments(activation) if isinstance(activation, Activation) else activation
 
 
@@ -86,7 +86,7 @@ def covariance_tables(
     """k, or with ``slopes`` its derivatives in q_aa, q_bb, q_ab, w and sigma_b^2.
 
     Returns:
-        The tables of these pairs of cells, and more that were made before.
+        The tables of these pairs of cells, and others made before.
 
     Raises:
         ArithmeticError: the Chebyshev series does not converge.
@@ -112,7 +112,7 @@ def covariance_tables(
 
 @functools.lru_cache(maxsize=32)
 def _tables(network: Network, slopes: bool, dtype: torch.dtype) -> dict[Pair, Array]:
-    """All tables of a network that were made so far."""
+    """All tables of a network made so far."""
     return {}
 
 
@@ -216,8 +216,8 @@ def table_covariance(
 ) -> Tensor:
     """q_1 of a batch of matrices of pairs, or of single pairs, by tables.
 
-    As ``direct_covariance``, which takes the sine's place of variances so large that its moments
-    are spikes.
+    Arguments as for ``direct_covariance``, which is used for the sine at variances so large that
+    its moments are spikes.
     """
     largest = max(variance1.detach().max(), variance2.detach().max())
     if isinstance(activation, Sine) and largest > _SINE_TABLES_UP_TO:
@@ -231,7 +231,7 @@ def table_covariance(
     )
 
 
-class _TableCovariance(Function):
+class _TableCovariance(FlowFunction):
     @staticmethod
     def forward(
         settings: Any,
@@ -261,13 +261,8 @@ class _TableCovariance(Function):
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.settings, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = functools.partial(_table_gradient, ctx.settings)
+        gradient = functools.partial(_table_gradient, *ctx.settings)
         return None, *Gradient.apply(gradient, *ctx.saved_tensors, grad)
 
 
@@ -306,7 +301,7 @@ def _grids(
     slopes: bool,
     dtype: torch.dtype,
 ) -> list[TableGrid]:
-    """One for each network, all on the same cells."""
+    """One grid for each network, all on the same cells."""
     cells1, cells2 = present_cells(variance1), present_cells(variance2)
     return [covariance_grid(network, cells1, cells2, slopes, dtype) for network in networks]
 
@@ -314,7 +309,7 @@ def _grids(
 def _compiled_arguments(
     grids: list[TableGrid], variance1: Tensor, variance2: Tensor, covariance: Tensor
 ) -> tuple[Any, ...]:
-    """What ``compiled_cells.matrix`` and its gradient take first."""
+    """The first arguments of ``compiled_cells.matrix`` and of its gradient."""
     grid = TableGrid.stack(grids)
     index1, index2, left, right = grid.bases(variance1, variance2)
     order = index2.argsort(dim=1, stable=True)

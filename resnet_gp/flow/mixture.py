@@ -6,7 +6,7 @@ For unit vectors with inner product c, a Gaussian kernel and its mirror image at
 
 with w ~ N(0, r I) in any dimension. Nonnegative combinations of them over the rates r, with a
 constant and a linear term, reproduce c_T to better than 1e-6 of its range 1 - c_T(-1), at every
-horizon. No closed form is known to us: the weights are found by nonnegative least squares.
+horizon. The weights are found by nonnegative least squares, as no closed form is known to us.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ANGLES = 120
 _RATES = 60
 _SMALLEST_RATE = 0.03
 _LARGEST_RATE = 1e4  # in units of the rate at which the horizon sets in
-_RIDGE = 1e-5  # spreads the weights over the rates, which makes better features than few atoms
+_RIDGE = 1e-5  # spreads the weights over many rates, which makes better features
 _UNIT_HORIZON = 6 * math.pi  # theta_T is about 6 pi / T at long horizons
 
 
@@ -60,7 +60,7 @@ class GaussianMixture:
 
 
 def gaussian_mixture(horizon: float, contrast: bool = False) -> GaussianMixture:
-    """The mixture that approximates c_T at a horizon T; takes a few milliseconds.
+    """Fit the mixture that approximates c_T at a horizon T, in a few milliseconds.
 
     Its slope at c = 1, which is the variance of the gradient of a sample path, is that of c_T.
 
@@ -78,17 +78,17 @@ def gaussian_mixture(horizon: float, contrast: bool = False) -> GaussianMixture:
     near, slope_near = _flow(gap, horizon)
     far, slope_far = _flow(2 - gap, horizon)
     kernel_near, kernel_far = np.exp(-np.outer(gap, rates)), np.exp(-np.outer(2 - gap, rates))
-    span = far[0]  # 1 - c_T(-1), what the errors of the fit are relative to
+    span = far[0]  # 1 - c_T(-1), the unit of the errors
     mean_gap = (near + far) / 2
     even_part = span - mean_gap if contrast else 1 - mean_gap
     unit = 1.0 if contrast else span
-    prior = np.minimum(1, onset / rates)  # how the weights fall with the rate
+    prior = np.minimum(1, onset / rates)  # the decrease of the weights with the rate
 
     def fit(part: Array, base: Array, base_slope: float, sign: int) -> tuple[float, Array]:
         columns = np.column_stack([base, (kernel_near + sign * kernel_far) / 2 * prior])
         slopes = rates * (1 - sign * np.exp(-2 * rates)) / 2 * prior
         slope = (slope_near[0] - sign * slope_far[0]) / 2
-        # The unknowns are in units of the span, and the slope counts in units of 1.
+        # The unknowns are in units of the span, the slope in units of 1.
         slope_row = span * np.append(base_slope, slopes)
         ridge = _RIDGE * np.eye(1 + len(rates))[1:]
         weights, _ = nnls(

@@ -1,12 +1,12 @@
 r"""Tabulated Gaussian moments of an ``Activation`` without closed forms.
 
-From the Hermite series of ``resnet_gp.hermite``, on the cells of ``cells``: E[phi(u) phi(v)] and
-its derivatives, which are series of the same kind,
+Tabulated from the Hermite series of ``resnet_gp.hermite``, on the cells of ``cells``, are
+E[phi(u) phi(v)] and its derivatives, which are series of the same kind,
 
     d/dq   = sum_n n c^{n-1} A_n(q_a) A_n(q_b) / sqrt(q_a q_b)
     d/dq_a = sum_n sqrt((n+1)(n+2)) c^n A_{n+2}(q_a) A_n(q_b) / (2 q_a).
 
-They know nothing of the network: one set of tables serves all hyperparameters and depths.
+They do not depend on the network: one set of tables serves all hyperparameters and depths.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CHUNK = 2048  # orders of the series at a time
 
 @dataclass(frozen=True)
 class TabulatedMoments:
-    """The moments of an activation, from tables that are made when they are needed.
+    """The moments of an activation, from tables made on demand.
 
     The arguments are either ``p x n x 1 x 1``, ``p x 1 x m x 1`` and ``p x n x m x k``, or all of
     one shape.
@@ -100,7 +100,7 @@ def _grid(
 
 @functools.lru_cache(maxsize=32)
 def _tables(activation: Activation, slopes: bool) -> dict[Pair, Array]:
-    """All tables of an activation that were made so far."""
+    """All tables of an activation made so far."""
     return {}
 
 
@@ -134,7 +134,7 @@ def _slopes(
 
 
 def _slope_fields(a: Array, b: Array, cosine: Array) -> Array:
-    """The three sums of the module's docstring, without what they are divided by."""
+    """The sums of the module's docstring, before the division by variances."""
     count = min(len(a), len(b))
     orders = np.arange(count)[:, None]
     twice = np.sqrt((orders[:-2] + 1.0) * (orders[:-2] + 2.0))

@@ -10,8 +10,8 @@ where phi = F / sin^3(theta / 2), between 0.42 and 0.5, is one fixed function fo
 tabulated for each horizon. Both are analytic and free of zeros on [0, pi], p = 1 at c_0 = 1, and
 nothing cancels anywhere, however close c_0 comes to 1.
 
-No angle is needed. Where the paper's angle would stand, tau = tan(theta / 4) is as good and costs
-two square roots and a division, and p is tabulated in
+Instead of the paper's angle, tau = tan(theta / 4) is used, which costs two square roots and a
+division, and p is tabulated in
 
     s = (1 + kappa) tau / (1 + kappa tau),        tau = sqrt(g) / (sqrt(2) + sqrt(2 - g)).
 
@@ -44,7 +44,7 @@ class HorizonError(ValueError):
 #: Polynomials have 1 + k * GROUP coefficients, so that compiled code can unroll their evaluation.
 GROUP = 4
 
-# The noise that a table's values carry, and numbers of nodes to try.
+# Rounding noise of a table's values, and numbers of nodes to try.
 _NOISE = {torch.float64: 4e-16, torch.float32: 1.5e-8}
 _NODES = {torch.float64: (48, 96, 192), torch.float32: (24, 48, 96)}
 _WELL_CONDITIONED = 1.5
@@ -200,7 +200,7 @@ def speed_polynomial(dtype: torch.dtype) -> Polynomial:
 
 def chebyshev_transform(values: Array, axis: int = -1) -> Array:
     """Coefficients, lowest degree first, of the series through values at the Chebyshev nodes."""
-    from scipy.fft import dct  # where it is needed: it takes long to load
+    from scipy.fft import dct  # slow to import
 
     series = np.moveaxis(dct(values, type=2, axis=axis) / values.shape[axis], axis, 0)
     series[0] /= 2
@@ -210,7 +210,7 @@ def chebyshev_transform(values: Array, axis: int = -1) -> Array:
 def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtype) -> Array:
     """Coefficients in T_k(2 s - 1) of an analytic function of s in [0, 1], lowest degree first.
 
-    As many as it takes for the rest to fall below the rounding of ``dtype``.
+    The remainder is below the rounding of ``dtype``.
 
     Raises:
         ArithmeticError: the series does not converge fast enough.

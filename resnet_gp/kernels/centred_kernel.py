@@ -1,4 +1,4 @@
-"""A kernel of inputs that are centred first."""
+"""A kernel that centres its inputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CentredKernel(Kernel):
         return self.base_kernel.is_stationary
 
     def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params: Any) -> Any:
-        # Past __call__, which would apply active_dims a second time.
+        # Not __call__, which would apply active_dims a second time.
         return self.base_kernel.forward(x1 - self.centre, x2 - self.centre, diag=diag, **params)
 
     def num_outputs_per_input(self, x1: Tensor, x2: Tensor) -> int:

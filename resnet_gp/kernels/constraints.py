@@ -1,4 +1,4 @@
-"""The constraint that positive hyperparameters have here unless a user brings another."""
+"""The default constraint of positive hyperparameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Priors of hyperparameters in a form that can be pickled."""
+"""Priors of hyperparameters that can be pickled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def register_value_prior(module: Module, name: str, prior: Prior) -> None:
-    """What ``module.register_prior`` does with a name, whose closures cannot be pickled."""
+    """As ``module.register_prior``, with closures that can be pickled."""
     module.register_prior(
         f"{name}_prior", prior, partial(_get, name=name), partial(_set, name=name)
     )

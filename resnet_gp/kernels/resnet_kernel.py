@@ -1,4 +1,4 @@
-"""What the kernels of infinitely wide ResNets have in common: hyperparameters and their checks."""
+"""The base of the kernels of infinitely wide ResNets: hyperparameters and their checks."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ResNetKernel(Kernel):
             register_value_prior(self, name, prior)
 
     def _start_at_one(self, name: str) -> None:
-        """Start at 1, the paper's value, where the constraint has no other wish and allows it."""
+        """Start at 1, the paper's value, if the constraint has no initial value and allows it."""
         constraint = self.constraint_for_parameter_name(f"raw_{name}")
         if constraint.initial_value is None and constraint.check(torch.ones(())):
             self._set_hyperparameter(name, 1.0)
@@ -163,7 +163,7 @@ class ResNetKernel(Kernel):
 
     @property
     def is_homogeneous(self) -> bool:
-        """Is the whole kernel one scalar map of the correlation?"""
+        """Whether the kernel is one scalar map of the correlation."""
         return isinstance(self.activation, LeakyReLU) and not self.block_bias
 
     @property
@@ -179,7 +179,7 @@ class ResNetKernel(Kernel):
 
     @property
     def horizon(self) -> Tensor:
-        """T = w (1 - alpha)^2, for which the correlation flows; ``batch_shape x 1 x 1``."""
+        """T = w (1 - alpha)^2, the time of the correlation flow; ``batch_shape x 1 x 1``."""
         return self.weight_variance * (1 - self.negative_slope) ** 2
 
     @property

@@ -25,8 +25,8 @@ class ResNetLimitKernel(ResNetKernel):
     .. math::
         dq_t(a, b) / dt = w\, E[\phi(u) \phi(v)] \;[+ \sigma_b^2],
 
-    (u, v) being centred Gaussians of covariance :math:`q_t`. It comes from tables in the two
-    variances and the angle, made anew for each w; it is differentiable once.
+    with (u, v) a centred Gaussian of covariance :math:`q_t`. It is computed from tables in the two
+    variances and the angle, rebuilt for each w, and is differentiable once.
 
     The kernel is not stationary. Without ``input_bias`` the prior variance is zero at x = 0: on
     centred data you almost always want ``input_bias=True``. Sample paths are once differentiable.
@@ -63,8 +63,8 @@ class ResNetLimitKernel(ResNetKernel):
         block_bias_variance_prior, block_bias_variance_constraint: of ``block_bias_variance``,
             ``batch_shape x 1 x 1``; only with ``block_bias=True``.
 
-    All hyperparameters start at 1, unless a constraint brings its own initial value. Without a
-    constraint they are positive and optimised in logarithms.
+    All hyperparameters start at 1, unless a constraint has an initial value. Without a constraint
+    they are positive and optimised in logarithms. float16 and bfloat16 are computed in float32.
 
     Raises:
         ValueError: unknown activation, a depth outside its range, or a horizon T beyond 10^4.

@@ -1,4 +1,4 @@
-"""The GPyTorch kernel of the infinitely wide ResNet that is trained by gradient flow."""
+"""The GPyTorch kernel of the infinitely wide ResNet trained by gradient flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class ResNetTangentKernel(ResNetKernel):
     r"""Neural tangent kernel of the ResNet whose covariance is ``ResNetLimitKernel``.
 
     In the lazy regime the infinitely wide network, trained by gradient flow on the squared loss,
-    predicts what a Gaussian process mean with this kernel predicts (Jacot, Gabriel & Hongler 2018).
+    predicts the posterior mean of a Gaussian process with this kernel (Jacot, Gabriel & Hongler
+    2018).
     In the parametrisation that trains standard normal weights, for the (leaky) ReLU family,
 
     .. math::
@@ -31,10 +32,11 @@ class ResNetTangentKernel(ResNetKernel):
     differentiable. There, the gradient in an input is its radial part.
 
     Args:
-        layers: which are trained. "all"; "blocks", the residual blocks alone; "readout", which
-            leaves ``ResNetLimitKernel``.
+        layers: the trained layers. "all"; "blocks", the residual blocks alone; "readout", which
+            gives ``ResNetLimitKernel``.
 
-    All other arguments are those of ``ResNetLimitKernel``, ``depth`` among them.
+    All other arguments are those of ``ResNetLimitKernel``; ``variance="unit"`` and
+    ``contrast=True`` need ``layers="readout"``.
 
     Raises:
         ValueError: as ``ResNetLimitKernel``, or unknown layers.

@@ -1,4 +1,4 @@
-"""A covariance module for BoTorch's models. Loads nothing of BoTorch: it only speaks its ways."""
+"""A covariance module for BoTorch's models, which does not import BoTorch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gpytorch.priors import LogNormalPrior
 from resnet_gp.kernels import ResNetLimitKernel
 from resnet_gp.kernels.centred_kernel import CentredKernel
 
-#: To be set as ``_subset_batch_dict`` of a ``SingleTaskGP`` of several outputs, whose
-#: ``subset_output`` knows the batch dimension of each parameter of its own covariance module only.
+#: Set this as ``_subset_batch_dict`` of a ``SingleTaskGP`` of several outputs: by itself,
+#: ``subset_output`` knows the batch dimensions only of BoTorch's own covariance module.
 SUBSET_BATCH_DICT = {
     "likelihood.noise_covar.raw_noise": -2,
     "mean_module.raw_constant": -1,
@@ -31,27 +31,27 @@ def get_covar_module_with_resnet_prior(
     activation: str = "relu",
     active_dims: Sequence[int] | None = None,
 ) -> ScaleKernel:
-    """The infinite ResNet's kernel with priors, for inputs in the unit cube and standardised data.
+    """Return the infinite ResNet's kernel with priors, for unit-cube inputs and standardised data.
 
     The counterpart of ``botorch.models.utils.gpytorch_modules
-    .get_covar_module_with_dim_scaled_prior``, to be given to a model as its ``covar_module``:
+    .get_covar_module_with_dim_scaled_prior``, for a model's ``covar_module``:
 
-    * Inputs are centred inside the kernel, at 1/2 (``CentredKernel``). The kernel knows where the
-      origin is, and an input transform that centres instead would leave the unit cube, which
-      BoTorch warns of, and would be forgotten by whoever swaps one kernel for another.
+    * Inputs are centred at 1/2 inside the kernel (``CentredKernel``), which depends on the origin.
+      An input transform that centres would leave the unit cube, which BoTorch warns about, and
+      would have to be changed with the kernel.
     * The prior variance is the same everywhere (``variance="unit"``). If it grew from the centre of
       the cube outwards, acquisition functions would propose one corner after the other. With
       ``contrast``, values in opposite directions are independent, and the mean is the model's.
-    * The output scale is at least 1, the variance of the data. Smaller ones take a few points of a
-      function with a narrow peak for noise about a constant; larger ones go with long lengthscales.
-    * The input layer has a bias, or directions in the cube would be all there is. Its variance is
-      fixed at 1: (l, sigma_in^2) and (s l, sigma_in^2 / s^2) are the same model, and an optimiser
-      would wander along that ridge.
+    * The output scale is at least 1, the variance of the data. With a smaller one, a few points of
+      a function with a narrow peak are explained as noise about a constant.
+    * The input layer has a bias; without it, only directions in the cube would matter. Its variance
+      is fixed at 1: (l, sigma_in^2) and (s l, sigma_in^2 / s^2) are the same model, and an
+      optimiser would wander along that ridge.
     * The lengthscale's prior is BoTorch's (Hvarfner, Hellsten & Nardi 2024, "Vanilla Bayesian
       Optimization Performs Great in High Dimensions") without its shift by log(d) / 2: the kernel's
       q_0 holds a factor 1 / d already.
-    * Parameters are bounded and not transformed, as BoTorch's are; every prior can be sampled into
-      its parameter, as ``fit_gpytorch_mll`` does when it starts again.
+    * Parameters are bounded and not transformed, like BoTorch's, and every prior can be sampled
+      into its parameter, as ``fit_gpytorch_mll`` does when it restarts.
 
     Args:
         ard_num_dims: d, the number of input dimensions.

@@ -1,13 +1,13 @@
 r"""Sample paths as functions: draws of the prior and, by Matheron's rule, of the posterior.
 
-The limit kernel is s_a s_b c_T(<u_a, u_b>) with unit vectors u, and c_T is a mixture of Gaussian
-kernels (``resnet_gp.flow.mixture``), so that a path is a linear model on random Fourier features:
+The limit kernel is s_a s_b c_T(<u_a, u_b>) with unit vectors u, and c_T (or its contrast) is a
+mixture of Gaussian kernels (``resnet_gp.flow.mixture``), so that a path is a linear model on random
+Fourier features:
 
     f(x) = s(x) [ a g_0 + b <g, u> + sum_i p_i g_i cos<w_i, u> + sum_i q_i h_i sin<w_i, u> ]
 
-with standard normal g and h. Given the frequencies w, paths are exactly Gaussian and independent,
-and their covariance is known (``covariance``), and with it its error (``covariance_error``). The
-contrast of c_T is such a mixture as well.
+with standard normal g and h. Given the frequencies w, paths are exactly Gaussian and independent;
+``covariance`` is their covariance and ``covariance_error`` its error.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class CovarianceError:
 
 
 class PriorPaths(Module):
-    """Approximate sample paths of a GP prior, made by ``draw_prior``; functions of x.
+    """Approximate sample paths of a GP prior, as functions of x; made by ``draw_prior``.
 
     The paths of one draw share their frequencies: they are independent given those.
 
     Attributes:
-        kernel: a copy of the kernel as it was, without gradients.
+        kernel: a copy of the kernel, without gradients.
         num_dims: d, the number of columns of x.
     """
 
@@ -95,7 +95,7 @@ class PriorPaths(Module):
 
     @property
     def num_features(self) -> int:
-        """The number of random features; a constant and the linear ones come on top."""
+        """The number of random features, without the constant and the linear ones."""
         return 2 * len(self.frequencies)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class PriorPaths(Module):
 
     @torch.no_grad()
     def covariance_error(self, x: Tensor) -> CovarianceError:
-        """How far the covariance of these paths is from the kernel's.
+        """Error of the covariance of these paths against the kernel.
 
         Args:
             x: reference points, ``n x d``: a sample of where the paths will be used.
@@ -138,7 +138,7 @@ class PriorPaths(Module):
         return _covariance_error(self.covariance(x), self.kernel(x).to_dense())
 
     def _features(self, x: Tensor) -> Tensor:
-        """Random features, ``batch_shape x n x (1 + d + num_features)``, of the right scale."""
+        """Scaled random features, ``batch_shape x n x (1 + d + num_features)``."""
         if x.dtype != self.weights.dtype:
             raise TypeError(f"x must be of the paths' dtype {self.weights.dtype}, got {x.dtype}")
         if x.dim() < 2 or x.shape[-1] != self.num_dims:
@@ -167,7 +167,7 @@ def draw_prior(
     The root mean square error of the covariance is at most about
     ``1.4 (1 - c_T(-1)) / sqrt(num_features)`` of the variance, and several times smaller at short
     horizons or in few dimensions; ``covariance_error`` measures that of a draw. At long horizons
-    nearly all variance is that of a multiple of s(x), and 1 - c_T(-1) is what there is to see.
+    nearly all variance is that of a multiple of s(x), and 1 - c_T(-1) is small.
 
     Args:
         kernel: a ``ResNetLimitKernel``, or ``ScaleKernel`` and ``CentredKernel`` around one, as
@@ -179,8 +179,8 @@ def draw_prior(
 
     Raises:
         TypeError: another kernel.
-        ValueError: a kernel with a batch shape or with d other than ``num_dims``, a count that
-            cannot be, or a variance that overflows.
+        ValueError: a kernel with a batch shape or with d other than ``num_dims``, an invalid count,
+            or a variance that overflows.
     """
     limit = _limit_kernel(kernel)
     for name, count in [("num_dims", num_dims), ("num_paths", num_paths)]:
@@ -278,7 +278,7 @@ class PosteriorPaths(Module):
 
     @torch.no_grad()
     def covariance_error(self, x: Tensor) -> CovarianceError:
-        """How far the covariance of these paths is from that of the exact posterior.
+        """Error of the covariance of these paths against the exact posterior.
 
         Args:
             x: reference points, ``n x d``: a sample of where the paths will be used.
@@ -300,7 +300,7 @@ def condition(
     mean_module: Callable[[Tensor], Tensor] | None = None,
     generator: Generator | None = None,
 ) -> PosteriorPaths:
-    """Turn paths of the prior into paths of the posterior.
+    """Condition paths of the prior on data.
 
     Args:
         prior: from ``draw_prior``.
@@ -373,7 +373,7 @@ def draw_posterior(
 
 
 def _limit_kernel(kernel: Kernel) -> ResNetLimitKernel:
-    """The limit kernel inside."""
+    """Return the limit kernel inside; TypeError or ValueError if there is none to draw from."""
     if len(getattr(kernel, "batch_shape", ())) > 0:
         raise ValueError(f"kernel must not be a batch, got batch_shape {tuple(kernel.batch_shape)}")
     for wrapper in _wrappers(kernel):
@@ -397,7 +397,7 @@ def _wrappers(kernel: Kernel) -> Iterator[ScaleKernel | CentredKernel]:
 
 
 def _scale_factor(kernel: Kernel) -> Tensor:
-    """The standard deviation that multiplies that of the flow."""
+    """The standard deviation by which unit features are multiplied."""
     variance = torch.ones(())
     for wrapper in _wrappers(kernel):
         if isinstance(wrapper, ScaleKernel):
@@ -415,8 +415,8 @@ def _random_frequencies(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Frequencies, ``count x dims``, and the weights of their cosines and sines, ``count``.
 
-    The rate of a frequency is drawn half in proportion to what it gives to the variance of a path
-    and half in proportion to what it gives to the variance of the gradient; weights correct for it.
+    Rates are drawn half in proportion to their share of the variance of a path, half in proportion
+    to their share of the variance of its gradient; the weights correct for that.
     """
     mass = mixture.even + mixture.odd + torch.finfo(torch.float64).tiny
     energy = mass * mixture.rates

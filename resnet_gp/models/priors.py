@@ -24,7 +24,7 @@ _INPUT_BIAS = (1.0, 1.0)
 
 
 def add_weak_priors(module: Module) -> None:
-    """Give every hyperparameter in a module that has no prior yet, and is free, a weak one.
+    """Give a weak prior to every free hyperparameter in a module that has none.
 
     They are log-normal: a factor of e from the median is one standard deviation for lengthscales
     (in standard deviations of the feature), the weight variance (median: a horizon of 5) and the
@@ -82,7 +82,7 @@ def log_prior(model: Module) -> Tensor:
 
     A log-normal prior counts as the normal density of the logarithm, in which hyperparameters are
     optimised: the density of the value itself has its mode at median / e^(spread^2), which for a
-    weak prior of the noise would be a strong wish for none.
+    weak prior of the noise would favour no noise at all.
     """
     densities = [
         _log_density(prior, closure(module)).sum()

@@ -1,4 +1,4 @@
-"""Kernels whose matrix is never in memory: KeOps computes its products entry by entry.
+"""Kernels whose matrix is never stored: KeOps computes its products entry by entry.
 
 Drop-in replacements, as in ``gpytorch.kernels.keops``; they need the extra ``resnet-gp[keops]``.
 """

@@ -1,8 +1,8 @@
 r"""The covariance matrix of unit vectors and scales as a linear operator on KeOps.
 
 Entries are s_i s_j c_T with the gap g = |u_i - v_j|^2 / 2. The gradients are the closed forms of
-``resnet_gp.flow.table``, as sums over the pairs like the product itself; KeOps's own derivatives
-would meet sqrt(g) at g = 0, and know nothing of the horizon.
+``resnet_gp.flow.table``, as sums over the pairs like the product itself: KeOps's own derivatives
+fail on sqrt(g) at g = 0 and leave out the horizon.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from resnet_gp.flow.covariance import unit_covariance
 
 
 def covar_func(x1: Tensor, x2: Tensor, horizon: Tensor) -> Any:
-    """The covariance matrix, ``batch_shape x n x m``: a ``LazyTensor``, or dense for small one.
+    """The covariance matrix, ``batch_shape x n x m``: a ``LazyTensor``, or dense if it is small.
 
     Args:
         x1: unit vectors with their scale as last entry, ``batch_shape x n x (d + 1)``.
@@ -28,7 +28,7 @@ def covar_func(x1: Tensor, x2: Tensor, horizon: Tensor) -> Any:
     """
     if not _use_keops(x1, x2):
         return _dense(x1, x2, horizon)
-    # Detached: a derivative of this formula would not be the kernel's. See the operator.
+    # Detached: the derivatives are those of the operator, not of this formula.
     rows, columns = _lazify_and_expand_inputs(x1.detach(), x2.detach())
     d = x1.shape[-1] - 1
     kappa, coefficients = ratio_blocks(horizon[..., 0, 0], horizon.dtype)
@@ -102,7 +102,7 @@ def _row_gradient(
     gap = _gap(u, v)
     one = LazyTensor(torch.ones_like(horizon[..., None]))
     maps = maps * one.concat(gap).concat((gap / 2) * (gap / 2).sqrt())
-    # One product of vectors for all sums, though few of its entries are used: see flow.blocks.
+    # One product of vectors for all sums, of which few entries are used: see flow.blocks.
     terms = maps.tensorprod(v.concat(one)) * ((left_rows | right_columns) * columns[d])
     sums = terms.sum(dim=rows.dim() - 2).unflatten(-1, (3, d + 1))
     scale1, scale2 = x1[..., d:], x2[..., d:]

@@ -16,15 +16,15 @@ from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel as DenseResN
 class ResNetLimitKernel(KeOpsKernel, DenseResNetLimitKernel):
     """:class:`resnet_gp.ResNetLimitKernel` with KeOps behind products with its matrix.
 
-    Same arguments but ``depth``, which must be None; same hyperparameters, same values and first
+    Same arguments, except that ``depth`` must be None; same hyperparameters, values and first
     derivatives to rounding. From ``gpytorch.settings.max_cholesky_size`` rows and columns on (800
-    unless set), a product with the matrix takes memory of the order of its rows alone; smaller
-    matrices, diagonals and ``to_dense`` are computed as by the plain kernel.
+    by default), a product with the matrix takes memory proportional to its rows; smaller matrices,
+    diagonals and ``to_dense`` are computed by the plain kernel.
 
     The first product of a new shape (dimensions, columns of the right-hand side, dtype) compiles a
-    formula, which KeOps keeps on disk. Second derivatives of a matrix on KeOps do not exist.
+    formula, which KeOps keeps on disk. Second derivatives are not implemented on KeOps.
 
-    Without pykeops it warns and is the plain kernel.
+    Without pykeops it warns and behaves as the plain kernel.
 
     Example:
         >>> from resnet_gp.kernels.keops import ResNetLimitKernel
