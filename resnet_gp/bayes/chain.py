@@ -18,21 +18,18 @@ from pyro.ops.integrator import potential_grad, register_exception_handler
 from scipy.optimize import minimize
 
 from resnet_gp.bayes.hyperparameters import Values
-from resnet_gp.flow.table import HorizonError
-from resnet_gp.kernels.constraints import OutOfBoundsError
+from resnet_gp.flow.domain import IMPOSSIBLE
 
 Model = Callable[..., Any]
 
-_IMPOSSIBLE = 1e15
+_NO_DENSITY = 1e15
 _MAP_ITERATIONS = 500
 # Of the starting points, in the unconstrained space of the sampler.
 _JITTER = 0.2
 _HALVINGS = 12
 
-# Leapfrog steps may leave what a kernel is defined for: a place of no probability, not a failure.
-register_exception_handler(
-    "resnet_gp", lambda error: isinstance(error, (HorizonError, OutOfBoundsError))
-)
+# Leapfrog steps may leave a kernel's domain: a point of no probability, not a failure.
+register_exception_handler("resnet_gp", lambda error: isinstance(error, IMPOSSIBLE))
 
 
 @dataclass(frozen=True)
@@ -137,14 +134,14 @@ class Potential:
             energy, gradient = self.value_and_gradient(split(flat))
             joined = torch.cat([gradient[name].reshape(-1) for name in names]).double().numpy()
             if not (math.isfinite(energy) and np.isfinite(joined).all()):
-                return _IMPOSSIBLE, np.zeros_like(flat)
+                return _NO_DENSITY, np.zeros_like(flat)
             return energy, joined
 
         first = torch.cat([self.start[name].reshape(-1) for name in names]).double().numpy()
         found = minimize(
             objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _MAP_ITERATIONS}
         )
-        if found.fun >= _IMPOSSIBLE:
+        if found.fun >= _NO_DENSITY:
             raise ValueError("the model has no finite density at its start: give start= values")
         return split(found.x)
 

@@ -26,7 +26,12 @@ from sklearn.utils.validation import (
 )
 
 from resnet_gp.activations import AnyActivation
-from resnet_gp.estimators.checks import check_alpha, check_choices, check_integers
+from resnet_gp.estimators.checks import (
+    check_alpha,
+    check_choices,
+    check_integers,
+    torch_device,
+)
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.regressor_state import pack, unpack
 from resnet_gp.fitting.checkpoint import Checkpoint
@@ -599,12 +604,7 @@ class ResNetGPRegressor(Persistent, RegressorMixin, BaseEstimator):
         return KernelSpec(self.kernel, self.activation, self.depth, self.block_bias)
 
     def _torch_device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"device must be a torch device or auto: {error}") from error
+        return torch_device(self.device)
 
     def _torch_dtype(self) -> torch.dtype:
         dtype: torch.dtype = getattr(torch, self.dtype)

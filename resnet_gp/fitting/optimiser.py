@@ -13,10 +13,15 @@ from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 from torch.nn import Module
 
+from resnet_gp.flow.domain import IMPOSSIBLE, DomainError
+
 Array = NDArray[np.float64]
 
-# Where the covariance is not positive definite in floating point; far above any real value.
-_IMPOSSIBLE = 1e15
+_IMPOSSIBLE = 1e15  # the loss where a run starts at an impossible point; far above any real value
+# Any other impossible point gets a loss above that of the last iterate, by this part of the drop
+# that the gradient promises: a line search then takes a quarter of its step. With a constant as
+# large as _IMPOSSIBLE it takes 1e-12 of it, and the run ends.
+_WALL = 0.1
 _LINE_SEARCH_FAILED = 2
 _STOPPED = 99  # by the callback
 _RELATIVE_GAIN = 2e-9  # of the objective; less in one iteration ends a run
@@ -73,8 +78,8 @@ def maximise(
     Ctrl-C ends the search.
 
     Args:
-        objective: a scalar tensor that depends on ``module``; may raise ``LinAlgError`` where it
-            cannot be computed.
+        objective: a scalar tensor that depends on ``module``; may raise any of ``IMPOSSIBLE``
+            where it cannot be computed.
         module: the owner of the parameters.
         bounds: raw bounds by parameter name; parameters without bounds are free.
         candidates: raw parameters, concatenated in the order of ``named_parameters``.
@@ -91,7 +96,7 @@ def maximise(
 
     Raises:
         KeyboardInterrupt: before there was any value to keep.
-        torch.linalg.LinAlgError: the objective cannot be computed at the best point of any run.
+        DomainError, torch.linalg.LinAlgError: the objective cannot be computed anywhere.
     """
     box = [
         bounds.get(name, (-np.inf, np.inf))
@@ -114,6 +119,8 @@ def maximise(
             raise
         return search.interrupted(runs)
     if not search.best_loss < _IMPOSSIBLE:
+        if isinstance(search.failure, DomainError):
+            raise search.failure
         raise torch.linalg.LinAlgError("the covariance is not positive definite anywhere")
     best = min(runs, key=_loss)
     if _loss(best) > search.best_loss:  # it ended worse than where it, or a screening, had been
@@ -149,6 +156,7 @@ class _Search:
         self.objective, self.module, self.box = objective, module, box
         self.least_gain, self.watch, self.unit, self.memory = least_gain, watch, unit, memory
         self.best_loss, self.best = math.inf, np.empty(0)
+        self.failure: Exception | None = None
         self._trace: list[float] = []
 
     def run(self, start: Array, iterations: int) -> OptimizeResult:
@@ -173,6 +181,7 @@ class _Search:
         return result
 
     def _minimise(self, start: Array, iterations: int) -> OptimizeResult:
+        self._iterate: tuple[Array, float, Array] | None = None
         result = minimize(
             self._negative,
             start,
@@ -191,15 +200,26 @@ class _Search:
     def _negative(self, raw: Array) -> tuple[float, Array]:
         try:
             value, gradient = value_and_gradient(self.objective, self.module, raw)
-        except torch.linalg.LinAlgError:
-            return _IMPOSSIBLE, np.zeros_like(raw)
+        except IMPOSSIBLE as error:
+            self.failure = error
+            return self._wall(raw)
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
-            return _IMPOSSIBLE, np.zeros_like(raw)
+            return self._wall(raw)
         if -value < self.best_loss:
             self.best_loss, self.best = -value, raw.copy()
-        return -value / self.unit, -gradient / self.unit
+        self._evaluated = raw.copy(), -value / self.unit, -gradient / self.unit
+        if self._iterate is None:
+            self._iterate = self._evaluated
+        return self._evaluated[1:]
+
+    def _wall(self, raw: Array) -> tuple[float, Array]:
+        if self._iterate is None:
+            return _IMPOSSIBLE, np.zeros_like(raw)
+        iterate, loss, gradient = self._iterate
+        return loss + _WALL * abs(float(gradient @ (raw - iterate))), np.zeros_like(raw)
 
     def _after_iteration(self, intermediate_result: OptimizeResult) -> None:
+        self._iterate = self._evaluated
         before, self._last = self._last, _loss(intermediate_result) * self.unit
         self._trace.append(-self._last)
         if self.watch is not None:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from resnet_gp.fitting.checkpoint import Checkpoint
 from resnet_gp.fitting.kernel_spec import KernelSpec, Start
+from resnet_gp.fitting.lattice import maximise_on_lattice
 from resnet_gp.fitting.optimiser import (
     FitResult,
     Watch,
     get_raw,
-    maximise,
     set_raw,
 )
 from resnet_gp.models.exact import ExactRegression
@@ -378,7 +378,7 @@ class Search:
         **options: Any,
     ) -> FitResult:
         """Run the optimiser on the marginal likelihood, or the posterior density, of a model."""
-        return maximise(
+        return maximise_on_lattice(
             self.objective(model),
             model,
             self.bounds(model),
