@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro.infer.autoguide.initialization import init_to_median
+from pyro.infer.autoguide.initialization import InitMessenger, init_to_median
 from pyro.infer.mcmc import MCMC, NUTS
-from pyro.infer.mcmc.util import initialize_model
+from pyro.infer.mcmc.util import _guess_max_plate_nesting, initialize_model
 from pyro.ops.integrator import potential_grad, register_exception_handler
 from scipy.optimize import minimize
 
@@ -75,13 +75,23 @@ def seeded(seed: int) -> Iterator[None]:
         pyro.util.set_rng_state(before)
 
 
+def _at_medians(model: Model, args: tuple[Any, ...]) -> dict[str, Any]:
+    """Options for Pyro that make it look at the model at the medians of its priors.
+
+    Left to itself it looks at draws from the priors, where the model may be impossible.
+    """
+    strategy = init_to_median(num_samples=15)
+    nesting = _guess_max_plate_nesting(InitMessenger(strategy)(model), args, {})
+    return {"init_strategy": strategy, "max_plate_nesting": nesting}
+
+
 class Potential:
     """The negative log density of a Pyro model's unconstrained latent variables."""
 
     def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
         with seeded(0):
             start, self.function, self.transforms, _ = initialize_model(
-                model, args, init_strategy=init_to_median(num_samples=15)
+                model, args, **_at_medians(model, args)
             )
         self.start: Values = {name: value.detach() for name, value in start.items()}
 
@@ -169,11 +179,14 @@ def run_chain(
     report: Callable[[Iteration], None],
 ) -> None:
     """Run one chain from unconstrained values, reporting every iteration as it is done."""
+    with seeded(seed):
+        options = _at_medians(model, args)
     kernel = NUTS(
         model,
         target_accept_prob=settings.target_acceptance,
         max_tree_depth=settings.max_tree_depth,
         full_mass=settings.dense_mass,
+        **options,
     )
 
     def hook(kernel: Any, z: Values, stage: str, i: int) -> None:

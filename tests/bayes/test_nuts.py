@@ -115,6 +115,7 @@ def test_no_chain_left_is_an_error():
         run_nuts(never, Y, **QUICK)
 
 
+@pytest.mark.filterwarnings("ignore:.* trajectories diverged")
 @pytest.mark.parametrize("error", IMPOSSIBLE)
 def test_impossible_points_have_no_probability(error):
     """The posterior of ``conjugate`` has its mean at 1.125, on the other side of this wall."""
