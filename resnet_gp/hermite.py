@@ -110,23 +110,25 @@ def check_series(function: Callable[[Tensor], Tensor], name: str) -> float:
     steepness = 0.0
     for variance in _CHECKED:
         series = hermite_series(function, np.array([variance]))
-        require_accuracy(series, np.array([variance]), name)
+        if message := inaccuracy(series, np.array([variance]), name):
+            raise ValueError(message)
         orders = np.arange(len(series.coefficients))[:, None]
         steepness = max(steepness, float((orders * series.coefficients**2).sum(0).max()) / variance)
     return steepness
 
 
-def require_accuracy(series: HermiteSeries, variances: Array, name: str) -> None:
-    """Check that a series is accurate to TOLERANCE; ValueError names the variance if not."""
+def inaccuracy(series: HermiteSeries, variances: Array, name: str) -> str:
+    """Message that a series is not accurate to TOLERANCE and where; empty if it is."""
     relative = series.error / np.maximum(variances, series.second_moment)
     needed = np.where(variances <= _CHECKED[-1], TOLERANCE, LARGE_TOLERANCE)
     good = relative <= needed  # False for nan
-    if not good.all():
-        index = int(np.argmin(good))
-        raise ValueError(
-            f"the Gaussian moments of activation {name!r} are known to {relative[index]:.1e} only "
-            f"at variance {variances[index]:.3g}, and {needed[index]:g} is needed: use a finite "
-            "function that is smooth on the scale of its argument (no jumps and no kinks; for "
-            'max(u, 0), |u| and the like there are "relu", "leaky_relu" and "abs"), or rescale '
-            "the inputs"
-        )
+    if good.all():
+        return ""
+    index = int(np.argmin(good))
+    return (
+        f"the Gaussian moments of activation {name!r} are known to {relative[index]:.1e} only "
+        f"at variance {variances[index]:.3g}, and {needed[index]:g} is needed: use a finite "
+        "function that is smooth on the scale of its argument (no jumps and no kinks; for "
+        'max(u, 0), |u| and the like there are "relu", "leaky_relu" and "abs"), or rescale '
+        "the inputs"
+    )

@@ -11,27 +11,24 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro.infer.autoguide.initialization import init_to_median
+from pyro.infer.autoguide.initialization import InitMessenger, init_to_median
 from pyro.infer.mcmc import MCMC, NUTS
-from pyro.infer.mcmc.util import initialize_model
+from pyro.infer.mcmc.util import _guess_max_plate_nesting, initialize_model
 from pyro.ops.integrator import potential_grad, register_exception_handler
 from scipy.optimize import minimize
 
 from resnet_gp.bayes.hyperparameters import Values
-from resnet_gp.flow.table import HorizonError
-from resnet_gp.kernels.constraints import OutOfBoundsError
+from resnet_gp.flow.domain import IMPOSSIBLE
 
 Model = Callable[..., Any]
 
-_IMPOSSIBLE = 1e15
+_NO_DENSITY = 1e15
 _MAP_ITERATIONS = 500
 _JITTER = 0.2  # standard deviation of the starts, in the unconstrained space
 _HALVINGS = 12
 
-# Leapfrog steps may leave the domain of a kernel: the density is zero there.
-register_exception_handler(
-    "resnet_gp", lambda error: isinstance(error, (HorizonError, OutOfBoundsError))
-)
+# Leapfrog steps may leave a kernel's domain: a point of no probability, not a failure.
+register_exception_handler("resnet_gp", lambda error: isinstance(error, IMPOSSIBLE))
 
 
 @dataclass(frozen=True)
@@ -58,13 +55,23 @@ def seeded(seed: int) -> Iterator[None]:
         pyro.util.set_rng_state(before)
 
 
+def _at_medians(model: Model, args: tuple[Any, ...]) -> dict[str, Any]:
+    """Options for Pyro that make it look at the model at the medians of its priors.
+
+    Left to itself it looks at draws from the priors, where the model may be impossible.
+    """
+    strategy = init_to_median(num_samples=15)
+    nesting = _guess_max_plate_nesting(InitMessenger(strategy)(model), args, {})
+    return {"init_strategy": strategy, "max_plate_nesting": nesting}
+
+
 class Potential:
     """The negative log density of a Pyro model's unconstrained latent variables."""
 
     def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
         with seeded(0):
             start, self.function, self.transforms, _ = initialize_model(
-                model, args, init_strategy=init_to_median(num_samples=15)
+                model, args, **_at_medians(model, args)
             )
         self.start: Values = {name: value.detach() for name, value in start.items()}
 
@@ -114,14 +121,14 @@ class Potential:
             energy, gradient = self.value_and_gradient(split(flat))
             joined = torch.cat([gradient[name].reshape(-1) for name in names]).double().numpy()
             if not (math.isfinite(energy) and np.isfinite(joined).all()):
-                return _IMPOSSIBLE, np.zeros_like(flat)
+                return _NO_DENSITY, np.zeros_like(flat)
             return energy, joined
 
         first = torch.cat([self.start[name].reshape(-1) for name in names]).double().numpy()
         found = minimize(
             objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _MAP_ITERATIONS}
         )
-        if found.fun >= _IMPOSSIBLE:
+        if found.fun >= _NO_DENSITY:
             raise ValueError("the model has no finite density at its start: give start= values")
         return split(found.x)
 
@@ -160,7 +167,9 @@ def run_chain(
         seed: determines the random numbers.
         report: called after each iteration.
     """
-    kernel = NUTS(model, **options)
+    with seeded(seed):
+        at_medians = _at_medians(model, args)
+    kernel = NUTS(model, **at_medians, **options)
 
     def hook(kernel: Any, z: Values, stage: str, i: int) -> None:
         if stage.startswith("Warmup"):

@@ -16,9 +16,11 @@ from pyro.poutine.util import prune_subsample_sites
 from resnet_gp.bayes.chain import Model, seeded
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.nuts import positive_integer
+from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.progress import progress_bar
 
 _SCALE = 0.05  # standard deviation of the guide at the start
+_FAILURES = 20  # in a row, before the model's error is raised
 _DECAY = 0.05  # factor of the learning rate over the whole run
 
 
@@ -51,6 +53,7 @@ def run_svi(
 
     Raises:
         ValueError: bad arguments.
+        DomainError, torch.linalg.LinAlgError: twenty steps in a row left the domain of the model.
     """
     for name, value in (("num_steps", num_steps), ("num_draws", num_draws)):
         positive_integer(name, value)
@@ -58,7 +61,7 @@ def run_svi(
         raise ValueError(f"learning_rate must be positive, got {learning_rate!r}")
     began = time.perf_counter()
     losses: list[float] = []
-    interrupted = False
+    interrupted, failed = False, 0
     with seeded(seed), pyro.get_param_store().scope():
         guide = guide or _normal_guide(model)
         decay = _DECAY ** (1 / int(num_steps))
@@ -67,7 +70,13 @@ def run_svi(
         with progress_bar("variational inference", verbose, int(num_steps)) as bar:
             try:
                 for _ in range(int(num_steps)):
-                    losses.append(float(step(*args)))
+                    try:
+                        losses.append(float(step(*args)))
+                        failed = 0
+                    except IMPOSSIBLE:  # a draw of the guide; the next step makes another
+                        failed += 1
+                        if failed > _FAILURES:
+                            raise
                     bar.update()
             except KeyboardInterrupt:
                 if not losses:

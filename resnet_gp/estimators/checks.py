@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
@@ -50,6 +51,20 @@ def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[
             continue
         if not isinstance(value, Integral) or int(value) < bound:
             raise ValueError(f"{name} must be an integer of at least {bound}, got {value!r}")
+
+
+def torch_device(device: str) -> torch.device:
+    """The torch device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: there is no such device, or none that can be used here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError, TypeError) as error:  # torch without CUDA asserts
+        raise ValueError(f'device must be "auto" or one that torch can use: {error}') from error
 
 
 def check_alpha(alpha: float | ArrayLike, n: int) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ from resnet_gp.fitting.classifier_search import (
     solve,
 )
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings, make_kernel
+from resnet_gp.fitting.kernel_spec import checked_kernel
 from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.progress import progress_bar
 
@@ -252,7 +252,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
     def _make(self, setting: KernelSetting) -> Kernel:
         if isinstance(self.kernel, Kernel):
-            return copy.deepcopy(self.kernel).double().requires_grad_(False)
+            width = len(setting.active_dims)
+            return checked_kernel(self.kernel, width).requires_grad_(False)
         return make_kernel(setting)
 
     def _publish(self, solution: Solution, settings: list[KernelSetting]) -> None:

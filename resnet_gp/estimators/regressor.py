@@ -18,7 +18,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from resnet_gp.activations import AnyActivation
-from resnet_gp.estimators.checks import check_alpha, check_choices, check_integers, last_fit_kept
+from resnet_gp.estimators.checks import (
+    check_alpha,
+    check_choices,
+    check_integers,
+    last_fit_kept,
+    torch_device,
+)
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.regressor_methods import RegressorMethods
 from resnet_gp.fitting.checkpoint import Checkpoint, digest_of
@@ -319,12 +325,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         return KernelSpec(self.kernel, self.activation, self.depth, self.block_bias)
 
     def _torch_device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"device must be a torch device or auto: {error}") from error
+        return torch_device(self.device)
 
     def _torch_dtype(self) -> torch.dtype:
         dtype: torch.dtype = getattr(torch, self.dtype)

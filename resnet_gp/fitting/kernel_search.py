@@ -10,6 +10,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum, leave_one_out
 
 
@@ -48,18 +49,25 @@ def search(
         keep: the number of pairs to return.
 
     Returns:
-        At most ``keep`` candidates, the best first. Kernels that are zero at all inputs, as those
-        without bias are at the centre of constant data, are left out.
+        At most ``keep`` candidates, the best first. Left out are kernels that are zero at all
+        inputs, as those without bias are at the centre of constant data, and kernels whose
+        hyperparameters are outside their domain.
 
     Raises:
-        ValueError: all kernels are zero, or one gives something else than a finite matrix.
+        DomainError, torch.linalg.LinAlgError: every kernel is outside its domain.
+        ValueError: all others are zero, or one gives something else than a finite matrix.
     """
     heap: list[tuple[float, int, Candidate]] = []
+    failure: Exception | None = None
     for index, kernel in enumerate(kernels):
-        if not bool(kernel(x, diag=True).any()):
+        try:
+            if not bool(kernel(x, diag=True).any()):
+                continue
+            covariance, scale = scaled_covariance(kernel, x)
+            spectrum = Spectrum(covariance, targets)
+        except IMPOSSIBLE as outside:
+            failure = outside
             continue
-        covariance, scale = scaled_covariance(kernel, x)
-        spectrum = Spectrum(covariance, targets)
         for level, noise in enumerate(noise_levels):
             held_out = spectrum.leave_one_out(noise)
             error = held_out.squared_error(targets)
@@ -70,6 +78,8 @@ def search(
             else:
                 heapq.heappushpop(heap, entry)
     if not heap:
+        if failure is not None:
+            raise failure
         raise ValueError("every kernel is zero at all inputs")
     return [candidate for *_, candidate in sorted(heap, reverse=True)]
 

@@ -1,15 +1,17 @@
-"""Which kernel an estimator uses, its bounds, and where the search for hyperparameters starts."""
+"""The kernel of an estimator: how it is built and checked, its bounds, where its search starts."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from gpytorch.kernels import Kernel
+from gpytorch import Module
+from gpytorch.kernels import Kernel, ScaleKernel
 from numpy.typing import NDArray
 
 from resnet_gp.activations import AnyActivation, LeakyReLU, any_activation
@@ -19,22 +21,24 @@ from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 
 Array = NDArray[np.float64]
+Bounds = tuple[float, float]
 KernelName = Literal["limit", "tangent"]
 
+# The bounds keep L-BFGS-B where the covariance can be factorised.
+_NOISE_BOUNDS = (1e-8, 1e2)
+_OUTPUTSCALE_BOUNDS = (1e-6, 1e6)
+_INPUT_BIAS_BOUNDS = (1e-4, 1e4)
 _HORIZON_BOUNDS = (1e-3, 5e3)
-# Of other activations, or with block biases: variances grow with w, up to like e^w.
-_GENERAL_WEIGHT_BOUNDS = (1e-3, 20.0)
-_BLOCK_BIAS_BOUNDS = (1e-4, 1e2)
-_BLOCK_BIAS_START = 0.1
-# Raw parameters are logarithms. The bounds keep L-BFGS-B where the covariance can be factorised.
-_BOUNDS = {
-    "likelihood.noise_covar.raw_noise": (1e-8, 1e2),
-    "covar_module.raw_outputscale": (1e-6, 1e6),
-}
 # In standard deviations of the feature. At 10 a feature matters little but is not lost: with
 # 10^4 here, boston's mean test RMSE was 2.61 instead of 2.57 (benchmarks/regression.py).
 _LENGTHSCALE_BOUNDS = (1e-2, 10.0)
-# Of other kernels, whose long lengthscales mean more.
+# Kernels that are not homogeneous: their moments are known, and their tables short, at variances up
+# to some hundreds; the variances grow with w, up to like e^w.
+_GENERAL_LENGTHSCALE_BOUNDS = (0.1, 10.0)
+_GENERAL_WEIGHT_BOUNDS = (1e-2, 8.0)
+_BLOCK_BIAS_BOUNDS = (1e-3, 10.0)
+_GENERAL_WEIGHT_START, _BLOCK_BIAS_START = 2.0, 0.1
+# Kernels of other packages, whose long lengthscales mean more.
 _OTHER_LENGTHSCALE_BOUNDS = (1e-3, 1e3)
 
 
@@ -52,8 +56,8 @@ class KernelSpec:
     """The kernel that an estimator's parameters describe.
 
     Args:
-        kernel: "limit", "tangent" or a GPyTorch kernel, of which copies are used.
-        activation: of the first two, "relu" or, for the limit, any other.
+        kernel: "limit", "tangent" or a GPyTorch kernel, which is copied.
+        activation: "relu", or any other for the limit.
         depth: number of residual blocks; None for the limit.
         block_bias: whether the residual blocks have biases.
 
@@ -85,24 +89,14 @@ class KernelSpec:
         activation = any_activation(self.activation)
         return isinstance(activation, LeakyReLU) and not self.block_bias
 
-    @property
-    def horizon_factor(self) -> float:
-        """T / w; 1 where there is no T, and for the linear network, which does not depend on w."""
-        activation = any_activation(self.activation)
-        slope = activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0
-        return (1 - slope) ** 2 or 1.0
-
     def build(self, n_features: int) -> Kernel:
-        """A new kernel of float64 parameters for inputs of so many features.
+        """A new kernel with float64 parameters.
 
         Raises:
-            ValueError: the user's kernel is for another number of features.
+            ValueError: the user's kernel does not fit the number of features, or is a batch.
         """
         if isinstance(self.kernel, Kernel):
-            wanted = self.kernel.ard_num_dims
-            if wanted not in (None, 1, n_features) and self.kernel.active_dims is None:
-                raise ValueError(f"kernel has ard_num_dims={wanted}, X has {n_features} features")
-            return copy.deepcopy(self.kernel).double()
+            return checked_kernel(self.kernel, n_features)
         kernel = self._our_kernel(n_features).double()
         # (lengthscale, bias, output scale) -> (s l, bias / s^2, s^2 scale) changes nothing: fix one
         kernel.get_parameter("raw_input_bias_variance").requires_grad_(False)
@@ -121,28 +115,21 @@ class KernelSpec:
         contrast = self.is_homogeneous and self.depth is None
         return ResNetLimitKernel(self.activation, self.depth, contrast=contrast, **arguments)
 
-    def bounds(self, model: Any) -> dict[str, tuple[float, float]]:
-        """Bounds of a model's raw parameters by name.
+    def bounds(self, model: Any) -> dict[str, Bounds]:
+        """Bounds of a model's raw parameters by name, also of kernels within the user's kernel.
 
-        Of a user's kernel, only the lengthscale has bounds, unless it came with its own.
+        Parameters whose constraint has an upper end of its own are left out.
         """
-        bounds = dict(_BOUNDS)
-        ours = "covar_module.base_kernel.raw_"
-        if not isinstance(self.kernel, Kernel):
-            low, high = (bound / self.horizon_factor for bound in _HORIZON_BOUNDS)
-            weights = (low, high) if self.is_homogeneous else _GENERAL_WEIGHT_BOUNDS
-            bounds[ours + "lengthscale"] = _LENGTHSCALE_BOUNDS
-            bounds[ours + "weight_variance"] = weights
-            bounds[ours + "block_bias_variance"] = _BLOCK_BIAS_BOUNDS
-        raw = {name: (math.log(low), math.log(high)) for name, (low, high) in bounds.items()}
-        kernel = model.covar_module.base_kernel
-        if isinstance(self.kernel, Kernel) and kernel.has_lengthscale:
-            constraint = kernel.raw_lengthscale_constraint
-            if not math.isfinite(constraint.upper_bound):
-                ends = torch.tensor(_OTHER_LENGTHSCALE_BOUNDS, dtype=torch.float64)
-                low, high = constraint.inverse_transform(ends).tolist()
-                raw[ours + "lengthscale"] = (low, high)
-        return raw
+        found = {"likelihood.noise_covar.raw_noise": _logarithms(_NOISE_BOUNDS)}
+        for path, module in model.covar_module.named_modules(prefix="covar_module"):
+            for name, bounds in _natural_bounds(module):
+                constraint = module.constraint_for_parameter_name(f"raw_{name}")
+                if not math.isfinite(constraint.upper_bound):
+                    lowest = float(constraint.lower_bound) * (1 + 1e-6)
+                    ends = torch.tensor(bounds, dtype=torch.float64).clamp(min=lowest)
+                    low, high = constraint.inverse_transform(ends).tolist()
+                    found[f"{path}.raw_{name}"] = (low, high)
+        return found
 
     def raw(self, model: Any, start: Start) -> Array:
         """The raw free parameters of a model at a start; the model stays where it is.
@@ -157,7 +144,11 @@ class KernelSpec:
         scale = torch.as_tensor(start.lengthscale, dtype=torch.float64)
         if not isinstance(self.kernel, Kernel):
             kernel.lengthscale = scale
-            kernel.weight_variance = self._within(start.horizon / self.horizon_factor)
+            kernel.weight_variance = (
+                start.horizon / _horizon_factor(kernel)
+                if self.is_homogeneous
+                else min(start.horizon, _GENERAL_WEIGHT_START)
+            )
             if self.block_bias:
                 kernel.block_bias_variance = _BLOCK_BIAS_START
         elif kernel.has_lengthscale and kernel.raw_lengthscale.requires_grad:
@@ -166,5 +157,76 @@ class KernelSpec:
         set_raw(model, before)
         return raw
 
-    def _within(self, weight_variance: float) -> float:
-        return weight_variance if self.is_homogeneous else min(weight_variance, 4.0)
+
+def checked_kernel(kernel: Kernel, n_features: int) -> Kernel:
+    """A copy, with float64 parameters, of a user's kernel for inputs with ``n_features`` columns.
+
+    Raises:
+        ValueError: the kernel is for another number of features, or a batch of kernels.
+    """
+    _check_features(kernel, n_features, n_features)
+    own = copy.deepcopy(kernel).double()
+    try:
+        with torch.no_grad():
+            shape = tuple(own(torch.zeros(2, n_features, dtype=torch.float64)).to_dense().shape)
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(f"kernel fails on X with {n_features} features: {error}") from error
+    if shape != (2, 2):
+        raise ValueError(
+            f"kernel must give one covariance matrix, but of 2 rows it gives {shape}: "
+            "leave out its batch_shape"
+        )
+    return own
+
+
+def _check_features(kernel: Kernel, seen: int, n_features: int) -> None:
+    """Check a kernel that sees ``seen`` columns of X, and the kernels within it."""
+    chosen = kernel.active_dims
+    if chosen is not None:
+        if int(chosen.max()) >= seen:
+            raise ValueError(
+                f"kernel has active_dims={tuple(chosen.tolist())}, which must be below the number "
+                f"of features that it sees; X has {n_features} features"
+            )
+        seen = len(chosen)
+    wanted = kernel.ard_num_dims
+    if kernel.has_lengthscale and wanted not in (None, seen):
+        which = "X has" if seen == n_features else "of X it sees"
+        raise ValueError(f"kernel has ard_num_dims={wanted}, {which} {seen} features")
+    for part in kernel.children():
+        if isinstance(part, torch.nn.ModuleList):
+            parts: list[Any] = list(part)
+        else:
+            parts = [part]
+        for inner in parts:
+            # A ScaleKernel has its kernel's active_dims, and chooses the columns in its place.
+            if isinstance(inner, Kernel) and not (
+                chosen is not None and inner.active_dims is chosen
+            ):
+                _check_features(inner, seen, n_features)
+
+
+def _natural_bounds(module: Module) -> Iterator[tuple[str, Bounds]]:
+    """Bounds of the hyperparameters of one kernel by name."""
+    if isinstance(module, ScaleKernel):
+        yield "outputscale", _OUTPUTSCALE_BOUNDS
+    elif isinstance(module, ResNetKernel):
+        homogeneous, factor = module.is_homogeneous, _horizon_factor(module)
+        low, high = (bound / factor for bound in _HORIZON_BOUNDS)
+        yield "lengthscale", _LENGTHSCALE_BOUNDS if homogeneous else _GENERAL_LENGTHSCALE_BOUNDS
+        yield "weight_variance", (low, high) if homogeneous else _GENERAL_WEIGHT_BOUNDS
+        if module.input_bias:
+            yield "input_bias_variance", _INPUT_BIAS_BOUNDS
+        if module.block_bias:
+            yield "block_bias_variance", _BLOCK_BIAS_BOUNDS
+    elif isinstance(module, Kernel) and module.has_lengthscale:
+        yield "lengthscale", _OTHER_LENGTHSCALE_BOUNDS
+
+
+def _horizon_factor(kernel: ResNetKernel) -> float:
+    """T / w; 1 where there is no T, and for the linear network, which does not depend on w."""
+    return (1 - kernel.negative_slope) ** 2 or 1.0 if kernel.is_homogeneous else 1.0
+
+
+def _logarithms(bounds: Bounds) -> Bounds:
+    return math.log(bounds[0]), math.log(bounds[1])

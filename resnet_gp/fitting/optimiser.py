@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -14,10 +14,16 @@ from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 from torch.nn import Module
 
+from resnet_gp.flow.domain import IMPOSSIBLE, DomainError
+
 Array = NDArray[np.float64]
 
-# Loss where the objective cannot be computed; far above any real value.
+# Loss where a run starts at a point that cannot be computed; far above any real value.
 _IMPOSSIBLE = 1e15
+# Any other impossible point gets a loss above that of the last iterate, by this share of the drop
+# that the gradient promises, so that a line search takes a quarter of its step. With a constant as
+# large as _IMPOSSIBLE it would take 1e-12 of it, and the run would end.
+_WALL = 0.1
 _LINE_SEARCH_FAILED = 2
 _STOPPED = 99  # by the callback
 _RELATIVE_GAIN = 2e-9  # an iteration that gains less of the objective ends a run
@@ -99,8 +105,8 @@ def maximise(
     Ctrl-C ends the search.
 
     Args:
-        objective: returns a scalar tensor that depends on ``module``; may raise ``LinAlgError``
-            where it cannot be computed.
+        objective: returns a scalar tensor that depends on ``module``; may raise any of
+            ``IMPOSSIBLE`` where it cannot be computed.
         module: owns the parameters.
         bounds: raw bounds by parameter name; other parameters are unbounded.
         candidates: raw parameters, concatenated in the order of ``named_parameters``.
@@ -116,7 +122,7 @@ def maximise(
 
     Raises:
         KeyboardInterrupt: Ctrl-C came before the first value.
-        torch.linalg.LinAlgError: the objective could not be computed anywhere.
+        DomainError, torch.linalg.LinAlgError: the objective could not be computed anywhere.
     """
     box = [
         bounds.get(name, (-np.inf, np.inf))
@@ -139,6 +145,8 @@ def maximise(
             raise
         return search.interrupted(runs)
     if not search.best_loss < _IMPOSSIBLE:
+        if isinstance(search.failure, DomainError):
+            raise search.failure
         raise torch.linalg.LinAlgError("the covariance is not positive definite anywhere")
     best = min(runs, key=_loss)
     if _loss(best) > search.best_loss:  # a run or a screening passed a better point
@@ -174,6 +182,7 @@ class _Search:
         self.objective, self.module, self.box = objective, module, box
         self.least_gain, self.watch, self.unit, self.memory = least_gain, watch, unit, memory
         self.best_loss, self.best = math.inf, np.empty(0)
+        self.failure: Exception | None = None
         self._trace: list[float] = []
 
     def run(self, start: Array, iterations: int) -> OptimizeResult:
@@ -198,6 +207,7 @@ class _Search:
         return result
 
     def _minimise(self, start: Array, iterations: int) -> OptimizeResult:
+        self._iterate: tuple[Array, float, Array] | None = None
         result = minimize(
             self._negative,
             start,
@@ -216,15 +226,26 @@ class _Search:
     def _negative(self, raw: Array) -> tuple[float, Array]:
         try:
             value, gradient = value_and_gradient(self.objective, self.module, raw)
-        except torch.linalg.LinAlgError:
-            return _IMPOSSIBLE, np.zeros_like(raw)
+        except IMPOSSIBLE as error:
+            self.failure = error
+            return self._wall(raw)
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
-            return _IMPOSSIBLE, np.zeros_like(raw)
+            return self._wall(raw)
         if -value < self.best_loss:
             self.best_loss, self.best = -value, raw.copy()
-        return -value / self.unit, -gradient / self.unit
+        self._evaluated = raw.copy(), -value / self.unit, -gradient / self.unit
+        if self._iterate is None:
+            self._iterate = self._evaluated
+        return self._evaluated[1:]
+
+    def _wall(self, raw: Array) -> tuple[float, Array]:
+        if self._iterate is None:
+            return _IMPOSSIBLE, np.zeros_like(raw)
+        iterate, loss, gradient = self._iterate
+        return loss + _WALL * abs(float(gradient @ (raw - iterate))), np.zeros_like(raw)
 
     def _after_iteration(self, intermediate_result: OptimizeResult) -> None:
+        self._iterate = self._evaluated
         before, self._last = self._last, _loss(intermediate_result) * self.unit
         self._trace.append(-self._last)
         if self.watch is not None:
@@ -262,11 +283,13 @@ def free_parameters(module: Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def named_of(module: Module, raw: Array) -> Hyperparameters:
-    """Free parameters by name, from values in the order of ``get_raw``."""
-    free = [(name, one) for name, one in module.named_parameters() if one.requires_grad]
-    pieces = torch.from_numpy(raw.copy()).split([one.numel() for _, one in free])
-    return {name: piece.reshape(one.shape) for (name, one), piece in zip(free, pieces, strict=True)}
+def named_of(shapes: Mapping[str, torch.Size], raw: Array) -> Hyperparameters:
+    """Parameters by name, from their shapes and their values in the order of ``get_raw``."""
+    pieces = torch.from_numpy(raw.copy()).split([shape.numel() for shape in shapes.values()])
+    return {
+        name: piece.reshape(shape)
+        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+    }
 
 
 def raw_of(module: Module, known: Hyperparameters) -> Array:

@@ -16,11 +16,11 @@ from torch import Tensor
 from resnet_gp.fitting.checkpoint import Checkpoint
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.kernel_spec import KernelSpec, Start
+from resnet_gp.fitting.lattice import maximise_on_lattice
 from resnet_gp.fitting.optimiser import (
     FitResult,
     Hyperparameters,
     get_raw,
-    maximise,
     named_of,
     raw_of,
     set_raw,
@@ -137,18 +137,19 @@ class Search:
 
         Args:
             model: is left at the best point.
-            candidates, restarts, options: see ``optimiser.maximise``.
+            candidates, restarts, options: see ``maximise_on_lattice``.
             keep: whether this is the run that a checkpoint continues.
         """
         checkpoint = self.checkpoint if keep else None
+        free = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
 
         def watch(raw: Array, value: float) -> None:
             self.bar.set_postfix_str(f"log likelihood {value:.6g}", refresh=False)
             self.bar.update()
             if checkpoint is not None:
-                checkpoint.offer(named_of(model, raw), value)
+                checkpoint.offer(named_of(free, raw), value)
 
-        result = maximise(
+        result = maximise_on_lattice(
             self.objective(model),
             model,
             self.bounds(model),
@@ -159,7 +160,7 @@ class Search:
             **options,
         )
         if checkpoint is not None:
-            checkpoint.offer(named_of(model, get_raw(model)), result.value, at_once=True)
+            checkpoint.offer(named_of(free, get_raw(model)), result.value, at_once=True)
         return result
 
     def objective(self, model: RegressionModel) -> Callable[[], Tensor]:

@@ -3,6 +3,7 @@
 The (leaky) ReLU family without block bias, one scalar map of the correlation:
 
 ``autograd``     bases of the autograd functions
+``domain``       the error of hyperparameters for which none of it is defined
 ``angles``       the correlation ODE and the functions that solve it
 ``table``        one Chebyshev table per horizon
 ``correlation``  the flow of single entries, twice differentiable

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.flow.angles import Array
+from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.table import chebyshev_transform
 
 _WIDTH = math.log(4)
@@ -98,7 +99,7 @@ def fit_tables(
         what: the subject of the message.
 
     Raises:
-        ArithmeticError: a series does not converge.
+        DomainError: a series does not converge.
     """
     counts: dict[Pair, tuple[int, ...]] = dict.fromkeys(pairs, _START)
     tables = {}
@@ -122,7 +123,7 @@ def fit_tables(
                 scaled = own[:, :i, :j, :k] * scales[:, index, None, None, None]
                 tables[pair] = scaled.transpose(0, 3, 1, 2)
             elif any(n > most for n, most in zip(grown, _MOST, strict=True)):
-                raise ArithmeticError(
+                raise DomainError(
                     f"the Chebyshev series of {what} in variance cells {pair} did not converge "
                     f"with {count} nodes"
                 )

@@ -24,6 +24,7 @@ from resnet_gp.flow.autograd import FlowFunction, widens_half
 from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes, flow_slopes, gap_flow
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_slopes, depth_table
+from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
 from resnet_gp.threads import in_threads, row_ranges
 
@@ -118,14 +119,14 @@ def growth_factor(
     For L blocks, (1 + w (1 + alpha^2) / (2 L))^{L / 2}.
 
     Raises:
-        ValueError: its square, the growth of the variance, overflows.
+        DomainError: its square, the growth of the variance, overflows.
     """
     exponent = weight_variance * ((1 + negative_slope**2) / 2)
     if depth is not None:
         exponent = depth * torch.log1p(exponent / depth)
     largest = exponent.detach().max().item()
     if largest > math.log(torch.finfo(exponent.dtype).max):
-        raise ValueError(
+        raise DomainError(
             f"weight_variance is so large that the variance exp({largest:.4g}) overflows "
             f'{exponent.dtype}; use variance="no_growth" with an output scale'
         )

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from resnet_gp.flow.angles import Array, reduced_speed
 from resnet_gp.flow.autograd import Entrywise, widens_half
+from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.table import (
     Polynomial,
     chebyshev_transform,
@@ -180,8 +181,8 @@ def depth_table(spec: DepthMap, weight_variance: Tensor, dtype: torch.dtype) -> 
     """Return the tables of a batch of weight variances, ``batch_shape``, from a cache if possible.
 
     Raises:
-        ValueError: the horizon w (1 - alpha)^2 is outside the range of tables.
-        ArithmeticError: the map is too rough for a table.
+        DomainError: the horizon w (1 - alpha)^2 is outside the range of tables, or the map is too
+            rough for one.
     """
     values = tuple(weight_variance.detach().to("cpu", torch.float64).flatten().tolist())
     for value in values:
@@ -214,11 +215,15 @@ def _coefficients(spec: DepthMap, weight: float, dtype: torch.dtype) -> tuple[fl
         series = [
             chebyshev_transform(part) for part in _tabulated(whole(grid.gaps), grid.gaps, spec)
         ]
-        tail = max(_relative_tail(row) for row in series)
-        if tail < _TAIL[dtype]:
+        tails = [_relative_tail(row) for row in series]
+        if max(tails) < _TAIL[dtype]:
             break
+    # The derivative in w has a kink of width sqrt(h) next to theta = pi, too narrow for nodes where
+    # w is small. There, an error of it moves the value by w times as much.
+    tails[2] *= min(1.0, weight)
+    tail = max(tails)
     if not tail < 1e3 * _TAIL[dtype]:
-        raise ArithmeticError(
+        raise DomainError(
             f"no table for weight_variance = {weight:g}, depth = {spec.depth}: "
             f"its series still has terms of relative size {tail:.1g} after {nodes}"
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from resnet_gp.activations import Activation, AnyActivation, any_activation
 from resnet_gp.flow.autograd import widens_half
 from resnet_gp.flow.covariance import input_vectors
+from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general import direct_covariance
 from resnet_gp.flow.general_table import table_covariance
 
@@ -56,8 +57,9 @@ def general_covariance(
         second order raises RuntimeError.
 
     Raises:
-        ValueError: an argument is out of range, or the moments of an ``Activation`` are not known
-            at the variances of the inputs.
+        ValueError: an argument is unknown.
+        DomainError: hyperparameters or inputs are out of range, or the moments of an ``Activation``
+            are not known at the variances of the inputs.
     """
     activation = any_activation(activation)
     if path not in PATHS:
@@ -77,13 +79,13 @@ def general_covariance(
         ("block_bias_variance", block_bias_variance),
     ):
         if not bool(((value >= 0) & value.isfinite()).all()):
-            raise ValueError(f"{name} must be finite and not negative")
+            raise DomainError(f"{name} must be finite and not negative")
     same = x1 is x2 or (x1.shape == x2.shape and torch.equal(x1, x2))
     vectors1 = input_vectors(x1, lengthscale, input_bias_variance)
     vectors2 = vectors1 if same else input_vectors(x2, lengthscale, input_bias_variance)
     variance1, variance2 = vectors1.square().sum(-1), vectors2.square().sum(-1)
     if not bool(variance1.isfinite().all() & variance2.isfinite().all()):
-        raise ValueError("the inputs must be finite, and so must be their squares")
+        raise DomainError("the inputs must be finite, and so must be their squares")
     covariance = (vectors1 * vectors2).sum(-1) if diag else vectors1 @ vectors2.mT
     entry = covariance.shape[-1:] if diag else covariance.shape[-2:]
     w, bias = (

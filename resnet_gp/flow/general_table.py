@@ -89,8 +89,8 @@ def covariance_tables(
         The tables of these pairs of cells, and others made before.
 
     Raises:
-        ArithmeticError: the Chebyshev series does not converge.
-        ValueError: the moments of the activation are not known at variances that the flow reaches.
+        DomainError: the Chebyshev series does not converge, or the moments of the activation are
+            not known at variances that the flow reaches.
     """
     tables = _tables(network, slopes, dtype)
     wanted = {(min(pair), max(pair)) for pair in pairs}

@@ -29,7 +29,8 @@ from resnet_gp.flow.cells import (
     fit_tables,
     present_cells,
 )
-from resnet_gp.hermite import HermiteSeries, hermite_series, require_accuracy
+from resnet_gp.flow.domain import DomainError
+from resnet_gp.hermite import HermiteSeries, hermite_series, inaccuracy
 
 _TOLERANCE = 1e-11
 _CHUNK = 2048  # orders of the series at a time
@@ -150,7 +151,8 @@ def _slope_fields(a: Array, b: Array, cosine: Array) -> Array:
 @functools.lru_cache(maxsize=1024)
 def _series(activation: Activation, *variances: float) -> HermiteSeries:
     series = hermite_series(activation.function, np.array(variances))
-    require_accuracy(series, np.array(variances), activation.name)
+    if message := inaccuracy(series, np.array(variances), activation.name):
+        raise DomainError(message)
     return series
 
 

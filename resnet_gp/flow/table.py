@@ -33,13 +33,9 @@ import torch
 from torch import Tensor
 
 from resnet_gp.flow.angles import Array, flow_angle, reduced_speed
+from resnet_gp.flow.domain import DomainError
 
 MAX_HORIZON = 1e4
-
-
-class HorizonError(ValueError):
-    """A horizon that no table is made for. Samplers take it for a place of no probability."""
-
 
 #: Polynomials have 1 + k * GROUP coefficients, so that compiled code can unroll their evaluation.
 GROUP = 4
@@ -152,7 +148,7 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
     """The table of a batch of horizons, ``batch_shape``; the last few are kept.
 
     Raises:
-        HorizonError: a horizon is not finite, negative, or beyond ``MAX_HORIZON``.
+        DomainError: a horizon is not finite, negative, or beyond ``MAX_HORIZON``.
     """
     values = tuple(horizon.detach().to("cpu", torch.float64).flatten().tolist())
     for value in values:
@@ -162,9 +158,9 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
 
 
 def refuse_horizon(horizon: float) -> None:
-    """Raises ``ValueError`` if there are no tables for this horizon."""
+    """Raise ``DomainError`` if there are no tables for this horizon."""
     if not 0 <= horizon <= MAX_HORIZON * (1 + 1e-5):  # exp(log(x)) may round up
-        raise HorizonError(
+        raise DomainError(
             f"horizon must lie between 0 and {MAX_HORIZON:g}, got {horizon:g} "
             "(for a kernel it is weight_variance * (1 - negative_slope)^2)"
         )
@@ -213,7 +209,7 @@ def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtyp
     The remainder is below the rounding of ``dtype``.
 
     Raises:
-        ArithmeticError: the series does not converge fast enough.
+        DomainError: the series does not converge fast enough.
     """
     for nodes in _NODES[dtype]:
         phase = math.pi * (np.arange(nodes) + 0.5) / nodes
@@ -221,4 +217,4 @@ def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtyp
         degree = np.nonzero(np.abs(row) > _NOISE[dtype] * np.abs(row).max())[0][-1]
         if degree < 3 * nodes // 4:
             return row[: degree + 1]
-    raise ArithmeticError("the Chebyshev series did not converge")
+    raise DomainError("the Chebyshev series did not converge")

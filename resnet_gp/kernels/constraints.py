@@ -9,11 +9,3 @@ from gpytorch.constraints import Positive
 def log_positive(initial_value: float | None = None) -> Positive:
     """Positive, optimised in logarithms: the value 1 is the raw value 0, exactly, in any dtype."""
     return Positive(transform=torch.exp, inv_transform=torch.log, initial_value=initial_value)
-
-
-class OutOfBoundsError(ValueError, RuntimeError):
-    """A hyperparameter's value violates its constraint.
-
-    What GPyTorch raises there is a RuntimeError with "out of bounds of its current constraints" in
-    its text, which BoTorch looks for when it samples from priors until the sample fits.
-    """

@@ -10,12 +10,15 @@ from gpytorch.kernels import Kernel
 from gpytorch.priors import Prior
 from torch import Tensor
 
-from resnet_gp.activations import AnyActivation, LeakyReLU, any_activation
+from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, any_activation
 from resnet_gp.flow.covariance import Variance, check_options, resnet_covariance
 from resnet_gp.flow.depth import Layers, checked_depth
+from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general_covariance import general_covariance
-from resnet_gp.kernels.constraints import OutOfBoundsError, log_positive
+from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.kernels.priors import register_value_prior
+
+_SHALLOW = 8  # blocks
 
 
 class ResNetKernel(Kernel):
@@ -104,7 +107,8 @@ class ResNetKernel(Kernel):
         constraint = self.constraint_for_parameter_name(f"raw_{name}")
         raw_value = constraint.inverse_transform(value)
         if not (constraint.check(value) and bool(torch.isfinite(raw_value).all())):
-            raise OutOfBoundsError(
+            # BoTorch looks for this text when it samples from priors until the sample fits.
+            raise DomainError(
                 f"{name} is out of bounds of its current constraints: it must be finite and "
                 f"satisfy {constraint}, got {value.tolist()}"
             )
@@ -167,6 +171,18 @@ class ResNetKernel(Kernel):
         return isinstance(self.activation, LeakyReLU) and not self.block_bias
 
     @property
+    def is_tabulated(self) -> bool:
+        """Does the kernel make tables for each pair of weight and block bias variance?
+
+        It takes seconds, so they are for maps that would be dear to integrate for each pair of
+        inputs; where an activation has a kink, their series converge too slowly.
+        """
+        if self.is_homogeneous or isinstance(self.activation, LeakyReLU):
+            return False
+        shallow = self.depth is not None and self.depth <= _SHALLOW
+        return not shallow or isinstance(self.activation, Activation)
+
+    @property
     def negative_slope(self) -> float:
         """alpha of the (leaky) ReLU family.
 
@@ -210,8 +226,7 @@ class ResNetKernel(Kernel):
                 lengthscale=self.lengthscale,
                 input_bias_variance=input_bias_variance,
                 diag=diag,
-                # The tables' series converge too slowly where an activation has a kink.
-                path="direct" if isinstance(self.activation, LeakyReLU) else "table",
+                path="table" if self.is_tabulated else "direct",
             )
         return resnet_covariance(
             x1,

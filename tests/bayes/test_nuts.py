@@ -3,6 +3,8 @@ import os
 import signal
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from bayes.models import conjugate, failing_at, regression
@@ -11,6 +13,7 @@ from scipy.stats import kstest
 from resnet_gp.bayes import run_nuts
 from resnet_gp.bayes.chain import Iteration, Potential
 from resnet_gp.bayes.diagnostics import effective_draws, problems
+from resnet_gp.flow.domain import IMPOSSIBLE
 
 # Sixty draws are few, and runs warn of it.
 pytestmark = pytest.mark.filterwarnings(
@@ -110,6 +113,22 @@ def test_no_chain_left_is_an_error():
 
     with pytest.raises(ArithmeticError, match="no density"):
         run_nuts(never, Y, **QUICK)
+
+
+@pytest.mark.filterwarnings("ignore:.* trajectories diverged")
+@pytest.mark.parametrize("error", IMPOSSIBLE)
+def test_impossible_points_have_no_probability(error):
+    """The posterior of ``conjugate`` has its mean at 1.125, on the other side of this wall."""
+
+    def walled(y):
+        mu = pyro.sample("mu", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
+        if mu > 1:
+            raise error("not here")
+        with pyro.plate("rows", len(y)):
+            pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+    draws = run_nuts(walled, Y, **QUICK, start="prior").values["mu"]
+    assert 0.5 < draws.max() <= 1
 
 
 def test_an_interruption_keeps_the_draws_so_far(monkeypatch):

@@ -6,6 +6,7 @@ from bayes.models import conjugate, spread_around
 from scipy import stats
 
 from resnet_gp.bayes import run_svi
+from resnet_gp.flow.domain import DomainError
 
 Y = torch.tensor([0.5, 1.5, 2.5], dtype=torch.float64)
 
@@ -76,6 +77,27 @@ def test_an_interruption_keeps_what_was_learned(monkeypatch):
     draws = run_svi(stopping, Y, num_steps=500, num_draws=30, verbose=False)
     assert draws.interrupted
     assert 0 < len(draws.losses) < 60
+
+
+def test_steps_outside_the_domain_are_made_again():
+    calls = iter(range(10**9))
+
+    def sometimes(y):
+        if next(calls) % 3 == 2:
+            raise DomainError("horizon")
+        conjugate(y)
+
+    draws = run_svi(sometimes, Y, num_steps=30, num_draws=5, verbose=False)
+    assert 10 < len(draws.losses) < 30
+
+    def never(y):
+        if next(calls) > 10**4:
+            raise DomainError("horizon")
+        conjugate(y)
+
+    calls = iter([*range(40), *[10**5] * 10**4])
+    with pytest.raises(DomainError, match="horizon"):
+        run_svi(never, Y, num_steps=200, num_draws=5, verbose=False)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from resnet_gp.estimators.checks import check_alpha, check_choices, check_integers
+from resnet_gp.estimators.checks import (
+    check_alpha,
+    check_choices,
+    check_integers,
+    torch_device,
+)
 
 
 def test_choices():
@@ -35,3 +41,16 @@ def test_alpha():
     for bad in (-1.0, np.inf, [0.0, np.nan]):
         with pytest.raises(ValueError, match="alpha must be finite and not negative"):
             check_alpha(bad, 2)
+
+
+def test_devices(monkeypatch):
+    assert torch_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="device must be"):
+        torch_device("abacus")
+
+    def without_cuda(*args, **kwargs):
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch, "empty", without_cuda)
+    with pytest.raises(ValueError, match=r"device must be.*not compiled with CUDA"):
+        torch_device("cuda")

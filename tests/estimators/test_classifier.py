@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from gpytorch.kernels import LinearKernel, RBFKernel
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -196,6 +197,9 @@ def test_pipelines_grids_and_clones():
     ("parameters", "message"),
     [
         ({"kernel": "rbf"}, "kernel must be"),
+        ({"kernel": RBFKernel(ard_num_dims=3)}, "ard_num_dims=3, X has 2 features"),
+        ({"kernel": RBFKernel(active_dims=(5,))}, r"active_dims=\(5,\)"),
+        ({"kernel": RBFKernel(batch_shape=torch.Size([2]))}, "batch_shape"),
         ({"inference": "mcmc"}, "inference must be"),
         ({"n_inducing": 0}, "n_inducing"),
         ({"categorical_features": [2]}, "there is no column 2"),

@@ -254,6 +254,8 @@ def test_no_convergence_is_a_warning_that_says_what_to_do(data):
         ({"n_inducing": 0}, "n_inducing"),
         ({"kernel": "rbf"}, "kernel must be"),
         ({"kernel": RBFKernel(ard_num_dims=2)}, "kernel has ard_num_dims=2, X has 3 features"),
+        ({"kernel": RBFKernel(active_dims=(5,))}, r"active_dims=\(5,\)"),
+        ({"kernel": RBFKernel(batch_shape=torch.Size([2]))}, "batch_shape"),
         ({"kernel": "tangent", "activation": "erf"}, "tangent kernel"),
         ({"depth": 0}, "depth"),
         ({"inference": "mcmc"}, 'inference must be "auto" or "exact"'),

@@ -6,6 +6,7 @@ import torch
 
 from resnet_gp.fitting import maximise, optimiser
 from resnet_gp.fitting.optimiser import get_raw, set_raw, value_and_gradient
+from resnet_gp.flow.domain import DomainError
 
 
 class Hill(torch.nn.Module):
@@ -98,15 +99,33 @@ def test_a_summit_that_rounding_hides_counts_as_found():
     assert result.value == pytest.approx(2, abs=1e-3)
 
 
-def test_walks_around_impossible_points():
+@pytest.mark.parametrize("error", [torch.linalg.LinAlgError, DomainError])
+def test_walks_around_impossible_points(error):
     hill = Hill()
 
     def cliff():
         if hill.place[0] > 3.5:
-            raise torch.linalg.LinAlgError("not positive definite")
+            raise error("not here")
         return hill.height()
 
     assert maximise(cliff, hill, {}, [np.array([1.5, 0.0])]).value == pytest.approx(2, abs=1e-6)
+
+
+def test_a_step_beyond_a_cliff_is_shortened_not_given_up():
+    """Slopes that grow towards the summit make steps that jump over the cliff behind it."""
+    hill, calls = Hill(), []
+
+    def cliff():
+        calls.append(hill.place.detach().tolist())
+        if hill.place[0] > 3.5:
+            raise DomainError("not here")
+        return -50 * torch.log1p((hill.place - 3).square() @ torch.ones(2).double() * 4)
+
+    assert maximise(cliff, hill, {}, [np.array([-4.0, 0.5])]).value > -1e-4
+    beyond = [i for i, place in enumerate(calls) if place[0] > 3.5]
+    assert beyond
+    steps = [abs(calls[i + 1][0] - calls[i - 1][0]) for i in beyond if 0 < i < len(calls) - 1]
+    assert min(steps) > 1e-6
 
 
 def test_values_that_are_no_numbers_are_impossible():
@@ -143,6 +162,12 @@ def test_raises_when_every_point_is_impossible():
 
     with pytest.raises(torch.linalg.LinAlgError, match="anywhere"):
         maximise(nowhere, hill, {}, [np.zeros(2)])
+
+    def outside():
+        raise DomainError("horizon")
+
+    with pytest.raises(DomainError, match="horizon"):
+        maximise(outside, hill, {}, [np.zeros(2)])
 
 
 def test_raw_parameters_round_trip_without_the_frozen_ones():

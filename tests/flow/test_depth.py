@@ -58,6 +58,24 @@ def test_is_the_recursion(blocks, weight, slope):
     )
 
 
+@pytest.mark.parametrize("weight", [1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 1e-15])
+@pytest.mark.parametrize("blocks", [2, 7, 100])
+def test_tangent_kernels_that_are_nearly_linear(blocks, weight):
+    def whole(w):
+        ends = (recursion(gap, w, blocks, 0) for gap in GAPS)
+        return [c + (1 - gap) * M + J for gap, (c, M, J) in zip(GAPS, ends, strict=True)]
+
+    found, _, speed = values("all", GAPS, weight, blocks)
+    np.testing.assert_allclose(found, np.array(whole(weight), float), rtol=0, atol=5e-14)
+    with mpmath.workdps(30):
+        above, below = (
+            whole(mpmath.mpf(weight) * f)
+            for f in (1 + mpmath.mpf(10) ** -6, 1 - mpmath.mpf(10) ** -6)
+        )
+        slopes = [float((a - b) / (2e-6 * weight)) for a, b in zip(above, below, strict=True)]
+    np.testing.assert_allclose(speed, slopes, rtol=0, atol=1e-6)
+
+
 def test_keeps_the_digits_of_small_gaps():
     table = depth_table(DepthMap(0.0, 1000), tensor(1.0), torch.float64)
     assert table.value(tensor(-1.0)).item() == pytest.approx(1, abs=4e-16)
