@@ -7,7 +7,7 @@ from resnet_gp.flow.domain import DomainError
 
 
 def kernel(horizon):
-    made = ResNetLimitKernel(input_bias=True, growth=False).double()
+    made = ResNetLimitKernel(input_bias=True, variance="no_growth").double()
     made.weight_variance = horizon
     return made.requires_grad_(False)
 

@@ -10,8 +10,8 @@ from resnet_gp.flow.domain import IMPOSSIBLE, DomainError
 @pytest.mark.parametrize(
     ("kernel", "values"),
     [
-        (ResNetLimitKernel(growth=False), {"weight_variance": 3e4}),
-        (ResNetLimitKernel(depth=3, growth=False), {"weight_variance": 3e4}),
+        (ResNetLimitKernel(variance="no_growth"), {"weight_variance": 3e4}),
+        (ResNetLimitKernel(depth=3, variance="no_growth"), {"weight_variance": 3e4}),
         (ResNetTangentKernel(), {"weight_variance": 3e4}),
         (ResNetLimitKernel(), {"weight_variance": 2e3}),  # the growth overflows
         (ResNetLimitKernel("silu"), {"lengthscale": 1e-3}),
