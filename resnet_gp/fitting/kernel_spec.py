@@ -33,11 +33,11 @@ _HORIZON_BOUNDS = (1e-3, 5e3)
 # 10^4 here, boston's mean test RMSE was 2.61 instead of 2.57 (benchmarks/regression.py).
 _LENGTHSCALE_BOUNDS = (1e-2, 10.0)
 # Kernels that are not homogeneous: their moments are known, and their tables short, at variances up
-# to some hundreds; the variances grow with w, up to like e^w.
-_GENERAL_LENGTHSCALE_BOUNDS = (0.1, 10.0)
+# to a hundred; the variances grow with w, up to like e^w.
+_GENERAL_LENGTHSCALE_BOUNDS = (0.25, 10.0)
 _GENERAL_WEIGHT_BOUNDS = (1e-2, 8.0)
 _BLOCK_BIAS_BOUNDS = (1e-3, 10.0)
-_GENERAL_WEIGHT_START, _BLOCK_BIAS_START = 2.0, 0.1
+_GENERAL_WEIGHT_START, _BLOCK_BIAS_START = 1.0, 0.1  # where tables are cheap
 # Kernels of other packages, whose long lengthscales mean more.
 _OTHER_LENGTHSCALE_BOUNDS = (1e-3, 1e3)
 
