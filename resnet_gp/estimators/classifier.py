@@ -15,8 +15,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_choices, check_integers
-from resnet_gp.estimators.encode import Inputs, make_inputs, nominal_columns, object_table
+from resnet_gp.estimators.checks import check_choices, check_integers, last_fit_kept
+from resnet_gp.estimators.encode import Inputs, declares_columns, object_table
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.fitting.classifier_search import (
     Problem,
@@ -129,8 +129,13 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad values in X or y, or bad parameters.
+            Bad values in X or y, or bad parameters. The last fit is kept.
         """
+        with last_fit_kept(self):
+            self._fit(X, y)
+        return self
+
+    def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
         self._check_parameters()
         self.X_train_, self.y_train_ = self._table_and_labels(X, y)
         self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
@@ -152,7 +157,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
             )
             solution = solve(problem, fit)
         self._publish(solution, settings)
-        return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the most probable class.
@@ -222,27 +226,21 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         check_choices(self, _CHOICES)
         check_integers(self, {"n_inducing": 1})
 
-    @property
-    def _has_declared_columns(self) -> bool:
-        declared = self.categorical_features
-        return not (declared is None or (isinstance(declared, str) and declared == "auto"))
-
     def _table_and_labels(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        if not self._has_declared_columns:
-            table, labels = validate_data(self, X, y, dtype=np.float64)
-        else:
+        if declares_columns(self.categorical_features):
             validate_data(self, X, y, skip_check_array=True)
             table, labels = object_table(X), column_or_1d(y, warn=True)
             check_consistent_length(table, labels)
+        else:
+            table, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         return table, labels
 
     def _make_inputs(self) -> Inputs:
-        names = getattr(self, "feature_names_in_", None)
-        columns = nominal_columns(self.categorical_features, self.X_train_.shape[1], names)
-        if columns == "auto" and isinstance(self.kernel, Kernel):
-            columns = None  # a given kernel expects the columns of X
-        return make_inputs(self.X_train_, columns)
+        declared = self.categorical_features
+        if isinstance(self.kernel, Kernel) and not declares_columns(declared):
+            declared = None  # a given kernel expects the columns of X
+        return Inputs(self.X_train_, declared, getattr(self, "feature_names_in_", None))
 
     def _settings(self) -> list[KernelSetting]:
         blocks = self._inputs.blocks
@@ -284,7 +282,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:
         check_is_fitted(self)
-        if not self._has_declared_columns:
+        if not declares_columns(self.categorical_features):
             return self._inputs(validate_data(self, X, dtype=np.float64, reset=False))
         validate_data(self, X, reset=False, skip_check_array=True)
         return self._inputs(object_table(X))
