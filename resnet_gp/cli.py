@@ -1,7 +1,4 @@
-"""The command line: ``resnet-gp fit``, ``predict``, ``demo``, ``verify`` and ``mean-ode``.
-
-Only parsing of options and printing belong here.
-"""
+"""The command line: only parsing of options and printing belong here."""
 
 from __future__ import annotations
 

@@ -33,8 +33,6 @@ from resnet_gp.progress import progress_bar
 Array = NDArray[np.float64]
 _LOGGER = logging.getLogger("resnet_gp")
 
-_CHOICES = {"inference": ("auto", "exact", "sparse")}
-
 
 class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
     r"""Gaussian process classification with the kernels of infinitely wide and deep ResNets.
@@ -223,7 +221,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
                 f'kernel must be "both", "limit", "tangent" or a GPyTorch kernel, '
                 f"got {self.kernel!r}"
             )
-        check_choices(self, _CHOICES)
+        check_choices(self, {"inference": ("auto", "exact", "sparse")})
         check_integers(self, {"n_inducing": 1})
 
     def _table_and_labels(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -262,7 +260,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         self.input_bias_variances_ = np.array([one.input_bias_variance for one in chosen])
         blocks = self._inputs.blocks
         self.views_ = np.array([blocks.index(setting.active_dims) for setting in chosen])
-        self.noise_variances_ = np.array(solution.noises)
+        self.noise_variances_ = np.array([one.noise for one in solution.posterior.members])
 
     def _pack(self) -> dict[str, Tensor]:
         return self._posterior.tensors()

@@ -1,4 +1,4 @@
-"""What a fitted regressor answers: predictions in the units of the user."""
+"""Methods of a fitted regressor: predictions in the units of the user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_alpha
+from resnet_gp.estimators.checks import check_alpha, torch_device
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
@@ -21,25 +21,16 @@ Array = NDArray[np.float64]
 
 
 class RegressorMethods:
-    """Methods of a fitted regressor that only read its posterior and its units.
+    """Methods that use the posterior and the units of a fit, not the way it was found."""
 
-    Subclasses provide ``_fitted``, ``_units``, ``_tensor`` and ``_training``.
-    """
-
+    device: str
+    dtype: str
     _fitted: Fitted
     _units: Units
     X_train_: Array
     y_train_: Array
     theta_: Array
     log_marginal_likelihood_value_: float
-
-    def _tensor(self, values: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _training(
-        self, inputs: Array, targets: Array, alpha: Array | None, weight: Array | None = None
-    ) -> Training:
-        raise NotImplementedError
 
     def predict(
         self,
@@ -309,3 +300,27 @@ class RegressorMethods:
         check_is_fitted(self)
         inputs = validate_data(self, X, dtype=np.float64, reset=False)
         return self._tensor(self._units.x(inputs))
+
+    def _tensor(self, values: Tensor) -> Tensor:
+        return values.to(torch_device(self.device), getattr(torch, self.dtype))
+
+    def _training(
+        self, inputs: Array, targets: Array, alpha: Array | None, weight: Array | None = None
+    ) -> Training:
+        extra = None
+        if alpha is not None and alpha.any():
+            self._need_one_scale("alpha")
+            extra = self._tensor(torch.from_numpy(alpha / self._units.y.scale**2))
+        return Training(
+            self._tensor(self._units.x(inputs)),
+            self._tensor(self._units.y(targets)),
+            extra,
+            None if weight is None else self._tensor(torch.from_numpy(weight)),
+        )
+
+    def _need_one_scale(self, name: str) -> None:
+        if np.size(self._units.y.scale) > 1:
+            raise ValueError(
+                f"{name} is in the squared units of one output: for several, fit an estimator to "
+                "each (sklearn.multioutput.MultiOutputRegressor)"
+            )

@@ -11,7 +11,7 @@ from gpytorch.kernels import Kernel
 from torch import Tensor
 
 from resnet_gp.flow.domain import IMPOSSIBLE
-from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum, leave_one_out
+from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,12 @@ class Candidate:
         index: position of the kernel in the list.
         scale: mean variance of the kernel on the training inputs, by which it is divided.
         noise: variance of the noise, in units of the scaled kernel.
-        error: mean squared leave-one-out error.
         held_out: leave-one-out predictions.
     """
 
     index: int
     scale: float
     noise: float
-    error: float
     held_out: LeaveOneOut
 
 
@@ -72,7 +70,7 @@ def search(
             held_out = spectrum.leave_one_out(noise)
             error = held_out.squared_error(targets)
             order = -(index * len(noise_levels) + level)  # of equals, the earlier stays
-            entry = (-error, order, Candidate(index, scale, noise, error, held_out))
+            entry = (-error, order, Candidate(index, scale, noise, held_out))
             if len(heap) < keep:
                 heapq.heappush(heap, entry)
             else:
@@ -85,25 +83,17 @@ def search(
 
 
 @torch.no_grad()
-def on_all_rows(candidate: Candidate, kernel: Kernel, x: Tensor, targets: Tensor) -> Candidate:
-    """Predict with the same kernel and noise level on other rows, by one Cholesky factor."""
-    covariance, scale = scaled_covariance(kernel, x)
-    held_out = leave_one_out(covariance, targets, candidate.noise)
-    error = held_out.squared_error(targets)
-    return Candidate(candidate.index, scale, candidate.noise, error, held_out)
-
-
 def scaled_covariance(kernel: Kernel, x: Tensor) -> tuple[Tensor, float]:
     """Return the covariance of ``n x d`` inputs over its mean variance, and that variance.
 
     Raises:
         ValueError: the kernel does not return a finite matrix of positive variance.
     """
-    covariance = kernel(x).to_dense().detach()
+    covariance = kernel(x).to_dense()
     scale = float(covariance.diagonal().mean()) if covariance.dim() == 2 else 0.0
     if not (scale > 0 and bool(covariance.isfinite().all())):
         raise ValueError(
             f"kernel {type(kernel).__name__} must give finite covariances of positive variance, "
-            f"one n x n matrix"
+            "one n x n matrix"
         )
     return covariance / scale, scale

@@ -27,11 +27,7 @@ def check_folder(out: Path, data: Path, overwrite: bool) -> None:
         TableError: the folder cannot be written to, or it holds such files and ``overwrite`` is
             False.
     """
-    place = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not place.is_dir():
-        raise TableError(f"{place} is not a folder", "--out")
-    if not os.access(place, os.W_OK):
-        raise TableError(f"{place} cannot be written to", "--out")
+    _check_place(out)
     there = [name for name in FILES if (out / name).exists()]
     if any((out / name).resolve() == data.resolve() for name in there):
         raise TableError(f"{data} would be written over", "--out")
@@ -73,12 +69,9 @@ def check_file(out: Path, data: Path, overwrite: bool) -> None:
     if out.is_dir():
         raise TableError(f"{out} is a folder", "--out")
     if is_stream(out):
-        if not os.access(out, os.W_OK):
-            raise TableError(f"{out} cannot be written to", "--out")
+        _check_access(out)
         return
-    place = next(path for path in out.resolve().parents if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise TableError(f"{place} cannot be written to", "--out")
+    _check_place(out.resolve().parent)
     if out.exists() and out.resolve() == data.resolve():
         raise TableError(f"{data} would be written over", "--out")
     if out.exists() and not overwrite:
@@ -98,6 +91,19 @@ def write_predictions(out: Path, predictions: Predictions) -> None:
     pd.DataFrame(predictions.table).to_csv(text, index=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, text.getvalue().encode())
+
+
+def _check_place(folder: Path) -> None:
+    """Check that a folder, or the closest one above it that exists, can be written to."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise TableError(f"{place} is not a folder", "--out")
+    _check_access(place)
+
+
+def _check_access(path: Path) -> None:
+    if not os.access(path, os.W_OK):
+        raise TableError(f"{path} cannot be written to", "--out")
 
 
 def _to_disk(path: Path) -> None:

@@ -1,8 +1,4 @@
-"""A saved model and ``columns.json`` beside it, which says how tables become its features.
-
-``columns.json`` holds "format", the version of resnet-gp, "task", "target", "training_rows", a
-digest of the training features, and the entries of ``Columns.to_json``.
-"""
+"""A saved model and ``columns.json`` beside it, which says how tables become its features."""
 
 from __future__ import annotations
 

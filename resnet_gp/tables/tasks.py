@@ -1,17 +1,15 @@
-"""Regression and classification of a table.
+"""Regression and classification of a table: estimators, splits, scores, tables and figures.
 
-A task makes estimators, splits and arrays of predictions; it scores these arrays, and knows how to
-tabulate and draw them. Predictions are ``n x 2`` (mean and standard deviation) for regression and
-``n x classes`` (probabilities) for classification.
+Predictions are ``n x 2`` (mean and standard deviation) or ``n x classes`` (probabilities).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +30,8 @@ class Regression:
     """Predict a number with an interval of probability ``level``."""
 
     level: float = LEVEL
-    name: str = field(default="regression", init=False)
-    baseline: str = field(default="mean and deviation of the training rows", init=False)
+    name: ClassVar[str] = "regression"
+    baseline: ClassVar[str] = "mean and deviation of the training rows"
 
     def estimator(self, seed: int) -> Any:
         """Return an unfitted estimator."""
@@ -120,8 +118,8 @@ class Classification:
     """
 
     classes: NDArray[Any]
-    name: str = field(default="classification", init=False)
-    baseline: str = field(default="shares of the classes in the training rows", init=False)
+    name: ClassVar[str] = "classification"
+    baseline: ClassVar[str] = "shares of the classes in the training rows"
 
     def estimator(self, seed: int) -> Any:
         """Return an unfitted estimator."""

@@ -1,8 +1,4 @@
-"""Cross-validation, and the fit to all rows.
-
-Each fold learns everything, medians and categories included, from its own training rows. Folds are
-fitted until 2000 rows have been predicted: with 10,000 rows and five folds, one fold.
-"""
+"""Cross-validation, whose folds learn everything from their own rows, and the fit to all rows."""
 
 from __future__ import annotations
 
