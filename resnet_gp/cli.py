@@ -23,6 +23,7 @@ try:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
@@ -119,7 +120,7 @@ def fit(
             categorical=categorical or (),
         )
         _print_lines(console, planning.describe(plan))
-        with _progress(console) as progress:
+        with _progress(console, MofNCompleteColumn(), TimeElapsedColumn()) as progress:
             bar = progress.add_task("", total=plan.steps)
             steps = iter(range(plan.steps))
             try:
@@ -202,7 +203,7 @@ def demo(
         raise typer.BadParameter(str(error), param_hint="--out") from error
     X, y, splits = work.load()
     steps = len(splits) * len(work.models(X.shape[1]))
-    with _progress(console) as progress:
+    with _progress(console, MofNCompleteColumn(), TimeElapsedColumn()) as progress:
         fits = work.run(X, y, splits)
         results = list(progress.track(fits, total=steps, description=work.DATA))
     console.print(_demo_table(work.summarise(results)))
@@ -271,7 +272,8 @@ def _run_experiments(out: Path, title: str, lab: Lab, chosen: Mapping[str, Any])
 
     console = Console()
     outcome = session.Outcome()
-    with _time_left(console) as progress:
+    columns = TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    with _progress(console, *columns) as progress:
         task = progress.add_task("", total=sum(one.cost(lab) for one in chosen.values()))
         watched = dataclasses.replace(lab, progress=lambda cost: progress.advance(task, cost))
         try:
@@ -373,18 +375,6 @@ def _verdict_table(outcome: Any, verdicts: list[Any]) -> Table:
     return table
 
 
-def _progress(console: Console) -> Progress:
-    """A bar that counts steps."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    return Progress(*columns, console=console)
-
-
-def _time_left(console: Console) -> Progress:
-    """A bar that estimates the time left."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    return Progress(*columns, console=console)
+def _progress(console: Console, *columns: ProgressColumn) -> Progress:
+    """A bar with these columns on its right."""
+    return Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=console)

@@ -29,15 +29,7 @@ _N_SPLITS = 3
 
 @dataclass(frozen=True)
 class Result:
-    """Predictions of one model for the test rows of one split, in the units of y.
-
-    Attributes:
-        split: number of the split.
-        model: name of the model.
-        truth: targets of the test rows.
-        mean, std: their predictive means and standard deviations.
-        seconds: time of fit and prediction.
-    """
+    """Predictions of one model for the test rows of a split; ``seconds`` of fit and prediction."""
 
     split: int
     model: str
@@ -48,16 +40,9 @@ class Result:
 
     def scores(self) -> dict[str, Any]:
         """Scores with the names of the data, the split and the model."""
-        rmse, nlpd, coverage = gaussian_scores(self.truth, self.mean, self.std)
-        return {
-            "data": DATA,
-            "split": self.split,
-            "model": self.model,
-            "rmse": rmse,
-            "nlpd": nlpd,
-            "coverage": coverage,
-            "seconds": self.seconds,
-        }
+        values = (*gaussian_scores(self.truth, self.mean, self.std), self.seconds)
+        scores = dict(zip(MEASURES, values, strict=True))
+        return {"data": DATA, "split": self.split, "model": self.model, **scores}
 
 
 def load() -> tuple[Array, Array, Splits]:

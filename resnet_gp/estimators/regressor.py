@@ -274,13 +274,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
     def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
         spec = self._check_parameters()
         inputs, targets = validate_data(
-            self,
-            X,
-            y,
-            dtype=np.float64,
-            y_numeric=True,
-            multi_output=True,
-            ensure_min_samples=2,
+            self, X, y, dtype=np.float64, y_numeric=True, multi_output=True, ensure_min_samples=2
         )
         alpha = check_alpha(self.alpha, len(inputs))
         weight = self._check_weight(sample_weight, inputs)

@@ -116,10 +116,9 @@ class RegressorMethods:
         """
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         law = self._law(X)
-        if targets.shape != tuple(law.means.shape[1:]):
-            raise ValueError(
-                f"y has shape {targets.shape}, predictions {tuple(law.means.shape[1:])}"
-            )
+        shape = tuple(law.means.shape[1:])
+        if targets.shape != shape:
+            raise ValueError(f"y has shape {targets.shape}, predictions {shape}")
         scaled = self._tensor(self._units.y(targets))
         return self._units.log_density(law.log_density(scaled))
 
@@ -146,18 +145,14 @@ class RegressorMethods:
         """
         mean, covariance = self.predict(X, return_cov=True, observation_noise=observation_noise)
         generator = check_random_state(random_state)
-
-        def draw(mean: Array, covariance: Array) -> Array:
-            # The covariance of a latent f is singular up to rounding: no check, none is needed.
-            return generator.multivariate_normal(
-                mean, covariance, n_samples, check_valid="ignore"
-            ).T
-
-        if mean.ndim == 1:
-            return draw(mean, covariance)
-        return np.stack(
-            [draw(mean[:, i], covariance[..., i]) for i in range(mean.shape[1])], axis=1
-        )
+        # The covariance of a latent f is singular up to rounding: no check, none is needed.
+        draws = [
+            generator.multivariate_normal(m, cov, n_samples, check_valid="ignore").T
+            for m, cov in zip(
+                np.atleast_2d(mean.T), np.moveaxis(np.atleast_3d(covariance), -1, 0), strict=True
+            )
+        ]
+        return draws[0] if mean.ndim == 1 else np.stack(draws, axis=1)
 
     def loo_predict(
         self, return_std: bool = False, observation_noise: bool = True
@@ -247,11 +242,9 @@ class RegressorMethods:
         check_is_fitted(self)
         inputs = validate_data(self, X, dtype=np.float64, reset=False)
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        if targets.shape != (len(inputs), *self.y_train_.shape[1:]):
-            raise ValueError(
-                f"y of new rows must have shape {(len(inputs), *self.y_train_.shape[1:])}, "
-                f"got {targets.shape}"
-            )
+        shape = (len(inputs), *self.y_train_.shape[1:])
+        if targets.shape != shape:
+            raise ValueError(f"y of new rows must have shape {shape}, got {targets.shape}")
         with torch.inference_mode(False):
             new = self._training(inputs, targets, check_alpha(alpha, len(inputs)))
             self._fitted = self._fitted.condition(new.x, new.y, new.extra_variance)

@@ -23,8 +23,6 @@ class NumberColumn:
     """A column of numbers: missing ones take the median, and a second feature marks them.
 
     Attributes:
-        name: name of the column.
-        median: median of the known values.
         varies: whether the known values vary by more than rounding errors.
         missing: whether some values were missing.
     """
@@ -72,7 +70,6 @@ class CategoryColumn:
     """A column of categories: each, and a missing value, has an indicator, 0 or 1.
 
     Attributes:
-        name: name of the column.
         categories: sorted texts, with None at the end if values were missing.
         codes: whether all were numbers; "1" and "1.0" are then the same category.
     """
@@ -152,11 +149,7 @@ class Columns:
 
     @classmethod
     def learn(cls, frame: Any, kinds: Mapping[str, Kind]) -> Columns:
-        """Learn the encoding of a data frame.
-
-        Args:
-            frame: the training rows, with a column for each entry of ``kinds``.
-            kinds: as ``choose_kinds`` returns them.
+        """Learn the encoding of a data frame with a column for each entry of ``kinds``.
 
         Raises:
             TableError: no column varies, or a numeric column holds a text or an infinite number.
@@ -168,10 +161,7 @@ class Columns:
         return cls(parts, tuple(name for name, part in learnt.items() if part is None))
 
     def encode(self, frame: Any) -> tuple[Any, list[str]]:
-        """Turn a table into features.
-
-        Args:
-            frame: a data frame with at least the columns of ``names``, in any order.
+        """Turn a table, whose columns may be in any order, into features.
 
         Returns:
             A data frame of ``n x len(feature_names)`` floats, and notes for the user about missing

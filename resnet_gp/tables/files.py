@@ -21,12 +21,7 @@ FILES = (MODEL, COLUMNS, REPORT, OUT_OF_FOLD, FIGURE)
 
 
 def check_folder(out: Path, data: Path, overwrite: bool) -> None:
-    """Check that the files of a fit can be written to a folder.
-
-    Raises:
-        TableError: the folder cannot be written to, or it holds such files and ``overwrite`` is
-            False.
-    """
+    """Raise a TableError if files of a fit cannot be written, or exist and may not be replaced."""
     _check_place(out)
     there = [name for name in FILES if (out / name).exists()]
     if any((out / name).resolve() == data.resolve() for name in there):
@@ -61,11 +56,7 @@ def write_fit(out: Path, plan: Plan, result: Result) -> None:
 
 
 def check_file(out: Path, data: Path, overwrite: bool) -> None:
-    """Check that predictions can be written to a file, or to a pipe or a device.
-
-    Raises:
-        TableError: the file cannot be written to, or it exists and ``overwrite`` is False.
-    """
+    """Raise a TableError if ``out`` cannot be written, or is a file that may not be replaced."""
     if out.is_dir():
         raise TableError(f"{out} is a folder", "--out")
     if is_stream(out):

@@ -46,10 +46,6 @@ class SavedModel:
     def load(cls, path: Path, level: float) -> SavedModel:
         """Load a model and the ``columns.json`` beside it.
 
-        Args:
-            path: file of the model.
-            level: probability of the intervals of a regression.
-
         Raises:
             TableError: a file is missing, cannot be read or has another format, or the two files
                 are of different fits.
