@@ -148,7 +148,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
             problem = Problem(
                 self._inputs(self.X_train_),
                 torch.from_numpy(labels.astype(np.int64)),
-                len(self.classes_),
                 [self._make(setting) for setting in settings],
                 check_random_state(self.random_state),
                 bar.update,

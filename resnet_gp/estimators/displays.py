@@ -249,10 +249,8 @@ class ReliabilityDisplay(_Display):
         ax : matplotlib axes, default=None
         """
         probabilities = np.asarray(estimator.predict_proba(X))
-        best = probabilities.argmax(1)
-        right = estimator.classes_[best] == np.asarray(y)
-        confidence = probabilities[np.arange(len(best)), best]
-        return cls.in_bins(confidence, right, n_bins).plot(ax=ax)
+        right = estimator.classes_[probabilities.argmax(1)] == np.asarray(y)
+        return cls.in_bins(probabilities.max(1), right, n_bins).plot(ax=ax)
 
     @classmethod
     def in_bins(

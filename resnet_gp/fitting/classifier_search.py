@@ -39,7 +39,6 @@ class Problem:
     Attributes:
         x: inputs, ``n x d``.
         labels: integers from 0 to C - 1, ``n``.
-        n_classes: C.
         kernels: to choose from.
         generator: draws subsets.
         tick: called after each kernel.
@@ -47,7 +46,6 @@ class Problem:
 
     x: Tensor
     labels: Tensor
-    n_classes: int
     kernels: Sequence[Kernel]
     generator: np.random.RandomState
     tick: Callable[[], object]
@@ -55,8 +53,8 @@ class Problem:
     @property
     def targets(self) -> Tensor:
         """+1 for the class of a column, -1 for others, ``n x C``; two classes share a column."""
-        targets = 2 * torch.nn.functional.one_hot(self.labels, self.n_classes).double() - 1
-        return targets[:, 1:] if self.n_classes == 2 else targets
+        targets = 2 * torch.nn.functional.one_hot(self.labels).double() - 1
+        return targets[:, 1:] if targets.shape[1] == 2 else targets
 
     def ticking(self) -> Iterator[Kernel]:
         """The kernels, each followed by a tick."""

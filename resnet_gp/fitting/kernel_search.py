@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,12 +21,14 @@ class Candidate:
         index: position of the kernel in the list.
         scale: mean variance of the kernel on the training inputs, by which it is divided.
         noise: variance of the noise, in units of the scaled kernel.
+        error: mean squared leave-one-out error.
         held_out: leave-one-out predictions.
     """
 
     index: int
     scale: float
     noise: float
+    error: float
     held_out: LeaveOneOut
 
 
@@ -55,8 +56,8 @@ def search(
         DomainError, torch.linalg.LinAlgError: every kernel is outside its domain.
         ValueError: all others are zero, or one gives something else than a finite matrix.
     """
-    heap: list[tuple[float, int, Candidate]] = []
-    failure: Exception | None = None
+    found: list[Candidate] = []
+    failure: Exception = ValueError("every kernel is zero at all inputs")
     for index, kernel in enumerate(kernels):
         try:
             if not bool(kernel(x, diag=True).any()):
@@ -66,20 +67,15 @@ def search(
         except IMPOSSIBLE as outside:
             failure = outside
             continue
-        for level, noise in enumerate(noise_levels):
+        for noise in noise_levels:
             held_out = spectrum.leave_one_out(noise)
             error = held_out.squared_error(targets)
-            order = -(index * len(noise_levels) + level)  # of equals, the earlier stays
-            entry = (-error, order, Candidate(index, scale, noise, held_out))
-            if len(heap) < keep:
-                heapq.heappush(heap, entry)
-            else:
-                heapq.heappushpop(heap, entry)
-    if not heap:
-        if failure is not None:
-            raise failure
-        raise ValueError("every kernel is zero at all inputs")
-    return [candidate for *_, candidate in sorted(heap, reverse=True)]
+            found.append(Candidate(index, scale, noise, error, held_out))
+        found.sort(key=lambda candidate: candidate.error)  # of equals, the earlier stays
+        del found[keep:]
+    if not found:
+        raise failure
+    return found
 
 
 @torch.no_grad()
