@@ -221,8 +221,7 @@ def _unique(names: list[str]) -> list[str]:
 
 
 def _category_texts(column: Any, codes: bool) -> list[str | None]:
-    known = zip(texts_of(column), column.notna().to_numpy(), strict=True)
-    texts = [text if there else None for text, there in known]
+    texts = [text if isinstance(text, str) else None for text in texts_of(column)]
     return [text and integer_code(text) for text in texts] if codes else texts
 
 
