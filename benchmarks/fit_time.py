@@ -15,10 +15,10 @@ import warnings
 from typing import Any
 
 from harness import output, parsed, parser_of, save, simulated, timed
+from regression_sets import DataSet, find_sets, load_set
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.demo import matern_model
-from resnet_gp.regression_sets import DataSet, find_sets, load_set
 
 
 def measure(data: DataSet, split: int, restarts: int) -> dict[str, object]:

@@ -27,10 +27,10 @@ from harness import (
     simulated,
     timed,
 )
+from regression_sets import DataSet, find_sets, load_set
 from sklearn.utils import Bunch
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.regression_sets import DataSet, find_sets, load_set
 
 WAYS = ("ml", "map", "nuts")
 MEASURES = ("rmse", "nlpd", "coverage", "coverage of all others", "seconds")

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from regression_sets import DataSet
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-
-from resnet_gp.regression_sets import DataSet
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -49,12 +49,12 @@ from harness import (
 )
 from published import DEEP_ENSEMBLES, MC_DROPOUT
 from ranks import friedman, mean_ranks
+from regression_sets import DataSet, find_sets, load_set
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.demo import matern_model
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.predictive.scores import gaussian_scores
-from resnet_gp.regression_sets import DataSet, find_sets, load_set
 
 STANDARD = [
     "yacht", "boston", "energy", "concrete", "wine_red", "kin8nm", "power", "naval", "protein",

@@ -28,11 +28,11 @@ import torch
 from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.kernels import InducingPointKernel, MaternKernel, ScaleKernel
 from harness import Cell, output, parsed, parser_of, save, simulated, timed
+from regression_sets import DataSet, find_sets, load_set
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.predictive.scores import gaussian_scores
-from resnet_gp.regression_sets import DataSet, find_sets, load_set
 
 HYPERPARAMETER_SAMPLES = 1500
 # of the seconds for the fit; the rest is for predictions

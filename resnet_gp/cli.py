@@ -1,7 +1,4 @@
-"""The command line: ``resnet-gp fit``, ``predict``, ``demo``, ``verify`` and ``mean-ode``.
-
-Only parsing of options and printing belong here.
-"""
+"""The command line: only parsing of options and printing belong here."""
 
 from __future__ import annotations
 
@@ -26,6 +23,7 @@ try:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
@@ -122,7 +120,7 @@ def fit(
             categorical=categorical or (),
         )
         _print_lines(console, planning.describe(plan))
-        with _progress(console) as progress:
+        with _progress(console, MofNCompleteColumn(), TimeElapsedColumn()) as progress:
             bar = progress.add_task("", total=plan.steps)
             steps = iter(range(plan.steps))
             try:
@@ -191,56 +189,26 @@ def predict(
 
 @app.command()
 def demo(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of .npz sets; default: the diabetes set.")
-    ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="A set of that folder; may be repeated.")
-    ] = None,
-    splits: Annotated[int, typer.Option(min=1, help="Splits of each set to run.")] = 3,
-    max_samples: Annotated[
-        int, typer.Option(min=2, help="Skip sets with more training rows than this.")
-    ] = 2000,
     out: Annotated[Path, typer.Option(help="Folder for the figure and the numbers.")] = Path(
         "demo-output"
     ),
 ) -> None:
     """Fit ResNetGPRegressor and scikit-learn's GP with ARD Matern-5/2 on the same splits."""
     from resnet_gp import demo as work
-    from resnet_gp.regression_sets import find_sets, load_set, shipped_set
 
     console = Console()
     try:
-        chosen = (
-            [shipped_set(splits)]
-            if data is None
-            else [load_set(path, splits) for path in find_sets(data, sets)]
-        )
         out.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
-    fitting = [one for one in chosen if len(one.splits[0][0]) <= max_samples]
-    for one in chosen:
-        if one not in fitting:
-            console.print(
-                f"{one.name} is skipped: {len(one.splits[0][0])} training rows are more than "
-                f"--max-samples {max_samples}"
-            )
-    if not fitting:
-        raise typer.BadParameter(f"no set has at most --max-samples {max_samples} training rows")
-    results = []
-    steps = sum(len(one.splits) for one in fitting) * len(work.MODELS)
-    with _progress(console) as progress:
-        task = progress.add_task("", total=steps)
-        for one in fitting:
-            progress.update(task, description=one.name)
-            for result in work.run(one):
-                results.append(result)
-                progress.advance(task)
-    all_scores = [score for score, _ in results]
-    console.print(_demo_table(work.summarise(all_scores)))
-    work.write_json(out / "demo.json", all_scores)
-    work.draw(out / "demo.png", [predictions for _, predictions in results])
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from error
+    X, y, splits = work.load()
+    steps = len(splits) * len(work.models(X.shape[1]))
+    with _progress(console, MofNCompleteColumn(), TimeElapsedColumn()) as progress:
+        fits = work.run(X, y, splits)
+        results = list(progress.track(fits, total=steps, description=work.DATA))
+    console.print(_demo_table(work.summarise(results)))
+    work.write_json(out / "demo.json", results)
+    work.draw(out / "demo.png", results)
     console.print(f"wrote {out / 'demo.json'} and {out / 'demo.png'}")
 
 
@@ -304,7 +272,8 @@ def _run_experiments(out: Path, title: str, lab: Lab, chosen: Mapping[str, Any])
 
     console = Console()
     outcome = session.Outcome()
-    with _time_left(console) as progress:
+    columns = TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    with _progress(console, *columns) as progress:
         task = progress.add_task("", total=sum(one.cost(lab) for one in chosen.values()))
         watched = dataclasses.replace(lab, progress=lambda cost: progress.advance(task, cost))
         try:
@@ -377,7 +346,8 @@ def _relevance_table(relevance: dict[str, float]) -> Table:
     return table
 
 
-def _demo_table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]]) -> Table:
+def _demo_table(summary: dict[str, dict[str, tuple[float, float]]]) -> Table:
+    from resnet_gp.demo import DATA
     from resnet_gp.predictive.scores import LEVEL
 
     table = _new_table(
@@ -388,10 +358,9 @@ def _demo_table(summary: dict[str, dict[str, dict[str, tuple[float, float]]]]) -
     )
     for column in table.columns[1:]:
         column.no_wrap = True
-    for data, models in summary.items():
-        for model, measures in models.items():
-            cells = (f"{mean:.4g} ± {error:.1g}" for mean, error in measures.values())
-            table.add_row(data, model, *cells)
+    for model, measures in summary.items():
+        cells = (f"{mean:.4g} ± {error:.1g}" for mean, error in measures.values())
+        table.add_row(DATA, model, *cells)
     return table
 
 
@@ -406,18 +375,6 @@ def _verdict_table(outcome: Any, verdicts: list[Any]) -> Table:
     return table
 
 
-def _progress(console: Console) -> Progress:
-    """A bar that counts steps."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    return Progress(*columns, console=console)
-
-
-def _time_left(console: Console) -> Progress:
-    """A bar that estimates the time left."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    return Progress(*columns, console=console)
+def _progress(console: Console, *columns: ProgressColumn) -> Progress:
+    """A bar with these columns on its right."""
+    return Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=console)

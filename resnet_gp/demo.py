@@ -1,7 +1,4 @@
-"""The demo: our regressor and scikit-learn's on the same splits of real data.
-
-Takes sets with splits; returns scores and predictions; writes a JSON file and a figure.
-"""
+"""The demo: our regressor and scikit-learn's on the same splits of scikit-learn's diabetes set."""
 
 from __future__ import annotations
 
@@ -9,8 +6,8 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import NormalDist
@@ -20,42 +17,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_gp.predictive.scores import LEVEL, gaussian_scores
-from resnet_gp.regression_sets import DataSet
 
 Array = NDArray[np.float64]
+Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+Summary = dict[str, dict[str, tuple[float, float]]]
 
-OURS = "resnet-gp"
-PEER = "scikit-learn"  # its GaussianProcessRegressor with an ARD Matern-5/2 kernel
+DATA = "diabetes"
+MEASURES = ("rmse", "nlpd", "coverage", "seconds")
+_N_SPLITS = 3
 
 
 @dataclass(frozen=True)
-class Score:
-    """Scores of one model on one split, in the units of y; seconds of fit and prediction."""
+class Result:
+    """Predictions of one model for the test rows of a split; ``seconds`` of fit and prediction."""
 
-    data: str
     split: int
-    model: str
-    rmse: float
-    nlpd: float
-    coverage: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Test targets of one split, with their predictive means and standard deviations."""
-
-    data: str
     model: str
     truth: Array
     mean: Array
     std: Array
+    seconds: float
+
+    def scores(self) -> dict[str, Any]:
+        """Scores with the names of the data, the split and the model."""
+        values = (*gaussian_scores(self.truth, self.mean, self.std), self.seconds)
+        scores = dict(zip(MEASURES, values, strict=True))
+        return {"data": DATA, "split": self.split, "model": self.model, **scores}
 
 
-def resnet_model(d: int) -> Any:
-    from resnet_gp.estimators import ResNetGPRegressor
+def load() -> tuple[Array, Array, Splits]:
+    """Return features (442 x 10), targets, and the rows of random 90 / 10 splits."""
+    from sklearn.datasets import load_diabetes
+    from sklearn.model_selection import ShuffleSplit
 
-    return ResNetGPRegressor(random_state=0)
+    X, y = load_diabetes(return_X_y=True)
+    splitter = ShuffleSplit(n_splits=_N_SPLITS, test_size=0.1, random_state=0)
+    return X, y, list(splitter.split(X))
 
 
 def matern_model(d: int) -> Any:
@@ -72,89 +69,84 @@ def matern_model(d: int) -> Any:
     )
 
 
-MODELS: dict[str, Callable[[int], Any]] = {OURS: resnet_model, PEER: matern_model}
+def models(d: int) -> dict[str, Any]:
+    """Unfitted regressors for ``d`` features, by name."""
+    from resnet_gp.estimators import ResNetGPRegressor
+
+    return {"resnet-gp": ResNetGPRegressor(random_state=0), "scikit-learn": matern_model(d)}
 
 
-def run(data: DataSet) -> Iterator[tuple[Score, Predictions]]:
+def run(X: Array, y: Array, splits: Splits) -> Iterator[Result]:
     """Fit every model to every split, one at a time."""
-    for index, (train, test) in enumerate(data.splits):
-        for name, make in MODELS.items():
+    for split, (train, test) in enumerate(splits):
+        for name, model in models(X.shape[1]).items():
             start = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of lengthscales at a bound
-                model = make(data.X.shape[1]).fit(data.X[train], data.y[train])
-            mean, std = model.predict(data.X[test], return_std=True)
-            seconds = time.perf_counter() - start
-            truth = data.y[test]
-            score = Score(data.name, index, name, *gaussian_scores(truth, mean, std), seconds)
-            yield score, Predictions(data.name, name, truth, mean, std)
+                model.fit(X[train], y[train])
+            mean, std = model.predict(X[test], return_std=True)
+            yield Result(split, name, y[test], mean, std, time.perf_counter() - start)
 
 
-def summarise(all_scores: list[Score]) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
-    """Mean and standard error over splits, by set, model and measure."""
-    summary: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
-    for data, model in dict.fromkeys((score.data, score.model) for score in all_scores):
-        chosen = [asdict(s) for s in all_scores if (s.data, s.model) == (data, model)]
-        summary.setdefault(data, {})[model] = {
-            measure: mean_and_error(np.array([row[measure] for row in chosen]))
-            for measure in ("rmse", "nlpd", "coverage", "seconds")
+def summarise(results: Sequence[Result]) -> Summary:
+    """Mean and standard error over splits, by model and measure."""
+    summary: Summary = {}
+    for model in dict.fromkeys(result.model for result in results):
+        rows = [result.scores() for result in results if result.model == model]
+        summary[model] = {
+            measure: _mean_and_error(np.array([row[measure] for row in rows]))
+            for measure in MEASURES
         }
     return summary
 
 
-def mean_and_error(values: Array) -> tuple[float, float]:
-    """Mean and standard error (NaN for a single value)."""
-    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-    return float(values.mean()), error
+def _mean_and_error(values: Array) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def write_json(path: Path, all_scores: list[Score]) -> None:
+def write_json(path: Path, results: Sequence[Result]) -> None:
     """Write all scores, their summary, and the versions of the packages."""
     packages = ("resnet-gp", "torch", "gpytorch", "scikit-learn", "numpy", "scipy")
+    summary = {
+        model: {
+            measure: {"mean": mean, "standard_error": error}
+            for measure, (mean, error) in measures.items()
+        }
+        for model, measures in summarise(results).items()
+    }
     content = {
         "versions": {name: version(name) for name in packages},
         "coverage_level": LEVEL,
-        "scores": [asdict(score) for score in all_scores],
-        "summary": {
-            data: {
-                model: {
-                    measure: {"mean": mean, "standard_error": None if math.isnan(error) else error}
-                    for measure, (mean, error) in measures.items()
-                }
-                for model, measures in models.items()
-            }
-            for data, models in summarise(all_scores).items()
-        },
+        "scores": [result.scores() for result in results],
+        "summary": {DATA: summary},
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def draw(path: Path, predictions: list[Predictions]) -> None:
-    """Draw predictions with 90 % intervals against the truth: sets in rows, models in columns."""
+def draw(path: Path, results: Sequence[Result]) -> None:
+    """Draw predictions with 90 % intervals against the truth, each model in a column."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(p.data for p in predictions))
-    figure = Figure(figsize=(9, 4.2 * len(names)), layout="constrained")
+    names = list(dict.fromkeys(result.model for result in results))
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(names), len(MODELS), squeeze=False, sharex="row", sharey="row")
+    axes = figure.subplots(1, len(names), sharex=True, sharey=True)
     half_width = NormalDist().inv_cdf(0.5 + LEVEL / 2)
-    for row, name in zip(axes, names, strict=True):
-        for axis, model in zip(row, MODELS, strict=True):
-            shown = [p for p in predictions if (p.data, p.model) == (name, model)]
-            truth, mean, std = (
-                np.concatenate([getattr(p, field) for p in shown])
-                for field in ("truth", "mean", "std")
-            )
-            inside = np.abs(truth - mean) <= half_width * std
-            for mask, colour in ((inside, "tab:blue"), (~inside, "tab:red")):
-                axis.errorbar(
-                    truth[mask], mean[mask], half_width * std[mask],
-                    fmt="o", markersize=3, linewidth=0.7, alpha=0.6, color=colour,
-                )  # fmt: skip
-            ends = [truth.min(), truth.max()]
-            axis.plot(ends, ends, color="black", linewidth=1)
-            axis.set_title(f"{name}: {model}\n{inside.mean():.0%} of the truth inside", fontsize=10)
-            axis.set_xlabel("truth")
-        row[0].set_ylabel(f"prediction with {LEVEL:.0%} interval")
+    for axis, name in zip(axes, names, strict=True):
+        shown = [result for result in results if result.model == name]
+        truth = np.concatenate([result.truth for result in shown])
+        mean = np.concatenate([result.mean for result in shown])
+        std = np.concatenate([result.std for result in shown])
+        inside = np.abs(truth - mean) <= half_width * std
+        for mask, colour in ((inside, "tab:blue"), (~inside, "tab:red")):
+            axis.errorbar(
+                truth[mask], mean[mask], half_width * std[mask],
+                fmt="o", markersize=3, linewidth=0.7, alpha=0.6, color=colour,
+            )  # fmt: skip
+        ends = [truth.min(), truth.max()]
+        axis.plot(ends, ends, color="black", linewidth=1)
+        axis.set_title(f"{DATA}: {name}\n{inside.mean():.0%} of the truth inside", fontsize=10)
+        axis.set_xlabel("truth")
+    axes[0].set_ylabel(f"prediction with {LEVEL:.0%} interval")
     figure.savefig(path, dpi=120)

@@ -27,15 +27,13 @@ READS = {
     "distributed": GROUND | {"flow", "kernels", "predictive", "models", "fitting"},
     "estimators": GROUND | {"flow", "kernels", "predictive", "models", "fitting", "bayes"},
     "tables": GROUND | {"predictive", "fitting", "estimators"},
-    "regression_sets": set(),
     "report": GROUND,
     "verification": GROUND | {"flow", "functions", "kernels", "networks", "report"},
     "mean_ode": GROUND | {"networks", "report"},
-    "demo": GROUND | {"predictive", "estimators", "regression_sets"},
+    "demo": GROUND | {"predictive", "estimators"},
     "cli": GROUND
     | {
         "predictive",
-        "regression_sets",
         "estimators",
         "tables",
         "report",

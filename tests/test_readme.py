@@ -30,8 +30,8 @@ def test_command_line_blocks(tmp_path, monkeypatch):
 
     from resnet_gp.cli import app
 
-    monkeypatch.setattr("resnet_gp.demo.run", lambda data: iter(()))  # test_cli runs it
-    monkeypatch.setattr("resnet_gp.demo.draw", lambda path, predictions: path.touch())
+    monkeypatch.setattr("resnet_gp.demo.run", lambda *data: iter(()))  # test_cli runs it
+    monkeypatch.setattr("resnet_gp.demo.draw", lambda path, results: path.touch())
     from resnet_gp.verification import experiments
 
     fast = {"roles": experiments.EXPERIMENTS["roles"]}  # the others: tests/verification
@@ -42,9 +42,6 @@ def test_command_line_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(mean_ode, "EXPERIMENTS", fast_too)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DIR").mkdir()
-    from test_regression_sets import save_set
-
-    save_set(tmp_path / "DIR", "yacht")
     numbers = np.random.default_rng(0).normal(size=(20, 2))
     np.savetxt("data.csv", numbers, delimiter=",", header="age,target", comments="")
     lines = [line for block in blocks("console") for line in block.splitlines()]

@@ -15,8 +15,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_choices, check_integers
-from resnet_gp.estimators.encode import Inputs, make_inputs, nominal_columns, object_table
+from resnet_gp.estimators.checks import check_choices, check_integers, last_fit_kept
+from resnet_gp.estimators.encode import Inputs, declares_columns, object_table
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.fitting.classifier_search import (
     Problem,
@@ -32,8 +32,6 @@ from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
 _LOGGER = logging.getLogger("resnet_gp")
-
-_CHOICES = {"inference": ("auto", "exact", "sparse")}
 
 
 class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
@@ -129,8 +127,13 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad values in X or y, or bad parameters.
+            Bad values in X or y, or bad parameters. The last fit is kept.
         """
+        with last_fit_kept(self):
+            self._fit(X, y)
+        return self
+
+    def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
         self._check_parameters()
         self.X_train_, self.y_train_ = self._table_and_labels(X, y)
         self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
@@ -145,14 +148,12 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
             problem = Problem(
                 self._inputs(self.X_train_),
                 torch.from_numpy(labels.astype(np.int64)),
-                len(self.classes_),
                 [self._make(setting) for setting in settings],
                 check_random_state(self.random_state),
                 bar.update,
             )
             solution = solve(problem, fit)
         self._publish(solution, settings)
-        return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the most probable class.
@@ -219,30 +220,24 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
                 f'kernel must be "both", "limit", "tangent" or a GPyTorch kernel, '
                 f"got {self.kernel!r}"
             )
-        check_choices(self, _CHOICES)
+        check_choices(self, {"inference": ("auto", "exact", "sparse")})
         check_integers(self, {"n_inducing": 1})
 
-    @property
-    def _has_declared_columns(self) -> bool:
-        declared = self.categorical_features
-        return not (declared is None or (isinstance(declared, str) and declared == "auto"))
-
     def _table_and_labels(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        if not self._has_declared_columns:
-            table, labels = validate_data(self, X, y, dtype=np.float64)
-        else:
+        if declares_columns(self.categorical_features):
             validate_data(self, X, y, skip_check_array=True)
             table, labels = object_table(X), column_or_1d(y, warn=True)
             check_consistent_length(table, labels)
+        else:
+            table, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         return table, labels
 
     def _make_inputs(self) -> Inputs:
-        names = getattr(self, "feature_names_in_", None)
-        columns = nominal_columns(self.categorical_features, self.X_train_.shape[1], names)
-        if columns == "auto" and isinstance(self.kernel, Kernel):
-            columns = None  # a given kernel expects the columns of X
-        return make_inputs(self.X_train_, columns)
+        declared = self.categorical_features
+        if isinstance(self.kernel, Kernel) and not declares_columns(declared):
+            declared = None  # a given kernel expects the columns of X
+        return Inputs(self.X_train_, declared, getattr(self, "feature_names_in_", None))
 
     def _settings(self) -> list[KernelSetting]:
         blocks = self._inputs.blocks
@@ -264,7 +259,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         self.input_bias_variances_ = np.array([one.input_bias_variance for one in chosen])
         blocks = self._inputs.blocks
         self.views_ = np.array([blocks.index(setting.active_dims) for setting in chosen])
-        self.noise_variances_ = np.array(solution.noises)
+        self.noise_variances_ = np.array([one.noise for one in solution.posterior.members])
 
     def _pack(self) -> dict[str, Tensor]:
         return self._posterior.tensors()
@@ -284,7 +279,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:
         check_is_fitted(self)
-        if not self._has_declared_columns:
+        if not declares_columns(self.categorical_features):
             return self._inputs(validate_data(self, X, dtype=np.float64, reset=False))
         validate_data(self, X, reset=False, skip_check_array=True)
         return self._inputs(object_table(X))

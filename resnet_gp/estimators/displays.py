@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,12 +16,33 @@ from resnet_gp.fitting.standardise import Standardiser
 Array = NDArray[np.float64]
 
 _INTERVAL = 0.9
+_HALF_WIDTH = norm.isf((1 - _INTERVAL) / 2)  # in standard deviations
 _BAND = 0.95  # of sampling error
 
+Own = TypeVar("Own", bound="_Display")
 
-def _axes(ax: Any) -> Any:
-    if ax is not None:
-        return ax
+
+class _Display(ABC):
+    """Numbers with a plot: subclasses draw it."""
+
+    ax_: Any
+    figure_: Any
+
+    def plot(self: Own, ax: Any = None) -> Own:
+        """Plot in matplotlib axes, new ones if ``ax`` is None."""
+        self.ax_ = _new_axes() if ax is None else ax
+        self._draw(self.ax_)
+        if self.ax_.get_legend_handles_labels()[0]:
+            self.ax_.legend(frameon=False)
+        self.figure_ = self.ax_.figure
+        return self
+
+    @abstractmethod
+    def _draw(self, ax: Any) -> None:
+        """Draw in these axes."""
+
+
+def _new_axes() -> Any:
     try:
         from matplotlib import pyplot
     except ImportError as error:
@@ -29,7 +51,7 @@ def _axes(ax: Any) -> Any:
 
 
 @dataclass
-class PosteriorDisplay:
+class PosteriorDisplay(_Display):
     """Predictive mean and intervals along one feature.
 
     Attributes
@@ -88,28 +110,24 @@ class PosteriorDisplay:
         points[:, feature] = x
         points = _with_names(estimator, points)
         mean, std = estimator.predict(points, return_std=True)
-        half = norm.isf((1 - _INTERVAL) / 2) * std
+        half = _HALF_WIDTH * std
         shown = None if y is None else np.asarray(y, dtype=np.float64)
         name = str(_names(estimator)[feature])
         display = cls(x, mean, mean - half, mean + half, column, shown, name)
         return display.plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> PosteriorDisplay:
-        self.ax_ = _axes(ax)
-        self.ax_.fill_between(
+    def _draw(self, ax: Any) -> None:
+        ax.fill_between(
             self.x, self.low, self.high, alpha=0.25, lw=0, label=f"{_INTERVAL:.0%} interval"
         )
-        self.ax_.plot(self.x, self.mean, label="mean")
+        ax.plot(self.x, self.mean, label="mean")
         if self.X is not None and self.y is not None:
-            self.ax_.plot(self.X, self.y, ".", color="0.3", ms=4, label="data")
-        self.ax_.set(xlabel=self.name, ylabel="y")
-        self.ax_.legend(frameon=False)
-        self.figure_ = self.ax_.figure
-        return self
+            ax.plot(self.X, self.y, ".", color="0.3", ms=4, label="data")
+        ax.set(xlabel=self.name, ylabel="y")
 
 
 @dataclass
-class PredictionDisplay:
+class PredictionDisplay(_Display):
     """Predicted against true targets, with 90 % intervals.
 
     Attributes
@@ -137,26 +155,17 @@ class PredictionDisplay:
         mean, std = estimator.predict(X, return_std=True)
         return cls(np.asarray(y, dtype=np.float64), mean, std).plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> PredictionDisplay:
-        self.ax_ = _axes(ax)
-        half = norm.isf((1 - _INTERVAL) / 2) * self.y_std
-        self.ax_.errorbar(
-            self.y_true, self.y_pred, half, fmt=".", ms=4, lw=0.7, alpha=0.7,
-            label=f"mean and {_INTERVAL:.0%} interval",
-        )  # fmt: skip
-        ends = [
-            min(self.y_true.min(), self.y_pred.min()),
-            max(self.y_true.max(), self.y_pred.max()),
-        ]
-        self.ax_.plot(ends, ends, color="0.3", lw=1)
-        self.ax_.set(xlabel="true y", ylabel="predicted y")
-        self.ax_.legend(frameon=False)
-        self.figure_ = self.ax_.figure
-        return self
+    def _draw(self, ax: Any) -> None:
+        half, label = _HALF_WIDTH * self.y_std, f"mean and {_INTERVAL:.0%} interval"
+        ax.errorbar(self.y_true, self.y_pred, half, fmt=".", ms=4, lw=0.7, alpha=0.7, label=label)
+        both = np.concatenate([self.y_true, self.y_pred])
+        ends = [both.min(), both.max()]
+        ax.plot(ends, ends, color="0.3", lw=1)
+        ax.set(xlabel="true y", ylabel="predicted y")
 
 
 @dataclass
-class CoverageDisplay:
+class CoverageDisplay(_Display):
     """Coverage of central intervals against their nominal coverage.
 
     Attributes
@@ -198,23 +207,14 @@ class CoverageDisplay:
         coverage = np.mean(1 - tail[:, None] <= levels, axis=0)
         return cls(levels, coverage, len(tail)).plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> CoverageDisplay:
-        self.ax_ = _axes(ax)
-        low, high = binom.interval(_BAND, self.n_samples, self.levels)
-        self.ax_.fill_between(
-            self.levels, low / self.n_samples, high / self.n_samples, color="0.85", lw=0,
-            label=f"{_BAND:.0%} of samples if calibrated",
-        )  # fmt: skip
-        self.ax_.plot([0, 1], [0, 1], color="0.3", lw=1)
-        self.ax_.plot(self.levels, self.coverage, ".-", label=f"{self.n_samples} targets")
-        self.ax_.set(xlabel="nominal coverage", ylabel="targets in the interval")
-        self.ax_.legend(frameon=False)
-        self.figure_ = self.ax_.figure
-        return self
+    def _draw(self, ax: Any) -> None:
+        _draw_band(ax, self.levels, self.n_samples)
+        ax.plot(self.levels, self.coverage, ".-", label=f"{self.n_samples} targets")
+        ax.set(xlabel="nominal coverage", ylabel="targets in the interval")
 
 
 @dataclass
-class ReliabilityDisplay:
+class ReliabilityDisplay(_Display):
     """Accuracy of the predicted class against its probability.
 
     Attributes
@@ -249,23 +249,14 @@ class ReliabilityDisplay:
         ax : matplotlib axes, default=None
         """
         probabilities = np.asarray(estimator.predict_proba(X))
-        best = probabilities.argmax(1)
-        right = estimator.classes_[best] == np.asarray(y)
-        confidence = probabilities[np.arange(len(best)), best]
-        return cls.from_predictions(confidence, right, n_bins=n_bins, ax=ax)
-
-    @classmethod
-    def from_predictions(
-        cls, confidence: ArrayLike, right: ArrayLike, *, n_bins: int = 20, ax: Any = None
-    ) -> ReliabilityDisplay:
-        """Plot from the probability of each prediction and whether it was correct."""
-        return cls.in_bins(confidence, right, n_bins).plot(ax=ax)
+        right = estimator.classes_[probabilities.argmax(1)] == np.asarray(y)
+        return cls.in_bins(probabilities.max(1), right, n_bins).plot(ax=ax)
 
     @classmethod
     def in_bins(
         cls, confidence: ArrayLike, right: ArrayLike, n_bins: int = 20
     ) -> ReliabilityDisplay:
-        """Compute the bins without plotting, from the same arguments."""
+        """Compute from the probability of each prediction and whether it was correct."""
         confidence = np.asarray(confidence, dtype=np.float64)
         order = np.argsort(confidence, kind="stable")
         bins = [part for part in np.array_split(order, n_bins) if len(part)]
@@ -276,27 +267,18 @@ class ReliabilityDisplay:
             np.array([len(part) for part in bins]),
         )
 
-    def plot(self, ax: Any = None) -> ReliabilityDisplay:
-        self.ax_ = _axes(ax)
-        low, high = binom.interval(_BAND, self.counts, np.clip(self.confidence, 0, 1))
-        self.ax_.fill_between(
-            self.confidence, low / self.counts, high / self.counts, color="0.85", lw=0,
-            label=f"{_BAND:.0%} of samples if calibrated",
-        )  # fmt: skip
-        self.ax_.plot([0, 1], [0, 1], color="0.3", lw=1)
+    def _draw(self, ax: Any) -> None:
+        _draw_band(ax, self.confidence, self.counts)
         label = f"calibration error {self.expected_calibration_error:.3f}"
-        self.ax_.plot(self.confidence, self.accuracy, ".-", label=label)
-        self.ax_.set(
+        ax.plot(self.confidence, self.accuracy, ".-", label=label)
+        ax.set(
             xlabel="probability of the predicted class", ylabel="accuracy",
             xlim=(max(0, self.confidence.min() - 0.05), 1.02),
         )  # fmt: skip
-        self.ax_.legend(frameon=False)
-        self.figure_ = self.ax_.figure
-        return self
 
 
 @dataclass
-class RelevanceDisplay:
+class RelevanceDisplay(_Display):
     """Inverse lengthscales of the standardised features: how fast f varies along each.
 
     Attributes
@@ -323,13 +305,18 @@ class RelevanceDisplay:
         deviation = Standardiser.of(estimator.X_train_).scale
         return cls(_names(estimator), deviation / estimator.lengthscale_).plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> RelevanceDisplay:
-        self.ax_ = _axes(ax)
+    def _draw(self, ax: Any) -> None:
         order = np.argsort(self.relevance)
-        self.ax_.barh([str(name) for name in self.names[order]], self.relevance[order])
-        self.ax_.set(xlabel="standard deviation of the feature / lengthscale")
-        self.figure_ = self.ax_.figure
-        return self
+        ax.barh([str(name) for name in self.names[order]], self.relevance[order])
+        ax.set(xlabel="standard deviation of the feature / lengthscale")
+
+
+def _draw_band(ax: Any, nominal: Array, counts: Any) -> None:
+    """The diagonal, with the sampling error of shares among ``counts`` calibrated samples."""
+    low, high = binom.interval(_BAND, counts, np.clip(nominal, 0, 1))
+    label = f"{_BAND:.0%} of samples if calibrated"
+    ax.fill_between(nominal, low / counts, high / counts, color="0.85", lw=0, label=label)
+    ax.plot([0, 1], [0, 1], color="0.3", lw=1)
 
 
 def _names(estimator: Any) -> NDArray[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,24 +23,8 @@ Array = NDArray[np.float64]
 _FEWEST, _MOST = 3, 12
 
 
-class PlainInputs:
-    """The features, standardised.
-
-    Attributes:
-        blocks: tuples of columns; each block is one complete view of the features.
-    """
-
-    def __init__(self, X: Array) -> None:
-        self.scaler = Standardiser.of(X)
-        self.blocks = [tuple(range(X.shape[1]))]
-
-    def __call__(self, X: Array) -> Tensor:
-        """``n x d`` inputs."""
-        return self.scaler(X)
-
-
-class EncodedInputs:
-    """Nominal features as indicators and all others as numbers, standardised.
+class Encoded:
+    """A view of tables: nominal features as indicators, all others as numbers, standardised.
 
     The indicators of one feature share one scale, so that together they have the variance of one
     feature; with a scale each, rare categories would be far from all others. All inputs are
@@ -67,7 +52,6 @@ class EncodedInputs:
             ) from error
         values = check_array(table, dtype=np.float64, input_name="X")
         self.scaler = self._scaler_of(values)
-        self.blocks = [tuple(range(values.shape[1]))]
 
     def __call__(self, X: Any) -> Tensor:
         """``n x d`` inputs. Warns if texts and numbers have changed places since training."""
@@ -79,7 +63,7 @@ class EncodedInputs:
                     f"column {column} (counted from 0) of X holds {here}, and held {before} in "
                     "training: none of the known categories is recognised; convert the column",
                     UserWarning,
-                    stacklevel=4,
+                    stacklevel=5,  # the caller of predict_proba
                 )
         values = check_array(self.columns.transform(X), dtype=np.float64, input_name="X")
         return self.scaler(values)
@@ -96,21 +80,43 @@ class EncodedInputs:
         return Standardiser(plain.mean, scale / np.sqrt(values.shape[1] / n_features))
 
 
-class BothInputs:
-    """Two views side by side: all features as numbers, and ``columns`` as indicators.
+class Inputs:
+    """The inputs of kernels: views of a table side by side, of which a kernel sees one.
 
-    A kernel sees one of the two blocks.
+    Args:
+        X: the training table; numbers only, unless ``declared`` names columns.
+        declared: the estimator's parameter ``categorical_features``.
+        names: of the columns, if they have any.
+
+    Attributes:
+        blocks: columns of each view.
+
+    Raises:
+        ValueError: there is no such column, or its values are refused, see ``Encoded``.
     """
 
-    def __init__(self, X: Array, columns: list[int]) -> None:
-        self.plain, self.encoded = PlainInputs(X), EncodedInputs(X, columns)
-        d = X.shape[1]
-        [encoded] = self.encoded.blocks
-        self.blocks = [*self.plain.blocks, tuple(d + i for i in encoded)]
+    def __init__(self, X: Any, declared: Any, names: NDArray[Any] | None) -> None:
+        self._views: list[Standardiser | Encoded]
+        if declares_columns(declared):
+            self._views = [Encoded(X, nominal_columns(declared, X.shape[1], names))]
+        else:
+            self._views = [Standardiser.of(X)]
+            columns = [] if declared is None else columns_of_few_values(X)
+            if columns:
+                self._views.append(Encoded(X, columns))
+        scalers = [view.scaler if isinstance(view, Encoded) else view for view in self._views]
+        ends = np.cumsum([0, *(len(scaler.mean) for scaler in scalers)]).tolist()
+        self.blocks = [tuple(range(start, end)) for start, end in pairwise(ends)]
 
-    def __call__(self, X: Array) -> Tensor:
-        """``n x (d + d')`` inputs."""
-        return torch.cat([self.plain(X), self.encoded(X)], 1)
+    def __call__(self, X: Any) -> Tensor:
+        """``n x d`` inputs, for the columns of all blocks."""
+        first, *more = self._views
+        return torch.cat([first(X), *(view(X) for view in more)], 1) if more else first(X)
+
+
+def declares_columns(declared: Any) -> bool:
+    """Whether columns are named, in place of "auto" or None."""
+    return not (declared is None or (isinstance(declared, str) and declared == "auto"))
 
 
 def columns_of_few_values(X: Array) -> list[int]:
@@ -122,9 +128,6 @@ def columns_of_few_values(X: Array) -> list[int]:
         if few and not is_constant(values[0], values[-1]):
             chosen.append(i)
     return chosen
-
-
-Inputs = PlainInputs | EncodedInputs | BothInputs
 
 
 def object_table(X: Any) -> NDArray[Any]:
@@ -150,23 +153,12 @@ def _holds_texts(column: NDArray[Any]) -> bool | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def nominal_columns(
-    declared: Any, n_features: int, names: NDArray[Any] | None
-) -> list[int] | Literal["auto"] | None:
-    """Indices of the declared columns; "auto" and None stay.
-
-    Args:
-        declared: "auto", None, or indices, names, or a mask of the columns.
-        n_features: the number of columns.
-        names: of the columns, if they have any.
+def nominal_columns(declared: Any, n_features: int, names: NDArray[Any] | None) -> list[int]:
+    """Indices of columns that are given as indices, names, or a mask.
 
     Raises:
         ValueError: there is no such column.
     """
-    if declared is None:
-        return None
-    if isinstance(declared, str) and declared == "auto":
-        return "auto"
     entries = np.asarray(declared)
     if entries.ndim != 1:
         raise ValueError(f"categorical_features must be a list of columns, got {declared!r}")
@@ -184,18 +176,3 @@ def nominal_columns(
         else:
             raise ValueError(f"categorical_features: there is no column {entry!r} in X")
     return columns
-
-
-def make_inputs(X: Any, columns: list[int] | Literal["auto"] | None) -> Inputs:
-    """The map from a training table, and from later ones, to inputs of kernels.
-
-    Args:
-        X: the training table; numbers only, unless ``columns`` is a list.
-        columns: as ``nominal_columns`` returns them.
-    """
-    if columns is None:
-        return PlainInputs(X)
-    if columns == "auto":
-        columns = columns_of_few_values(X)
-        return BothInputs(X, columns) if columns else PlainInputs(X)
-    return EncodedInputs(X, columns)

@@ -1,9 +1,4 @@
-"""Saved estimators: one safetensors file whose header holds JSON. Reading it runs no code.
-
-Arrays are the tensors of the file. Parameters, numbers and texts are a JSON object in its metadata,
-with the version of the format and a SHA-256 digest of everything else. Matrices are read back in
-their layout (rows or columns first): the order of sums, and so their last bit, depends on it.
-"""
+"""Saved estimators: one safetensors file whose header holds JSON. Reading it runs no code."""
 
 from __future__ import annotations
 
@@ -25,7 +20,9 @@ FORMAT = 1
 _PARAMETER = "parameter."
 _ATTRIBUTE = "attribute."
 _STATE = "state."
+# Matrices are read back in their layout: the order of sums, and so their last bit, depends on it.
 _TRANSPOSED = "^T"
+_PLAIN = (bool, int, float, str, np.generic, type(None))
 
 Anything = TypeVar("Anything", bound="Persistent")
 
@@ -66,8 +63,9 @@ class Persistent:
             "estimator": type(self).__name__,
             "version": version("resnet-gp"),
         }
-        attributes = {name: value for name, value in vars(self).items() if _is_fitted(name)}
-        for prefix, values in ((_PARAMETER, self._parameters()), (_ATTRIBUTE, attributes)):
+        parameters = self.get_params(deep=False)  # type: ignore[attr-defined]
+        attributes = {k: v for k, v in vars(self).items() if k[-1] == "_" and k[0] != "_"}
+        for prefix, values in ((_PARAMETER, parameters), (_ATTRIBUTE, attributes)):
             kept = {name: _encode(value, prefix + name, tensors) for name, value in values.items()}
             content[prefix] = {name: code for name, code in kept.items() if code is not None}
         tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
@@ -126,10 +124,6 @@ class Persistent:
         estimator._unpack(state)
         return estimator
 
-    def _parameters(self) -> dict[str, Any]:
-        parameters: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
-        return parameters
-
     def _pack(self) -> dict[str, Tensor]:
         raise NotImplementedError
 
@@ -142,20 +136,14 @@ def _in_columns(strides: tuple[int, ...]) -> bool:
     return len(strides) == 2 and abs(strides[0]) < abs(strides[1])
 
 
-def _is_fitted(name: str) -> bool:
-    return name.endswith("_") and not name.startswith("_")
-
-
 def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] | None:
     """Return JSON for one value, and put arrays into ``tensors``; None for other objects."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return {"kind": "plain", "value": value}
     if isinstance(value, os.PathLike):
-        return {"kind": "plain", "value": os.fspath(value)}
-    if isinstance(value, np.random.RandomState):
-        return {"kind": "plain", "value": None}
+        value = os.fspath(value)
+    elif isinstance(value, np.random.RandomState):
+        value = None
+    if isinstance(value, _PLAIN):
+        return {"kind": "plain", "value": _plain(value)}
     if isinstance(value, np.ndarray):
         order = "F" if _in_columns(value.strides) else "C"
         if value.dtype.kind in "fiub":
@@ -164,14 +152,13 @@ def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] 
         if value.dtype.kind in "OU":
             values = value.tolist()
             return {"kind": "labels", "dtype": value.dtype.str, "order": order, "value": values}
-    if isinstance(value, (list, tuple)) and all(_is_plain(entry) for entry in value):
-        plain = [entry.item() if isinstance(entry, np.generic) else entry for entry in value]
-        return {"kind": type(value).__name__, "value": plain}
+    if isinstance(value, (list, tuple)) and all(isinstance(entry, _PLAIN) for entry in value):
+        return {"kind": type(value).__name__, "value": [_plain(entry) for entry in value]}
     return {"kind": "object"} if key.startswith(_PARAMETER) else None
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, str, np.generic)) or value is None
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _decode(code: dict[str, Any], key: str, tensors: dict[str, Tensor]) -> Any:

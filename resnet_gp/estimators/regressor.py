@@ -30,7 +30,7 @@ from resnet_gp.estimators.regressor_methods import RegressorMethods
 from resnet_gp.fitting.checkpoint import Checkpoint, digest_of
 from resnet_gp.fitting.choice import InferenceName, choose_inference
 from resnet_gp.fitting.exact import Exact
-from resnet_gp.fitting.inference import Fitted, Inference, Training
+from resnet_gp.fitting.inference import Fitted, Inference
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
 from resnet_gp.fitting.optimiser import FitResult, Outcome, get_raw
 from resnet_gp.fitting.search import Search
@@ -274,13 +274,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
     def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
         spec = self._check_parameters()
         inputs, targets = validate_data(
-            self,
-            X,
-            y,
-            dtype=np.float64,
-            y_numeric=True,
-            multi_output=True,
-            ensure_min_samples=2,
+            self, X, y, dtype=np.float64, y_numeric=True, multi_output=True, ensure_min_samples=2
         )
         alpha = check_alpha(self.alpha, len(inputs))
         weight = self._check_weight(sample_weight, inputs)
@@ -324,30 +318,6 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
         return KernelSpec(self.kernel, self.activation, self.depth, self.block_bias)
 
-    def _torch_device(self) -> torch.device:
-        return torch_device(self.device)
-
-    def _torch_dtype(self) -> torch.dtype:
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return dtype
-
-    def _tensor(self, values: torch.Tensor) -> torch.Tensor:
-        return values.to(self._torch_device(), self._torch_dtype())
-
-    def _training(
-        self, inputs: Array, targets: Array, alpha: Array | None, weight: Array | None = None
-    ) -> Training:
-        extra = None
-        if alpha is not None and alpha.any():
-            self._need_one_scale("alpha")
-            extra = self._tensor(torch.from_numpy(alpha / self._units.y.scale**2))
-        return Training(
-            self._tensor(self._units.x(inputs)),
-            self._tensor(self._units.y(targets)),
-            extra,
-            None if weight is None else self._tensor(torch.from_numpy(weight)),
-        )
-
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""
         if sample_weight is None:
@@ -360,21 +330,14 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         weight = weight / weight.max()  # whose mean neither overflows nor vanishes
         return np.asarray(weight / weight[weight > 0].mean())
 
-    def _need_one_scale(self, name: str) -> None:
-        if np.size(self._units.y.scale) > 1:
-            raise ValueError(
-                f"{name} is in the squared units of one output: for several, fit an estimator to "
-                "each (sklearn.multioutput.MultiOutputRegressor)"
-            )
-
     def _inference(self, name: str, n: int) -> Inference:
         chosen = choose_inference(
             name,
             n,
             Sparse(self.n_inducing, self.learn_inducing),
             self.max_exact_samples,
-            self._torch_device(),
-            self._torch_dtype(),
+            torch_device(self.device),
+            getattr(torch, self.dtype),
         )
         if self.hyperparameters != "nuts":
             return chosen

@@ -1,4 +1,4 @@
-"""What a fitted regressor answers: predictions in the units of the user."""
+"""Methods of a fitted regressor: predictions in the units of the user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_alpha
+from resnet_gp.estimators.checks import check_alpha, torch_device
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
@@ -21,25 +21,16 @@ Array = NDArray[np.float64]
 
 
 class RegressorMethods:
-    """Methods of a fitted regressor that only read its posterior and its units.
+    """Methods that use the posterior and the units of a fit, not the way it was found."""
 
-    Subclasses provide ``_fitted``, ``_units``, ``_tensor`` and ``_training``.
-    """
-
+    device: str
+    dtype: str
     _fitted: Fitted
     _units: Units
     X_train_: Array
     y_train_: Array
     theta_: Array
     log_marginal_likelihood_value_: float
-
-    def _tensor(self, values: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _training(
-        self, inputs: Array, targets: Array, alpha: Array | None, weight: Array | None = None
-    ) -> Training:
-        raise NotImplementedError
 
     def predict(
         self,
@@ -125,10 +116,9 @@ class RegressorMethods:
         """
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         law = self._law(X)
-        if targets.shape != tuple(law.means.shape[1:]):
-            raise ValueError(
-                f"y has shape {targets.shape}, predictions {tuple(law.means.shape[1:])}"
-            )
+        shape = tuple(law.means.shape[1:])
+        if targets.shape != shape:
+            raise ValueError(f"y has shape {targets.shape}, predictions {shape}")
         scaled = self._tensor(self._units.y(targets))
         return self._units.log_density(law.log_density(scaled))
 
@@ -155,18 +145,14 @@ class RegressorMethods:
         """
         mean, covariance = self.predict(X, return_cov=True, observation_noise=observation_noise)
         generator = check_random_state(random_state)
-
-        def draw(mean: Array, covariance: Array) -> Array:
-            # The covariance of a latent f is singular up to rounding: no check, none is needed.
-            return generator.multivariate_normal(
-                mean, covariance, n_samples, check_valid="ignore"
-            ).T
-
-        if mean.ndim == 1:
-            return draw(mean, covariance)
-        return np.stack(
-            [draw(mean[:, i], covariance[..., i]) for i in range(mean.shape[1])], axis=1
-        )
+        # The covariance of a latent f is singular up to rounding: no check, none is needed.
+        draws = [
+            generator.multivariate_normal(m, cov, n_samples, check_valid="ignore").T
+            for m, cov in zip(
+                np.atleast_2d(mean.T), np.moveaxis(np.atleast_3d(covariance), -1, 0), strict=True
+            )
+        ]
+        return draws[0] if mean.ndim == 1 else np.stack(draws, axis=1)
 
     def loo_predict(
         self, return_std: bool = False, observation_noise: bool = True
@@ -256,11 +242,9 @@ class RegressorMethods:
         check_is_fitted(self)
         inputs = validate_data(self, X, dtype=np.float64, reset=False)
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        if targets.shape != (len(inputs), *self.y_train_.shape[1:]):
-            raise ValueError(
-                f"y of new rows must have shape {(len(inputs), *self.y_train_.shape[1:])}, "
-                f"got {targets.shape}"
-            )
+        shape = (len(inputs), *self.y_train_.shape[1:])
+        if targets.shape != shape:
+            raise ValueError(f"y of new rows must have shape {shape}, got {targets.shape}")
         with torch.inference_mode(False):
             new = self._training(inputs, targets, check_alpha(alpha, len(inputs)))
             self._fitted = self._fitted.condition(new.x, new.y, new.extra_variance)
@@ -309,3 +293,27 @@ class RegressorMethods:
         check_is_fitted(self)
         inputs = validate_data(self, X, dtype=np.float64, reset=False)
         return self._tensor(self._units.x(inputs))
+
+    def _tensor(self, values: Tensor) -> Tensor:
+        return values.to(torch_device(self.device), getattr(torch, self.dtype))
+
+    def _training(
+        self, inputs: Array, targets: Array, alpha: Array | None, weight: Array | None = None
+    ) -> Training:
+        extra = None
+        if alpha is not None and alpha.any():
+            self._need_one_scale("alpha")
+            extra = self._tensor(torch.from_numpy(alpha / self._units.y.scale**2))
+        return Training(
+            self._tensor(self._units.x(inputs)),
+            self._tensor(self._units.y(targets)),
+            extra,
+            None if weight is None else self._tensor(torch.from_numpy(weight)),
+        )
+
+    def _need_one_scale(self, name: str) -> None:
+        if np.size(self._units.y.scale) > 1:
+            raise ValueError(
+                f"{name} is in the squared units of one output: for several, fit an estimator to "
+                "each (sklearn.multioutput.MultiOutputRegressor)"
+            )

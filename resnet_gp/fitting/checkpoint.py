@@ -108,8 +108,5 @@ def _module(name: str, module: torch.nn.Module) -> tuple[str, str, dict[str, Any
         for key, value in sorted(vars(module).items())
         if isinstance(value, (*_PLAIN, Activation)) and key != "training"
     }
-    if isinstance(activation := getattr(module, "activation", None), (Activation, *_PLAIN)):
-        plain["activation"] = _defined_by(activation)
-    elif activation is not None:
-        plain["activation"] = repr(activation)
+    plain["activation"] = _defined_by(getattr(module, "activation", None))
     return name, f"{kind.__module__}.{kind.__qualname__}", plain

@@ -33,10 +33,8 @@ def choose_inference(
         asked: the estimator's parameter ``inference``.
         n: rows.
         sparse: sparse inference as it is wanted.
-        max_exact_samples: the most rows for exact inference; None for a limit that depends on the
-            device and its memory.
-        device: holds the matrices.
-        dtype: of their entries.
+        max_exact_samples: the most rows for exact inference; None for a limit from the memory.
+        device, dtype: of the matrices.
 
     Raises:
         ValueError: "exact" is asked for with more rows than the limit.

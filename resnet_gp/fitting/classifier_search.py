@@ -1,8 +1,6 @@
 """Fit a classifier's ensemble: average the kernels that predict left-out labels best.
 
-Kernels and noise levels are ranked by the closed-form leave-one-out error of regression on +-1
-targets, one class against the rest. ``MemberFit`` is the protocol of inference here: the search
-and the estimator do not know whether members are exact or sparse.
+Regression on +-1 targets, one class against the rest; ``MemberFit`` is the protocol of inference.
 """
 
 from __future__ import annotations
@@ -18,11 +16,12 @@ from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.fitting.kernel_search import Candidate, on_all_rows, search
+from resnet_gp.fitting.kernel_search import Candidate, scaled_covariance, search
 from resnet_gp.models.calibration import fit_slope
 from resnet_gp.models.ensemble import Ensemble, ExactMember, Member
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.inducing_features import InducingFeatures
+from resnet_gp.models.leave_one_out import leave_one_out
 from resnet_gp.models.sparse_leave_one_out import SparseMember, SparseSpectrum
 
 NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -40,7 +39,6 @@ class Problem:
     Attributes:
         x: inputs, ``n x d``.
         labels: integers from 0 to C - 1, ``n``.
-        n_classes: C.
         kernels: to choose from.
         generator: draws subsets.
         tick: called after each kernel.
@@ -48,7 +46,6 @@ class Problem:
 
     x: Tensor
     labels: Tensor
-    n_classes: int
     kernels: Sequence[Kernel]
     generator: np.random.RandomState
     tick: Callable[[], object]
@@ -56,8 +53,8 @@ class Problem:
     @property
     def targets(self) -> Tensor:
         """+1 for the class of a column, -1 for others, ``n x C``; two classes share a column."""
-        targets = 2 * torch.nn.functional.one_hot(self.labels, self.n_classes).double() - 1
-        return targets[:, 1:] if self.n_classes == 2 else targets
+        targets = 2 * torch.nn.functional.one_hot(self.labels).double() - 1
+        return targets[:, 1:] if targets.shape[1] == 2 else targets
 
     def ticking(self) -> Iterator[Kernel]:
         """The kernels, each followed by a tick."""
@@ -98,14 +95,13 @@ class ExactMemberFit(MemberFit):
     def __call__(
         self, problem: Problem, targets: Tensor, candidate: Candidate
     ) -> tuple[Member, Tensor]:
-        kernel = problem.kernels[candidate.index]
-        if len(candidate.held_out.mean) < len(problem.x):
-            candidate = on_all_rows(candidate, kernel, problem.x, targets)
-        held_out = candidate.held_out
+        kernel, noise = problem.kernels[candidate.index], candidate.noise
+        scale, held_out = candidate.scale, candidate.held_out
+        if len(held_out.mean) < len(problem.x):
+            covariance, scale = scaled_covariance(kernel, problem.x)
+            held_out = leave_one_out(covariance, targets, noise)
         outputscale = held_out.outputscale(targets)
-        member = ExactMember(
-            kernel, problem.x, held_out.weights, candidate.scale, candidate.noise, outputscale
-        )
+        member = ExactMember(kernel, problem.x, held_out.weights, scale, noise, outputscale)
         return member, held_out.mean
 
 
@@ -148,13 +144,11 @@ class Solution:
     Attributes:
         posterior: of the latent functions, one for each class, or one for two classes.
         chosen: index of each member's kernel.
-        noises: noise variance of each member, in units of the kernel's mean variance.
         slope: b, where class probabilities are softmax(b mean).
     """
 
     posterior: Ensemble
     chosen: list[int]
-    noises: list[float]
     slope: float
 
 
@@ -168,13 +162,14 @@ def solve(problem: Problem, fit: MemberFit) -> Solution:
     targets = problem.targets
     offset = targets.mean(0)
     centred = targets - offset
-    best = _search(problem, centred)
+    rows = _spread_rows(problem.labels.numpy(), problem.generator)
+    keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
+    best = search(problem.ticking(), problem.x[rows], centred[rows], NOISE_LEVELS, keep)
     members, held_out = zip(*(fit(problem, centred, one) for one in best), strict=True)
     scores = all_scores(torch.stack(held_out).mean(0) + offset)
     return Solution(
         Ensemble(members, offset),
         [candidate.index for candidate in best],
-        [member.noise for member in members],
         fit_slope(scores, problem.labels),
     )
 
@@ -184,18 +179,10 @@ def all_scores(scores: Tensor) -> Tensor:
     return torch.cat([-scores, scores], 1) if scores.shape[1] == 1 else scores
 
 
-def spread_rows(
-    labels: NDArray[Any], count: int, generator: np.random.RandomState
-) -> NDArray[np.int64]:
-    """At most ``count`` random rows, stratified by class."""
+def _spread_rows(labels: NDArray[Any], generator: np.random.RandomState) -> NDArray[np.int64]:
+    """A random subset of the rows for the search, stratified by class; all rows if they are few."""
     order = generator.permutation(len(labels))
-    if len(order) <= count:
+    if len(order) <= _SEARCH_SAMPLES:
         return np.arange(len(order))
     order = order[np.argsort(labels[order], kind="stable")]
-    return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
-
-
-def _search(problem: Problem, targets: Tensor) -> list[Candidate]:
-    rows = spread_rows(problem.labels.numpy(), _SEARCH_SAMPLES, problem.generator)
-    keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
-    return search(problem.ticking(), problem.x[rows], targets[rows], NOISE_LEVELS, keep)
+    return order[np.linspace(0, len(order) - 1, _SEARCH_SAMPLES).round().astype(int)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from gpytorch.kernels import Kernel
 from torch import Tensor
 
 from resnet_gp.flow.domain import IMPOSSIBLE
-from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum, leave_one_out
+from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ def search(
         DomainError, torch.linalg.LinAlgError: every kernel is outside its domain.
         ValueError: all others are zero, or one gives something else than a finite matrix.
     """
-    heap: list[tuple[float, int, Candidate]] = []
-    failure: Exception | None = None
+    found: list[Candidate] = []
+    failure: Exception = ValueError("every kernel is zero at all inputs")
     for index, kernel in enumerate(kernels):
         try:
             if not bool(kernel(x, diag=True).any()):
@@ -68,42 +67,29 @@ def search(
         except IMPOSSIBLE as outside:
             failure = outside
             continue
-        for level, noise in enumerate(noise_levels):
+        for noise in noise_levels:
             held_out = spectrum.leave_one_out(noise)
             error = held_out.squared_error(targets)
-            order = -(index * len(noise_levels) + level)  # of equals, the earlier stays
-            entry = (-error, order, Candidate(index, scale, noise, error, held_out))
-            if len(heap) < keep:
-                heapq.heappush(heap, entry)
-            else:
-                heapq.heappushpop(heap, entry)
-    if not heap:
-        if failure is not None:
-            raise failure
-        raise ValueError("every kernel is zero at all inputs")
-    return [candidate for *_, candidate in sorted(heap, reverse=True)]
+            found.append(Candidate(index, scale, noise, error, held_out))
+        found.sort(key=lambda candidate: candidate.error)  # of equals, the earlier stays
+        del found[keep:]
+    if not found:
+        raise failure
+    return found
 
 
 @torch.no_grad()
-def on_all_rows(candidate: Candidate, kernel: Kernel, x: Tensor, targets: Tensor) -> Candidate:
-    """Predict with the same kernel and noise level on other rows, by one Cholesky factor."""
-    covariance, scale = scaled_covariance(kernel, x)
-    held_out = leave_one_out(covariance, targets, candidate.noise)
-    error = held_out.squared_error(targets)
-    return Candidate(candidate.index, scale, candidate.noise, error, held_out)
-
-
 def scaled_covariance(kernel: Kernel, x: Tensor) -> tuple[Tensor, float]:
     """Return the covariance of ``n x d`` inputs over its mean variance, and that variance.
 
     Raises:
         ValueError: the kernel does not return a finite matrix of positive variance.
     """
-    covariance = kernel(x).to_dense().detach()
+    covariance = kernel(x).to_dense()
     scale = float(covariance.diagonal().mean()) if covariance.dim() == 2 else 0.0
     if not (scale > 0 and bool(covariance.isfinite().all())):
         raise ValueError(
             f"kernel {type(kernel).__name__} must give finite covariances of positive variance, "
-            f"one n x n matrix"
+            "one n x n matrix"
         )
     return covariance / scale, scale

@@ -1,13 +1,9 @@
-"""Encoders from columns to features, learnt from one table and applied to others.
-
-A numeric column is one feature. Where the training table has missing values, they take the median,
-and a second feature marks them. Any other column holds categories: each has an indicator, 0 or 1,
-and a missing value is a category. Columns that do not vary are left out.
-"""
+"""Encoders from columns to features, learnt from one table and applied to others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,11 +20,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A column of numbers.
+    """A column of numbers: missing ones take the median, and a second feature marks them.
 
     Attributes:
-        name: name of the column.
-        median: median of the known values.
         varies: whether the known values vary by more than rounding errors.
         missing: whether some values were missing.
     """
@@ -73,10 +67,9 @@ class NumberColumn:
 
 @dataclass(frozen=True)
 class CategoryColumn:
-    """A column of categories.
+    """A column of categories: each, and a missing value, has an indicator, 0 or 1.
 
     Attributes:
-        name: name of the column.
         categories: sorted texts, with None at the end if values were missing.
         codes: whether all were numbers; "1" and "1.0" are then the same category.
     """
@@ -109,21 +102,18 @@ class CategoryColumn:
         texts = _category_texts(column, self.codes)
         places = {category: i for i, category in enumerate(self.categories)}
         values = np.zeros((len(texts), len(places)))
-        strange: dict[str, int] = {}
+        strange: Counter[str] = Counter()
         for row, text in enumerate(texts):
             if text in places:
                 values[row, places[text]] = 1.0
             else:
-                shown = "missing" if text is None else repr(text)
-                strange[shown] = strange.get(shown, 0) + 1
-        return values, self._notes(strange)
-
-    def _notes(self, strange: dict[str, int]) -> list[str]:
-        return [
+                strange["missing" if text is None else repr(text)] += 1
+        notes = [
             f"column {self.name!r}: {value} was not in training ({count} "
             f"{'row' if count == 1 else 'rows'}) and counts as none of the categories"
             for value, count in strange.items()
         ]
+        return values, notes
 
 
 _KINDS: dict[str, type[NumberColumn] | type[CategoryColumn]] = {
@@ -132,6 +122,7 @@ _KINDS: dict[str, type[NumberColumn] | type[CategoryColumn]] = {
 }
 
 
+@dataclass(frozen=True)
 class Columns:
     """Encoder of a whole table.
 
@@ -140,18 +131,12 @@ class Columns:
         unused: names of the columns that did not vary.
     """
 
-    def __init__(
-        self, parts: Sequence[NumberColumn | CategoryColumn], unused: Sequence[str] = ()
-    ) -> None:
-        self.parts, self.unused = tuple(parts), tuple(unused)
-        self.feature_names = _unique([name for part in self.parts for name in part.features])
+    parts: tuple[NumberColumn | CategoryColumn, ...]
+    unused: tuple[str, ...] = ()
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Columns):
-            return NotImplemented
-        return (self.parts, self.unused) == (other.parts, other.unused)
-
-    __hash__ = None  # type: ignore[assignment]
+    @property
+    def feature_names(self) -> list[str]:
+        return _unique([name for part in self.parts for name in part.features])
 
     @property
     def names(self) -> list[str]:
@@ -164,38 +149,34 @@ class Columns:
 
     @classmethod
     def learn(cls, frame: Any, kinds: Mapping[str, Kind]) -> Columns:
-        """Learn the encoding of a data frame.
-
-        Args:
-            frame: the training rows, with a column for each entry of ``kinds``.
-            kinds: as ``choose_kinds`` returns them.
+        """Learn the encoding of a data frame with a column for each entry of ``kinds``.
 
         Raises:
             TableError: no column varies, or a numeric column holds a text or an infinite number.
         """
         learnt = {name: _KINDS[kind].learn(frame[name]) for name, kind in kinds.items()}
-        parts = [part for part in learnt.values() if part is not None]
+        parts = tuple(part for part in learnt.values() if part is not None)
         if not parts:
             raise TableError("no column but the target varies: there is nothing to learn from")
-        return cls(parts, [name for name, part in learnt.items() if part is None])
+        return cls(parts, tuple(name for name, part in learnt.items() if part is None))
 
     def encode(self, frame: Any) -> tuple[Any, list[str]]:
-        """Turn a table into features.
-
-        Args:
-            frame: a data frame with at least the columns of ``names``, in any order.
+        """Turn a table, whose columns may be in any order, into features.
 
         Returns:
             A data frame of ``n x len(feature_names)`` floats, and notes for the user about missing
             values and categories that did not occur in training.
 
         Raises:
-            TableError: a column is not there, or a numeric column holds a text or an infinite
-                number.
+            TableError: a column is missing, or a numeric one holds a text or an infinite number.
         """
         import pandas as pd
 
-        self._check_presence(frame)
+        missing = [name for name in self.names if name not in frame.columns]
+        if missing:
+            hint = suggest(missing[0], frame.columns)
+            word = "column" if len(missing) == 1 else "columns"
+            raise TableError(f"the model needs the {word} {quoted(missing)}{hint}")
         encoded = [part.encode(frame[part.name]) for part in self.parts]
         values = np.concatenate([values for values, _ in encoded], axis=1)
         notes = [note for _, notes in encoded for note in notes]
@@ -217,19 +198,10 @@ class Columns:
             ValueError: ``content`` is something else.
         """
         try:
-            parts = [_part(entry) for entry in content["columns"]]
-            unused = [str(name) for name in content["unused"]]
+            parts = tuple(_part(entry) for entry in content["columns"])
+            return cls(parts, tuple(str(name) for name in content["unused"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"this does not describe columns: {error!r}") from error
-        return cls(parts, unused)
-
-    def _check_presence(self, frame: Any) -> None:
-        missing = [name for name in self.names if name not in frame.columns]
-        if not missing:
-            return
-        hint = suggest(missing[0], frame.columns)
-        word = "column" if len(missing) == 1 else "columns"
-        raise TableError(f"the model needs the {word} {quoted(missing)}{hint}")
 
 
 def _missing(name: str) -> str:
@@ -238,21 +210,18 @@ def _missing(name: str) -> str:
 
 def _unique(names: list[str]) -> list[str]:
     """Append a number to every name that is already taken."""
-    taken: set[str] = set()
-    result = []
+    result: dict[str, None] = {}
     for name in names:
         free, count = name, 1
-        while free in taken:
+        while free in result:
             count += 1
             free = f"{name} ({count})"
-        taken.add(free)
-        result.append(free)
-    return result
+        result[free] = None
+    return list(result)
 
 
 def _category_texts(column: Any, codes: bool) -> list[str | None]:
-    known = zip(texts_of(column), column.notna().to_numpy(), strict=True)
-    texts = [text if there else None for text, there in known]
+    texts = [text if isinstance(text, str) else None for text in texts_of(column)]
     return [text and integer_code(text) for text in texts] if codes else texts
 
 

@@ -21,17 +21,8 @@ FILES = (MODEL, COLUMNS, REPORT, OUT_OF_FOLD, FIGURE)
 
 
 def check_folder(out: Path, data: Path, overwrite: bool) -> None:
-    """Check that the files of a fit can be written to a folder.
-
-    Raises:
-        TableError: the folder cannot be written to, or it holds such files and ``overwrite`` is
-            False.
-    """
-    place = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not place.is_dir():
-        raise TableError(f"{place} is not a folder", "--out")
-    if not os.access(place, os.W_OK):
-        raise TableError(f"{place} cannot be written to", "--out")
+    """Raise a TableError if files of a fit cannot be written, or exist and may not be replaced."""
+    _check_place(out)
     there = [name for name in FILES if (out / name).exists()]
     if any((out / name).resolve() == data.resolve() for name in there):
         raise TableError(f"{data} would be written over", "--out")
@@ -65,20 +56,13 @@ def write_fit(out: Path, plan: Plan, result: Result) -> None:
 
 
 def check_file(out: Path, data: Path, overwrite: bool) -> None:
-    """Check that predictions can be written to a file, or to a pipe or a device.
-
-    Raises:
-        TableError: the file cannot be written to, or it exists and ``overwrite`` is False.
-    """
+    """Raise a TableError if ``out`` cannot be written, or is a file that may not be replaced."""
     if out.is_dir():
         raise TableError(f"{out} is a folder", "--out")
     if is_stream(out):
-        if not os.access(out, os.W_OK):
-            raise TableError(f"{out} cannot be written to", "--out")
+        _check_access(out)
         return
-    place = next(path for path in out.resolve().parents if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise TableError(f"{place} cannot be written to", "--out")
+    _check_place(out.resolve().parent)
     if out.exists() and out.resolve() == data.resolve():
         raise TableError(f"{data} would be written over", "--out")
     if out.exists() and not overwrite:
@@ -98,6 +82,19 @@ def write_predictions(out: Path, predictions: Predictions) -> None:
     pd.DataFrame(predictions.table).to_csv(text, index=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, text.getvalue().encode())
+
+
+def _check_place(folder: Path) -> None:
+    """Check that a folder, or the closest one above it that exists, can be written to."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise TableError(f"{place} is not a folder", "--out")
+    _check_access(place)
+
+
+def _check_access(path: Path) -> None:
+    if not os.access(path, os.W_OK):
+        raise TableError(f"{path} cannot be written to", "--out")
 
 
 def _to_disk(path: Path) -> None:

@@ -29,11 +29,9 @@ _DATE = re.compile(
 
 
 def choose_kinds(frame: Any, categorical: Sequence[str] = ()) -> dict[str, Kind]:
-    """Decide for each column whether it holds numbers or categories.
+    """Decide for each column but the target whether it holds numbers or categories.
 
-    Args:
-        frame: a data frame without the target.
-        categorical: names of columns that hold categories even if they look like numbers.
+    Those named in ``categorical`` hold categories even if they look like numbers.
 
     Raises:
         TableError: a column is neither: dates, numbers with commas, or texts of which more than

@@ -33,13 +33,9 @@ class Plan:
 
     Attributes:
         frame: the columns that may become features.
-        kinds: kinds of these columns.
         columns: their encoding, learnt from all rows.
-        target: name of the target.
         truth: values of the target, floats or labels.
-        task: regression or classification.
-        folds: number of folds of the cross-validation.
-        seed: seed of the folds and of the estimators.
+        seed: of the folds and of the estimators.
     """
 
     frame: Any

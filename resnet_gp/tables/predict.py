@@ -19,11 +19,10 @@ class Predictions:
     """Predictions of the rows of a table, in their order.
 
     Attributes:
-        task: the task of the model.
         table: columns to write, by name.
-        scores: scores against the targets in the table; None if it has none.
+        scores: against the targets in the table; None if it has none.
         scored: number of rows with a target that can be compared.
-        notes: notes for the user about values that did not occur in training.
+        notes: for the user, about values that did not occur in training.
     """
 
     task: Task

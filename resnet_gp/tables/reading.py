@@ -32,17 +32,9 @@ class TableError(ValueError):
 
 
 def read_table(path: Path, separator: str = ",") -> Any:
-    """Read a CSV file in UTF-8 with a header as a data frame of texts.
+    """Read a CSV file in UTF-8 with a header as a data frame of texts, once, so that pipes work.
 
-    Empty fields, NA, NaN, null and the like are missing, as in pandas. The file is read once, so
-    that pipes work.
-
-    Args:
-        path: the file.
-        separator: one character, or "tab".
-
-    Returns:
-        A data frame of dtype object, with NaN where a field is missing.
+    Empty fields, NA, NaN, null and the like are NaN, as in pandas.
 
     Raises:
         TableError: there is no such file, it is not a table of at least one row, or two columns
@@ -74,9 +66,11 @@ def read_table(path: Path, separator: str = ",") -> Any:
         hint = separator_hint(header)
         raise TableError(f"{path} has rows with more fields than its header{hint}") from None
     except pd.errors.ParserError as error:
-        hint = separator_hint(header)
-        raise TableError(f"{path} is not a CSV file: {_one_line(error)}{hint}") from None
-    _check_names(path, header)
+        text = " ".join(str(error).removeprefix("Error tokenizing data. C error: ").split())
+        raise TableError(f"{path} is not a CSV file: {text}{separator_hint(header)}") from None
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise TableError(f"{path} has several columns of one name: {shortened(twice)}")
     if frame.empty:
         raise TableError(f"{path} has a header but no rows")
     return frame.astype(object)
@@ -97,14 +91,9 @@ def separator_hint(header: list[Any]) -> str:
 
 
 def check_column(frame: Any, name: str, option: str) -> None:
-    """Check that a column exists.
-
-    Raises:
-        TableError: there is no column of that name.
-    """
-    if name in frame.columns:
-        return
-    raise TableError(f"there is no column {name!r}{suggest(name, frame.columns)}", option)
+    """Raise a TableError if there is no column of that name."""
+    if name not in frame.columns:
+        raise TableError(f"there is no column {name!r}{suggest(name, frame.columns)}", option)
 
 
 def suggest(name: str, columns: Iterable[Any]) -> str:
@@ -123,25 +112,23 @@ def quoted(names: Iterable[Any], joint: str = ", ") -> str:
 
 def shortened(names: list[Any]) -> str:
     """List the first few names and count the others."""
-    rest = len(names) - _SHOWN
-    return quoted(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return _first([repr(str(name)) for name in names])
 
 
 def row_numbers(mask: Any) -> str:
     """List the first few rows of a mask, counted from 1 below the header."""
     numbers = [str(i + 1) for i, marked in enumerate(mask) if marked]
-    rest = len(numbers) - _SHOWN
-    text = ", ".join(numbers[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-    return f"{'row' if len(numbers) == 1 else 'rows'} {text}"
+    return f"{'row' if len(numbers) == 1 else 'rows'} {_first(numbers)}"
+
+
+def _first(texts: list[str]) -> str:
+    rest = len(texts) - _SHOWN
+    return ", ".join(texts[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @contextmanager
 def numbering_rows(rows: Sequence[int] | NDArray[np.int64]) -> Iterator[None]:
-    """Turn errors of estimators about a row into errors about the table.
-
-    Args:
-        rows: indices in the table of the rows that the estimator is given.
-    """
+    """Turn errors about a row into errors about the table, in which the rows have these indices."""
     try:
         yield
     except FarInputError as error:
@@ -160,13 +147,3 @@ def _content(path: Path) -> bytes:
     if b"\0" in content[:8192]:
         raise TableError(f"{path} is not a text file in UTF-8")
     return content
-
-
-def _check_names(path: Path, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise TableError(f"{path} has several columns of one name: {shortened(twice)}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).removeprefix("Error tokenizing data. C error: ").split())

@@ -1,8 +1,4 @@
-"""A saved model and ``columns.json`` beside it, which says how tables become its features.
-
-``columns.json`` holds "format", the version of resnet-gp, "task", "target", "training_rows", a
-digest of the training features, and the entries of ``Columns.to_json``.
-"""
+"""A saved model and ``columns.json`` beside it, which says how tables become its features."""
 
 from __future__ import annotations
 
@@ -50,19 +46,19 @@ class SavedModel:
     def load(cls, path: Path, level: float) -> SavedModel:
         """Load a model and the ``columns.json`` beside it.
 
-        Args:
-            path: file of the model.
-            level: probability of the intervals of a regression.
-
         Raises:
             TableError: a file is missing, cannot be read or has another format, or the two files
                 are of different fits.
         """
+        from resnet_gp.estimators import ResNetGPClassifier, ResNetGPRegressor
+
         if path.is_dir():
             raise TableError(f"{path} is a folder: name the file {path / MODEL}", "MODEL")
         content = _read(path.with_name(COLUMNS)) if path.exists() else {}
+        is_classifier = content.get("task") == "classification"
+        kind: Any = ResNetGPClassifier if is_classifier else ResNetGPRegressor
         try:
-            model = _estimator(content.get("task")).load(path, verbose=False)
+            model = kind.load(path, verbose=False)
         except (OSError, ValueError) as error:
             raise TableError(str(error), "MODEL") from error
         try:
@@ -72,16 +68,8 @@ class SavedModel:
             raise TableError(f"{path.with_name(COLUMNS)} is damaged: {error}", "MODEL") from error
         if digest != _digest(model.X_train_[:rows]):
             raise TableError(f"{path} and {COLUMNS} beside it are of two different fits", "MODEL")
-        task = (
-            Regression(level) if content["task"] == "regression" else Classification(model.classes_)
-        )
+        task = Classification(model.classes_) if is_classifier else Regression(level)
         return cls(model, task, target, columns)
-
-
-def _estimator(task: Any) -> Any:
-    from resnet_gp.estimators import ResNetGPClassifier, ResNetGPRegressor
-
-    return ResNetGPClassifier if task == "classification" else ResNetGPRegressor
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -27,10 +27,7 @@ _OPTION = "--target"
 def choose_task(column: Any, wanted: str) -> tuple[Task, NDArray[Any]]:
     """The task for a target column, and its truth: floats, or labels (integers or texts).
 
-    Args:
-        column: the target.
-        wanted: "regression", "classification", or "auto", which takes regression for numbers and
-            classification for texts.
+    ``wanted`` is a task, or "auto": regression for numbers and classification for texts.
 
     Raises:
         TableError: a target is missing, infinite or not a number, numbers and texts are mixed, all
@@ -47,13 +44,13 @@ def choose_task(column: Any, wanted: str) -> tuple[Task, NDArray[Any]]:
         values = _numeric_truth(column, wanted)
         if values is not None:
             return Regression(), values
-    truth = labels_of(column)
+    truth = _labels(column)
     classes, counts = np.unique(truth, return_counts=True)
     _check_classes(str(column.name), classes, counts)
     return Classification(classes), truth
 
 
-def labels_of(column: Any) -> NDArray[Any]:
+def _labels(column: Any) -> NDArray[Any]:
     """Labels as they are written: integers if all are plain integers below 2^53, else texts."""
     texts = texts_of(column)
     labels = texts.to_numpy(dtype=object).astype(str)

@@ -1,22 +1,23 @@
-"""Regression and classification of a table.
+"""Regression and classification of a table: estimators, splits, scores, tables and figures.
 
-A task makes estimators, splits and arrays of predictions; it scores these arrays, and knows how to
-tabulate and draw them. Predictions are ``n x 2`` (mean and standard deviation) for regression and
-``n x classes`` (probabilities) for classification.
+Predictions are ``n x 2`` (mean and standard deviation) or ``n x classes`` (probabilities).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_gp.predictive.scores import LEVEL, gaussian_scores
+
+if TYPE_CHECKING:
+    from resnet_gp.estimators.displays import ReliabilityDisplay
 
 Array = NDArray[np.float64]
 Scores = dict[str, float | None]
@@ -32,8 +33,8 @@ class Regression:
     """Predict a number with an interval of probability ``level``."""
 
     level: float = LEVEL
-    name: str = field(default="regression", init=False)
-    baseline: str = field(default="mean and deviation of the training rows", init=False)
+    name: ClassVar[str] = "regression"
+    baseline: ClassVar[str] = "mean and deviation of the training rows"
 
     def estimator(self, seed: int) -> Any:
         """Return an unfitted estimator."""
@@ -120,8 +121,8 @@ class Classification:
     """
 
     classes: NDArray[Any]
-    name: str = field(default="classification", init=False)
-    baseline: str = field(default="shares of the classes in the training rows", init=False)
+    name: ClassVar[str] = "classification"
+    baseline: ClassVar[str] = "shares of the classes in the training rows"
 
     def estimator(self, seed: int) -> Any:
         """Return an unfitted estimator."""
@@ -149,16 +150,13 @@ class Classification:
 
     def scores(self, truth: NDArray[Any], predictions: Array) -> Scores:
         """Scores of predictions: log-loss in nats, calibration error in bins of equal size."""
-        from resnet_gp.estimators.displays import ReliabilityDisplay
-
         mine = (truth[:, None] == self.classes).argmax(1)
         likelihood = predictions[np.arange(len(truth)), mine]
-        confidence, right = self._confidence(truth, predictions)
-        display = ReliabilityDisplay.in_bins(confidence, right, _bins(len(truth)))
+        reliability = self._reliability(truth, predictions)
         return {
-            "accuracy": float(right.mean()),
+            "accuracy": float(self._right(truth, predictions).mean()),
             "log_loss": float(-np.log(likelihood.clip(np.finfo(np.float64).tiny)).mean()),
-            "calibration_error": display.expected_calibration_error,
+            "calibration_error": reliability.expected_calibration_error,
         }
 
     def headings(self) -> dict[str, str]:
@@ -183,11 +181,9 @@ class Classification:
         """Draw the reliability, and the confusion matrix or the accuracies of many classes."""
         from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-        from resnet_gp.estimators.displays import ReliabilityDisplay
-
-        confidence, right = self._confidence(truth, predictions)
-        ReliabilityDisplay.in_bins(confidence, right, _bins(len(truth))).plot(ax=axes[0])
+        self._reliability(truth, predictions).plot(ax=axes[0])
         if len(self.classes) > _SHOWN_CLASSES:
+            right = self._right(truth, predictions)
             shares = [right[truth == label].mean() for label in self.classes]
             axes[1].hist(shares, bins=np.linspace(0, 1, 21))
             axes[1].set(xlabel="share of a class that is recognised", ylabel="classes")
@@ -199,18 +195,17 @@ class Classification:
             ax=axes[1], colorbar=False, xticks_rotation="vertical"
         )
 
-    def _confidence(
-        self, truth: NDArray[Any], predictions: Array
-    ) -> tuple[Array, NDArray[np.bool_]]:
-        best = predictions.argmax(1)
-        return predictions[np.arange(len(best)), best], self.classes[best] == truth
+    def _right(self, truth: NDArray[Any], predictions: Array) -> NDArray[np.bool_]:
+        return self.classes[predictions.argmax(1)] == truth
+
+    def _reliability(self, truth: NDArray[Any], predictions: Array) -> ReliabilityDisplay:
+        from resnet_gp.estimators.displays import ReliabilityDisplay
+
+        bins = int(np.clip(math.ceil(len(truth) / _ROWS_PER_BIN), 1, _BINS))
+        return ReliabilityDisplay.in_bins(predictions.max(1), self._right(truth, predictions), bins)
 
 
 Task = Regression | Classification
-
-
-def _bins(n: int) -> int:
-    return int(np.clip(math.ceil(n / _ROWS_PER_BIN), 1, _BINS))
 
 
 def plain_text(text: str) -> str:

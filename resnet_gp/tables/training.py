@@ -1,8 +1,4 @@
-"""Cross-validation, and the fit to all rows.
-
-Each fold learns everything, medians and categories included, from its own training rows. Folds are
-fitted until 2000 rows have been predicted: with 10,000 rows and five folds, one fold.
-"""
+"""Cross-validation, whose folds learn everything from their own rows, and the fit to all rows."""
 
 from __future__ import annotations
 
@@ -29,13 +25,7 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Predictions of rows by models that have not seen them.
-
-    Attributes:
-        rows: indices of the rows, sorted.
-        predictions: predictions of the task for these rows.
-        trivial: predictions by the task's ``baseline``.
-    """
+    """Predictions of sorted rows, by models that have not seen them and by the trivial baseline."""
 
     rows: NDArray[np.int64]
     predictions: Array
@@ -47,13 +37,11 @@ class Result:
     """A model trained on all rows, and its cross-validation.
 
     Attributes:
-        saved: the model with its columns.
-        out_of_fold: predictions of the cross-validation.
-        scores: scores of these predictions ("resnet-gp") and of the baseline ("trivial").
+        scores: of the out-of-fold predictions ("resnet-gp") and of the baseline ("trivial").
         relevance: standard deviation over lengthscale of each column, if the model has
             lengthscales; the root of the sum of squares where a column has several features.
         seconds: times of the cross-validation and of the fit to all rows.
-        warnings: warnings of the fit to all rows.
+        warnings: of the fit to all rows.
     """
 
     saved: SavedModel
@@ -65,11 +53,7 @@ class Result:
 
 
 def train(plan: Plan, step: Step = lambda _: None) -> Result:
-    """Cross-validate, and fit to all rows.
-
-    Args:
-        plan: as ``make_plan`` returns it.
-        step: called with the name of each of the ``plan.steps`` fits, before it.
+    """Cross-validate, and fit to all rows; ``step`` is called with the name of each fit before it.
 
     Raises:
         TableError: a model cannot be fitted, or a row is too far from the others.

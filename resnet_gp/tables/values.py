@@ -20,12 +20,6 @@ _THOUSANDS_COMMA = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 
 def numbers(column: Any) -> Array | None:
     """The values of a column, NaN where one is missing; None if one is not a number."""
-    from pandas.api import types
-
-    if types.is_bool_dtype(column.dtype) or types.is_datetime64_any_dtype(column.dtype):
-        return None
-    if types.is_numeric_dtype(column.dtype):
-        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     values = numbers_or_nan(column)
     return None if (np.isnan(values) & column.notna().to_numpy()).any() else values
 
@@ -55,7 +49,7 @@ def numbers_or_refuse(column: Any) -> Array:
 
 def texts_of(column: Any) -> Any:
     """The values of a column as texts; missing values stay missing."""
-    return column.astype(object).where(column.isna(), column.astype(object).map(str))
+    return column.astype(object).map(str, na_action="ignore")
 
 
 def first_text(column: Any) -> tuple[int, str]:

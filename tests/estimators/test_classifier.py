@@ -242,3 +242,23 @@ def test_constant_features_leave_the_frequencies():
     kernel = LinearKernel()  # zero at the centre, and nothing else to choose
     with pytest.raises(ValueError, match="every kernel is zero"):
         ResNetGPClassifier(kernel).fit(np.ones((4, 2)), [0, 1, 0, 1])
+
+
+def test_a_failed_refit_keeps_the_last_fit():
+    X, y = rings(40, 0)
+    model = ResNetGPClassifier("limit").fit(X, y)
+    expected = model.predict_proba(X)
+    strange = np.column_stack([X, np.full(len(X), np.nan)])
+    for wrong in ((X[:, :1], np.zeros(len(X), dtype=int)), (strange, y)):
+        with pytest.raises(ValueError, match=r"at least 2 classes|NaN"):
+            model.fit(*wrong)
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+
+
+def test_warnings_of_changed_codes_point_at_the_caller():
+    X = np.array([[0.1 * i, i % 2] for i in range(40)], dtype=object)
+    model = ResNetGPClassifier("limit", categorical_features=[1]).fit(X, [0, 1, 1, 0] * 10)
+    X[:, 1] = X[:, 1].astype(str)
+    with pytest.warns(UserWarning, match="holds texts") as caught:
+        model.predict_proba(X)
+    assert caught[0].filename == __file__

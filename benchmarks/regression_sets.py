@@ -1,9 +1,9 @@
-"""Regression sets with train and test splits: scikit-learn's diabetes set, and .npz files."""
+"""Regression sets with train and test splits, from .npz files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,7 @@ Array = NDArray[np.float64]
 _KEYS = ("X", "y", "n_splits")
 
 
-@dataclass(frozen=True)
-class DataSet:
+class DataSet(NamedTuple):
     """A regression set with its splits.
 
     Attributes:
@@ -28,16 +27,6 @@ class DataSet:
     X: Array
     y: Array
     splits: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
-
-
-def shipped_set(n_splits: int) -> DataSet:
-    """Return scikit-learn's diabetes set (442 x 10) with random 90 / 10 splits."""
-    from sklearn.datasets import load_diabetes
-    from sklearn.model_selection import ShuffleSplit
-
-    X, y = load_diabetes(return_X_y=True)
-    splitter = ShuffleSplit(n_splits=n_splits, test_size=0.1, random_state=0)
-    return DataSet("diabetes", X, y, list(splitter.split(X)))
 
 
 def load_set(path: Path, n_splits: int | None = None) -> DataSet:
