@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from resnet_gp.report.checks import Verdict
-from resnet_gp.report.lab import AnyLab, Experiment, Lab
+from resnet_gp.report.lab import Lab
 from resnet_gp.report.page import write_report
 from resnet_gp.report.result import ExperimentResult
 
@@ -71,10 +72,10 @@ class Outcome:
     results: list[ExperimentResult] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def run(self, name: str, experiment: Experiment[AnyLab], lab: AnyLab) -> None:
+    def add(self, name: str, run: Callable[[Any], ExperimentResult], lab: Lab) -> None:
         """Run an experiment and add its result."""
         start = time.perf_counter()
-        self.results.append(experiment.run(lab))
+        self.results.append(run(lab))
         self.seconds[name] = time.perf_counter() - start
 
 

@@ -27,18 +27,15 @@ def scaled_variance(depth: int, weight_variance: float = 1.0) -> float:
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     weights = weights / weights.sum()
     step = weight_variance / depth
-    total = 0.0
     q = 1.0
-    for level in range(depth + 1):
-        before = np.sqrt(q) * nodes
-        added = 0.0 if level == 0 else step * q / 2
-        after = before[:, None] + np.sqrt(added) * nodes if level else before
+    u = _influence(nodes, q, depth, step)
+    total = weights @ u**2 - (weights @ u) ** 2
+    for level in range(1, depth + 1):
+        added = step * q / 2
+        after = np.sqrt(q) * nodes[:, None] + np.sqrt(added) * nodes
         q += added
         u = _influence(after, q, depth - level, step)
-        if level == 0:
-            total += weights @ u**2 - (weights @ u) ** 2
-        else:
-            total += weights @ (u**2 @ weights - (u @ weights) ** 2)
+        total += weights @ (u**2 @ weights - (u @ weights) ** 2)
     return float(total)
 
 

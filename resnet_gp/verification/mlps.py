@@ -50,8 +50,7 @@ def norms(found: dict[str, Results]) -> Norms:
     return {(kind, n): values(found[f"mlps-{kind}{n}"][n]) for kind in KINDS for n in SIZES}
 
 
-def checks(found: dict[str, Results]) -> list[Check]:
-    measured = norms(found)
+def checks(measured: Norms, found: dict[str, Results]) -> list[Check]:
     rows = [check for n in SIZES for check in _moment_checks(n, measured["MLP", n][:, 0])]
     rows += _law_checks(SIZES[-1], measured["MLP", SIZES[-1]][:, 0])
     rows += _tail_checks(found["mlps-tails"])

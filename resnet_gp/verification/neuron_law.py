@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -14,7 +13,7 @@ from scipy import stats
 from resnet_gp.networks import MLP, Network, ResNet, Results, Simulation
 from resnet_gp.report.checks import Check, Kind, equality_checks
 from resnet_gp.report.fits import Array, power_law
-from resnet_gp.report.result import COLOURS, ExperimentResult, guide, points, size_axis
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, guide, points, size_axes
 from resnet_gp.verification.neurons import (
     LIMIT_DEVIATION,
     by_size,
@@ -112,15 +111,14 @@ class NeuronLawResult(ExperimentResult):
     panels = (3, 3)
     panel_height = 3.0
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         grid = np.linspace(-5, 5, 301)
         bins = np.linspace(-5, 5, 71)
         for axis, sample in zip(axes, self.samples, strict=False):
             axis.hist(sample.values, bins, density=True, color=COLOURS[0], alpha=0.5)
             axis.plot(grid, stats.norm.pdf(grid), color="black", linewidth=1)
-            text = (
-                f"KS {sample.ks:.3f}, p {sample.p_value:.2g}\nkurtosis {sample.excess_kurtosis:.2f}"
-            )
+            distance = f"KS {sample.ks:.3f}, p {sample.p_value:.2g}"
+            text = f"{distance}\nkurtosis {sample.excess_kurtosis:.2f}"
             axis.set_title(sample.label, fontsize=9)
             axis.text(0.02, 0.97, text, transform=axis.transAxes, va="top", fontsize=8)
         for axis, x, found, name in (
@@ -130,8 +128,7 @@ class NeuronLawResult(ExperimentResult):
         ):
             points(axis, x, *found)
             guide(axis, x, found[0][0])
-            axis.set(yscale="log", title=name)
-            size_axis(axis, x, "L" if x is DEPTHS else "n")
+            size_axes(axis, x, "L" if x is DEPTHS else "n", title=name)
             axis.legend(frameon=False, fontsize=8)
 
 
@@ -143,20 +140,15 @@ def run(lab: SimulationLab) -> NeuronLawResult:
     near = by_size(WIDTHS, "law-width{}", found, same_depth)
     limit = partial(wasserstein, deviation=LIMIT_DEVIATION)
     far = by_size(DEPTHS, "law-depth{}", found, limit)
-    return NeuronLawResult(
-        (
-            _normality_check("one neuron is normal", samples[3]),
-            _normality_check("contrast", samples[5], "differs"),
-            *rate_checks("excess kurtosis", np.array(WIDTHS, float), *kurtosis),
-            _slope_check("n", WIDTHS, near),
-            _slope_check("L", DEPTHS, far),
-            *_euler_checks(far),
-        ),
-        samples,
-        kurtosis,
-        near,
-        far,
+    checks = (
+        _normality_check("one neuron is normal", samples[3]),
+        _normality_check("contrast", samples[5], "differs"),
+        *rate_checks("excess kurtosis", np.array(WIDTHS, float), *kurtosis),
+        _slope_check("n", WIDTHS, near),
+        _slope_check("L", DEPTHS, far),
+        *_euler_checks(far),
     )
+    return NeuronLawResult(checks, samples, kurtosis, near, far)
 
 
 def _sample(network: Network, found: dict[str, Results]) -> Sample:
@@ -164,9 +156,8 @@ def _sample(network: Network, found: dict[str, Results]) -> Sample:
     spread = LIMIT_DEVIATION if isinstance(network, ResNet) else 1.0
     kept = values(found[key(network)][network.depth])[:, 0] / spread
     test = stats.kstest(kept, "norm")
-    return Sample(
-        label(network), kept, float(test.statistic), float(test.pvalue), float(stats.kurtosis(kept))
-    )
+    numbers = (test.statistic, test.pvalue, stats.kurtosis(kept))
+    return Sample(label(network), kept, *map(float, numbers))
 
 
 def _normality_check(what: str, sample: Sample, kind: Kind = "equals") -> Check:

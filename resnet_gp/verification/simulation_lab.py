@@ -22,15 +22,15 @@ class SimulationLab(Lab):
 
     def run(self, simulations: Sequence[Simulation]) -> dict[str, Results]:
         """Run the simulations; returns their results by name."""
-        return {simulation.name: self._run(simulation) for simulation in simulations}
-
-    def _run(self, simulation: Simulation) -> Results:
-        return simulate(
-            simulation,
-            self.seed_sequence(simulation.name),
-            device=self.device,
-            dtype=self.dtype,
-            memory=self.memory,
-            progress=self.progress,
-            folder=self.folder,
-        )
+        return {
+            one.name: simulate(
+                one,
+                self.seed_sequence(one.name),
+                device=self.device,
+                dtype=self.dtype,
+                memory=self.memory,
+                progress=self.progress,
+                folder=self.folder,
+            )
+            for one in simulations
+        }
