@@ -25,6 +25,7 @@ D = 10
 STEPS = 50
 ALPHAS = (8.0, 16.0, 32.0)  # for the slopes; feature learning ends near 3
 BOUND = 0.06  # allowed between the best alpha's slope and theory, for terms of higher order
+DISTANCES = ("units", "output")
 POWERS = (1 / 4, 1 / 6)  # of LM in the best alpha for the units, and for the output
 SKEWED_D = 4  # small, so that few units suffice for the odd part
 SKEWED_ALPHAS = (16.0, 32.0, 64.0)
@@ -34,14 +35,11 @@ SKEWED_ALPHAS = (16.0, 32.0, 64.0)
 class LazyResult(ExperimentResult):
     """Distances to the lazy limit, root mean squares over draws."""
 
-    alphas: Array
-    output: Array  # in the limit of depth, alphas
-    units_moved: Array
+    distances: Array  # of units and of output in the limit of depth, 2 x ALPHAS
     sizes: Array  # LM of networks
     searched: Array  # their alphas
-    finite_units: Array  # sizes x searched
-    finite_output: Array
-    best: Array  # alpha of the smallest distance of units, and of output: 2 x sizes
+    finite: Array  # distances of networks, 2 x sizes x searched
+    best: Array  # alpha of the smallest distance, 2 x sizes
     odd: Array  # part of the output odd in alpha, from a skewed start, for each SKEWED_ALPHAS
 
     name = "lazy"
@@ -58,28 +56,25 @@ class LazyResult(ExperimentResult):
     panels = (1, 3)
 
     def draw(self, axes: Axes) -> None:
-        skewed = np.array(SKEWED_ALPHAS)
         curves = (
-            ("units", self.alphas, self.units_moved, -1),
-            ("output", self.alphas, self.output, -2),
-            ("output, odd part, skewed start", skewed, self.odd, -1),
+            ("units", ALPHAS, self.distances[0], -1),
+            ("output", ALPHAS, self.distances[1], -2),
+            ("output, odd part, skewed start", SKEWED_ALPHAS, self.odd, -1),
         )
         for k, (name, x, values, slope) in enumerate(curves):
             axes[0].plot(x, values, "oos"[k] + "-", ms=4, color=COLOURS[k], label=name)
             guide(axes[0], x[::-1], values[-1], slope, ls=":", label=None)
-        ticks = [int(alpha) for alpha in sorted({*self.alphas, *skewed})]
+        ticks = [int(alpha) for alpha in sorted({*ALPHAS, *SKEWED_ALPHAS})]
         size_axes(axes[0], ticks, "alpha", title="limit of depth; dotted: slopes -1 and -2")
         axes[0].set_ylabel("distance to the lazy limit")
         axes[0].legend(frameon=False, fontsize=8)
-        for row, (name, values) in enumerate(
-            (("units", self.finite_units), ("output", self.finite_output))
-        ):
-            axis = axes[1 + row]
+        for row, axis in enumerate(axes[1:]):
             for k, size in enumerate(self.sizes):
-                axis.plot(self.searched, values[k], color=COLOURS[k], label=f"LM = {size:g}")
-                axis.plot(self.best[row, k], values[k].min(), "v", color=COLOURS[k], ms=7)
+                values = self.finite[row, k]
+                axis.plot(self.searched, values, color=COLOURS[k], label=f"LM = {size:g}")
+                axis.plot(self.best[row, k], values.min(), "v", color=COLOURS[k], ms=7)
                 axis.axvline(size ** POWERS[row], color=COLOURS[k], ls="--", lw=0.8)
-            size_axes(axis, (1, 2, 4, 8, 16), "alpha", title=f"networks: {name}")
+            size_axes(axis, (1, 2, 4, 8, 16), "alpha", title=f"networks: {DISTANCES[row]}")
         axes[1].set_ylabel("distance; dashed: (LM)^¼")
         axes[2].set_ylabel("distance; dashed: (LM)^⅙")
         axes[2].legend(frameon=False, fontsize=8)
@@ -87,38 +82,30 @@ class LazyResult(ExperimentResult):
 
 def run(lab: TrainingLab) -> LazyResult:
     kept = lab.keep_all(_measure, {f"lazy-{draw}": (draw,) for draw in range(draws(lab))})
-    units, output, odd, finite_units, finite_output = (
-        np.array([one[key] for one in kept])
-        for key in ("units", "output", "odd", "finite_units", "finite_output")
+    distances, finite, odd = (
+        np.stack([one[key] for one in kept], 1) for key in ("distances", "finite", "odd")
     )
     sizes = np.array([side**2 for side in _sides(lab)], float)
     searched = _searched(lab)
-    best = np.array([_best(searched, one) for one in (finite_units, finite_output)])
-    slopes = np.array([np.polyfit(np.log(sizes), np.log(one).T, 1)[0] for one in best])
-    checks = (
-        _slope_check("units' distance to the lazy limit against alpha", units, -1.0),
-        _slope_check("output's distance to the lazy limit against alpha", output, -2.0),
-        _slope_check("odd part of the output against alpha, skewed start", odd, -1.0),
-        *(
-            distance_check(
-                f"best alpha for the {name}, slope in LM {{:.3f}}: distance from 1/{1 / power:.0f}",
-                own, power, BOUND,
-            )
-            for name, own, power in zip(("units", "output"), slopes, POWERS, strict=True)
-        ),
-        _best_size_check(best[0], sizes),
-    )  # fmt: skip
+    best = _best(searched, finite)
+    checks = [
+        _slope_check("units' distance to the lazy limit against alpha", distances[0], -1.0),
+        _slope_check("output's distance to the lazy limit against alpha", distances[1], -2.0),
+        _slope_check("odd part of the output against alpha, skewed start", odd[0], -1.0),
+    ]
+    for own, name, power in zip(best, DISTANCES, POWERS, strict=True):
+        slopes = np.polyfit(np.log(sizes), np.log(own).T, 1)[0]
+        what = f"best alpha for the {name}, slope in LM {{:.3f}}: distance from 1/{1 / power:.0f}"
+        checks.append(distance_check(what, slopes, power, BOUND))
+    checks.append(_best_size_check(best[0], sizes))
     return LazyResult(
-        checks,
-        np.array(ALPHAS),
-        _root_mean(output),
-        _root_mean(units),
+        tuple(checks),
+        _root_mean(distances),
         sizes,
         searched,
-        _root_mean(finite_units),
-        _root_mean(finite_output),
+        _root_mean(finite),
         np.exp(np.log(best).mean(1)),
-        _root_mean(odd),
+        _root_mean(odd)[0],
     )
 
 
@@ -148,14 +135,10 @@ def _measure(lab: TrainingLab, draw: int) -> Measured:
         own_lazy = _train(lab, own, draw, 1.0, LinearisedSweep)
         trained = (_train(lab, own, draw, alpha) for alpha in _searched(lab))
         finite.append([_distances(one, own_lazy, lazy) for one in trained])
-    units, output = np.moveaxis(np.array(found), -1, 0)
-    finite_units, finite_output = np.moveaxis(np.array(finite), -1, 0)
     return {
-        "units": units,
-        "output": output,
-        "odd": _odd_parts(lab, draw),
-        "finite_units": finite_units,
-        "finite_output": finite_output,
+        "distances": np.moveaxis(np.array(found), -1, 0),
+        "finite": np.moveaxis(np.array(finite), -1, 0),
+        "odd": _odd_parts(lab, draw)[None],
     }
 
 
@@ -202,7 +185,7 @@ def _square_of_mean(differences: Tensor) -> float:
 
 
 def _root_mean(by_draw: Array) -> Array:
-    return np.sqrt(np.mean(by_draw**2, 0))
+    return np.sqrt(np.mean(by_draw**2, 1))
 
 
 def _best(alphas: Array, distances: Array) -> Array:

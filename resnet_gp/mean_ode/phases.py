@@ -61,6 +61,7 @@ class PhasesResult(ExperimentResult):
     panel_height = 4.0
 
     def draw(self, axes: Axes) -> None:
+        colours = dict(zip(sorted({D for D, _ in self.settings}), COLOURS, strict=False))
         panels = (
             ("spread of the output", self.spread),
             ("movement of U", self.movement),
@@ -68,22 +69,18 @@ class PhasesResult(ExperimentResult):
         )
         for axis, (name, values) in zip(axes, panels, strict=True):
             self._shade(axis)
-            for row, (D, N) in zip(values, self.settings, strict=True):
-                colour, style = COLOURS[self._colour(D)], "o-" if N == D else "x--"
-                label = f"D = {D}, N = {N}"
-                axis.plot(self.alphas, row, style, ms=3, lw=1, color=colour, label=label)
-            for (D, _), boundary in zip(self.settings, self.boundaries, strict=True):
-                axis.axvline(boundary, color=COLOURS[self._colour(D)], lw=0.8, ls="--")
+            for row, (D, N), end in zip(values, self.settings, self.boundaries, strict=True):
+                style = {"ms": 3, "lw": 1, "color": colours[D], "label": f"D = {D}, N = {N}"}
+                axis.plot(self.alphas, row, "o-" if N == D else "x--", **style)
+                axis.axvline(end, color=colours[D], lw=0.8, ls="--")
             axis.set(xscale="log", yscale="log", xlabel="alpha", ylabel=name)
             axis.margins(x=0)
-        for D in {D for D, _ in self.settings}:
-            spread = reported_spread(self.alphas, D, self.units)
-            axes[0].plot(self.alphas, spread, ":", color=COLOURS[self._colour(D)])
+        for D, colour in colours.items():
+            axes[0].plot(
+                self.alphas, reported_spread(self.alphas, D, self.units), ":", color=colour
+            )
         axes[1].plot(self.alphas, reported_movement(self.alphas), "k:")
         axes[0].legend(frameon=False, fontsize=8)
-
-    def _colour(self, D: int) -> int:
-        return sorted({D for D, _ in self.settings}).index(D)
 
     def _shade(self, axis: Any) -> None:
         """Shade the phases; the theory ends at the boundary of the middle dimension."""

@@ -90,8 +90,8 @@ class RatesResult(ExperimentResult):
             values = [way.constants[k] for way in self.ways]
             bars = [2 * way.standard_errors[k] for way in self.ways]
             shifted = rows + 0.12 - 0.24 * k
-            axis.errorbar(values, shifted, xerr=bars, fmt="os"[k], ms=4, color=COLOURS[k])
-            axis.plot([], [], "os"[k], ms=4, color=COLOURS[k], label=name)
+            style = {"fmt": "os"[k], "ms": 4, "color": COLOURS[k], "label": name}
+            axis.errorbar(values, shifted, xerr=bars, **style)
             axis.axvline(target, color=COLOURS[k], lw=0.8, ls=":")
             axis.axvspan(target / FACTOR, target * FACTOR, color=COLOURS[k], alpha=0.07, lw=0)
         axis.set_yticks(rows, [way.name.replace(", ", "\n") for way in self.ways], fontsize=8)
@@ -150,8 +150,7 @@ def fit_terms(
 ) -> Array:
     """Fit (a, b, p, q) to mean square errors by least squares of their logarithms.
 
-    ``slopes`` fits p and q too, instead of p = 1 and q = 1/2. Terms add in squares, or plainly if
-    ``plain``.
+    p = 1 and q = 1/2 unless ``slopes``; terms add in squares unless ``plain``.
     """
     if not np.isfinite(squares).all():
         return np.full(4, np.nan)

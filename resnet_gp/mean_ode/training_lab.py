@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,13 +39,9 @@ class Runs:
 
 @dataclass(frozen=True)
 class TrainingLab(Lab):
-    """Settings of a run of training experiments.
+    """Settings of a run of training experiments."""
 
-    Args:
-        pool: processes for measurements that do not depend on each other.
-    """
-
-    pool: Executor | None = None
+    pool: Executor | None = None  # for measurements that do not depend on each other
 
     def rng(self, *name: str | int) -> np.random.Generator:
         """Generator of that name; the same name gives the same numbers."""
@@ -96,12 +92,13 @@ class TrainingLab(Lab):
             self.pool.submit(alone.keep, name, measure, *arguments)
             for name, arguments in parts.items()
         ]
-        for future in futures:
-            future.add_done_callback(self._tick)
+        for future in as_completed(futures):
+            future.result()  # raises the error of a measurement
+            self._tick()
         return [future.result() for future in futures]
 
-    def _tick(self, future: Future[Measured] | None = None) -> None:
-        if self.progress is not None and not (future and future.cancelled()):
+    def _tick(self) -> None:
+        if self.progress is not None:
             self.progress(1.0)
 
     def _path(self, name: str) -> Path | None:

@@ -116,11 +116,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class TangentSimulation(Simulation):
-    """A simulation that observes empirical tangent kernels of ResNets.
-
-    ``observe`` gets the depth of the network and the parts of ``tangent_kernels`` as one tensor,
-    ``3 x N x m x m``.
-    """
+    """A simulation whose ``observe`` gets the parts of ``tangent_kernels``, ``3 x N x m x m``."""
 
     @property
     def draws(self) -> int:

@@ -7,9 +7,8 @@ delta_l = d readout / d Y_l,
                 + (w / L) sum_l <phi_{l-1}(a), phi_{l-1}(b)> / n <delta_l(a), delta_l(b)>   blocks
                 + q_0(a, b) <delta_0(a), delta_0(b)>                             input layer.
 
-Backpropagation uses each W_l a second time, transposed. The exact sampler draws W_l^T delta
-conditional on the forward pass, Z = W_l phi (Bolthausen 2014): W_l = Z phi^+ + W' (1 - P) for an
-independent copy W' of W_l and the projection P on the span of the hidden vectors phi.
+Backpropagation uses each W_l again. The exact sampler draws W_l^T delta given Z = W_l phi
+(Bolthausen 2014): W_l = Z phi^+ + W' (1 - P), with a copy W' and the projection P on span(phi).
 """
 
 from __future__ import annotations

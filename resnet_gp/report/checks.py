@@ -24,8 +24,7 @@ class Check:
         estimate: its measured value.
         standard_error: of the estimate; None for a number without noise.
         prediction: its value in theory.
-        kind: "equals"; "at most" for an upper bound; "differs" if theory predicts *another* value,
-            so that the check passes if the data rule this one out.
+        kind: "equals"; "at most" for an upper bound; "differs" if the data have to rule it out.
         p_value: of a test other than the z-test; the estimate is then its statistic.
         group: heading of the row in which a report sums up several checks; the name by default.
     """

@@ -80,18 +80,11 @@ class Outcome:
 
 
 def report(out: Path, title: str, outcome: Outcome, lab: Lab) -> list[Verdict]:
-    """Write the report and delete the unfinished measurements."""
-    verdicts = write_report(out, outcome.results, title=title, facts=facts(lab, outcome))
-    shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
-    return verdicts
-
-
-def facts(lab: Lab, outcome: Outcome) -> dict[str, Any]:
-    """Settings and versions needed to repeat the run, and its times."""
+    """Write the report, with all settings of the run, and delete the unfinished measurements."""
     packages = ("resnet-gp", "torch", "gpytorch", "numpy", "scipy")
     device = torch.device(lab.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
+    facts = {
         "size": "quick" if lab.quick else "full",
         "seed": lab.seed,
         "device": f"{device} {name}".strip(),
@@ -101,3 +94,6 @@ def facts(lab: Lab, outcome: Outcome) -> dict[str, Any]:
         "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
+    verdicts = write_report(out, outcome.results, title=title, facts=facts)
+    shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
+    return verdicts

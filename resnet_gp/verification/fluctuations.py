@@ -1,8 +1,7 @@
 r"""Variance of q_1(a, a) over finite ReLU ResNets, to first order in 1/n.
 
-n Var q_L(a, a) -> V(L). Given the neurons at depth l, the change by block l obeys a central limit
-theorem; the contribution of a neuron at y to q_L is the derivative of the infinitely wide network
-with respect to the law of its neurons. With the variances q so far and v_k of k more blocks,
+n Var q_L(a, a) -> V(L), by central limit theorems for the change by each block. The contribution of
+a neuron at y to q_L is u_l(y); with the variances q so far and v_k of k more blocks,
 
     u_l(y) = y^2 - q_l + e_{L-l},
     e_{k+1} = (1 + w / 2L) e_k + (w / L) (E[relu(y + sqrt(v_k) Z)^2] - (q_l + v_k) / 2),   e_0 = 0,

@@ -105,13 +105,12 @@ class PosteriorResult(ExperimentResult):
 def run(lab: SimulationLab) -> PosteriorResult:
     found = lab.run(plan(lab))
     rows = [weighted_posterior(values(found[f"posterior-n{n}"][DEPTH])) for n in WIDTHS]
-    estimates, errors = (np.array([row[k] for row in rows]) for k in (0, 1))
+    estimates, errors, effective = (np.array(column) for column in zip(*rows, strict=True))
     inputs = torch.cat([TRAIN, TEST])
     exact = regression(torch.from_numpy(covariance(network(1), inputs))[None])
     prediction = torch.cat(exact[1:], 1)[0].numpy()
     checks = _limit_checks(estimates, errors, prediction)
     checks.append(_slope_check(estimates, errors, prediction))
-    effective = np.array([row[2] for row in rows])
     return PosteriorResult(tuple(checks), estimates, errors, prediction, effective)
 
 

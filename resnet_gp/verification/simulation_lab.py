@@ -12,13 +12,9 @@ from resnet_gp.report.lab import Lab
 
 @dataclass(frozen=True)
 class SimulationLab(Lab):
-    """Settings of a run of simulations.
+    """Settings of a run of simulations."""
 
-    Args:
-        memory: budget in bytes; see ``simulate``.
-    """
-
-    memory: int = DEFAULT_MEMORY
+    memory: int = DEFAULT_MEMORY  # budget in bytes
 
     def run(self, simulations: Sequence[Simulation]) -> dict[str, Results]:
         """Run the simulations; returns their results by name."""
