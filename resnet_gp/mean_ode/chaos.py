@@ -26,14 +26,10 @@ SHOWN = 3  # coordinates of the tagged path in the figure
 
 @dataclass(frozen=True)
 class ChaosResult(ExperimentResult):
-    """Negated correlations by LM and increments by depth, with standard errors, and one path."""
+    """Arrays are ``3 x sizes``: sizes, values and standard errors."""
 
-    units: Array
-    correlations: Array
-    correlation_errors: Array
-    depths: Array
-    increments: Array  # root mean square between neighbouring layers
-    increment_errors: Array
+    correlations: Array  # of two units, negated, by LM
+    increments: Array  # root mean square between neighbouring layers, by depth
     path: Array  # displacement of the tagged u in the deepest network, ``L x coordinates``
 
     name = "chaos"
@@ -48,10 +44,9 @@ class ChaosResult(ExperimentResult):
     panels = (1, 3)
 
     def draw(self, axes: Axes) -> None:
-        for axis, x, y, error, label in (
-            (axes[0], self.units, self.correlations, self.correlation_errors, "units LM"),
-            (axes[1], self.depths, self.increments, self.increment_errors, "depth L"),
-        ):
+        panels = ((self.correlations, "units LM"), (self.increments, "depth L"))
+        for axis, (found, label) in zip(axes, panels, strict=False):
+            x, y, error = found
             points(axis, x, y, error)
             guide(axis, x[::-1], y[-1], ls=":", lw=1.5)
             size_axes(axis, [int(size) for size in x], label)
@@ -79,7 +74,8 @@ def run(lab: TrainingLab) -> ChaosResult:
         draws_check("slope of two units' correlation in LM", *decay, -1.0, count),
         mean_check("slope of a tagged unit's step between layers", slopes, -1.0),
     )
-    return ChaosResult(checks, units, *by_units, depth, *by_depth, kept[0]["path"])
+    by_size = np.array([units, *by_units]), np.array([depth, *by_depth])
+    return ChaosResult(checks, *by_size, kept[0]["path"])
 
 
 def _decay(units: Array, correlations: Array, errors: Array) -> tuple[float, float]:

@@ -29,15 +29,6 @@ TARGETS = (DEPTH_CONSTANT, WIDTH_CONSTANT)
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Constants (a, b) from one way of fitting, with p = 1 and q = 1/2; means over draws."""
-
-    name: str
-    constants: Array
-    standard_errors: Array
-
-
-@dataclass(frozen=True)
 class RatesResult(ExperimentResult):
     """Errors on the grid and their fits."""
 
@@ -45,7 +36,7 @@ class RatesResult(ExperimentResult):
     errors: Array  # root mean square over draws, depths x widths
     standard_errors: Array
     limit_error: float  # estimated error of the limit, root mean square over draws
-    ways: tuple[Terms, ...]  # of fitting (a, b), ours first
+    ways: dict[str, Array]  # of fitting (a, b), ours first: means over draws, standard errors
     ratio_to_reported: float  # measured error over the paper's fit, median over the grid
 
     name = "rates"
@@ -64,7 +55,7 @@ class RatesResult(ExperimentResult):
 
     def draw(self, axes: Axes) -> None:
         sizes = np.array(self.sizes, float)
-        a, b = self.ways[0].constants
+        a, b = next(iter(self.ways.values()))[0]
         for k, index in enumerate(np.linspace(0, len(sizes) - 1, 4).round().astype(int)):
             curves = (self.errors[:, index], self.errors[index])
             bars = (self.standard_errors[:, index], self.standard_errors[index])
@@ -87,14 +78,13 @@ class RatesResult(ExperimentResult):
         rows = np.arange(len(self.ways))[::-1]
         names = ("a, of 1/L", "b, of √D/√(LM)")
         for k, (name, target) in enumerate(zip(names, TARGETS, strict=True)):
-            values = [way.constants[k] for way in self.ways]
-            bars = [2 * way.standard_errors[k] for way in self.ways]
+            values, errors = np.array(list(self.ways.values()))[:, :, k].T
             shifted = rows + 0.12 - 0.24 * k
             style = {"fmt": "os"[k], "ms": 4, "color": COLOURS[k], "label": name}
-            axis.errorbar(values, shifted, xerr=bars, **style)
+            axis.errorbar(values, shifted, xerr=2 * errors, **style)
             axis.axvline(target, color=COLOURS[k], lw=0.8, ls=":")
             axis.axvspan(target / FACTOR, target * FACTOR, color=COLOURS[k], alpha=0.07, lw=0)
-        axis.set_yticks(rows, [way.name.replace(", ", "\n") for way in self.ways], fontsize=8)
+        axis.set_yticks(rows, [name.replace(", ", "\n") for name in self.ways], fontsize=8)
         axis.set(ylim=(-0.5, len(rows) - 0.2), xlim=(0, None), xlabel="constant")
         axis.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
 
@@ -120,7 +110,7 @@ def run(lab: TrainingLab) -> RatesResult:
     mean_square, spread = mean_and_error(measured.total)
     errors = np.sqrt(mean_square)
     return RatesResult(
-        (*_slope_checks(*free, count), *_constant_checks(ways[0], count)),
+        (*_slope_checks(*free, count), *_constant_checks(next(iter(ways.values())), count)),
         measured.sizes,
         errors,
         spread / (2 * errors),
@@ -130,19 +120,19 @@ def run(lab: TrainingLab) -> RatesResult:
     )
 
 
-def _ways(measured: grid.Grid, cells: NDArray[np.bool_]) -> tuple[Terms, ...]:
+def _ways(measured: grid.Grid, cells: NDArray[np.bool_]) -> dict[str, Array]:
     """Fit both kinds of sum, on the asymptotic cells and by the paper's protocol."""
     rows = {
         "asymptotic": (measured.total, cells),
         "paper's protocol": (measured.to_network, np.ones_like(cells)),
     }
-    found = []
+    found = {}
     for where, (squares, chosen) in rows.items():
         L, units = measured.depths[chosen], measured.units[chosen]
         for plain, name in ((False, "in squares"), (True, "plain sum")):
             fits = [fit_terms(row[chosen], L, units, plain=plain)[:2] for row in squares]
-            found.append(Terms(f"{name}, {where}", *mean_and_error(fits)))
-    return tuple(found)
+            found[f"{name}, {where}"] = np.array(mean_and_error(fits))
+    return found
 
 
 def fit_terms(
@@ -176,7 +166,7 @@ def _slope_checks(free: Array, errors: Array, count: int) -> list[Check]:
     ]
 
 
-def _constant_checks(found: Terms, count: int) -> list[Check]:
+def _constant_checks(found: Array, count: int) -> list[Check]:
     names = ("constant of 1/L", "constant of sqrt(D)/sqrt(LM)")
-    rows = zip(names, found.constants, found.standard_errors, TARGETS, strict=True)
+    rows = zip(names, found[0], found[1], TARGETS, strict=True)
     return [factor_check(*row, FACTOR, count) for row in rows]

@@ -27,9 +27,7 @@ class SeparationResult(ExperimentResult):
     bias: Array  # for each depth, averaged over widths; NaN if the square is negative
     bias_errors: Array
     spread_fit: Array
-    spread_fit_errors: Array
     bias_fit: Array
-    bias_fit_errors: Array
 
     name = "separation"
     title = "Which part of the error comes from depth, which from width?"
@@ -96,9 +94,7 @@ def run(lab: TrainingLab) -> SeparationResult:
         np.sqrt(measured.spread.mean(0)).ravel(),
         *_bias_by_depth(measured),
         spread_fit,
-        spread_errors,
         bias_fit,
-        bias_errors,
     )
 
 

@@ -70,7 +70,7 @@ def mlp_log_norm(network: MLP) -> tuple[float, float]:
     r"""Mean and variance of log(|Y_L|^2 / |Y_0|^2) of a critical ReLU MLP, at any width.
 
     It is a sum over layers of log(2/n sum_i max(g_i, 0)^2) for standard normal g (Hanin & Nica
-    2020): given that k > 0 of the g_i are positive, of the logarithm of chi^2 with k degrees.
+    2020). Given that k > 0 of the g_i are positive, their squares add up to chi^2 with k degrees.
     """
     n = network.width
     k = np.arange(1, n + 1)
