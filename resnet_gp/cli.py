@@ -280,7 +280,7 @@ def _run_experiments(out: Path, title: str, lab: Lab, chosen: Mapping[str, Any])
             with watched.workers() as working:
                 for name, one in chosen.items():
                     progress.update(task, description=name)
-                    outcome.run(name, one, working)
+                    outcome.add(name, one.run, working)
         except KeyboardInterrupt:
             console.print("interrupted; run the same command to continue")
             raise typer.Exit(130) from None

@@ -20,9 +20,8 @@ class Advice:
     """A scale, its step sizes, and the distance to the limit to expect.
 
     Attributes:
-        residual_scale: alpha sqrt(D) / (LM), the prefactor of blocks whose V starts with variance
-            1; ``ResidualMLP(scale=...)`` takes it.
-        alpha: the residual scale over sqrt(D) / (LM).
+        residual_scale: alpha sqrt(D) / (LM), for ``ResidualMLP(scale=...)``.
+        alpha: the residual scale over its critical value.
         learning_rate_U, learning_rate_V: of every layer of ``ResidualMLP``, for plain gradient
             descent on a loss that is a mean over samples and outputs.
         regime: in words; "outside the theory" if the blocks exceed the input at initialisation.
@@ -49,8 +48,8 @@ class Advice:
 def advise_scale(D: int, M: int, L: int, scale: scales.Scale | float = "complete") -> Advice:
     """Return the critical residual scale of a network, or assess another scale.
 
-    The constants were fitted for tanh at D = 10 after 100 full-batch steps; elsewhere they are
-    orders of magnitude. The 1/sqrt(LM) part grows with alpha beyond 1.
+    The errors were fitted for tanh at D = 10 after 100 full-batch steps; elsewhere they are orders
+    of magnitude.
 
     Args:
         D, M, L: embedding dimension, hidden units per block, blocks.

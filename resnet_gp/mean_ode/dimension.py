@@ -1,30 +1,22 @@
-r"""One residual scale moves features by order one in every dimension D.
+"""One residual scale moves features by order one in every dimension D.
 
-Three scales, alpha = 1/sqrt(D), 1 and sqrt(D): 1/(LM), sqrt(D)/(LM) and D/(LM). The first step
-moves features U' h / D in proportion to rate_U alpha. With the step sizes of the theory, this is
-min(alpha, 1/alpha), largest at the critical scale. With the step sizes of the critical scale, it is
-alpha, which vanishes or diverges with D.
-
-At D/(LM) this persists. At 1/(LM) it holds for the first steps only: the step sizes of V, alpha^-2,
-let alpha V grow at a rate of order one from its small start; then U moves as at the critical scale.
-So the movement is measured after several numbers of steps.
+The first step moves features U' h / D in proportion to rate_U alpha: min(alpha, 1/alpha) with the
+step sizes of the theory, and alpha with those of the critical scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from resnet_gp.mean_ode import scales
-from resnet_gp.mean_ode.estimates import draws_check
+from resnet_gp.mean_ode.estimates import distance_check, mean_check
 from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
 from resnet_gp.mean_ode.units import even_units
-from resnet_gp.report.checks import Check
-from resnet_gp.report.fits import Array, mean_and_error
-from resnet_gp.report.result import COLOURS, ExperimentResult, size_axis
+from resnet_gp.report.fits import Array
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, size_axes
 
 DIMENSIONS = (10, 31, 100)
 M = 16
@@ -35,16 +27,12 @@ GROUP = "movement of features against D, after one step"
 
 @dataclass(frozen=True)
 class DimensionResult(ExperimentResult):
-    """Root mean square movement of U's entries.
-
-    ``moved``: ``draws x dimensions x steps x scales``; ``fixed_rate``: after one step at the step
-    sizes of the critical scale, ``draws x dimensions x scales``.
-    """
+    """Root mean square movement of U's entries."""
 
     dimensions: tuple[int, ...]
     steps: tuple[int, ...]
-    moved: Array
-    fixed_rate: Array
+    moved: Array  # draws x dimensions x steps x scales
+    fixed_rate: Array  # one step at the critical scale's step sizes, draws x dimensions x scales
 
     name = "dimension"
     title = "Which scale learns features in every dimension?"
@@ -59,7 +47,7 @@ class DimensionResult(ExperimentResult):
     )
     panels = (1, 4)
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         panels = (
             ("one step", self.moved[:, :, 0]),
             ("one step, critical step sizes", self.fixed_rate),
@@ -70,8 +58,7 @@ class DimensionResult(ExperimentResult):
                 mean = moved[:, :, k].mean(0)
                 style = {"marker": "os^"[k], "ms": 8 - 2 * k, "color": COLOURS[k]}
                 axis.plot(self.dimensions, mean, label=name, **style)
-            axis.set(yscale="log", title=title, ylabel="movement of U")
-            size_axis(axis, self.dimensions, "D")
+            size_axes(axis, self.dimensions, "D", title=title, ylabel="movement of U")
         axes[0].legend(frameon=False, fontsize=8)
         self._plot_steps(axes[3])
 
@@ -81,9 +68,8 @@ class DimensionResult(ExperimentResult):
         for k in range(len(NAMES)):
             axis.plot(self.steps, largest[:, k] / largest[:, 1], "os^"[k] + "-", color=COLOURS[k])
         axis.axhline(self.dimensions[-1] ** -0.5, color="black", lw=0.8, ls=":")
-        axis.set(yscale="log", title=f"D = {self.dimensions[-1]}; dotted: 1/√D")
-        axis.set_ylabel("relative to √D/(LM)")
-        size_axis(axis, self.steps, "steps")
+        title = f"D = {self.dimensions[-1]}; dotted: 1/√D"
+        size_axes(axis, self.steps, "steps", title=title, ylabel="relative to √D/(LM)")
 
 
 def run(lab: TrainingLab) -> DimensionResult:
@@ -91,29 +77,28 @@ def run(lab: TrainingLab) -> DimensionResult:
     kept = lab.keep_all(_measure, {f"dimension-{D}": (D, steps) for D in reversed(DIMENSIONS)})
     moved = np.stack([one["moved"] for one in kept[::-1]], 1)
     first, last = moved[:, :, 0], moved[:, :, -1]
-    rates = np.array([_rate_ratio(D) for D in DIMENSIONS])
-    fixed = first * rates
+    fixed = first * np.array([_rate_ratio(D) for D in DIMENSIONS])
+    small, critical, large = (last[:, :, k] for k in range(3))
+    one_step = (
+        ("one step:", first, 0, -0.5),
+        ("one step:", first, 2, -0.5),
+        ("critical step sizes:", fixed, 0, -0.5),
+        ("critical step sizes:", fixed, 2, 0.5),
+    )
     checks = [
-        _slope_check(f"{what} {NAMES[k]} over √D/(LM)", moved[:, :, k] / moved[:, :, 1], target)
-        for k, target, what, moved in (
-            (0, -0.5, "one step:", first),
-            (2, -0.5, "one step:", first),
-            (0, -0.5, "critical step sizes:", fixed),
-            (2, 0.5, "critical step sizes:", fixed),
+        mean_check(
+            f"{what} {NAMES[k]} over √D/(LM)", _slopes(own[:, :, k] / own[:, :, 1]), target,
+            group=GROUP,
         )
-    ]
-    (order_one, error), *bounded = (
-        mean_and_error(_slopes(moved))
-        for moved in (last[:, :, 1], last[:, :, 2], last[:, :, 1] / last[:, :, 0])
-    )
-    bounds = (
-        ("|slope| in D at √D/(LM) after all steps", (abs(order_one), error), 0.15),
-        ("slope in D at D/(LM) after all steps", bounded[0], -0.25),
-        ("slope in D at √D/(LM) over 1/(LM) after all steps", bounded[1], 0.25),
-    )
-    checks += [
-        draws_check(name, *slope, bound, len(last), "at most") for name, slope, bound in bounds
-    ]
+        for what, own, k, target in one_step
+    ] + [
+        distance_check("|slope| in D at √D/(LM) after all steps", _slopes(critical), 0.0, 0.15),
+        mean_check("slope in D at D/(LM) after all steps", _slopes(large), -0.25, "at most"),
+        mean_check(
+            "slope in D at √D/(LM) over 1/(LM) after all steps", _slopes(critical / small), 0.25,
+            "at most",
+        ),
+    ]  # fmt: skip
     return DimensionResult(tuple(checks), DIMENSIONS, steps, moved, fixed)
 
 
@@ -125,15 +110,12 @@ def _measure(lab: TrainingLab, D: int, steps: tuple[int, ...]) -> Measured:
     found = []
     for count in steps:
         runs = lab.train("dimension", data, M, L, count, np.tile(alphas, draws), even_units)
-        found.append(runs.movement_U.reshape(draws, len(alphas)) / alphas)
+        found.append(runs.movement.reshape(draws, len(alphas)) / alphas)
     return {"moved": np.stack(found, 1)}
 
 
 def _rate_ratio(D: int) -> list[float]:
-    """Step size of U at the critical scale over that at each scale.
-
-    One step is proportional to its step size, so that this ratio converts its movement.
-    """
+    """Step size of U at the critical scale over that at each scale: the movements' ratio."""
     critical, _ = scales.learning_rates(1.0, D, M, 1)
     return [critical / scales.learning_rates(float(D**power), D, M, 1)[0] for power in POWERS]
 
@@ -141,7 +123,3 @@ def _rate_ratio(D: int) -> list[float]:
 def _slopes(moved: Array) -> Array:
     """Slope of the logarithm in log D, for each draw."""
     return np.polyfit(np.log(DIMENSIONS), np.log(moved).T, 1)[0]
-
-
-def _slope_check(name: str, ratios: Array, target: float) -> Check:
-    return draws_check(name, *mean_and_error(_slopes(ratios)), target, len(ratios), group=GROUP)

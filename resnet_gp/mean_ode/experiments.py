@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from resnet_gp.mean_ode import chaos, dimension, grid, lazy, phases, rates, separation, widths
 from resnet_gp.mean_ode.training_lab import TrainingLab
-from resnet_gp.report.lab import Experiment
+from resnet_gp.report.result import ExperimentResult
 
 TITLE = "Deep ResNets in training against the Neural Mean ODE"
 
 
-@dataclass(frozen=True)
-class TrainingExperiment(Experiment[TrainingLab]):
-    """An experiment on trained networks; ``measurements`` is their number."""
+class TrainingExperiment(NamedTuple):
+    """An experiment on trained networks; ``cost`` is the number of its measurements."""
 
-    measurements: Callable[[TrainingLab], int]
-
-    def cost(self, lab: TrainingLab) -> float:
-        """Number of measurements."""
-        return self.measurements(lab)
+    run: Callable[[TrainingLab], ExperimentResult]
+    cost: Callable[[TrainingLab], int]
 
 
 def _on_grid(lab: TrainingLab) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resnet_gp.mean_ode.limit import kept_limits
+from resnet_gp.mean_ode.limit import Limit, limit
 from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
 from resnet_gp.report.fits import Array
 
@@ -18,35 +18,24 @@ REPEATS = 5  # data draws in the paper's protocol
 
 @dataclass(frozen=True)
 class Grid:
-    """Squared errors of the output, means over entries; each ``draws x depths x widths``.
+    """Squared errors of the output, means over entries; each ``draws x depths x widths``."""
 
-    Args:
-        sizes: depths and widths.
-        total: mean square distance of one network to the limit.
-        spread: variance over seeds: half the mean square difference of two networks.
-        bias: unbiased estimate of the squared distance between the networks' mean and the limit; it
-            can be negative.
-        limit_errors: estimated root mean square error of the limit on each draw.
-        to_network: mean square distance to one large network (the paper's protocol), on the first
-            draws only.
-    """
-
-    sizes: tuple[int, ...]
-    total: Array
-    spread: Array
-    bias: Array
-    limit_errors: Array
-    to_network: Array
+    sizes: tuple[int, ...]  # depths and widths
+    total: Array  # distance of one network to the limit
+    spread: Array  # variance over seeds: half the squared difference of two networks
+    bias: Array  # unbiased, between the networks' mean and the limit; it can be negative
+    limit_errors: Array  # root mean square error of the limit on each draw
+    to_network: Array  # distance to one large network (the paper's protocol), on the first draws
 
     @property
     def depths(self) -> Array:
-        """``depths x 1``."""
-        return np.array(self.sizes, float)[:, None]
+        """L of each cell, ``depths x widths``."""
+        return np.repeat(np.array(self.sizes, float)[:, None], len(self.sizes), 1)
 
     @property
     def units(self) -> Array:
-        """LM, ``depths x widths``."""
-        return self.depths * np.array(self.sizes, float)
+        """LM of each cell, ``depths x widths``."""
+        return self.depths * self.sizes
 
 
 def draws(lab: TrainingLab) -> int:
@@ -65,6 +54,16 @@ def repeats(lab: TrainingLab) -> int:
     return lab.size(REPEATS, 2)
 
 
+def limits(lab: TrainingLab) -> list[Limit]:
+    """Compute the limit on each data draw, once for all experiments."""
+    kept = lab.keep_all(_limit, {f"limit-{draw}": (draw,) for draw in range(draws(lab))})
+    return [Limit(**one) for one in kept]
+
+
+def _limit(lab: TrainingLab, draw: int) -> Measured:
+    return vars(limit(lab, f"limit-{draw}", lab.data(draw, D), STEPS))
+
+
 def measure(lab: TrainingLab) -> Grid:
     """Train the networks, the deepest first, or load them from the lab's folder."""
     large = lab.keep_all(_large_network, {f"large-{draw}": (draw,) for draw in range(repeats(lab))})
@@ -74,11 +73,11 @@ def measure(lab: TrainingLab) -> Grid:
         for draw, reference in enumerate(large)
     ]
     found = []
-    for draw, limit in enumerate(kept_limits(lab, draws(lab), D, STEPS)):
-        off = np.array([one["outputs"][:, draw] for one in by_depth]) - limit.mean
+    for draw, exact in enumerate(limits(lab)):
+        off = np.array([one["outputs"][:, draw] for one in by_depth]) - exact.mean
         variance = ((off[:, :, 0] - off[:, :, 1]) ** 2 / 2).mean((-2, -1))
-        square = (off**2).mean((-3, -2, -1)) - limit.sampling_variance
-        found.append((square, variance, square - variance, limit.error))
+        square = (off**2).mean((-3, -2, -1)) - exact.sampling_variance
+        found.append((square, variance, square - variance, exact.error))
     total, spread, bias, errors = (np.array(column) for column in zip(*found, strict=True))
     return Grid(sizes(lab), total, spread, bias, errors, np.array(to_network))
 

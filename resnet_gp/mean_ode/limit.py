@@ -1,10 +1,7 @@
-"""The Neural Mean ODE in training, computed with an error estimate.
+"""The Neural Mean ODE in training, from networks of even units extrapolated to infinite depth.
 
-Particles represent the law of the units at all depths, spread evenly over the law and over depth
-(``even_units``). Merging neighbouring layers turns the same particles into networks of three depths
-at equal LM. Extrapolating their outputs to infinite depth removes the terms 1/L and 1/L^2 and, as
-the particles are the same, adds little noise. Independent scramblings give the standard error; the
-change by the second order bounds the remaining error in depth.
+Merging neighbouring layers gives networks of three depths with the same units and equal LM, so that
+extrapolation removes the terms 1/L and 1/L^2 and adds little noise.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from resnet_gp.mean_ode.training import Networks, train
-from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
+from resnet_gp.mean_ode.training_lab import TrainingLab
 from resnet_gp.mean_ode.units import even_units, merge_layers
 from resnet_gp.report.fits import Array
 
@@ -29,7 +26,7 @@ class Limit:
     """Outputs of the limit after training on one data draw.
 
     Args:
-        replicates: independent estimates, ``R x N x D``.
+        replicates: estimates from independent scramblings of the units, ``R x N x D``.
         lower_order: the same estimates by the first order only, ``R x N x D``.
     """
 
@@ -57,24 +54,12 @@ class Limit:
         return math.hypot(math.sqrt(self.sampling_variance), self.depth_error)
 
 
-def kept_limits(lab: TrainingLab, draws: int, D: int, steps: int) -> list[Limit]:
-    """Compute the limit at alpha = 1 on each data draw, once for all experiments."""
-    parts = {f"limit-{draw}": (draw, D, steps) for draw in range(draws)}
-    kept = lab.keep_all(_measure, parts)
-    return [Limit(one["replicates"], one["lower_order"]) for one in kept]
-
-
-def _measure(lab: TrainingLab, draw: int, D: int, steps: int) -> Measured:
-    found = limit(lab, f"limit-{draw}", lab.data(draw, D), steps)
-    return {"replicates": found.replicates, "lower_order": found.lower_order}
-
-
 def limit(lab: TrainingLab, name: str, data: tuple[Array, Array], steps: int) -> Limit:
     """Compute the limit at alpha = 1 after training on ``data`` (X and Y, each ``N x D``)."""
     replicates, side = lab.size((48, 64), (12, 32))
     D = data[0].shape[1]
     units = [even_units(lab.rng(name, r), D, side, side) for r in range(replicates)]
-    networks = lab.networks(units, [data] * replicates, np.ones(replicates))
+    networks = lab.networks(units, [data] * replicates)
     outputs = np.stack([_output(networks, steps, merged) for merged in (1, 2, 4)])
     return Limit(*(np.tensordot(weights, outputs, 1) for weights in (SECOND_ORDER, FIRST_ORDER)))
 

@@ -6,12 +6,8 @@ linearisation at initialisation. With A = alpha (U - U0) / D and B = alpha (V - 
     h^l = h^{l-1} + B rho(U0' h / D) + V0 / (LM) [rho'(U0' h / D) * (A' h)],
 
 trained at the rates LM/D for A and D/(LM) for B. V0 rho(U0' h / D) is left out: its mean is zero.
-Each block is a kernel machine: a step moves it by -sum_n k(h, h_n) p_n, where h_n
-and p_n are states and adjoints; the kernel of infinitely many units, as V0 has variance D, is
-
-    k(h, h') = D (E[rho(u) rho(u')] + E[rho'(u) rho'(u')] h.h' / D),   (u, u') = U0' (h, h') / D.
-
-The map from x to h^L is nonlinear: its limit of infinite depth is again an ODE.
+Each block is a kernel machine: a step moves it by -sum_n k(h, h_n) p_n for states h_n and adjoints
+p_n, with k(h, h') = D E[rho(u) rho(u')] + E[rho'(u) rho'(u')] h.h' and (u, u') = U0' (h, h') / D.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class ResidualMLP(nn.Module):
     r"""L residual blocks of M hidden units on a stream of D numbers.
 
     h^l = h^{l-1} + alpha/(LM) V^l rho(U^l' h^{l-1} / D), where entries of U and V start as N(0, D)
-    (Chizat 2025, arXiv 2509.10167). It has no embedding and no readout.
+    (Chizat 2025, arXiv 2509.10167).
 
     Args:
         D: embedding dimension.
@@ -73,8 +73,8 @@ class ResidualMLP(nn.Module):
     def parameter_groups(self, lr: float = 1.0) -> list[dict[str, Any]]:
         """Parameter groups for a torch optimiser without momentum.
 
-        The rates are those of ``scales.learning_rates`` times ``lr``, for a loss that is a mean
-        over samples and over the D outputs. The paper has lr = 1 and the loss mean(|h - y|^2) / 2.
+        The rates are those of ``scales.learning_rates`` times ``lr``; the paper has lr = 1 and the
+        loss mean(|h - y|^2) / 2.
         """
         L, D, M = self.U.shape
         rates = scales.learning_rates(self.alpha, D, M, L)

@@ -1,20 +1,12 @@
-r"""The decay of the output's error with depth and width.
+"""The decay of the output's error with depth and width.
 
-Networks of equal depth and width have a bias of order 1/L and independent deviations of order
-sqrt(D)/sqrt(LM). Their squares add up in the mean square error, so that the fit is
-
-    error^2 = (a / L^p)^2 + D (b / (LM)^q)^2,     theory: p = 1, q = 1/2.
-
-The paper fits the plain sum 0.15/L + 0.22 sqrt(D)/sqrt(LM), a bound on the same error. It exceeds
-the root of the sum of squares by up to sqrt(2), so that a plain sum fitted to measured errors has
-smaller constants. Both are fitted, on the asymptotic cells and by the paper's protocol: the whole
-grid, with one network of M = L = 1000 in place of the limit.
+Bias and deviations add in squares: error^2 = (a / L^p)^2 + D (b / (LM)^q)^2, in theory with p = 1
+and q = 1/2. The paper fits the plain sum a/L + b sqrt(D)/sqrt(LM), a bound on the same error.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +20,7 @@ from resnet_gp.mean_ode.estimates import draws_check, factor_check
 from resnet_gp.mean_ode.training_lab import TrainingLab
 from resnet_gp.report.checks import Check
 from resnet_gp.report.fits import Array, jackknife, mean_and_error
-from resnet_gp.report.result import COLOURS, ExperimentResult, points
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, points
 
 ASYMPTOTIC = 0.05  # largest error by the paper's fit in an asymptotic cell
 ASYMPTOTIC_QUICK = 0.1
@@ -37,28 +29,14 @@ TARGETS = (DEPTH_CONSTANT, WIDTH_CONSTANT)
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Constants (a, b) from one way of fitting, with p = 1 and q = 1/2; means over draws."""
-
-    name: str
-    constants: Array
-    standard_errors: Array
-    within: bool  # both are within ``FACTOR`` of the paper's
-
-
-@dataclass(frozen=True)
 class RatesResult(ExperimentResult):
-    """Errors on the grid and their fits, with parameters (a, b) and (a, b, p, q)."""
+    """Errors on the grid and their fits."""
 
     sizes: tuple[int, ...]
     errors: Array  # root mean square over draws, depths x widths
     standard_errors: Array
     limit_error: float  # estimated error of the limit, root mean square over draws
-    constants: Array  # a, b with p = 1 and q = 1/2
-    constants_errors: Array
-    free_fit: Array  # a, b, p, q
-    free_fit_errors: Array
-    ways: tuple[Terms, ...]  # of fitting (a, b), ours first
+    ways: dict[str, Array]  # of fitting (a, b), ours first: means over draws, standard errors
     ratio_to_reported: float  # measured error over the paper's fit, median over the grid
 
     name = "rates"
@@ -75,9 +53,9 @@ class RatesResult(ExperimentResult):
     )
     panels = (1, 3)
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         sizes = np.array(self.sizes, float)
-        a, b = self.constants
+        a, b = next(iter(self.ways.values()))[0]
         for k, index in enumerate(np.linspace(0, len(sizes) - 1, 4).round().astype(int)):
             curves = (self.errors[:, index], self.errors[index])
             bars = (self.standard_errors[:, index], self.standard_errors[index])
@@ -100,14 +78,13 @@ class RatesResult(ExperimentResult):
         rows = np.arange(len(self.ways))[::-1]
         names = ("a, of 1/L", "b, of √D/√(LM)")
         for k, (name, target) in enumerate(zip(names, TARGETS, strict=True)):
-            values = [way.constants[k] for way in self.ways]
-            bars = [2 * way.standard_errors[k] for way in self.ways]
+            values, errors = np.array(list(self.ways.values()))[:, :, k].T
             shifted = rows + 0.12 - 0.24 * k
-            axis.errorbar(values, shifted, xerr=bars, fmt="os"[k], ms=4, color=COLOURS[k])
-            axis.plot([], [], "os"[k], ms=4, color=COLOURS[k], label=name)
+            style = {"fmt": "os"[k], "ms": 4, "color": COLOURS[k], "label": name}
+            axis.errorbar(values, shifted, xerr=2 * errors, **style)
             axis.axvline(target, color=COLOURS[k], lw=0.8, ls=":")
             axis.axvspan(target / FACTOR, target * FACTOR, color=COLOURS[k], alpha=0.07, lw=0)
-        axis.set_yticks(rows, [way.name.replace(", ", "\n") for way in self.ways], fontsize=8)
+        axis.set_yticks(rows, [name.replace(", ", "\n") for name in self.ways], fontsize=8)
         axis.set(ylim=(-0.5, len(rows) - 0.2), xlim=(0, None), xlabel="constant")
         axis.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
 
@@ -127,43 +104,35 @@ def run(lab: TrainingLab) -> RatesResult:
     cells = asymptotic(lab, measured)
     count = len(measured.total)
     ways = _ways(measured, cells)
-    L, units = (np.broadcast_to(x, cells.shape)[cells] for x in (measured.depths, measured.units))
+    L, units = measured.depths[cells], measured.units[cells]
     rows = measured.total[:, cells]
-    free, free_errors = jackknife(rows, lambda mean: fit_terms(mean, L, units, slopes=True))
+    free = jackknife(rows, lambda mean: fit_terms(mean, L, units, slopes=True))
     mean_square, spread = mean_and_error(measured.total)
     errors = np.sqrt(mean_square)
-    fixed, fixed_errors = ways[0].constants, ways[0].standard_errors
     return RatesResult(
-        (*_slope_checks(free, free_errors, count), *_constant_checks(fixed, fixed_errors, count)),
+        (*_slope_checks(*free, count), *_constant_checks(next(iter(ways.values())), count)),
         measured.sizes,
         errors,
         spread / (2 * errors),
         float(np.sqrt(np.mean(measured.limit_errors**2))),
-        fixed,
-        fixed_errors,
-        free,
-        free_errors,
         ways,
         float(np.median(errors / reported(measured.depths, measured.units))),
     )
 
 
-def _ways(measured: grid.Grid, cells: NDArray[np.bool_]) -> tuple[Terms, ...]:
+def _ways(measured: grid.Grid, cells: NDArray[np.bool_]) -> dict[str, Array]:
     """Fit both kinds of sum, on the asymptotic cells and by the paper's protocol."""
     rows = {
         "asymptotic": (measured.total, cells),
         "paper's protocol": (measured.to_network, np.ones_like(cells)),
     }
-    found = []
+    found = {}
     for where, (squares, chosen) in rows.items():
-        L = np.broadcast_to(measured.depths, chosen.shape)[chosen]
-        units = measured.units[chosen]
+        L, units = measured.depths[chosen], measured.units[chosen]
         for plain, name in ((False, "in squares"), (True, "plain sum")):
             fits = [fit_terms(row[chosen], L, units, plain=plain)[:2] for row in squares]
-            mean, error = mean_and_error(fits)
-            off = np.abs(np.log(mean / TARGETS)).max()
-            found.append(Terms(f"{name}, {where}", mean, error, bool(off <= math.log(FACTOR))))
-    return tuple(found)
+            found[f"{name}, {where}"] = np.array(mean_and_error(fits))
+    return found
 
 
 def fit_terms(
@@ -171,8 +140,7 @@ def fit_terms(
 ) -> Array:
     """Fit (a, b, p, q) to mean square errors by least squares of their logarithms.
 
-    ``slopes`` fits p and q too, instead of p = 1 and q = 1/2. Terms add in squares, or plainly if
-    ``plain``.
+    p = 1 and q = 1/2 unless ``slopes``; terms add in squares unless ``plain``.
     """
     if not np.isfinite(squares).all():
         return np.full(4, np.nan)
@@ -198,9 +166,7 @@ def _slope_checks(free: Array, errors: Array, count: int) -> list[Check]:
     ]
 
 
-def _constant_checks(constants: Array, errors: Array, count: int) -> list[Check]:
+def _constant_checks(found: Array, count: int) -> list[Check]:
     names = ("constant of 1/L", "constant of sqrt(D)/sqrt(LM)")
-    return [
-        factor_check(name, value, error, target, FACTOR, count)
-        for name, value, error, target in zip(names, constants, errors, TARGETS, strict=True)
-    ]
+    rows = zip(names, found[0], found[1], TARGETS, strict=True)
+    return [factor_check(*row, FACTOR, count) for row in rows]

@@ -1,8 +1,7 @@
-r"""The scales of a deep ResNet: prefactor, residual scale, step sizes and regimes.
+"""Residual scale, step sizes and regimes of a deep ResNet (Chizat 2025, arXiv 2509.10167).
 
-Blocks are alpha/(LM) V rho(U' h / D), where entries of U and V start as N(0, D). A block adds to an
-entry of h at the residual scale s = alpha sqrt(D) / (LM), so that alpha is s over its critical
-value sqrt(D) / (LM). Source: Chizat 2025, arXiv 2509.10167.
+Blocks alpha/(LM) V rho(U' h / D), with entries of U and V from N(0, D), have residual scale
+alpha sqrt(D) / (LM).
 """
 
 from __future__ import annotations

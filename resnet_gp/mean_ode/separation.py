@@ -1,16 +1,9 @@
-"""The two terms of the error, one at a time.
-
-Two networks that differ in their seeds have the same bias: half their mean square difference is the
-variance, the 1/(LM) term. The mean over seeds, after subtracting its own variance, shows the bias,
-the 1/L term.
-"""
+"""The two terms of the error, one at a time: variance over seeds, 1/(LM), and bias, 1/L."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -21,7 +14,7 @@ from resnet_gp.mean_ode.estimates import draws_check
 from resnet_gp.mean_ode.rates import asymptotic, reported
 from resnet_gp.mean_ode.training_lab import TrainingLab
 from resnet_gp.report.fits import Array, jackknife, mean_and_error
-from resnet_gp.report.result import COLOURS, ExperimentResult, points
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, points
 
 
 @dataclass(frozen=True)
@@ -34,9 +27,7 @@ class SeparationResult(ExperimentResult):
     bias: Array  # for each depth, averaged over widths; NaN if the square is negative
     bias_errors: Array
     spread_fit: Array
-    spread_fit_errors: Array
     bias_fit: Array
-    bias_fit_errors: Array
 
     name = "separation"
     title = "Which part of the error comes from depth, which from width?"
@@ -48,7 +39,7 @@ class SeparationResult(ExperimentResult):
     )
     panels = (1, 2)
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         axes[0].plot(self.units, self.spread, "o", ms=3, color=COLOURS[0])
         grid_units = np.geomspace(self.units.min(), self.units.max())
         constant, slope = self.spread_fit
@@ -69,8 +60,7 @@ class SeparationResult(ExperimentResult):
 def run(lab: TrainingLab) -> SeparationResult:
     measured = grid.measure(lab)
     cells = asymptotic(lab, measured)
-    depths = np.broadcast_to(measured.depths, cells.shape)[cells]
-    units = measured.units[cells]
+    depths, units = measured.depths[cells], measured.units[cells]
     weights = 1 / reported(depths, units) ** 2
 
     def spread_law(mean: Array) -> Array:
@@ -104,9 +94,7 @@ def run(lab: TrainingLab) -> SeparationResult:
         np.sqrt(measured.spread.mean(0)).ravel(),
         *_bias_by_depth(measured),
         spread_fit,
-        spread_errors,
         bias_fit,
-        bias_errors,
     )
 
 

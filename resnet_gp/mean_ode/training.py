@@ -1,12 +1,7 @@
-r"""Full-batch gradient descent on many deep ResNets at once, without a graph over depth.
+"""Full-batch gradient descent on many deep ResNets at once, without a graph over depth.
 
-Networks and steps follow Chizat 2025 (arXiv 2509.10167), with rho = tanh. Steps descend the loss
-(1/2ND) sum |h^L - y|^2 at the rates of ``scales``:
-
-    h^l = h^{l-1} + alpha/(LM) V^l rho(U^l' h^{l-1} / D)
-
-The scales are folded into the arrays P = U / D and Q = alpha V / (LM), which saves two products at
-every depth and step.
+Networks are those of ``ResidualMLP`` with tanh; steps descend (1/2ND) sum |h^L - y|^2 at the rates
+of ``scales``. P = U / D and Q = alpha V / (LM) hold the scales, which saves two products a layer.
 """
 
 from __future__ import annotations
@@ -25,19 +20,13 @@ SLAB = 2**20  # bytes of adjoints and sensitivities kept at a time, so that they
 
 @dataclass(frozen=True)
 class Networks:
-    """B networks of L blocks at initialisation, and the data of each.
+    """B networks of L blocks at initialisation, and the data of each."""
 
-    Args:
-        U, V: ``L x B x D x M``.
-        X, Y: inputs and targets, ``B x N x D``.
-        alpha: ``B``.
-    """
-
-    U: Tensor
+    U: Tensor  # L x B x D x M
     V: Tensor
-    X: Tensor
-    Y: Tensor
-    alpha: Tensor
+    X: Tensor  # inputs, B x N x D
+    Y: Tensor  # targets
+    alpha: Tensor  # B
 
     @property
     def prefactor(self) -> Tensor:
@@ -48,17 +37,11 @@ class Networks:
 
 @dataclass(frozen=True)
 class Trained:
-    """Networks after training.
+    """Networks after training."""
 
-    Args:
-        output: h^L after the last step, ``B x N x D``.
-        losses: (1/ND) sum |h^L - y|^2 before each step and after the last, ``(K + 1) x B``.
-        displacement_U, displacement_V: alpha (U - U at the start), ``L x B x D x M``, and of V.
-    """
-
-    output: Tensor
-    losses: Tensor
-    displacement_U: Tensor
+    output: Tensor  # h^L after the last step, B x N x D
+    losses: Tensor  # (1/ND) sum |h^L - y|^2 before each step and after the last, (K + 1) x B
+    displacement_U: Tensor  # alpha (U - U at the start), L x B x D x M
     displacement_V: Tensor
 
 
@@ -74,8 +57,8 @@ class Sweep(Protocol):
 class NetworkSweep:
     """Forward and backward passes of the networks.
 
-    It keeps the states at all depths, but the adjoints of one slab of layers only: a slab takes its
-    step, two products, as soon as the backward pass has left it.
+    A slab of layers takes its step as soon as the backward pass has left it, so that adjoints are
+    kept for one slab only.
     """
 
     def __init__(self, networks: Networks) -> None:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,27 +30,18 @@ MEMORY = 2**28  # bytes of the networks that train at a time
 
 @dataclass(frozen=True)
 class Runs:
-    """Numbers kept of trained networks, one row for each network.
+    """Numbers kept of trained networks, one row for each network."""
 
-    ``output``: ``B x N x D``; ``loss``: (1/ND) sum |h^L - y|^2 at the end, ``B``; ``movement_U``,
-    ``movement_V``: root mean square over all entries, times alpha, ``B``.
-    """
-
-    output: Array
-    loss: Array
-    movement_U: Array
-    movement_V: Array
+    output: Array  # B x N x D
+    loss: Array  # (1/ND) sum |h^L - y|^2 at the end, B
+    movement: Array  # of U: root mean square over all entries, times alpha, B
 
 
 @dataclass(frozen=True)
 class TrainingLab(Lab):
-    """Settings of a run of training experiments.
+    """Settings of a run of training experiments."""
 
-    Args:
-        pool: processes for measurements that do not depend on each other.
-    """
-
-    pool: Executor | None = None
+    pool: Executor | None = None  # for measurements that do not depend on each other
 
     def rng(self, *name: str | int) -> np.random.Generator:
         """Generator of that name; the same name gives the same numbers."""
@@ -101,12 +92,13 @@ class TrainingLab(Lab):
             self.pool.submit(alone.keep, name, measure, *arguments)
             for name, arguments in parts.items()
         ]
-        for future in futures:
-            future.add_done_callback(self._tick)
+        for future in as_completed(futures):
+            future.result()  # raises the error of a measurement
+            self._tick()
         return [future.result() for future in futures]
 
-    def _tick(self, future: Future[Measured] | None = None) -> None:
-        if self.progress is not None and not (future and future.cancelled()):
+    def _tick(self) -> None:
+        if self.progress is not None:
             self.progress(1.0)
 
     def _path(self, name: str) -> Path | None:
@@ -130,10 +122,9 @@ class TrainingLab(Lab):
     ) -> Runs:
         """Train a network with its own units on each of the data, in bounded memory.
 
-        ``alpha`` is one number, or one for each network. Networks of the same name have the same
-        units.
+        Networks of the same name have the same units.
         """
-        alphas = np.broadcast_to(np.asarray(alpha, float), len(data))
+        alphas = np.full(len(data), alpha)
         N, D = data[0][0].shape
         units = (draw_units(self.rng(name, M, L, D, i), D, M, L) for i in range(len(data)))
         count = max(1, MEMORY // (4 * L * (4 * D * M + N * (D + M))))  # networks at a time
@@ -145,14 +136,16 @@ class TrainingLab(Lab):
         return Runs(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
     def networks(
-        self, units: Sequence[Units], data: Sequence[tuple[Array, Array]], alphas: Array
+        self,
+        units: Sequence[Units],
+        data: Sequence[tuple[Array, Array]],
+        alpha: Array | float = 1.0,
     ) -> Networks:
-        """Batch networks on the lab's device, in single precision."""
+        """Batch networks on the lab's device; ``alpha`` is one number, or one for each network."""
         stacks = [np.stack(column, 1) for column in zip(*units, strict=True)]
         stacks += [np.stack(column) for column in zip(*data, strict=True)]
-        return Networks(
-            *(torch.tensor(a, dtype=self.dtype, device=self.device) for a in (*stacks, alphas))
-        )
+        stacks.append(np.full(len(units), alpha))
+        return Networks(*(torch.tensor(a, dtype=self.dtype, device=self.device) for a in stacks))
 
 
 def _start_worker() -> None:
@@ -162,9 +155,6 @@ def _start_worker() -> None:
 
 def _runs(networks: Networks, steps: int) -> tuple[Array, ...]:
     trained = train(networks, steps)
-    moved = (
-        displacement.square().mean((0, 2, 3)).sqrt()
-        for displacement in (trained.displacement_U, trained.displacement_V)
-    )
-    kept = (trained.output, trained.losses[-1], *moved)
+    moved = trained.displacement_U.square().mean((0, 2, 3)).sqrt()
+    kept = (trained.output, trained.losses[-1], moved)
     return tuple(tensor.double().cpu().numpy() for tensor in kept)

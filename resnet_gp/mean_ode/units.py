@@ -1,7 +1,4 @@
-"""Initial units (columns of U and V): independent, or spread evenly over their law.
-
-Units are drawn on the CPU by NumPy's generators, so that all devices train the same networks.
-"""
+"""Initial units (columns of U and V), drawn by NumPy: all devices train the same networks."""
 
 from __future__ import annotations
 
@@ -53,14 +50,7 @@ def _even_normal(rng: np.random.Generator, D: int, M: int, L: int) -> Units:
 
 
 def merge_layers(units: Tensor, count: int) -> Tensor:
-    """Merge every ``count`` neighbouring layers into one wider layer with the same units.
-
-    Args:
-        units: ``L x B x D x M``.
-
-    Returns:
-        ``L / count x B x D x count M``.
-    """
+    """Merge neighbouring layers of ``L x B x D x M`` units: ``L / count x B x D x count M``."""
     L, B, D, M = units.shape
     grouped = units.reshape(L // count, count, B, D, M).permute(0, 2, 3, 1, 4)
     return grouped.reshape(L // count, B, D, count * M)

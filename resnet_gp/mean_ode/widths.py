@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from resnet_gp.mean_ode.estimates import draws_check
-from resnet_gp.mean_ode.grid import STEPS, D, draws
-from resnet_gp.mean_ode.limit import Limit, kept_limits
+from resnet_gp.mean_ode.estimates import mean_check
+from resnet_gp.mean_ode.grid import STEPS, D, draws, limits
+from resnet_gp.mean_ode.limit import Limit
 from resnet_gp.mean_ode.training_lab import Measured, TrainingLab
 from resnet_gp.report.fits import Array, mean_and_error
-from resnet_gp.report.result import COLOURS, ExperimentResult, points, size_axis
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, points, size_axes
 
 WIDTHS = (1, 4, 16, 64)
 GROUP = "squared distance of each width's limit"
@@ -38,28 +36,27 @@ class WidthsResult(ExperimentResult):
         "networks of the larger depth."
     )
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         (axis,) = axes
         points(axis, self.widths, *mean_and_error(self.squares), label="extrapolated")
         axis.plot(self.widths, self.distances**2, "x", color=COLOURS[1], label="one network")
         axis.axhline(0, color="black", lw=0.8)
+        size_axes(axis, self.widths, "width M", ylabel="squared distance to the limit")
         axis.set_yscale("symlog", linthresh=1e-5)
-        size_axis(axis, self.widths, "width M")
-        axis.set_ylabel("squared distance to the limit")
         axis.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def run(lab: TrainingLab) -> WidthsResult:
     kept = lab.keep_all(_measure, {f"widths-{M}": (M,) for M in WIDTHS})
     squares, networks = [], []
-    for draw, limit in enumerate(kept_limits(lab, draws(lab), D, STEPS)):
+    for draw, limit in enumerate(limits(lab)):
         pairs = [(one["shallow"][draw], one["deep"][draw]) for one in kept]
         squares.append([squared_distance(*pair, limit) for pair in pairs])
         networks.append([np.mean((deep - limit.mean) ** 2) for _, deep in pairs])
     by_draw = np.array(squares)
     checks = tuple(
-        draws_check(f"squared distance, M = {M}", m, e, 0.0, len(by_draw), group=GROUP)
-        for M, m, e in zip(WIDTHS, *mean_and_error(by_draw), strict=True)
+        mean_check(f"squared distance, M = {M}", by_draw[:, k], 0.0, group=GROUP)
+        for k, M in enumerate(WIDTHS)
     )
     return WidthsResult(checks, WIDTHS, by_draw, np.sqrt(np.mean(networks, 0)))
 

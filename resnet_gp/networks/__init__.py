@@ -1,13 +1,4 @@
-"""Finite ResNets and MLPs at initialisation, sampled on any device and in any precision.
-
-``laws``        definition of a network: width, depth, activation, variances
-``samplers``    pre-activations layer by layer, with explicit weights or exact in law
-``statistics``  statistics of batches of networks, which can be merged
-``simulation``  many networks in bounded memory, reproducible and resumable
-``tangent``     the empirical tangent kernel
-
-Predictions for infinite networks are in ``resnet_gp.verification``.
-"""
+"""Finite ResNets and MLPs at initialisation, sampled on any device and in any precision."""
 
 from resnet_gp.networks.laws import MLP, Network, ResNet
 from resnet_gp.networks.samplers import SAMPLERS, layers

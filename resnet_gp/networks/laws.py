@@ -39,7 +39,7 @@ class Network:
         depth: L, layers after the input layer.
         activation: phi: a name in ``resnet_gp.activations.ACTIVATIONS``, an activation object of
             that module, or any function that maps tensors entry by entry.
-        weight_variance: w; the weights have variance w / n.
+        weight_variance: w.
         input_bias_variance: sigma_in^2, 0 for none.
         block_bias_variance: sigma_b^2, 0 for none.
         negative_slope: the slope of "leaky_relu".
@@ -67,7 +67,7 @@ class Network:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
-        _ = self.function
+        _ = self.function  # raises if unknown
 
     @property
     def layer_scale(self) -> float:
@@ -82,10 +82,7 @@ class Network:
 
 @dataclass(frozen=True)
 class ResNet(Network):
-    """Y_l = Y_{l-1} + L^{-1/2} (W_l phi(Y_{l-1}) + b_l), W_l ~ N(0, w / n) (Hayou & Yang 2023).
-
-    Arguments and errors: see ``Network``.
-    """
+    """Y_l = Y_{l-1} + L^{-1/2} (W_l phi(Y_{l-1}) + b_l), W_l ~ N(0, w / n); see ``Network``."""
 
     carries: ClassVar[bool] = True
 
@@ -99,7 +96,7 @@ class MLP(Network):
     """Y_l = W_l phi(Y_{l-1}) + b_l, the network without skip connections.
 
     The default w keeps the variance of (leaky) ReLU networks (He et al. 2015): w = 2 / (1 + a^2)
-    for slope a. Other activations need an explicit w. Other arguments and errors: see ``Network``.
+    for slope a. Other activations need an explicit w. See ``Network``.
     """
 
     weight_variance: float = math.nan
@@ -126,13 +123,12 @@ class MLP(Network):
 def function_of(
     activation: str | AnyActivation | Function, negative_slope: float = 0.01
 ) -> Function:
-    """Return an activation, given by name, as an object or as a function, as a function of tensors.
+    """Return an activation as a function of tensors.
 
     Raises:
         ValueError: the name is unknown, or the object is not a function.
     """
-    known = (str, LeakyReLU, Erf, GELU, Sine, Activation)
-    if callable(activation) and not isinstance(activation, known):
+    if callable(activation):
         return activation
     match any_activation(activation, negative_slope):
         case LeakyReLU(negative_slope=0.0):

@@ -1,12 +1,7 @@
-r"""Two samplers of the pre-activations of random networks.
+"""Two samplers of the pre-activations of random networks, batched over networks.
 
-``explicit`` draws every weight: O(n^2) per layer and input. ``exact`` draws the neurons of
-W Phi + b, which are independent given the m hidden vectors Phi of the layer before, from
-
-    N(0, w Phi^T Phi / n + sigma_b^2 1 1^T)
-
-by an m x m factor: O(n m^2) per layer. The law is the same because each W_l is used once. Both are
-batched over independent networks.
+``explicit`` draws every weight. ``exact`` draws the neurons of W Phi + b, which are independent
+N(0, w Phi^T Phi / n + sigma_b^2 1 1^T) given the hidden vectors Phi: each W_l is used once.
 """
 
 from __future__ import annotations
@@ -64,15 +59,12 @@ def check_sampler(sampler: str) -> None:
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; got {sampler!r}")
 
 
-_AddLayer: TypeAlias = Callable[[Tensor, Tensor, Network, torch.Generator], None]
-
-
 def _layers(
     network: Network,
     vectors: Tensor,
     networks: int,
     generator: torch.Generator,
-    add_layer: _AddLayer,
+    add_layer: Callable[[Tensor, Tensor, Network, torch.Generator], None],
 ) -> Iterator[Tensor]:
     hidden = vectors.new_empty(networks, len(vectors), network.width)
     # Input layer of both samplers: W_in itself or a factor of q_0, whichever is smaller.
@@ -114,8 +106,7 @@ def semidefinite_root(gram: Tensor) -> Tensor:
     """Return A with A A^T = gram, for Gram matrices of any rank, ``... x m x m``.
 
     Eigenvalues below the rounding error of the largest count as zero, so that duplicate and
-    collinear inputs remain so without jitter. Two inputs whose difference is below sqrt(m eps) of
-    their length become equal.
+    collinear inputs remain so without jitter.
     """
     rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps
     if gram.shape[-1] == 1:

@@ -1,9 +1,7 @@
-r"""Simulations of many random networks in bounded memory, reproducible to the bit and resumable.
+"""Simulations of many random networks in bounded memory, reproducible to the bit and resumable.
 
-The networks come in blocks of a fixed size. Each block has random numbers of its own, from a
-spawned seed sequence, and is reduced to a statistic; statistics merge in the order of the blocks.
-The number of blocks computed at a time depends on the memory budget and the threads; the results do
-not.
+Networks come in blocks of a fixed size with random numbers of their own; the blocks' statistics
+merge in a fixed order.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from torch import Tensor
 
 from resnet_gp.networks.laws import Network, ResNet
 from resnet_gp.networks.samplers import Sampler, layers
-from resnet_gp.networks.statistics import Array, SampleMoments, Samples, Statistic
+from resnet_gp.networks.statistics import SampleMoments, Samples, Statistic
 from resnet_gp.networks.tangent import tangent_kernels
 from resnet_gp.progress import write_atomically
 from resnet_gp.threads import torch_threads
@@ -44,13 +42,13 @@ class Simulation:
     """A simulation of random networks.
 
     Args:
-        name: identifies the saved state.
+        name: of the saved state.
         network: the law.
         inputs: ``m x d``; ``simulate`` chooses device and dtype.
         networks: N, the number of independent networks.
         observe: maps a depth l and the pre-activations Y_l, ``N x m x n``, to the numbers observed
             of each network, ``N x k``.
-        depths: depths l from 0 to L at which to observe; the last layer by default.
+        depths: at which to observe, from 0 to L; the last layer by default.
         keep: keep the numbers of all networks (``Samples``) instead of their ``SampleMoments``.
         sampler: "exact" or "explicit".
 
@@ -104,10 +102,9 @@ class Simulation:
         self, inputs: Tensor, count: int, generator: torch.Generator
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield depths and the numbers observed of ``count`` networks."""
-        wanted, last = set(self.depths), max(self.depths)
         states = layers(self.network, inputs, count, generator, self.sampler)
-        for depth, hidden in enumerate(itertools.islice(states, last + 1)):
-            if depth in wanted:
+        for depth, hidden in enumerate(itertools.islice(states, max(self.depths) + 1)):
+            if depth in self.depths:
                 yield depth, self.observe(depth, hidden)
 
     def bytes_of_block(self, dtype: torch.dtype) -> int:
@@ -119,11 +116,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class TangentSimulation(Simulation):
-    """A simulation that observes empirical tangent kernels of ResNets.
-
-    ``observe`` gets the depth of the network and the parts of ``tangent_kernels`` as one tensor,
-    ``3 x N x m x m``.
-    """
+    """A simulation whose ``observe`` gets the parts of ``tangent_kernels``, ``3 x N x m x m``."""
 
     @property
     def draws(self) -> int:
@@ -155,15 +148,13 @@ def simulate(
 
     Args:
         simulation: networks, inputs and observed numbers.
-        seed: parent of the blocks' seeds. On the same device and in the same dtype, the same seed
-            gives the same results to the bit, whatever the memory and the threads.
-        device: where the networks live. On the CPU, one block per torch thread runs at a time, if
-            they fit in memory.
+        seed: on the same device and in the same dtype, the same seed gives the same results to the
+            bit, whatever the memory and the threads.
+        device: where the networks live. On the CPU, each torch thread computes a block.
         dtype: of the networks; observed numbers are averaged in float64.
         memory: budget in bytes for the networks in memory at a time.
-        progress: called with the part of ``simulation.cost`` that was completed.
-        folder: where the state is saved every few seconds and at an interrupt. A saved state of the
-            same simulation is resumed.
+        progress: called with each part of ``simulation.cost`` that was completed.
+        folder: where the state is saved every few seconds and at an interrupt, to be resumed.
 
     Returns:
         ``SampleMoments`` or ``Samples`` by depth.
@@ -175,7 +166,8 @@ def simulate(
     workers = _blocks_at_a_time(simulation, device, dtype, memory)
     inputs = simulation.inputs.to(device=device, dtype=dtype)
     seeds = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(simulation.blocks)
-    state = _State(simulation, seed, device, dtype, folder)
+    where = (str(seed.entropy), seed.spawn_key, str(device), str(dtype), torch.__version__)
+    state = _State(simulation, where, folder)
     if progress and state.done:
         progress(simulation.cost * state.done / simulation.blocks)
 
@@ -197,7 +189,8 @@ def simulate(
                     state.merge(results)
                 if progress:
                     progress(simulation.cost * len(chunk) / simulation.blocks)
-                state.save_now_and_then()
+                if time.monotonic() - state.saved > _SAVE_SECONDS:
+                    state.save()
         finally:
             state.save()
     return state.results
@@ -219,31 +212,15 @@ def _blocks_at_a_time(
 class _State:
     """Merged results of the first blocks, and their copy on disk."""
 
-    def __init__(
-        self,
-        simulation: Simulation,
-        seed: np.random.SeedSequence,
-        device: torch.device,
-        dtype: torch.dtype,
-        folder: Path | None,
-    ) -> None:
+    def __init__(self, simulation: Simulation, where: tuple[Any, ...], folder: Path | None) -> None:
         self.done = 0
         kind = simulation.statistic
         self.results: Results = {depth: kind() for depth in sorted(set(simulation.depths))}
         self._path = folder / f"{simulation.name}.npz" if folder else None
-        self._identity = json.dumps(
-            {
-                "network": repr(simulation.network),
-                "inputs": simulation.inputs.tolist(),
-                "networks": [simulation.networks, simulation.block],
-                "depths": simulation.depths,
-                "kind": kind.__name__,
-                "sampler": simulation.sampler,
-                "seed": [str(seed.entropy), seed.spawn_key],
-                "where": [str(device), str(dtype), torch.__version__],
-            }
-        )
-        self._saved = time.monotonic()
+        law = (repr(simulation.network), simulation.inputs.tolist(), simulation.sampler)
+        observed = (simulation.networks, simulation.block, simulation.depths, kind.__name__)
+        self._identity = json.dumps((law, observed, where))
+        self.saved = time.monotonic()
         if self._path and self._path.exists():
             self._load(self._path, kind)
         self._on_disk = self.done
@@ -252,10 +229,6 @@ class _State:
         for depth, statistic in block.items():
             self.results[depth] = self.results[depth].merge(statistic)  # type: ignore[arg-type]
         self.done += 1
-
-    def save_now_and_then(self) -> None:
-        if time.monotonic() - self._saved > _SAVE_SECONDS:
-            self.save()
 
     def save(self) -> None:
         if self._path is None or self.done == self._on_disk:
@@ -269,17 +242,13 @@ class _State:
         np.savez(file, identity=self._identity, done=self.done, **arrays)  # type: ignore[arg-type]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, file.getvalue())
-        self._saved, self._on_disk = time.monotonic(), self.done
+        self.saved, self._on_disk = time.monotonic(), self.done
 
     def _load(self, path: Path, kind: type[SampleMoments] | type[Samples]) -> None:
         with np.load(path, allow_pickle=False) as archive:
             if str(archive["identity"]) != self._identity:
                 return
             self.done = int(archive["done"])
-            for depth in self.results:
-                state: dict[str, Array] = {
-                    name.partition("/")[2]: archive[name]
-                    for name in archive.files
-                    if name.startswith(f"{depth}/")
-                }
+            for depth, empty in self.results.items():
+                state = {name: archive[f"{depth}/{name}"] for name in empty.state()}
                 self.results[depth] = kind.from_state(state)

@@ -1,7 +1,6 @@
-"""Statistics of batches of independent networks, which can be merged.
+"""Statistics of the values ``N x k`` of independent networks, which can be merged.
 
-Both kinds take values ``N x k`` (k observed numbers of each of N networks) and are stored on the
-CPU in float64, whatever the device of the networks.
+They are kept on the CPU in float64.
 """
 
 from __future__ import annotations

@@ -7,15 +7,14 @@ delta_l = d readout / d Y_l,
                 + (w / L) sum_l <phi_{l-1}(a), phi_{l-1}(b)> / n <delta_l(a), delta_l(b)>   blocks
                 + q_0(a, b) <delta_0(a), delta_0(b)>                             input layer.
 
-Backpropagation uses each W_l a second time, transposed. The exact sampler draws W_l^T delta
-conditional on the forward pass, Z = W_l phi (Bolthausen 2014): W_l = Z phi^+ + W' (1 - P) for an
-independent copy W' of W_l and the projection P on the span of the hidden vectors phi.
+Backpropagation uses each W_l again. The exact sampler draws W_l^T delta given Z = W_l phi
+(Bolthausen 2014): W_l = Z phi^+ + W' (1 - P), with a copy W' and the projection P on span(phi).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +27,8 @@ from resnet_gp.networks.samplers import (
     normal,
     semidefinite_root,
 )
+
+_Drawn: TypeAlias = tuple[Tensor, Callable[[Tensor], Tensor]]  # W phi, and W' as a function
 
 
 class TangentKernels(NamedTuple):
@@ -67,22 +68,21 @@ def tangent_kernels(
     vectors = network_inputs(network, inputs)
     step = network.layer_scale * network.weight_variance / network.width
     hidden = vectors @ normal(vectors, (networks, vectors.shape[1], network.width), generator)
-    matrices: list[_Weights | _Conditioned] = []
-    slopes = []
-    kind = _Weights if sampler == "explicit" else _Conditioned
+    draw = _explicit if sampler == "explicit" else _exact
+    layers = []
     for _ in range(network.depth):
         phi, slope = _value_and_slope(network.function, hidden)
-        matrices.append(kind.draw(phi, step, generator))
-        slopes.append(slope)
-        hidden = hidden + matrices[-1].change
+        change, backwards = draw(phi, step, generator)
+        layers.append((phi, slope, backwards))
+        hidden = hidden + change
     readout = hidden @ hidden.mT / network.width
     delta = normal(hidden, (networks, 1, network.width), generator) / network.width**0.5
     delta = delta.expand_as(hidden)
     blocks = torch.zeros_like(readout)
-    while matrices:
-        matrix = matrices.pop()
-        blocks += step * (matrix.phi @ matrix.phi.mT) * (delta @ delta.mT)
-        delta = delta + slopes.pop() * matrix.backwards(delta, generator)
+    while layers:
+        phi, slope, backwards = layers.pop()  # which frees its memory
+        blocks += step * (phi @ phi.mT) * (delta @ delta.mT)
+        delta = delta + slope * backwards(delta)
     return TangentKernels(readout, blocks, (vectors @ vectors.mT) * (delta @ delta.mT))
 
 
@@ -94,41 +94,22 @@ def _value_and_slope(phi: Function, hidden: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), slope
 
 
-@dataclass
-class _Weights:
-    """An explicit matrix W, ``N x n x n``."""
-
-    phi: Tensor
-    change: Tensor  # W phi, ``N x m x n``
-    weights: Tensor
-
-    @classmethod
-    def draw(cls, phi: Tensor, step: float, generator: torch.Generator) -> _Weights:
-        weights = normal(phi, (len(phi), phi.shape[-1], phi.shape[-1]), generator) * step**0.5
-        return cls(phi, phi @ weights, weights)
-
-    def backwards(self, delta: Tensor, generator: torch.Generator) -> Tensor:
-        return delta @ self.weights.mT
+def _explicit(phi: Tensor, step: float, generator: torch.Generator) -> _Drawn:
+    weights = normal(phi, (len(phi), phi.shape[-1], phi.shape[-1]), generator) * step**0.5
+    return phi @ weights, lambda delta: delta @ weights.mT
 
 
-@dataclass
-class _Conditioned:
-    """A matrix W of which only the product with phi has been drawn."""
+def _exact(phi: Tensor, step: float, generator: torch.Generator) -> _Drawn:
+    """Draw the product with phi only; W' delta is drawn conditional on it."""
+    change = semidefinite_root(step * (phi @ phi.mT)) @ normal(phi, phi.shape, generator)
 
-    phi: Tensor
-    change: Tensor
-    step: float
-
-    @classmethod
-    def draw(cls, phi: Tensor, step: float, generator: torch.Generator) -> _Conditioned:
-        root = semidefinite_root(step * (phi @ phi.mT))
-        return cls(phi, root @ normal(phi, phi.shape, generator), step)
-
-    def backwards(self, delta: Tensor, generator: torch.Generator) -> Tensor:
-        root = semidefinite_root(self.step * (delta @ delta.mT))
+    def backwards(delta: Tensor) -> Tensor:
+        root = semidefinite_root(step * (delta @ delta.mT))
         fresh = root @ normal(delta, delta.shape, generator)
-        gram = (self.phi @ self.phi.mT).double()
+        gram = (phi @ phi.mT).double()
         tolerance = gram.shape[-1] * torch.finfo(delta.dtype).eps
         inverse = torch.linalg.pinv(gram, rtol=tolerance, hermitian=True).to(delta)
-        known = delta @ self.change.mT - fresh @ self.phi.mT
-        return fresh + (known @ inverse) @ self.phi
+        known = delta @ change.mT - fresh @ phi.mT
+        return fresh + (known @ inverse) @ phi
+
+    return change, backwards

@@ -1,8 +1,4 @@
-"""Checks of measurements against predictions, and the verdicts on a family of checks.
-
-Holm's method judges all checks of a family together, whatever the dependence between them: if every
-prediction is true, the probability that any check fails is at most the level.
-"""
+"""Checks of measurements against predictions, and the verdicts on a family of checks."""
 
 from __future__ import annotations
 
@@ -28,8 +24,7 @@ class Check:
         estimate: its measured value.
         standard_error: of the estimate; None for a number without noise.
         prediction: its value in theory.
-        kind: "equals"; "at most" for an upper bound; "differs" if theory predicts *another* value,
-            so that the check passes if the data rule this one out.
+        kind: "equals"; "at most" for an upper bound; "differs" if the data have to rule it out.
         p_value: of a test other than the z-test; the estimate is then its statistic.
         group: heading of the row in which a report sums up several checks; the name by default.
     """
@@ -100,10 +95,11 @@ class Verdict:
 
 
 def judge(checks: Sequence[Check], level: float = LEVEL) -> list[Verdict]:
-    """Return the verdicts on a family of checks, in the order of the checks.
+    """Judge a family of checks by Holm's method; returns their verdicts in the same order.
 
-    A check fails if Holm's method rejects its prediction at this level. Checks of kind "differs"
-    form a family of their own, and pass if rejected.
+    If every prediction is true, the probability that any check fails is at most the level, whatever
+    the dependence between them. Checks of kind "differs" form a family of their own, and pass if
+    rejected.
     """
     verdicts: dict[int, Verdict] = {}
     for differs in (False, True):

@@ -21,7 +21,6 @@ class Fit:
     parameters: Array
     covariance: Array
     chi2: float
-    degrees_of_freedom: int
 
     @property
     def standard_errors(self) -> Array:
@@ -57,8 +56,7 @@ def linear_fit(design: Array, values: Array, errors: Array) -> Fit:
     covariance = np.linalg.inv(scaled.T @ scaled)
     parameters = covariance @ (scaled.T @ (values / errors))
     residuals = (values - design @ parameters) / errors
-    freedom = len(values) - design.shape[1]
-    return Fit(parameters, np.asarray(covariance, float), float(residuals @ residuals), freedom)
+    return Fit(parameters, np.asarray(covariance, float), float(residuals @ residuals))
 
 
 def curve_fit(
@@ -74,7 +72,7 @@ def curve_fit(
         covariance = np.linalg.inv(found.jac.T @ found.jac)
     except np.linalg.LinAlgError:  # a parameter has no effect at the optimum
         covariance = np.full((len(start), len(start)), np.nan)
-    return Fit(found.x, covariance, 2 * float(found.cost), len(values) - len(found.x))
+    return Fit(found.x, covariance, 2 * float(found.cost))
 
 
 def extrapolate(x: Array, values: Array, errors: Array, order: int = 1) -> tuple[float, float]:
@@ -90,10 +88,10 @@ def power_law(x: Array, values: Array, errors: Array) -> Fit:
 
 def corrected_power_law(n: Array, values: Array, errors: Array) -> Fit:
     """Fit values = a n^p (1 + b / n), a corrected power law; parameters (a, p, b)."""
-    start = power_law(n, values, errors).parameters
+    log_a, power = power_law(n, values, errors).parameters
 
     def model(parameters: Array) -> Array:
         a, p, b = parameters
         return a * n**p * (1 + b / n)
 
-    return curve_fit(model, (np.exp(start[0]), start[1], 0.0), values, errors)
+    return curve_fit(model, (np.exp(log_a), power, 0.0), values, errors)

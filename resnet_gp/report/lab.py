@@ -1,21 +1,18 @@
-"""Base classes of the labs: settings of a run, and experiments."""
+"""The settings of a run that both labs share."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 
-from resnet_gp.report.result import ExperimentResult
-
 T = TypeVar("T")
-AnyLab = TypeVar("AnyLab")
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,7 @@ class Lab:
         quick: use small sizes.
         device: where the networks live.
         folder: where unfinished measurements are kept, if anywhere.
-        progress: called with the cost of each finished measurement, in units of
-            ``Experiment.cost``.
+        progress: called with the cost of each finished measurement.
     """
 
     seed: int = 0
@@ -48,18 +44,6 @@ class Lab:
         key = zlib.crc32("/".join(map(str, name)).encode())
         return np.random.SeedSequence(self.seed, spawn_key=(key,))
 
-    @contextmanager
-    def workers(self: AnyLab) -> Iterator[AnyLab]:
-        """Yield the lab with its worker processes running, if it uses any."""
-        yield self
-
-
-@dataclass(frozen=True)
-class Experiment(Generic[AnyLab]):
-    """An experiment of a lab; ``run`` measures and returns the result with its checks."""
-
-    run: Callable[[AnyLab], ExperimentResult]
-
-    def cost(self, lab: AnyLab) -> float:
-        """Total of the costs that the lab's ``progress`` is called with."""
-        raise NotImplementedError
+    def workers(self) -> AbstractContextManager[Lab]:
+        """Return a context that holds the lab with its worker processes, if it uses any."""
+        return nullcontext(self)

@@ -35,10 +35,9 @@ def write_report(
 
     Args:
         folder: created if it does not exist.
-        results: their checks are judged as one family.
+        results: their checks are judged as one family, at ``level``.
         title: heading of the page.
         facts: settings of the run (seed, device, versions, ...), for the page and the JSON file.
-        level: probability that any check fails if every prediction is true.
 
     Returns:
         The verdicts, in the order of the results' checks.
@@ -46,14 +45,11 @@ def write_report(
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     verdicts = judge([check for result in results for check in result.checks], level)
     left = iter(verdicts)
-    by_result = [list(itertools.islice(left, len(result.checks))) for result in results]
+    judged = [(result, list(itertools.islice(left, len(result.checks)))) for result in results]
     sections = [
-        _section(result, own, _save_figure(result, folder / "figures"))
-        for result, own in zip(results, by_result, strict=True)
+        _section(result, own, _save_figure(result, folder / "figures")) for result, own in judged
     ]
-    rows = [
-        row for result, own in zip(results, by_result, strict=True) for row in _summary(result, own)
-    ]
+    rows = [row for result, own in judged for row in _summary(result, own)]
     failed = sum(not verdict.passed for verdict in verdicts)
     page = Template(files(__package__).joinpath("report.html").read_text("utf-8")).substitute(
         title=html.escape(title),
@@ -72,11 +68,7 @@ def write_report(
         "passed": not failed,
         "level": level,
         **facts,
-        "checks": [
-            _check_row(result, v)
-            for result, own in zip(results, by_result, strict=True)
-            for v in own
-        ],
+        "checks": [_check_row(result, verdict) for result, own in judged for verdict in own],
         "experiments": {result.name: _numbers(result) for result in results},
     }
     text = json.dumps(_jsonable(content), indent=1, ensure_ascii=False, allow_nan=False)
@@ -85,12 +77,12 @@ def write_report(
 
 
 def _verdict_text(count: int, failed: int, level: float) -> str:
-    judged = (
-        f"{count} checks, judged together by Holm's method at level {level:g}: if every prediction "
-        f"is true, the probability that any of them fails is at most {level:.0%}."
-    )
     head = "Every prediction holds." if not failed else f"{failed} of {count} checks failed."
-    return f"<strong>{head}</strong> {judged}"
+    return (
+        f"<strong>{head}</strong> {count} checks, judged together by Holm's method at level "
+        f"{level:g}: if every prediction is true, the probability that any of them fails is at "
+        f"most {level:.0%}."
+    )
 
 
 def _save_figure(result: ExperimentResult, folder: Path) -> str:
@@ -136,13 +128,9 @@ def _row(theorem: str | None, measured: str, verdict: Verdict) -> str:
     word = "pass" if verdict.passed else "fail"
     relation = {"equals": "", "at most": "≤ ", "differs": "≠ "}[check.kind]
     prediction = "" if check.prediction is None else f"{relation}{_number(check.prediction)}"
-    z = (
-        ""
-        if check.z is None
-        else f"{check.z:+.1f}"
-        if check.p_value is None
-        else f"p {check.p_value:.2g}"
-    )
+    z = "" if check.z is None else f"{check.z:+.1f}"
+    if check.p_value is not None:
+        z = f"p {check.p_value:.2g}"
     cells = [
         f'<td class="measured">{measured}</td>',
         f'<td class="number" data-label="estimate">{_with_error(check)}</td>',
@@ -173,17 +161,11 @@ def _plain(value: Any) -> str:
 
 
 def _check_row(result: ExperimentResult, verdict: Verdict) -> dict[str, Any]:
-    check = verdict.check
+    names = ("name", "kind", "estimate", "standard_error", "prediction", "z", "p")
     return {
         "experiment": result.name,
         "theorem": result.theorem,
-        "name": check.name,
-        "kind": check.kind,
-        "estimate": check.estimate,
-        "standard_error": check.standard_error,
-        "prediction": check.prediction,
-        "z": check.z,
-        "p": check.p,
+        **{name: getattr(verdict.check, name) for name in names},
         "adjusted_p": verdict.adjusted_p,
         "passed": verdict.passed,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,8 @@ from resnet_gp.report.checks import Check
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Axes: TypeAlias = Sequence[Any]  # of matplotlib, all panels row by row
 
 COLOURS = ("#0b5fa5", "#d1495b", "#2e8b57", "#8a5fbf", "#c77d00", "#4d4d4d", "#00838f", "#ad1457")
 
@@ -30,8 +32,8 @@ class ExperimentResult:
 
     checks: tuple[Check, ...]
 
-    def draw(self, axes: Sequence[Any]) -> None:
-        """Draw the result on the matplotlib axes of all panels, row by row."""
+    def draw(self, axes: Axes) -> None:
+        """Draw the result."""
         raise NotImplementedError
 
     def plot(self) -> Figure:
@@ -40,8 +42,7 @@ class ExperimentResult:
         from matplotlib.figure import Figure
 
         rows, columns = self.panels
-        size = (4.2 * columns, self.panel_height * rows)
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure((4.2 * columns, self.panel_height * rows), layout="constrained")
         FigureCanvasAgg(figure)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axis in axes:
@@ -51,12 +52,11 @@ class ExperimentResult:
         return figure
 
 
-def size_axis(axis: Any, sizes: Sequence[int], label: str) -> None:
-    """Give `axis` a logarithmic x axis with ticks at these widths or depths."""
-    axis.set_xscale("log")
+def size_axes(axis: Any, sizes: Sequence[int], label: str, **settings: Any) -> None:
+    """Give `axis` logarithmic scales, with ticks at these widths or depths, and other settings."""
+    axis.set(**{"xscale": "log", "yscale": "log", "xlabel": label} | settings)
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.set_xticks([], minor=True)
-    axis.set_xlabel(label)
 
 
 def points(

@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from resnet_gp.report.checks import Verdict
-from resnet_gp.report.lab import AnyLab, Experiment, Lab
+from resnet_gp.report.lab import Lab
 from resnet_gp.report.page import write_report
 from resnet_gp.report.result import ExperimentResult
 
@@ -71,26 +72,19 @@ class Outcome:
     results: list[ExperimentResult] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def run(self, name: str, experiment: Experiment[AnyLab], lab: AnyLab) -> None:
+    def add(self, name: str, run: Callable[[Any], ExperimentResult], lab: Lab) -> None:
         """Run an experiment and add its result."""
         start = time.perf_counter()
-        self.results.append(experiment.run(lab))
+        self.results.append(run(lab))
         self.seconds[name] = time.perf_counter() - start
 
 
 def report(out: Path, title: str, outcome: Outcome, lab: Lab) -> list[Verdict]:
-    """Write the report and delete the unfinished measurements."""
-    verdicts = write_report(out, outcome.results, title=title, facts=facts(lab, outcome))
-    shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
-    return verdicts
-
-
-def facts(lab: Lab, outcome: Outcome) -> dict[str, Any]:
-    """Settings and versions needed to repeat the run, and its times."""
+    """Write the report, with all settings of the run, and delete the unfinished measurements."""
     packages = ("resnet-gp", "torch", "gpytorch", "numpy", "scipy")
     device = torch.device(lab.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
+    facts = {
         "size": "quick" if lab.quick else "full",
         "seed": lab.seed,
         "device": f"{device} {name}".strip(),
@@ -100,3 +94,6 @@ def facts(lab: Lab, outcome: Outcome) -> dict[str, Any]:
         "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
+    verdicts = write_report(out, outcome.results, title=title, facts=facts)
+    shutil.rmtree(out / _UNFINISHED, ignore_errors=True)
+    return verdicts

@@ -1,15 +1,12 @@
 """Do the limits of width and depth commute? In ResNets they do, in MLPs they do not.
 
-Each way to infinity is a pair of networks, one four times as large as the other. The error is of
-first order in 1/n, in 1/L or in both, and Richardson's extrapolation removes it.
+Richardson's extrapolation removes the error of first order in 1/n and 1/L.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -17,7 +14,7 @@ from scipy import stats
 from resnet_gp.networks import ResNet, Results, Simulation
 from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array
-from resnet_gp.report.result import COLOURS, ExperimentResult, size_axis
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, size_axes
 from resnet_gp.verification import mlps
 from resnet_gp.verification.observables import (
     at_pairs,
@@ -37,15 +34,12 @@ RATIO = 4  # of the sizes of the two networks on a way to infinity
 
 @dataclass(frozen=True)
 class Way:
-    """Two networks on a way to infinity.
-
-    ``at_depth``: both have the same depth, and the limit is that of infinite width at this depth.
-    """
+    """Two networks on a way to infinity."""
 
     label: str
     small: ResNet
     large: ResNet
-    at_depth: bool = False
+    at_depth: bool = False  # the limit is that of infinite width at the depth of both
 
 
 def ways(lab: SimulationLab) -> list[Way]:
@@ -100,7 +94,7 @@ class CommutationResult(ExperimentResult):
     )
     panels = (2, 2)
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         place = np.arange(len(self.labels))
         percent = 100 / self.limit
         for k, name in enumerate(("q(a, a)", "q(a, b)")):
@@ -115,10 +109,8 @@ class CommutationResult(ExperimentResult):
             colour = COLOURS[1 - k]
             axes[1].plot(mlps.SIZES, self.norm_variance[k], "o-", color=colour, label=name)
             axes[2].plot(mlps.SIZES, self.gap[k], "o-", color=colour, label=name)
-        axes[1].set(yscale="log", title="variance of log |Y|²")
-        axes[2].set(yscale="log", title="1 - mean correlation")
-        for axis in axes[1:3]:
-            size_axis(axis, mlps.SIZES, "n = L")
+        size_axes(axes[1], mlps.SIZES, "n = L", title="variance of log |Y|²")
+        size_axes(axes[2], mlps.SIZES, "n = L", title="1 - mean correlation")
         for axis in axes[:3]:
             axis.legend(frameon=False, fontsize=8)
         mean, variance = mlps.log_norm(mlps.SIZES[-1])
@@ -132,20 +124,18 @@ class CommutationResult(ExperimentResult):
 def run(lab: SimulationLab) -> CommutationResult:
     found = lab.run(plan(lab))
     chosen = ways(lab)
-    estimates, errors = (
-        np.array(column)
-        for column in zip(*(_extrapolated(way, found) for way in chosen), strict=True)
-    )
+    rows = [_extrapolated(way, found) for way in chosen]
+    estimates, errors = (np.array(column) for column in zip(*rows, strict=True))
     checks = [
         check
-        for k, way in enumerate(chosen)
-        for check in _covariance_checks(way, estimates[k], errors[k])
+        for way, row in zip(chosen, rows, strict=True)
+        for check in _covariance_checks(way, *row)
     ]
     checks.append(precision_check("extrapolated covariances", checks))
     norms = mlps.norms(found)
     by_size = np.array([[norms[kind, n] for n in mlps.SIZES] for kind in mlps.KINDS])
     return CommutationResult(
-        (*checks, *mlps.checks(found)),
+        (*checks, *mlps.checks(norms, found)),
         tuple(way.label for way in chosen),
         estimates,
         errors,

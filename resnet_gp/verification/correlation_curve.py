@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +10,7 @@ from resnet_gp.functions import correlation
 from resnet_gp.networks import ResNet, Simulation
 from resnet_gp.report.checks import equality_checks
 from resnet_gp.report.fits import Array, jackknife
-from resnet_gp.report.result import COLOURS, ExperimentResult, points
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, points
 from resnet_gp.verification.observables import (
     at_pairs,
     covariances,
@@ -62,7 +60,7 @@ class CorrelationResult(ExperimentResult):
     )
     panels = (1, 2)
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         curve, residual = axes
         grid = np.linspace(-1, 1, 201)
         for k, time in enumerate(TIMES):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from resnet_gp.networks import ResNet, Results, SampleMoments, Simulation
 from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array, power_law
-from resnet_gp.report.result import COLOURS, ExperimentResult
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult
 from resnet_gp.verification.observables import (
     at_pairs,
     covariances,
@@ -33,9 +31,7 @@ DEEP = 50  # from here on the Euler bias is far below the fluctuations at these 
 
 def times(depth: int) -> tuple[int, ...]:
     """The depths at tenths of the network, or all depths if it has at most ten layers."""
-    return tuple(
-        sorted({round(t * depth / 10) for t in range(11)} if depth > 10 else range(depth + 1))
-    )
+    return tuple(sorted({round(t * depth / 10) for t in range(11)}))
 
 
 def mean_design(lab: SimulationLab) -> tuple[int, int, tuple[int, int]]:
@@ -105,7 +101,7 @@ class CovarianceResult(ExperimentResult):
     )
     panels = (1, 3)
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         widths = sorted({curve.width for curve in self.curves})
         depths = sorted({curve.depth for curve in self.curves})
         for pair, axis in enumerate(axes):
@@ -171,21 +167,16 @@ def _euler_bias_checks(found: SampleMoments, depth: int) -> list[Check]:
 
 def _curve(width: int, depth: int, found: Results) -> Curve:
     levels = sorted(found)
-    pairs = len(SHORT_PAIRS)
-    squared = np.array([moments(found[level]).mean[:pairs] for level in levels])
-    noise = np.array([moments(found[level]).standard_error[:pairs] for level in levels])
-    root = np.sqrt(squared)
+    root = np.sqrt([moments(found[level]).mean for level in levels])
+    noise = np.array([moments(found[level]).standard_error for level in levels])
     return Curve(width, depth, np.array(levels) / depth, root, noise / (2 * root))
 
 
 def _slope_check(curves: tuple[Curve, ...], networks: int) -> Check:
-    """Check the slope of the error in the width at t = 1, at depths where the width dominates.
-
-    The weights use the standard error of a standard deviation of normal numbers. The estimates' own
-    standard errors would give too much weight to estimates that are small by chance.
-    """
+    """Check the slope of the error in the width at t = 1, at depths where the width dominates."""
     chosen = [curve for curve in curves if curve.depth >= DEEP]
     n = np.array([curve.width for curve in chosen], dtype=float)
     error = np.array([curve.error[-1, 1] for curve in chosen])
     name = f"slope of log L2 error of q_1(a, b) in log n, L from {DEEP}"
+    # Theoretical, as estimated standard errors would give too much weight to small estimates.
     return Check(name, *power_law(n, error, error / np.sqrt(2 * networks)).estimate(1), -0.5)

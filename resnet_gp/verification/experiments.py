@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resnet_gp.networks import Simulation
-from resnet_gp.report.lab import Experiment
+from resnet_gp.report.result import ExperimentResult
 from resnet_gp.report.session import SessionError
 from resnet_gp.verification import (
     commutation,
@@ -24,9 +24,10 @@ TITLE = "ResNets of finite width and depth against their limit"
 
 
 @dataclass(frozen=True)
-class SimulationExperiment(Experiment[SimulationLab]):
-    """An experiment on random networks; ``plan`` lists its simulations."""
+class SimulationExperiment:
+    """An experiment on random networks; ``plan`` lists its simulations, ``run`` makes them."""
 
+    run: Callable[[SimulationLab], ExperimentResult]
     plan: Callable[[SimulationLab], list[Simulation]]
 
     def cost(self, lab: SimulationLab) -> float:

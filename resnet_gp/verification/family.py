@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from resnet_gp.activations import ACTIVATIONS
-from resnet_gp.networks import ResNet, Results, Simulation, TangentSimulation
+from resnet_gp.networks import ResNet, SampleMoments, Simulation, TangentSimulation
 from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array
-from resnet_gp.report.result import COLOURS, ExperimentResult
-from resnet_gp.verification.observables import (
-    at_pairs,
-    covariances,
-    moments,
-    precision_check,
-)
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult
+from resnet_gp.verification.observables import at_pairs, covariances, moments, precision_check
 from resnet_gp.verification.predictions import covariance, tangent
 from resnet_gp.verification.simulation_lab import SimulationLab
 
@@ -33,25 +26,15 @@ SLOPE = 0.2  # of leaky_relu; 0.01 would be hard to tell from ReLU
 WIDTH = 4096
 
 
-def configurations(lab: SimulationLab) -> list[ResNet]:
-    """Networks whose mean covariances are tested against ``ResNetLimitKernel``."""
-    depths = lab.size((3, 8), (3,))
+def configurations(lab: SimulationLab) -> list[tuple[str, ResNet]]:
+    """Kinds of kernel, with the networks whose means are tested against them."""
+    kinds = {"covariance": (ACTIVATIONS, BIASES), "tangent": (TANGENT_ACTIVATIONS, BIASES[:2])}
     return [
-        ResNet(WIDTH, depth, activation, WEIGHT_VARIANCE, *biases, negative_slope=SLOPE)
-        for activation in ACTIVATIONS
-        for biases in BIASES
-        for depth in depths
-    ]
-
-
-def tangent_configurations(lab: SimulationLab) -> list[ResNet]:
-    """Networks whose mean tangent kernels are tested against ``ResNetTangentKernel``."""
-    depths = lab.size((3, 8), (3,))
-    return [
-        ResNet(WIDTH, depth, activation, WEIGHT_VARIANCE, bias, negative_slope=SLOPE)
-        for activation in TANGENT_ACTIVATIONS
-        for bias in (0.0, 0.4)
-        for depth in depths
+        (kind, ResNet(WIDTH, depth, activation, WEIGHT_VARIANCE, *biases, negative_slope=SLOPE))
+        for kind, (activations, settings) in kinds.items()
+        for activation in activations
+        for biases in settings
+        for depth in lab.size((3, 8), (3,))
     ]
 
 
@@ -61,20 +44,19 @@ def describe(network: ResNet) -> str:
     return f"{network.activation}, L = {network.depth}, {present} bias"
 
 
-def _key(kind: str, network: ResNet) -> str:
-    biases = f"{network.input_bias_variance}-{network.block_bias_variance}"
-    return f"family-{kind}-{network.activation}-L{network.depth}-{biases}"
-
-
 def plan(lab: SimulationLab) -> list[Simulation]:
     networks, tangents = lab.size((640, 200), (320, 150))
     return [
-        Simulation(_key("covariance", one), one, INPUTS, networks, covariances(PAIRS))
-        for one in configurations(lab)
-    ] + [
-        TangentSimulation(_key("tangent", one), one, INPUTS, tangents, _tangent_parts)
-        for one in tangent_configurations(lab)
+        Simulation(_key(kind, one), one, INPUTS, networks, covariances(PAIRS))
+        if kind == "covariance"
+        else TangentSimulation(_key(kind, one), one, INPUTS, tangents, _tangent_parts)
+        for kind, one in configurations(lab)
     ]
+
+
+def _key(kind: str, network: ResNet) -> str:
+    biases = f"{network.input_bias_variance}-{network.block_bias_variance}"
+    return f"family-{kind}-{network.activation}-L{network.depth}-{biases}"
 
 
 def _tangent_parts(depth: int, parts: Tensor) -> Tensor:
@@ -100,7 +82,7 @@ class FamilyResult(ExperimentResult):
         "standard normal numbers."
     )
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         (axis,) = axes
         axis.figure.set_size_inches(8.5, 0.6 + 0.19 * len(self.labels))
         for row, scores in enumerate(self.z):
@@ -112,35 +94,32 @@ class FamilyResult(ExperimentResult):
 
 def run(lab: SimulationLab) -> FamilyResult:
     found = lab.run(plan(lab))
-    groups = [(describe(one), _covariance_checks(one, found)) for one in configurations(lab)]
-    groups += [
-        (f"tangent: {describe(one)}", _tangent_checks(one, found))
-        for one in tangent_configurations(lab)
-    ]
-    checks = [check for _, group in groups for check in group]
-    labels = tuple(label for label, _ in groups)
-    z = tuple(np.array([check.z or 0.0 for check in group]) for _, group in groups)
-    return FamilyResult((*checks, precision_check("covariances of the family", checks)), labels, z)
+    labels, z = [], []
+    checks: list[Check] = []
+    for kind, network in configurations(lab):
+        own = (_covariance_checks if kind == "covariance" else _tangent_checks)(
+            network, moments(found[_key(kind, network)][network.depth])
+        )
+        checks += own
+        labels.append(("tangent: " if kind == "tangent" else "") + describe(network))
+        z.append(np.array([check.z or 0.0 for check in own]))
+    checks.append(precision_check("covariances of the family", checks))
+    return FamilyResult(tuple(checks), tuple(labels), tuple(z))
 
 
-def _checks(names: list[str], found: Results, predicted: Array, group: str) -> list[Check]:
-    (means,) = map(moments, found.values())
-    return equality_checks(names, means.mean, means.standard_error, predicted, group=group)
-
-
-def _covariance_checks(network: ResNet, found: dict[str, Results]) -> list[Check]:
+def _covariance_checks(network: ResNet, found: SampleMoments) -> list[Check]:
     names = [f"k(x{i}, x{j}), {describe(network)}" for i, j in PAIRS]
     predicted = at_pairs(covariance(network, INPUTS), PAIRS)
-    means = found[_key("covariance", network)]
-    return _checks(names, means, predicted, f"kernel, {network.activation}")
+    group = f"kernel, {network.activation}"
+    return equality_checks(names, found.mean, found.standard_error, predicted, group=group)
 
 
-def _tangent_checks(network: ResNet, found: dict[str, Results]) -> list[Check]:
+def _tangent_checks(network: ResNet, found: SampleMoments) -> list[Check]:
     names = [
         f"Θ(x{i}, x{j}), {layers} layers, {describe(network)}"
         for layers in ("all", "block")
         for i, j in PAIRS
     ]
     predicted = [at_pairs(tangent(network, INPUTS, layers), PAIRS) for layers in ("all", "blocks")]
-    means, group = found[_key("tangent", network)], f"tangent kernel, {network.activation}"
-    return _checks(names, means, np.concatenate(predicted), group)
+    group = f"tangent kernel, {network.activation}"
+    return equality_checks(names, found.mean, found.standard_error, predicted, group=group)

@@ -1,8 +1,7 @@
 r"""Variance of q_1(a, a) over finite ReLU ResNets, to first order in 1/n.
 
-n Var q_L(a, a) -> V(L). Given the neurons at depth l, the change by block l obeys a central limit
-theorem; the contribution of a neuron at y to q_L is the derivative of the infinitely wide network
-with respect to the law of its neurons. With the variances q so far and v_k of k more blocks,
+n Var q_L(a, a) -> V(L), by central limit theorems for the change by each block. The contribution of
+a neuron at y to q_L is u_l(y); with the variances q so far and v_k of k more blocks,
 
     u_l(y) = y^2 - q_l + e_{L-l},
     e_{k+1} = (1 + w / 2L) e_k + (w / L) (E[relu(y + sqrt(v_k) Z)^2] - (q_l + v_k) / 2),   e_0 = 0,
@@ -27,18 +26,15 @@ def scaled_variance(depth: int, weight_variance: float = 1.0) -> float:
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     weights = weights / weights.sum()
     step = weight_variance / depth
-    total = 0.0
     q = 1.0
-    for level in range(depth + 1):
-        before = np.sqrt(q) * nodes
-        added = 0.0 if level == 0 else step * q / 2
-        after = before[:, None] + np.sqrt(added) * nodes if level else before
+    u = _influence(nodes, q, depth, step)
+    total = weights @ u**2 - (weights @ u) ** 2
+    for level in range(1, depth + 1):
+        added = step * q / 2
+        after = np.sqrt(q) * nodes[:, None] + np.sqrt(added) * nodes
         q += added
         u = _influence(after, q, depth - level, step)
-        if level == 0:
-            total += weights @ u**2 - (weights @ u) ** 2
-        else:
-            total += weights @ (u**2 @ weights - (u @ weights) ** 2)
+        total += weights @ (u**2 @ weights - (u @ weights) ** 2)
     return float(total)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -12,7 +10,7 @@ from scipy import stats
 from resnet_gp.networks import Simulation
 from resnet_gp.report.checks import Check, check_of_test
 from resnet_gp.report.fits import Array
-from resnet_gp.report.result import COLOURS, ExperimentResult, guide, points, size_axis
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, guide, points, size_axes
 from resnet_gp.verification.neuron_law import WIDTHS, by_width, counts, largest
 from resnet_gp.verification.neurons import (
     LIMIT_DEVIATION,
@@ -49,7 +47,7 @@ class IndependenceResult(ExperimentResult):
     )
     panels = (1, 2)
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         joint, squares = axes
         joint.scatter(*self.pairs[:4000].T, s=2, alpha=0.4, color=COLOURS[0], linewidths=0)
         circle = np.linspace(0, 2 * np.pi, 200)
@@ -57,12 +55,10 @@ class IndependenceResult(ExperimentResult):
             radius = np.sqrt(-2 * np.log(1 - level))
             joint.plot(radius * np.cos(circle), radius * np.sin(circle), color="black", lw=0.8)
         joint.set(xlabel="neuron 1", ylabel="neuron 2", aspect="equal", xlim=(-4.5, 4.5))
-        joint.set_ylim(-4.5, 4.5)
-        joint.set_title("pairs, with predicted 50, 90, 99 %", fontsize=10)
+        joint.set(title="pairs, with predicted 50, 90, 99 %", ylim=(-4.5, 4.5))
         points(squares, WIDTHS, *self.correlation)
         guide(squares, WIDTHS, self.correlation[0][-1] * WIDTHS[-1] / WIDTHS[0])
-        squares.set(yscale="log", title="correlation of squares")
-        size_axis(squares, WIDTHS, "n")
+        size_axes(squares, WIDTHS, "n", title="correlation of squares")
         squares.legend(frameon=False)
 
 

@@ -11,7 +11,7 @@ from scipy import special, stats
 from torch import Tensor
 
 from resnet_gp.networks import MLP, ResNet, Results, Simulation
-from resnet_gp.report.checks import Check, check_of_test
+from resnet_gp.report.checks import Check, check_of_test, equality_checks
 from resnet_gp.report.fits import Array, jackknife, mean_and_error
 from resnet_gp.verification.observables import gram, inputs_at, moments, values
 from resnet_gp.verification.predictions import correlation_of, covariance, mlp_log_norm
@@ -50,8 +50,7 @@ def norms(found: dict[str, Results]) -> Norms:
     return {(kind, n): values(found[f"mlps-{kind}{n}"][n]) for kind in KINDS for n in SIZES}
 
 
-def checks(found: dict[str, Results]) -> list[Check]:
-    measured = norms(found)
+def checks(measured: Norms, found: dict[str, Results]) -> list[Check]:
     rows = [check for n in SIZES for check in _moment_checks(n, measured["MLP", n][:, 0])]
     rows += _law_checks(SIZES[-1], measured["MLP", SIZES[-1]][:, 0])
     rows += _tail_checks(found["mlps-tails"])
@@ -80,12 +79,10 @@ def _variance(logs: Array) -> tuple[float, float]:
 
 
 def _moment_checks(n: int, logs: Array) -> list[Check]:
-    mean, variance = log_norm(n)
-    name, group = f"of log |Y|²/n, MLP, n = L = {n}", "mean and variance of log |Y|²/n, MLPs, n = L"
-    return [
-        Check(f"mean {name}", *_mean(logs), mean, group=group),
-        Check(f"variance {name}", *_variance(logs), variance, group=group),
-    ]
+    names = [f"{what} of log |Y|²/n, MLP, n = L = {n}" for what in ("mean", "variance")]
+    estimates, errors = zip(_mean(logs), _variance(logs), strict=True)
+    group = "mean and variance of log |Y|²/n, MLPs, n = L"
+    return equality_checks(names, estimates, errors, log_norm(n), group=group)
 
 
 def _law_checks(n: int, logs: Array) -> list[Check]:

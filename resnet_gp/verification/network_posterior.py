@@ -1,15 +1,12 @@
-r"""The posterior of a wide Bayesian ResNet and that of the Gaussian process.
+"""The posterior of a wide Bayesian ResNet and that of the Gaussian process.
 
-Given the hidden weights, a network with a standard normal readout is a linear model with covariance
-K = <Y_L, Y_L>/n; its posterior and marginal likelihood have closed forms. The posterior of the
-network averages these over hidden weights from the prior, weighted by marginal likelihood.
+It averages the posteriors of linear models, with covariances K = <Y_L, Y_L>/n given the hidden
+weights, over hidden weights from the prior, weighted by marginal likelihood.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +15,7 @@ from torch import Tensor
 from resnet_gp.networks import ResNet, Simulation
 from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array, extrapolate, power_law
-from resnet_gp.report.result import ExperimentResult, guide, points, size_axis
+from resnet_gp.report.result import Axes, ExperimentResult, guide, points, size_axes
 from resnet_gp.verification.observables import gram, values
 from resnet_gp.verification.predictions import covariance
 from resnet_gp.verification.simulation_lab import SimulationLab
@@ -93,30 +90,27 @@ class PosteriorResult(ExperimentResult):
     )
     panels = (1, 2)
 
-    def draw(self, axes: Sequence[Any]) -> None:
-        tests = len(TEST)
+    def draw(self, axes: Axes) -> None:
         errors = np.abs(self.estimates - self.prediction)
         for k, (axis, name) in enumerate(zip(axes, ("mean", "variance"), strict=True)):
-            for j in range(tests):
-                column = k * tests + j
-                bars, label = self.standard_errors[:, column], f"x = {float(TEST[j, 0]):g}"
+            for j, x in enumerate(TEST[:, 0]):
+                column = k * len(TEST) + j
+                bars, label = self.standard_errors[:, column], f"x = {float(x):g}"
                 points(axis, WIDTHS, errors[:, column], bars, j, fmt="o-", label=label)
             guide(axis, WIDTHS, errors[0].max())
-            axis.set(yscale="log", title=f"|error| of the posterior {name}")
-            size_axis(axis, WIDTHS, "n")
+            size_axes(axis, WIDTHS, "n", title=f"|error| of the posterior {name}")
         axes[0].legend(frameon=False, fontsize=8)
 
 
 def run(lab: SimulationLab) -> PosteriorResult:
     found = lab.run(plan(lab))
     rows = [weighted_posterior(values(found[f"posterior-n{n}"][DEPTH])) for n in WIDTHS]
-    estimates, errors = (np.array([row[k] for row in rows]) for k in (0, 1))
+    estimates, errors, effective = (np.array(column) for column in zip(*rows, strict=True))
     inputs = torch.cat([TRAIN, TEST])
     exact = regression(torch.from_numpy(covariance(network(1), inputs))[None])
     prediction = torch.cat(exact[1:], 1)[0].numpy()
     checks = _limit_checks(estimates, errors, prediction)
     checks.append(_slope_check(estimates, errors, prediction))
-    effective = np.array([row[2] for row in rows])
     return PosteriorResult(tuple(checks), estimates, errors, prediction, effective)
 
 
@@ -124,7 +118,7 @@ def weighted_posterior(rows: Array) -> tuple[Array, Array, float]:
     """Posterior means and variances, their standard errors, and the effective sample size.
 
     Args:
-        rows: log marginal likelihood, means and variances of each network.
+        rows: log marginal likelihood, means and variances of each network, ``N x 7``.
     """
     weights = np.exp(rows[:, 0] - rows[:, 0].max())
     weights /= weights.sum()

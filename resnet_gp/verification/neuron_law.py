@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from resnet_gp.networks import MLP, Network, ResNet, Results, Simulation
-from resnet_gp.report.checks import Check, Kind, equality_checks
+from resnet_gp.report.checks import Check, Kind, check_of_test, equality_checks
 from resnet_gp.report.fits import Array, power_law
-from resnet_gp.report.result import COLOURS, ExperimentResult, guide, points, size_axis
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, guide, points, size_axes
 from resnet_gp.verification.neurons import (
     LIMIT_DEVIATION,
     by_size,
@@ -30,6 +29,7 @@ from resnet_gp.verification.simulation_lab import SimulationLab
 WIDTHS = (8, 16, 32, 64, 128, 256)
 DEPTHS = (1, 2, 4, 8, 16)
 RATE_DEPTH = 16  # depth of the networks that differ in width
+CONTRAST = MLP(100, 50)  # which is not normal
 WIDE = 4096  # width of the networks that differ in depth
 
 
@@ -51,7 +51,7 @@ def largest(lab: SimulationLab) -> ResNet:
 def grid(lab: SimulationLab) -> tuple[Network, ...]:
     """The networks whose single neurons are shown."""
     resnets = (ResNet(5, 5), ResNet(20, 50), ResNet(100, 50), largest(lab))
-    return (*resnets, MLP(20, 50), MLP(100, 50))
+    return (*resnets, MLP(20, 50), CONTRAST)
 
 
 def label(network: Network) -> str:
@@ -80,21 +80,10 @@ def by_width(name: str, neurons: int) -> list[Simulation]:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One neuron of each network, and its distance from the limit law."""
-
-    label: str
-    values: Array
-    ks: float  # Kolmogorov-Smirnov statistic, and its p-value
-    p_value: float
-    excess_kurtosis: float
-
-
-@dataclass(frozen=True)
 class NeuronLawResult(ExperimentResult):
     """Samples, and distances by width and depth, ``2 x k``: values and standard errors."""
 
-    samples: tuple[Sample, ...]
+    samples: dict[str, Array]  # one neuron of each network, over its predicted deviation
     kurtosis: Array
     distance_by_width: Array
     distance_by_depth: Array
@@ -112,16 +101,16 @@ class NeuronLawResult(ExperimentResult):
     panels = (3, 3)
     panel_height = 3.0
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         grid = np.linspace(-5, 5, 301)
         bins = np.linspace(-5, 5, 71)
-        for axis, sample in zip(axes, self.samples, strict=False):
-            axis.hist(sample.values, bins, density=True, color=COLOURS[0], alpha=0.5)
+        for axis, (name, sample) in zip(axes, self.samples.items(), strict=False):
+            axis.hist(sample, bins, density=True, color=COLOURS[0], alpha=0.5)
             axis.plot(grid, stats.norm.pdf(grid), color="black", linewidth=1)
-            text = (
-                f"KS {sample.ks:.3f}, p {sample.p_value:.2g}\nkurtosis {sample.excess_kurtosis:.2f}"
-            )
-            axis.set_title(sample.label, fontsize=9)
+            test = stats.kstest(sample, "norm")
+            distance = f"KS {test.statistic:.3f}, p {test.pvalue:.2g}"
+            text = f"{distance}\nkurtosis {stats.kurtosis(sample):.2f}"
+            axis.set_title(name, fontsize=9)
             axis.text(0.02, 0.97, text, transform=axis.transAxes, va="top", fontsize=8)
         for axis, x, found, name in (
             (axes[6], WIDTHS, self.kurtosis, "excess kurtosis"),
@@ -130,48 +119,39 @@ class NeuronLawResult(ExperimentResult):
         ):
             points(axis, x, *found)
             guide(axis, x, found[0][0])
-            axis.set(yscale="log", title=name)
-            size_axis(axis, x, "L" if x is DEPTHS else "n")
+            size_axes(axis, x, "L" if x is DEPTHS else "n", title=name)
             axis.legend(frameon=False, fontsize=8)
 
 
 def run(lab: SimulationLab) -> NeuronLawResult:
     found = lab.run(plan(lab))
-    samples = tuple(_sample(network, found) for network in grid(lab))
+    samples = {label(network): _neurons(network, found) for network in grid(lab)}
     kurtosis = by_size(WIDTHS, "law-width{}", found, excess_kurtosis)
     same_depth = partial(wasserstein, deviation=deviation(RATE_DEPTH))
     near = by_size(WIDTHS, "law-width{}", found, same_depth)
     limit = partial(wasserstein, deviation=LIMIT_DEVIATION)
     far = by_size(DEPTHS, "law-depth{}", found, limit)
-    return NeuronLawResult(
-        (
-            _normality_check("one neuron is normal", samples[3]),
-            _normality_check("contrast", samples[5], "differs"),
-            *rate_checks("excess kurtosis", np.array(WIDTHS, float), *kurtosis),
-            _slope_check("n", WIDTHS, near),
-            _slope_check("L", DEPTHS, far),
-            *_euler_checks(far),
-        ),
-        samples,
-        kurtosis,
-        near,
-        far,
+    checks = (
+        _normality_check("one neuron is normal", label(largest(lab)), samples),
+        _normality_check("contrast", label(CONTRAST), samples, "differs"),
+        *rate_checks("excess kurtosis", np.array(WIDTHS, float), *kurtosis),
+        _slope_check("n", WIDTHS, near),
+        _slope_check("L", DEPTHS, far),
+        *_euler_checks(far),
     )
+    return NeuronLawResult(checks, samples, kurtosis, near, far)
 
 
-def _sample(network: Network, found: dict[str, Results]) -> Sample:
-    """Neurons of a network in units of their predicted standard deviation."""
+def _neurons(network: Network, found: dict[str, Results]) -> Array:
     spread = LIMIT_DEVIATION if isinstance(network, ResNet) else 1.0
-    kept = values(found[key(network)][network.depth])[:, 0] / spread
-    test = stats.kstest(kept, "norm")
-    return Sample(
-        label(network), kept, float(test.statistic), float(test.pvalue), float(stats.kurtosis(kept))
-    )
+    return values(found[key(network)][network.depth])[:, 0] / spread
 
 
-def _normality_check(what: str, sample: Sample, kind: Kind = "equals") -> Check:
-    name = f"{what}, {sample.label}: Kolmogorov-Smirnov"
-    return Check(name, sample.ks, None, 0.0, kind, sample.p_value)
+def _normality_check(
+    what: str, where: str, samples: dict[str, Array], kind: Kind = "equals"
+) -> Check:
+    test = stats.kstest(samples[where], "norm")
+    return check_of_test(f"{what}, {where}: Kolmogorov-Smirnov", test, kind)
 
 
 def _slope_check(size: str, x: Sequence[int], distance: Array) -> Check:

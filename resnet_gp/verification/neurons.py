@@ -27,7 +27,7 @@ Statistic: TypeAlias = Callable[[Array, int], Array]  # of a row of ``pooled_neu
 def pooled_neurons(name: str, network: Network, neurons: int, deviation: float) -> Simulation:
     """Simulate at least `neurons` neurons y with one input, in units of `deviation`.
 
-    Each row averages over networks: y^2, y^4, the squared mean of y^2 within a network, and the
+    Each row averages over networks y^2, y^4, the squared mean of y^2 within a network, and the
     distribution function of y at ``EDGES``.
     """
     observe = _means(deviation)

@@ -41,13 +41,12 @@ def covariances(pairs: Pairs) -> Observe:
 
 
 def squared_errors(pairs: Pairs, predicted: dict[int, Array]) -> Observe:
-    """Observe (q(a, b) - prediction)^2 and q(a, b), ``N x 2 pairs``; predictions are by depth."""
+    """Observe (q(a, b) - prediction)^2, ``N x pairs``; predictions are by depth."""
     find = covariances(pairs)
 
     def observe(depth: int, hidden: Tensor) -> Tensor:
         q = find(depth, hidden).double()
-        target = torch.as_tensor(predicted[depth], device=q.device)
-        return torch.cat([(q - target).square(), q], 1)
+        return (q - torch.as_tensor(predicted[depth], device=q.device)).square()
 
     return observe
 

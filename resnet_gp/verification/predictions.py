@@ -1,7 +1,4 @@
-r"""Predictions: covariances according to this package's kernels, in float64 on the CPU.
-
-The experiments test these kernels, so nothing that a kernel computes is computed again here.
-"""
+"""Predictions: covariances according to this package's kernels, in float64 on the CPU."""
 
 from __future__ import annotations
 
@@ -35,35 +32,32 @@ def covariance(network: ResNet, inputs: Tensor, *, time: float = 1.0, limit: boo
         return x @ x.T / x.shape[1] + network.input_bias_variance
     if not limit:
         time = blocks / network.depth  # t L of L blocks: a network of t L blocks, variance t w
-    return _evaluate(_kernel(ResNetLimitKernel, network, None if limit else blocks, time), inputs)
+    return _matrix(ResNetLimitKernel, network, inputs, None if limit else blocks, time)
 
 
 def tangent(network: ResNet, inputs: Tensor, layers: str = "all") -> Array:
     """Tangent kernel of infinitely wide networks of this depth, ``m x m``."""
-    kernel = _kernel(ResNetTangentKernel, network, network.depth, 1.0, layers=layers)
-    return _evaluate(kernel, inputs)
+    return _matrix(ResNetTangentKernel, network, inputs, network.depth, layers=layers)
 
 
-def _evaluate(kernel: Any, inputs: Tensor) -> Array:
-    with torch.no_grad():
-        return kernel(inputs.double().cpu()).to_dense().numpy()
-
-
-def _kernel(kind: Any, network: ResNet, depth: int | None, time: float, **arguments: Any) -> Any:
+def _matrix(
+    kind: Any, network: ResNet, inputs: Tensor, depth: int | None, time: float = 1.0, **more: Any
+) -> Array:
     kernel = kind(
         network.activation,
         depth,
         negative_slope=network.negative_slope,
         input_bias=network.input_bias_variance > 0,
         block_bias=network.block_bias_variance > 0,
-        **arguments,
+        **more,
     ).double()
     kernel.weight_variance = network.weight_variance * time
     if network.input_bias_variance:
         kernel.input_bias_variance = network.input_bias_variance
     if network.block_bias_variance:
         kernel.block_bias_variance = network.block_bias_variance * time
-    return kernel
+    with torch.no_grad():
+        return kernel(inputs.double().cpu()).to_dense().numpy()
 
 
 def correlation_of(q: Array) -> Array:
@@ -76,8 +70,7 @@ def mlp_log_norm(network: MLP) -> tuple[float, float]:
     r"""Mean and variance of log(|Y_L|^2 / |Y_0|^2) of a critical ReLU MLP, at any width.
 
     It is a sum over layers of log(2/n sum_i max(g_i, 0)^2) for standard normal g (Hanin & Nica
-    2020). Given that k of the g_i are positive, the inner sum is chi^2 with k degrees of freedom.
-    The event k = 0, of probability 2^{-n}, is left out.
+    2020). Given that k > 0 of the g_i are positive, their squares add up to chi^2 with k degrees.
     """
     n = network.width
     k = np.arange(1, n + 1)

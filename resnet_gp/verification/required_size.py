@@ -1,8 +1,6 @@
-r"""Width and depth that a network needs for a given distance to its limit.
+"""Width and depth for a given L2 error of q_1(a, a), which is q_0 sqrt(C_1^2 / n + C_2^2 / L^2).
 
-The L2 error of q_1(a, a) is sqrt(C_1^2 / n + C_2^2 / L^2) for ReLU networks with |a|^2 / d = 1 and
-w = 1 (experiment ``roles``; Hayou & Yang 2023, Theorem 2, bounds it by C_1 / sqrt(n) +
-C_2 / sqrt(L)). It is proportional to the variance of the input layer, q_0(a, a).
+This is the law of ReLU networks with w = 1 (experiment ``roles``).
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ def required_width(
         depth: L of the network, whose bias is part of the error. If None, width and depth are both
             free and get 1 / sqrt(2) of the tolerance each.
         input_variance: q_0(a, a).
-        constants: C_1 and C_2, for instance those fitted by experiment ``roles``.
+        constants: C_1 and C_2.
 
     Raises:
         ValueError: the tolerance or the variance is not positive, or the bias at this depth alone
@@ -83,8 +81,7 @@ def required_depth(
 
     Args:
         tolerance, input_variance, constants: as in ``required_width``.
-        width: n of the network, whose fluctuations are part of the error. If None, width and depth
-            are both free.
+        width: n of the network, whose fluctuations are part of the error; None if it is free too.
 
     Raises:
         ValueError: the tolerance or the variance is not positive, or the fluctuations at this width

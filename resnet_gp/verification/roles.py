@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -12,7 +10,7 @@ from scipy import stats
 from resnet_gp.networks import ResNet, Simulation
 from resnet_gp.report.checks import Check, equality_checks
 from resnet_gp.report.fits import Array, Fit, curve_fit
-from resnet_gp.report.result import COLOURS, ExperimentResult, points
+from resnet_gp.report.result import COLOURS, Axes, ExperimentResult, points
 from resnet_gp.verification.fluctuations import scaled_variance
 from resnet_gp.verification.observables import at_pairs, inputs_at, moments, squared_errors
 from resnet_gp.verification.predictions import covariance
@@ -49,19 +47,15 @@ def plan(lab: SimulationLab) -> list[Simulation]:
 
 @dataclass(frozen=True)
 class Roles:
-    """Mean squared errors on a grid, and their fits.
-
-    Parameters: (C_1, C_2) of C_1^2 / n + C_2^2 / L^2 in ``fit`` and of C_1^2 / n + C_2^2 / L in
-    ``rival``; in ``free``, the power of 1 / L is the third.
-    """
+    """Mean squared errors on a grid, and their fits by C_1^2 / n + C_2^2 / L^p."""
 
     n: Array
     L: Array
     error: Array
     standard_error: Array
-    fit: Fit
-    rival: Fit
-    free: Fit
+    fit: Fit  # p = 2
+    rival: Fit  # p = 1
+    free: Fit  # p is the third parameter
 
 
 @dataclass(frozen=True)
@@ -84,41 +78,40 @@ class RolesResult(ExperimentResult):
     )
     panels = (1, 2)
 
-    def draw(self, axes: Sequence[Any]) -> None:
+    def draw(self, axes: Axes) -> None:
         names = ("q(a, a)", f"q(a, b), {ANGLE:.0f}°")
         for axis, roles, name in zip(axes, (self.diagonal, self.off_diagonal), names, strict=True):
+            c1, c2 = roles.fit.parameters
             for k, depth in enumerate(np.unique(roles.L)):
                 there = depth == roles.L
                 root, n = np.sqrt(roles.error[there]), roles.n[there]
                 noise = roles.standard_error[there] / root
                 points(axis, n, root, noise / 2, k, label=f"L = {depth:.0f}")
                 grid = np.geomspace(n.min(), n.max(), 100)
-                axis.plot(grid, np.sqrt(model(roles.fit.parameters, grid, depth)), color=COLOURS[k])
-            c1, c2 = roles.fit.parameters[:2]
+                axis.plot(grid, np.sqrt(model(grid, depth, c1, c2)), color=COLOURS[k])
             title = f"{name}: √({c1:.2f}²/n + {c2:.3f}²/L²)"
             axis.set(xscale="log", yscale="log", xlabel="n", title=title)
         axes[0].set_ylabel("L2 error against the limit")
         axes[0].legend(frameon=False, fontsize=8)
 
 
-def model(parameters: Array, n: Array, L: Array | float, power: float = 2.0) -> Array:
+def model(n: Array, L: Array | float, c1: float, c2: float, power: float = 2.0) -> Array:
     """C_1^2 / n + C_2^2 / L^p."""
-    c1, c2, *rest = parameters
-    return c1**2 / n + c2**2 / np.asarray(L, float) ** (rest[0] if rest else power)
+    return c1**2 / n + c2**2 / np.asarray(L, float) ** power
 
 
 def fit_roles(n: Array, L: Array, error: Array, standard_error: Array) -> Roles:
     """Fit mean squared errors in all three ways, weighted by relative standard errors."""
 
-    def fitted(power: float, *start: float) -> Fit:
+    def fitted(*start: float, **fixed: float) -> Fit:
         def logs(parameters: Array) -> Array:
-            return np.log(model(parameters, n, L, power))
+            return np.log(model(n, L, *parameters, **fixed))
 
         found = curve_fit(logs, start, np.log(error), standard_error / error)
         found.parameters[:2] = np.abs(found.parameters[:2])
         return found
 
-    fits = (fitted(2, 3.5, 0.2), fitted(1, 3.5, 0.1), fitted(2, 3.5, 0.2, 2.0))
+    fits = (fitted(3.5, 0.2), fitted(3.5, 0.1, power=1.0), fitted(3.5, 0.2, 2.0))
     return Roles(n, L, error, standard_error, *fits)
 
 
@@ -131,13 +124,15 @@ def theoretical_errors(n: Array, L: Array) -> Array:
 def run(lab: SimulationLab) -> RolesResult:
     found = lab.run(plan(lab))
     n, L = (a.ravel().astype(float) for a in np.meshgrid(widths(lab), depths(lab), indexing="ij"))
-    means = [
-        moments(found[f"roles-n{int(a)}-L{int(b)}"][int(b)]) for a, b in zip(n, L, strict=True)
-    ]
+    means = np.array(
+        [
+            moments(found[f"roles-n{int(a)}-L{int(b)}"][int(b)]).mean
+            for a, b in zip(n, L, strict=True)
+        ]
+    )
     # Theoretical, as estimated standard errors would give too much weight to means small by chance.
     relative = np.sqrt(2 / replicates(lab))
-    measured = [np.array([one.mean[k] for one in means]) for k in range(len(PAIRS))]
-    diagonal, off_diagonal = (fit_roles(n, L, mse, mse * relative) for mse in measured)
+    diagonal, off_diagonal = (fit_roles(n, L, mse, mse * relative) for mse in means.T)
     exact = theoretical_errors(n, L)
     theory = fit_roles(n, L, exact, exact * relative)
     checks = [*_constant_checks(diagonal, theory), *_preference_checks(diagonal, off_diagonal)]
@@ -155,9 +150,9 @@ def _constant_checks(found: Roles, theory: Roles) -> list[Check]:
 def _preference_checks(*found: Roles) -> list[Check]:
     """Check chi^2 of the fit with 1/L less that with 1/L^2, of equally many parameters."""
     checks = []
-    for name, roles in zip(("q_1(a, a)", "q_1(a, b)"), found, strict=True):
+    for pair, roles in zip(("q_1(a, a)", "q_1(a, b)"), found, strict=True):
         gain = roles.rival.chi2 - roles.fit.chi2
         p = float(stats.chi2.sf(max(gain, 0.0), 1))
-        name = f"χ² of the fit with 1/L less that with 1/L², {name}"
-        checks.append(Check(name, float(gain), None, 0.0, "differs", p_value=p))
+        name = f"χ² of the fit with 1/L less that with 1/L², {pair}"
+        checks.append(Check(name, gain, None, 0.0, "differs", p))
     return checks

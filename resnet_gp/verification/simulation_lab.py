@@ -12,25 +12,21 @@ from resnet_gp.report.lab import Lab
 
 @dataclass(frozen=True)
 class SimulationLab(Lab):
-    """Settings of a run of simulations.
+    """Settings of a run of simulations."""
 
-    Args:
-        memory: budget in bytes; see ``simulate``.
-    """
-
-    memory: int = DEFAULT_MEMORY
+    memory: int = DEFAULT_MEMORY  # budget in bytes
 
     def run(self, simulations: Sequence[Simulation]) -> dict[str, Results]:
         """Run the simulations; returns their results by name."""
-        return {simulation.name: self._run(simulation) for simulation in simulations}
-
-    def _run(self, simulation: Simulation) -> Results:
-        return simulate(
-            simulation,
-            self.seed_sequence(simulation.name),
-            device=self.device,
-            dtype=self.dtype,
-            memory=self.memory,
-            progress=self.progress,
-            folder=self.folder,
-        )
+        return {
+            one.name: simulate(
+                one,
+                self.seed_sequence(one.name),
+                device=self.device,
+                dtype=self.dtype,
+                memory=self.memory,
+                progress=self.progress,
+                folder=self.folder,
+            )
+            for one in simulations
+        }
