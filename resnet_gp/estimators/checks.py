@@ -36,7 +36,7 @@ def check_choices(estimator: Any, choices: Mapping[str, Sequence[str]]) -> None:
 
 
 def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[str] = ()) -> None:
-    """Raise a ValueError where a parameter is no integer or too small; some may be None instead."""
+    """Raise a ValueError if one is no integer or too small; ``optional`` parameters may be None."""
     for name, bound in least.items():
         value = getattr(estimator, name)
         if value is None and name in optional:

@@ -32,7 +32,7 @@ def numbers_or_nan(column: Any) -> Array:
 
 
 def numbers_or_refuse(column: Any) -> Array:
-    """The values of a column, NaN where one is missing; a TableError if one is no finite number."""
+    """Like ``numbers``, but raise a TableError for texts and infinite numbers."""
     values = numbers(column)
     if values is None:
         row, text = first_text(column)
