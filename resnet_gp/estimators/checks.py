@@ -27,11 +27,7 @@ def last_fit_kept(estimator: Any) -> Iterator[None]:
 
 
 def check_choices(estimator: Any, choices: Mapping[str, Sequence[str]]) -> None:
-    """Check parameters that must be one of a few strings.
-
-    Raises:
-        ValueError: one has another value.
-    """
+    """Raise a ValueError if a parameter is not one of its ``choices``."""
     for name, allowed in choices.items():
         value = getattr(estimator, name)
         if value not in allowed:
@@ -40,11 +36,7 @@ def check_choices(estimator: Any, choices: Mapping[str, Sequence[str]]) -> None:
 
 
 def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[str] = ()) -> None:
-    """Check parameters that must be integers with a lower bound; ``optional`` ones may be None.
-
-    Raises:
-        ValueError: one is not an integer, or is too small.
-    """
+    """Raise a ValueError if one is no integer or too small; ``optional`` parameters may be None."""
     for name, bound in least.items():
         value = getattr(estimator, name)
         if value is None and name in optional:
@@ -54,11 +46,7 @@ def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[
 
 
 def torch_device(device: str) -> torch.device:
-    """The torch device of that name; "auto" is a GPU where there is one.
-
-    Raises:
-        ValueError: there is no such device, or none that can be used here.
-    """
+    """The torch device of that name, or a ValueError; "auto" is a GPU where there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -81,7 +81,7 @@ class Encoded:
 
 
 class Inputs:
-    """The inputs of kernels: views of a table side by side, of which a kernel sees one.
+    """The inputs of kernels: one or two views of a table, side by side; each kernel sees one.
 
     Args:
         X: the training table; numbers only, unless ``declared`` names columns.

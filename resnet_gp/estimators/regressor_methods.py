@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 
 class RegressorMethods:
-    """Methods that use the posterior and the units of a fit, not the way it was found."""
+    """Methods that need only the posterior and the units of a fit."""
 
     device: str
     dtype: str

@@ -39,7 +39,6 @@ class Problem:
     Attributes:
         x: inputs, ``n x d``.
         labels: integers from 0 to C - 1, ``n``.
-        kernels: to choose from.
         generator: draws subsets.
         tick: called after each kernel.
     """
@@ -78,13 +77,7 @@ class MemberFit(ABC):
     def __call__(
         self, problem: Problem, targets: Tensor, candidate: Candidate
     ) -> tuple[Member, Tensor]:
-        """The member, and its leave-one-out means, ``n x p``.
-
-        Args:
-            problem: with all rows.
-            targets: centred, ``n x p``.
-            candidate: found on some of the rows.
-        """
+        """The member, and its leave-one-out means, ``n x p``, from centred targets, ``n x p``."""
 
 
 class ExactMemberFit(MemberFit):
@@ -153,12 +146,7 @@ class Solution:
 
 
 def solve(problem: Problem, fit: MemberFit) -> Solution:
-    """Average the regressions that predict left-out targets best.
-
-    Args:
-        problem: kernels are compared on some of its rows, members are fitted to all.
-        fit: makes each member.
-    """
+    """Average the regressions that predict left-out targets best, fitted to all rows by ``fit``."""
     targets = problem.targets
     offset = targets.mean(0)
     centred = targets - offset

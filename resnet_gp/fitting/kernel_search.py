@@ -48,9 +48,8 @@ def search(
         keep: the number of pairs to return.
 
     Returns:
-        At most ``keep`` candidates, the best first. Left out are kernels that are zero at all
-        inputs, as those without bias are at the centre of constant data, and kernels whose
-        hyperparameters are outside their domain.
+        At most ``keep`` candidates, the best first, without kernels that are zero at all inputs
+        or whose hyperparameters are outside their domain.
 
     Raises:
         DomainError, torch.linalg.LinAlgError: every kernel is outside its domain.

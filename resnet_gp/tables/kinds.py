@@ -31,7 +31,7 @@ _DATE = re.compile(
 def choose_kinds(frame: Any, categorical: Sequence[str] = ()) -> dict[str, Kind]:
     """Decide for each column but the target whether it holds numbers or categories.
 
-    Those named in ``categorical`` hold categories even if they look like numbers.
+    Columns named in ``categorical`` hold categories even if they look like numbers.
 
     Raises:
         TableError: a column is neither: dates, numbers with commas, or texts of which more than

@@ -32,9 +32,9 @@ class TableError(ValueError):
 
 
 def read_table(path: Path, separator: str = ",") -> Any:
-    """Read a CSV file in UTF-8 with a header as a data frame of texts, once, so that pipes work.
+    """Read a CSV file in UTF-8 with a header as a data frame of texts.
 
-    Empty fields, NA, NaN, null and the like are NaN, as in pandas.
+    Empty fields, NA, null and the like become NaN. The file is read once, so that pipes work.
 
     Raises:
         TableError: there is no such file, it is not a table of at least one row, or two columns
@@ -128,7 +128,7 @@ def _first(texts: list[str]) -> str:
 
 @contextmanager
 def numbering_rows(rows: Sequence[int] | NDArray[np.int64]) -> Iterator[None]:
-    """Turn errors about a row into errors about the table, in which the rows have these indices."""
+    """Turn errors about a row into errors about the table, where rows have these indices."""
     try:
         yield
     except FarInputError as error:

@@ -32,11 +32,7 @@ def numbers_or_nan(column: Any) -> Array:
 
 
 def numbers_or_refuse(column: Any) -> Array:
-    """The values of a column, NaN where one is missing.
-
-    Raises:
-        TableError: a value is infinite or not a number.
-    """
+    """Like ``numbers``, but raise a TableError for texts and infinite numbers."""
     values = numbers(column)
     if values is None:
         row, text = first_text(column)
@@ -76,11 +72,7 @@ def integer_code(text: str) -> str:
 
 
 def refuse_commas(column: Any, option: str | None = None) -> None:
-    """Refuse columns of numbers that are written with commas.
-
-    Raises:
-        TableError: two different values or more hold a decimal comma, or commas between thousands.
-    """
+    """Raise a TableError if two values or more have decimal commas or commas between thousands."""
     different = texts_of(column.dropna()).unique()
     decimal = {text for text in different if _DECIMAL_COMMA.fullmatch(text)}
     thousands = {text for text in different if _THOUSANDS_COMMA.fullmatch(text)}
