@@ -1,12 +1,11 @@
-r"""The limit correlation as a mixture of Gaussian kernels, for random features.
+"""The limit correlation as a mixture of Gaussian kernels, for random features.
 
-For unit vectors with inner product c, a Gaussian kernel and its mirror image at the antipode are
+For unit vectors with inner product c and w ~ N(0, r I) in any dimension,
 
-    e^{-r} cosh(r c) = E[cos(w.u) cos(w.v)],    e^{-r} sinh(r c) = E[sin(w.u) sin(w.v)],
+    e^{-r} cosh(r c) = E[cos(w.u) cos(w.v)],    e^{-r} sinh(r c) = E[sin(w.u) sin(w.v)].
 
-with w ~ N(0, r I) in any dimension. Nonnegative combinations of them over the rates r, with a
-constant and a linear term, reproduce c_T to better than 1e-6 of its range 1 - c_T(-1), at every
-horizon. The weights are found by nonnegative least squares, as no closed form is known to us.
+Nonnegative combinations over the rates r, with a constant and a linear term, reproduce c_T to
+better than 1e-6 of its range 1 - c_T(-1), at every horizon.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Whitened features of inducing points: v(x) = L^{-1} k(Z, x) with L L' = k(Z, Z).
-
-Their inner products are the Nystroem approximation of the kernel. Sparse regression, closed-form
-leave-one-out and the latent processes of ``resnet_gp.bayes`` all use them.
-"""
+"""Whitened features of inducing points: v(x) = L^{-1} k(Z, x) with L L' = k(Z, Z)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Leave-one-out predictions of Gaussian process regression in closed form.
 
 With A = K + noise and weights a = A^{-1} y, the prediction of y_i from all other targets has mean
-y_i - a_i / [A^{-1}]_ii and variance 1 / [A^{-1}]_ii (Rasmussen & Williams 2006, eq. 5.12). All
-targets share one factorisation; one eigendecomposition serves all noise levels.
+y_i - a_i / [A^{-1}]_ii and variance 1 / [A^{-1}]_ii (Rasmussen & Williams 2006, eq. 5.12).
 """
 
 from __future__ import annotations
