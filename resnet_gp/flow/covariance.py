@@ -22,12 +22,15 @@ from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes, flow_slopes, gap_flow
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_slopes, depth_table
 from resnet_gp.flow.domain import DomainError
-from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
+from resnet_gp.flow.table import GROUP, horizon_table, speed_polynomial
 from resnet_gp.threads import in_threads, row_ranges
 
 # Gaps below this are recomputed from the difference of the unit vectors: the error of 1 - <u, v>,
 # a few eps, is too large for the derivatives where the gap itself is small.
-_NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
+_NEAR: dict[torch.dtype, Any] = {
+    torch.float64: np.float64(2.0**-13),
+    torch.float32: np.float32(2.0**-6),
+}
 _NEAR_PAIRS = 2**18
 _TILE = {"cpu": 2**16, "cuda": 2**24}
 
@@ -361,7 +364,7 @@ def _batched(size: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -
 
 def _unit_gap(unit1: Tensor, unit2: Tensor) -> Tensor:
     gap = (1 - unit1 @ unit2.mT).clamp_(max=2)
-    near = (gap < _NEAR[gap.dtype]).nonzero(as_tuple=True)
+    near = (gap < float(_NEAR[gap.dtype])).nonzero(as_tuple=True)
     batch = gap.shape[:-2]
     unit1, unit2 = unit1.expand(*batch, -1, -1), unit2.expand(*batch, -1, -1)
     for first in range(0, len(near[0]), _NEAR_PAIRS):
@@ -374,19 +377,15 @@ def _points(*inputs: Tensor) -> tuple[Any, ...]:
     """``points`` of the compiled loops."""
     unit1, unit2, scale1, scale2 = inputs
     tensors = (unit1, unit2.mT, scale1, scale2)
-    arrays = (tensor.detach().contiguous().numpy() for tensor in tensors)
-    return (*arrays, unit1.new_tensor(_NEAR[unit1.dtype]).numpy()[()])
+    return *_arrays(*(tensor.detach().contiguous() for tensor in tensors)), _NEAR[unit1.dtype]
 
 
 def _is_symmetric(unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor) -> bool:
     return torch.equal(unit1, unit2) and torch.equal(scale1, scale2)
 
 
-def _table(kappa: Tensor, *maps: Polynomial) -> tuple[Any, ...]:
-    """``table`` of the compiled gradient."""
-    coefficients = np.stack([one.coefficients.numpy() for one in maps], axis=1)
-    power_basis = np.stack([one.power_basis.numpy() for one in maps], axis=1)
-    return kappa.numpy(), coefficients, power_basis
+def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
+    return tuple(tensor.numpy() for tensor in tensors)
 
 
 def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
@@ -402,7 +401,7 @@ def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
     else:
         depth = depth_table(spec, time, unit1.dtype)
         kappa, value = depth.kappa, depth.value
-    table = (kappa.numpy(), value.coefficients.numpy(), value.power_basis.numpy())
+    table = _arrays(kappa, value.coefficients, value.power_basis)
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
     arguments = (_points(*inputs[:4]), table, spec.is_tangent, out.numpy(), symmetric)
     in_threads([functools.partial(compiled.covariance, *arguments, *rows) for rows in ranges])
@@ -417,23 +416,22 @@ def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tens
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
     if spec.is_limit:
         limit = horizon_table(time, unit1.dtype)
-        table = _table(limit.kappa, limit.polynomial)
-        tensors = (speed_polynomial(unit1.dtype).coefficients, *_largest_gap(time, spec))
+        ratio = limit.polynomial
+        table = _arrays(limit.kappa, ratio.coefficients[:, None], ratio.power_basis[:, None])
+        speeds = _arrays(speed_polynomial(unit1.dtype).coefficients, *_largest_gap(time, spec))
     else:
         depth = depth_table(spec, time, unit1.dtype)
-        table = _table(depth.kappa, depth.value, depth.slope, depth.speed)
-        tensors = (unit1.new_empty(0),) * 3
-    speeds = tuple(tensor.numpy() for tensor in tensors)
-    points, shared = _points(*inputs[:4]), (grad.contiguous().numpy(), weight.numpy())
+        three = (depth.value, depth.slope, depth.speed)
+        coefficients = torch.stack([one.coefficients for one in three], dim=1)
+        power_basis = torch.stack([one.power_basis for one in three], dim=1)
+        table = _arrays(depth.kappa, coefficients, power_basis)
+        speeds = (unit1.new_empty(0).numpy(),) * 3
+    points, shared = _points(*inputs[:4]), _arrays(grad.contiguous(), weight)
     shapes = (scale1.shape, scale2.shape, (batch,))
     sums = [scale1.new_zeros(len(ranges), *shape) for shape in shapes]
+    gradient = functools.partial(compiled.gradient, points, table, speeds, spec.is_tangent)
+    parts = zip(*_arrays(*sums), ranges, strict=True)
     in_threads(
-        [
-            functools.partial(
-                compiled.gradient, points, table, speeds, spec.is_tangent, (*shared, *own),
-                symmetric, *rows,
-            )
-            for *own, rows in zip(*(one.numpy() for one in sums), ranges, strict=True)
-        ]
-    )  # fmt: skip
+        [functools.partial(gradient, (*shared, *own), symmetric, *rows) for *own, rows in parts]
+    )
     return weight, *(one.sum(0) for one in sums)

@@ -35,12 +35,7 @@ _UNIT_HORIZON = 6 * math.pi  # theta_T is about 6 pi / T at long horizons
 class GaussianMixture:
     """c_T(c) ~ constant + linear c + sum_j e^{-r_j} (even_j cosh(r_j c) + odd_j sinh(r_j c)).
 
-    Attributes:
-        constant: nonnegative.
-        linear: nonnegative.
-        rates: r, ``m``, increasing.
-        even: nonnegative, ``m``.
-        odd: nonnegative, ``m``.
+    ``rates`` are r, ``m``, increasing; all other coefficients are nonnegative.
     """
 
     constant: float

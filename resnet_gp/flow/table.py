@@ -196,9 +196,7 @@ def chebyshev_transform(values: Array, axis: int = -1) -> Array:
 
 
 def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtype) -> Array:
-    """Coefficients in T_k(2 s - 1) of an analytic function of s in [0, 1], lowest degree first.
-
-    The remainder is below the rounding of ``dtype``.
+    """Coefficients in T_k(2 s - 1) of a function of s in [0, 1], to rounding, lowest degree first.
 
     Raises:
         DomainError: the series does not converge fast enough.

@@ -70,11 +70,7 @@ class Spectrum:
         self.rotated = self.vectors.mT @ targets
 
     def leave_one_out(self, noise: float) -> LeaveOneOut:
-        """Leave-one-out predictions at one noise variance.
-
-        Raises:
-            ValueError: ``noise`` is not positive.
-        """
+        """Leave-one-out predictions at one noise variance; ValueError if it is not positive."""
         if not noise > 0:
             raise ValueError(f"noise must be positive, got {noise}")
         inverse = 1 / (self.values + noise)

@@ -174,13 +174,9 @@ class LocalRows(RowSums):
         cotangents: Cotangents,
         kept: Sequence[Tensor] = (),
     ) -> Gradients:
-        """Gradients from the cotangents of the statistics.
+        """Gradients from the cotangents of ``statistics(features, noise)``.
 
-        Args:
-            features: those of the statistics.
-            noise: that of the statistics.
-            cotangents: of the statistics.
-            kept: v(x) in chunks; empty to compute them again.
+        ``kept`` holds v(x) in chunks; empty to compute them again.
         """
         weights = self.sample_weight / (noise + self.extra_variance)
         points = features.inducing_points.detach().requires_grad_()
