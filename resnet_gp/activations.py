@@ -1,18 +1,15 @@
-r"""Activations phi and their Gaussian moments, all that the infinite network depends on.
+"""Activations phi and their Gaussian moments, all that the infinite network depends on.
 
 For (u, v) ~ N(0, [[q_a, q], [q, q_b]]) the network needs E[phi(u) phi(v)] and its derivatives
 
     d/dq   = E[phi'(u) phi'(v)]
     d/dq_a = E[phi''(u) phi(v)] / 2,    d/dq_b = E[phi(u) phi''(v)] / 2.
-
-They are closed forms for the (leaky) ReLU family, erf, GELU and sine. Any other smooth function is
-an ``Activation``, whose moments are a Hermite series (``resnet_gp.hermite``) that
-``resnet_gp.flow.moment_table`` tabulates. No kernels and no networks here.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
@@ -27,8 +24,20 @@ ACTIVATIONS = ("relu", "leaky_relu", "abs", "erf", "gelu", "tanh", "silu", "sin"
 Partials: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
+class Moments(ABC):
+    """Gaussian moments as functions of q_a, q_b and q, which broadcast."""
+
+    @abstractmethod
+    def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
+        """E[phi(u) phi(v)]."""
+
+    @abstractmethod
+    def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials:
+        """The derivatives of ``moment`` in its three arguments, in their order."""
+
+
 @dataclass(frozen=True)
-class LeakyReLU:
+class LeakyReLU(Moments):
     """phi(u) = max(u, 0) + alpha min(u, 0): ReLU for alpha = 0, |u| for alpha = -1.
 
     Its moments are of the arc-cosine type (Cho & Saul 2009): with q = sqrt(q_a q_b) cos(theta),
@@ -45,7 +54,6 @@ class LeakyReLU:
         return max(1.0, self.negative_slope**2, (1 - self.negative_slope) ** 2)
 
     def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
-        """E[phi(u) phi(v)]; the arguments broadcast."""
         sine = _root_of_determinant(variance1, variance2, covariance)
         angle = torch.atan2(sine, covariance)
         kink = (1 - self.negative_slope) ** 2 / (2 * math.pi)
@@ -53,7 +61,6 @@ class LeakyReLU:
         return linear * covariance + kink * (sine - angle * covariance)
 
     def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials:
-        """The derivatives of ``moment`` in its three arguments, in their order."""
         sine = _root_of_determinant(variance1, variance2, covariance)
         angle = torch.atan2(sine, covariance)
         kink = (1 - self.negative_slope) ** 2 / (2 * math.pi)
@@ -66,18 +73,16 @@ class LeakyReLU:
 
 
 @dataclass(frozen=True)
-class Erf:
+class Erf(Moments):
     """phi(u) = erf(u) (Williams 1997)."""
 
     steepness: ClassVar[float] = 4 / math.pi
 
     def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
-        """E[phi(u) phi(v)]; the arguments broadcast."""
         root = _shifted_root(2 * variance1, 2 * variance2, 2 * covariance)
         return (2 / math.pi) * torch.atan(2 * covariance / root)
 
     def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials:
-        """The derivatives of ``moment`` in its three arguments, in their order."""
         slope = (4 / math.pi) / _shifted_root(2 * variance1, 2 * variance2, 2 * covariance)
         return (
             -covariance * slope / (1 + 2 * variance1),
@@ -87,13 +92,12 @@ class Erf:
 
 
 @dataclass(frozen=True)
-class GELU:
+class GELU(Moments):
     """phi(u) = u Phi(u), Phi the normal distribution function; moments by Stein's identity."""
 
     steepness: ClassVar[float] = 1.28
 
     def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
-        """E[phi(u) phi(v)]; the arguments broadcast."""
         root = _shifted_root(variance1, variance2, covariance)
         angle = torch.atan(covariance / root)
         inverse = 1 / (1 + variance1) + 1 / (1 + variance2)
@@ -102,7 +106,6 @@ class GELU:
         return covariance * (0.25 + angle / (2 * math.pi)) + numerator / (2 * math.pi * root)
 
     def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials:
-        """The derivatives of ``moment`` in its three arguments, in their order."""
         root = _shifted_root(variance1, variance2, covariance)
         angle = torch.atan(covariance / root)
         square, q2 = root * root, covariance * covariance
@@ -125,19 +128,17 @@ class GELU:
 
 
 @dataclass(frozen=True)
-class Sine:
+class Sine(Moments):
     """phi(u) = sin(u): E[phi phi] = exp(-(q_a + q_b) / 2) sinh(q)."""
 
     steepness: ClassVar[float] = 1.0
 
     def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
-        """E[phi(u) phi(v)]; the arguments broadcast."""
         size = covariance.abs()
         decay = torch.exp(size - (variance1 + variance2) / 2)
         return -torch.sign(covariance) * decay * torch.expm1(-2 * size) / 2
 
     def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials:
-        """The derivatives of ``moment`` in its three arguments, in their order."""
         size = covariance.abs()
         decay = torch.exp(size - (variance1 + variance2) / 2)
         moment = self.moment(variance1, variance2, covariance)

@@ -1,7 +1,4 @@
-"""The correlation flow and the kernel as plain functions of NumPy arrays or tensors.
-
-For code without GPyTorch modules, such as ``sklearn.svm.SVC(kernel=kernel_matrix)``.
-"""
+"""The correlation flow and the kernel as plain functions of NumPy arrays or tensors."""
 
 from __future__ import annotations
 

@@ -1,12 +1,9 @@
-r"""Hermite coefficients of functions of a Gaussian: the moments of any smooth activation.
+"""Hermite coefficients of functions of a Gaussian: the moments of any smooth activation.
 
 With the orthonormal Hermite polynomials h_n and A_n(q) = E[phi(sqrt(q) z) h_n(z)], z ~ N(0, 1),
 Mehler's formula gives for a pair (u, v) with variances q_a, q_b and correlation c
 
     E[phi(u) phi(v)] = sum_n c^n A_n(q_a) A_n(q_b).
-
-Only one-dimensional integrals are left. By Parseval's identity, E[phi(u)^2] - sum_{n < N} A_n(q)^2
-bounds the sum of the terms from the N-th on, for every correlation.
 """
 
 from __future__ import annotations

@@ -1,14 +1,4 @@
-"""Full Bayes with Pyro: hyperparameters with priors, and finite networks whose limit is the GP.
-
-``hyperparameters``  GPyTorch modules with hyperparameters as Pyro sample sites
-``gp_regression``, ``gp_classification``, ``sparse_gp``  Gaussian processes as Pyro models
-``gaussian_vector``  the law of Gaussian process observations as a Pyro distribution
-``bayesian_resnet``  ResNets of finite width as Pyro models
-``nuts``, ``svi``    posteriors by chains or by a guide; both return ``draws``
-``exact_mixture``    the exact posterior averaged over draws
-``diagnostics``      checks of a run, comparison of models
-``contrib_kernel``   our kernels in ``pyro.contrib.gp``
-"""
+"""Full Bayes with Pyro: hyperparameters with priors, and finite networks whose limit is the GP."""
 
 from resnet_gp.bayes.bayesian_resnet import BayesianResNet
 from resnet_gp.bayes.contrib_kernel import ContribKernel

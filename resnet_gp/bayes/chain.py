@@ -56,10 +56,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _at_medians(model: Model, args: tuple[Any, ...]) -> dict[str, Any]:
-    """Options for Pyro that make it look at the model at the medians of its priors.
-
-    Left to itself it looks at draws from the priors, where the model may be impossible.
-    """
+    """Options that make Pyro look at the model at prior medians: draws may be impossible."""
     strategy = init_to_median(num_samples=15)
     nesting = _guess_max_plate_nesting(InitMessenger(strategy)(model), args, {})
     return {"init_strategy": strategy, "max_plate_nesting": nesting}
@@ -157,15 +154,9 @@ def run_chain(
     seed: int,
     report: Callable[[Iteration], None],
 ) -> None:
-    """Run one chain and report every iteration.
+    """Run one chain from unconstrained values, with options of Pyro's ``NUTS``.
 
-    Args:
-        model, args: as for ``run_nuts``.
-        start: unconstrained values.
-        num_draws, num_warmup: as for ``run_nuts``.
-        options: of Pyro's ``NUTS``.
-        seed: determines the random numbers.
-        report: called after each iteration.
+    ``report`` is called after each iteration.
     """
     with seeded(seed):
         at_medians = _at_medians(model, args)

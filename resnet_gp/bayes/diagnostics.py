@@ -1,7 +1,4 @@
-"""Checks of a run, and comparison of models.
-
-Only ``to_arviz`` depends on the version of ArviZ: 0.x and 1.x build their data differently.
-"""
+"""Checks of a run, and comparison of models; works with ArviZ 0.x and 1.x."""
 
 from __future__ import annotations
 

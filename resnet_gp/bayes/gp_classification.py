@@ -37,9 +37,7 @@ class LatentClassifier(ABC):
         """Class probabilities at ``k x d`` points, averaged over draws, ``k x C``.
 
         Args:
-            x: points.
-            draws: from ``run_nuts`` or ``run_svi``.
-            at_most: evenly spaced draws to average over; None for all.
+            x, draws, at_most: as for ``GPRegression.predict``.
             num_latent_draws: latent values drawn at each point, for each of the draws.
             seed: seed of the latent values.
         """

@@ -123,11 +123,7 @@ def each(values: Values) -> list[Values]:
 
 
 def check_rows(train_x: Tensor, train_y: Tensor) -> None:
-    """Check the shapes of training data.
-
-    Raises:
-        ValueError: they do not match; the message names both.
-    """
+    """Raise ``ValueError`` unless the shapes of training data match."""
     if train_x.dim() != 2 or train_y.dim() not in (1, 2) or len(train_x) != len(train_y):
         raise ValueError(
             f"train_x must be n x d and train_y n or n x p, got shapes {tuple(train_x.shape)} and "

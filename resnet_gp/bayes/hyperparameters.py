@@ -41,7 +41,7 @@ def sample_hyperparameters(name: str, module: AnyModule) -> AnyModule:
     Raises:
         ValueError: a prior without a setting closure.
     """
-    drawn = _copy(module)
+    drawn: AnyModule = _copy(module)
     for site, owner, prior, value, set_value in _sites(name, drawn):
         set_value(owner, pyro.sample(site, _law(prior, value)))
     return drawn
@@ -60,7 +60,7 @@ def with_hyperparameters(name: str, module: AnyModule, values: Values) -> AnyMod
         KeyError: a site is missing.
         ValueError: values of another shape.
     """
-    copy = _copy(module)
+    copy: AnyModule = _copy(module)
     for site, owner, _, before, set_value in _sites(name, copy):
         if site not in values:
             raise KeyError(f"values lack the site {site!r}")
@@ -150,12 +150,9 @@ def _loose(kind: type) -> type:
     return type(kind.__name__, (_Loose, kind), {})
 
 
-def _copy(module: AnyModule) -> AnyModule:
+def _copy(module: Any, copies: dict[int, Any] | None = None) -> Any:
     """Copy the tables of parameters and of submodules; share everything else."""
-    return _copy_once(module, {})
-
-
-def _copy_once(module: Any, copies: dict[int, Any]) -> Any:
+    copies = {} if copies is None else copies
     if isinstance(module, (Interval, Prior)):
         return module
     if id(module) not in copies:
@@ -165,6 +162,6 @@ def _copy_once(module: Any, copies: dict[int, Any]) -> Any:
         copy.__dict__.update(module.__dict__)
         copy.__dict__["_parameters"] = dict(module._parameters)
         copy.__dict__["_modules"] = {
-            name: _copy_once(child, copies) for name, child in module._modules.items()
+            name: _copy(child, copies) for name, child in module._modules.items()
         }
     return copies[id(module)]

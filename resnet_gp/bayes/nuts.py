@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -73,7 +74,7 @@ def run_nuts(
         ("num_chains", num_chains), ("num_draws", num_draws),
         ("num_warmup", num_warmup), ("n_jobs", n_jobs), ("max_tree_depth", max_tree_depth),
     ):  # fmt: skip
-        positive_integer(name, value)
+        check_positive_integer(name, value)
     if not 0 < target_acceptance < 1:
         raise ValueError(f"target_acceptance must lie between 0 and 1, got {target_acceptance!r}")
     began = time.perf_counter()
@@ -100,7 +101,8 @@ def run_nuts(
 
         try:
             if n_jobs == 1:
-                _run_here(work, tell)
+                for number, one in enumerate(work):
+                    _run_here(number, one, tell)
             else:
                 _run_in_processes(work, int(n_jobs), tell)
         except KeyboardInterrupt:
@@ -128,15 +130,10 @@ def _starts(model: Model, args: tuple[Any, ...], start: Any, seeds: list[int]) -
     ]
 
 
-def positive_integer(name: str, value: Any) -> int:
-    """Return the value if it is a positive integer.
-
-    Raises:
-        ValueError: it is not; the message names the argument.
-    """
+def check_positive_integer(name: str, value: Any) -> None:
+    """Raise ``ValueError``, which names the argument, if a value is not a positive integer."""
     if not isinstance(value, Integral) or int(value) < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
 
 
 class _Record:
@@ -177,14 +174,9 @@ class _Record:
         return Draws(values, diverging, self.failures, self.interrupted, seconds)
 
 
-def _run_here(work: list[Work], tell: Tell) -> None:
-    for number, one in enumerate(work):
-        _run_one_here(number, one, tell)
-
-
-def _run_one_here(number: int, work: Work, tell: Tell) -> None:
+def _run_here(number: int, work: Work, tell: Tell) -> None:
     try:
-        run_chain(*work, lambda iteration: tell(number, iteration))
+        run_chain(*work, functools.partial(tell, number))
     except Exception as error:  # the other chains continue
         tell(number, f"{type(error).__name__}: {error}")
 

@@ -1,9 +1,4 @@
-"""Gaussian processes for many rows: inducing values as latent variables, for stochastic inference.
-
-The model of Hensman et al. (2013, 2015) in Pyro. Given the inducing values u, the bound takes the
-expectation of each row's log likelihood over its latent value; the guide learns the posterior of u
-and the hyperparameters.
-"""
+"""Gaussian processes for many rows: inducing values as latent variables (Hensman et al. 2013)."""
 
 from __future__ import annotations
 
@@ -141,12 +136,8 @@ class SparseGPClassification(_SparseGP, LatentClassifier):
     Sites as in ``SparseGPRegression``, without the likelihood's; "u" is ``m x latent``.
 
     Args:
-        train_x: ``n x d``.
-        labels: integers from 0 to C - 1, ``n``.
-        kernel: as in ``SparseGPRegression``.
-        num_inducing: as there.
-        batch_size: as there.
-        num_classes: C, as in ``GPClassification``.
+        train_x, labels, num_classes: as for ``GPClassification``.
+        kernel, num_inducing, batch_size: as for ``SparseGPRegression``.
 
     Raises:
         ValueError: shapes that do not match, or labels out of range.

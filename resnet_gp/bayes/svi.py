@@ -15,7 +15,7 @@ from pyro.poutine.util import prune_subsample_sites
 
 from resnet_gp.bayes.chain import Model, seeded
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.nuts import positive_integer
+from resnet_gp.bayes.nuts import check_positive_integer
 from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.progress import progress_bar
 
@@ -56,14 +56,16 @@ def run_svi(
         DomainError, torch.linalg.LinAlgError: twenty steps in a row left the domain of the model.
     """
     for name, value in (("num_steps", num_steps), ("num_draws", num_draws)):
-        positive_integer(name, value)
+        check_positive_integer(name, value)
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate!r}")
     began = time.perf_counter()
     losses: list[float] = []
     interrupted, failed = False, 0
     with seeded(seed), pyro.get_param_store().scope():
-        guide = guide or _normal_guide(model)
+        if guide is None:
+            start = init_to_median(num_samples=15)
+            guide = AutoMultivariateNormal(model, init_loc_fn=start, init_scale=_SCALE)
         decay = _DECAY ** (1 / int(num_steps))
         optimiser = ClippedAdam({"lr": learning_rate, "lrd": decay})
         step = SVI(model, guide, optimiser, Trace_ELBO()).step
@@ -82,23 +84,14 @@ def run_svi(
                 if not losses:
                     raise
                 interrupted = True
-        drawn = _draw(guide, args, int(num_draws))
+        drawn = [_draw(guide, args) for _ in range(int(num_draws))]
+    values = {name: torch.stack([one[name] for one in drawn])[None] for name in sorted(drawn[0])}
     diverging = torch.zeros(1, int(num_draws), dtype=torch.bool)
-    return Draws(drawn, diverging, {}, interrupted, time.perf_counter() - began, losses)
+    return Draws(values, diverging, {}, interrupted, time.perf_counter() - began, losses)
 
 
-def _normal_guide(model: Model) -> Any:
-    start = init_to_median(num_samples=15)
-    return AutoMultivariateNormal(model, init_loc_fn=start, init_scale=_SCALE)
-
-
-def _draw(guide: Any, args: tuple[Any, ...], num_draws: int) -> dict[str, torch.Tensor]:
-    """Draws of the guide by site, auxiliary ones left out, ``1 x draws x (shape of the site)``."""
-    drawn = [_trace(guide, args) for _ in range(num_draws)]
-    return {name: torch.stack([one[name] for one in drawn])[None] for name in sorted(drawn[0])}
-
-
-def _trace(guide: Any, args: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+def _draw(guide: Any, args: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+    """One draw of the guide by site, without auxiliary ones."""
     trace = prune_subsample_sites(pyro.poutine.trace(guide).get_trace(*args))
     return {
         name: site["value"].detach()

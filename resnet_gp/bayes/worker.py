@@ -1,7 +1,6 @@
 """A function in another process that reports while it runs: both ends of the pipes.
 
-The process reads its work from standard input (``cloudpickle``) and writes pickles to standard
-output. Unlike Python's pools, it does not import the caller's script again.
+Unlike Python's pools, it does not import the caller's script again.
 """
 
 from __future__ import annotations
@@ -38,11 +37,12 @@ class Worker:
         except ImportError as error:
             raise ImportError('n_jobs needs cloudpickle: pip install "resnet-gp[bayes]"') from error
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+        path = os.pathsep.join(entry for entry in sys.path if entry)  # pickled functions are there
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {name: str(threads) for name in names} | _path(),
+            env=os.environ | {name: str(threads) for name in names} | {"PYTHONPATH": path},
             start_new_session=True,  # only the caller gets Ctrl-C, and ends this process
         )
         assert self._process.stdin is not None
@@ -81,11 +81,6 @@ class Worker:
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-
-def _path() -> dict[str, str]:
-    """The caller's import path, so that pickled functions are found."""
-    return {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
 def main() -> None:

@@ -66,11 +66,7 @@ class ColumnMoments:
 
 
 def column_moments(client: Client, pairs: list[Future]) -> tuple[ColumnMoments, ColumnMoments]:
-    """Moments of the inputs and of the targets over all partitions.
-
-    Raises:
-        ValueError: there are no rows.
-    """
+    """Moments of the inputs and of the targets over all rows; ValueError if there are none."""
     x, y = tree_sum(client, client.map(_pair_moments, pairs, pure=False)).result()
     if x.count == 0:
         raise ValueError("X has no rows")

@@ -23,7 +23,6 @@ from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.optimiser import FitResult, get_raw, maximise, set_raw
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse, refine_noise
-from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.fitting.units import Units
 from resnet_gp.models.sparse import SparsePosterior, SparseRegression
 from resnet_gp.progress import progress_bar
@@ -138,9 +137,10 @@ def fit(
         bar=progress_bar("fitting", False),
     )
     start, _ = Sparse(n_inducing, learn_inducing).fit_model(training, search)
+    place = partial(local_rows, x_scaler=scalers[0], y_scaler=scalers[1])
     rows = DaskRows(
         client,
-        client.map(partial(_local_rows, scalers), partitions.pairs, pure=False),
+        client.map(place, partitions.pairs, pure=False),
         partitions.num_dims,
         partitions.num_outputs,
         partitions.is_vector,
@@ -156,10 +156,6 @@ def fit(
     refine_noise(model, search, training)
     units = Units(*scalers)
     return DistributedFit(model, model.posterior(), units, result, partitions.column_names)
-
-
-def _local_rows(scalers: tuple[Standardiser, Standardiser], pair: Pair) -> Any:
-    return local_rows(pair, *scalers)
 
 
 def _observed(

@@ -99,11 +99,7 @@ def checked_pair(
     names: tuple[list[Any] | None, list[Any] | None],
     shape: tuple[int, int | None],
 ) -> Pair:
-    """Partition k as float64 arrays.
-
-    Raises:
-        ValueError: as ``checked_block``, or x and y have different lengths.
-    """
+    """Partition k as float64 arrays; raises as ``checked_block``, or if lengths differ."""
     x = checked_block(f"partition {k} of X", x, names[0], shape[0])
     y = checked_block(f"partition {k} of y", y, names[1], shape[1])
     if len(x) != len(y):

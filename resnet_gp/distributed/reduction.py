@@ -12,12 +12,7 @@ _FAN_IN = 8
 
 
 def tree_sum(client: Client, parts: list[Future]) -> Future:
-    """Add lists entry by entry, up to eight at a time.
-
-    Args:
-        client: client of the cluster.
-        parts: futures of lists of equal length, whose entries support ``+``.
-    """
+    """Add futures of lists of equal length entry by entry, up to eight at a time."""
     while len(parts) > 1:
         groups = [parts[first : first + _FAN_IN] for first in range(0, len(parts), _FAN_IN)]
         parts = [client.submit(_sum, group, pure=False) for group in groups]

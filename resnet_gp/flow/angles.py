@@ -1,4 +1,4 @@
-r"""The correlation flow in the angle, and the pair of functions that solves it.
+"""The correlation flow in the angle, and the pair of functions that solves it, in float64.
 
 With c = cos(theta) and T = w(1 - alpha)^2, Theorem 3 of Hayou & Yang (2023) reads, for the
 (leaky) ReLU family without block bias,
@@ -8,9 +8,6 @@ With c = cos(theta) and T = w(1 - alpha)^2, Theorem 3 of Hayou & Yang (2023) rea
 
 It is autonomous, so one function, the time H(theta) that the flow takes from pi down to theta,
 solves it for every horizon: theta_T = H^{-1}(H(theta_0) + T).
-
-Everything here is float64 and accurate to a few ulp *relative* down to the smallest angles. It is
-evaluated at the few dozen Chebyshev nodes of a table, for which NumPy is faster than torch.
 """
 
 from __future__ import annotations

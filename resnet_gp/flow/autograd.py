@@ -1,10 +1,12 @@
-"""How the flow's functions work under ``torch.func`` and in half precision."""
+"""How the flow's functions work under ``torch.func``, in half precision, and with numba."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, ParamSpec
 
 import torch
@@ -73,3 +75,16 @@ def widens_half(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
 def _widened(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
+
+
+@functools.cache
+def _numba_module(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(f"resnet_gp.flow.{name}")
+    except (ImportError, RuntimeError):  # numba is an extra, and wants a folder for its cache
+        return None
+
+
+def compiled_loops(name: str, tensor: Tensor) -> ModuleType | None:
+    """A module of ``resnet_gp.flow`` with compiled loops, or None where it cannot be used."""
+    return _numba_module(name) if tensor.device.type == "cpu" else None

@@ -1,15 +1,11 @@
-r"""The scalar maps of the correlation flow as Horner schemes of vectors, for KeOps.
+"""The scalar maps of the correlation flow as Horner schemes of vectors, for KeOps.
 
-KeOps evaluates expression *trees* and recomputes repeated parts: Clenshaw's rule would grow
-exponentially, and Horner's rule in powers of x is badly conditioned at high degree. Here
+KeOps evaluates expression trees and recomputes repeated parts, so Clenshaw's rule would grow
+exponentially. With the variable x = 2 s - 1 of ``table``,
 
     f(x) = sum_i b_i(x) Q_i(z),    z = T_4(x),    b(x) = (1, x, T_2(x), x T_2(x)),
 
-and the Q_i, of a quarter of the degree, are in powers of z: their Chebyshev series converge four
-times as fast, so that powers are well conditioned for every horizon up to ``MAX_HORIZON``. One
-Horner scheme with vectors as coefficients evaluates all Q_i of all maps.
-
-The variable is that of ``resnet_gp.flow.table``, x = 2 s - 1.
+where the Q_i have a quarter of the degree, so that powers of z are well conditioned.
 """
 
 from __future__ import annotations

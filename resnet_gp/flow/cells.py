@@ -1,24 +1,16 @@
-r"""Piecewise Chebyshev tables in two variances and an angle.
+"""Piecewise Chebyshev tables in two variances and an angle.
 
-A variance q > 0 belongs to the cell floor(log(q) / log 4): cells are fixed, so that an entry does
-not depend on the others in the call, and unlimited. One table serves a pair of cells,
+A variance q > 0 belongs to the cell floor(log(q) / log 4): an entry does not depend on the others
+in the call. One table serves a pair of cells, with x the place of log q in its cell,
 
-    f(q_a, q_b, theta) = sum_k T_k(2 tan(theta / 4) - 1) sum_ij C_kij T_i(x_a) T_j(x_b),
-
-x the place of log q in its cell. Functions that bend near c = +-1 need far fewer terms in the angle
-than in the correlation, and tan(theta / 4) costs two square roots.
-
-Tables of several pairs of cells are fitted and evaluated together. The evaluation is compiled if
-numba is there and the tensors are on the CPU (``compiled_cells``), in plain torch otherwise.
+    f(q_a, q_b, theta) = sum_k T_k(2 tan(theta / 4) - 1) sum_ij C_kij T_i(x_a) T_j(x_b).
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TypeAlias
 
 import numpy as np
@@ -66,16 +58,10 @@ def place_of(variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor
     return root.div_((2 - gap).sqrt_().add_(math.sqrt(2))).mul_(2).sub_(1)
 
 
-def cell_nodes(cells: Sequence[int], count: int) -> Array:
+def _cell_nodes(cells: Sequence[int], count: int) -> Array:
     """Variances at the Chebyshev nodes of some cells, ``cells x count``."""
     nodes: Array = np.exp(_WIDTH * (np.asarray(cells)[:, None] + (1 + _nodes(count)) / 2))
     return nodes
-
-
-def angle_nodes(count: int) -> Array:
-    """Angles at the Chebyshev nodes of their variable."""
-    angles: Array = 4 * np.arctan((1 + _nodes(count)) / 2)
-    return angles
 
 
 def _nodes(count: int) -> Array:
@@ -107,9 +93,8 @@ def fit_tables(
         count = next(iter(counts.values()))
         together = [pair for pair in counts if counts[pair] == count][:_TOGETHER]
         first, second = zip(*together, strict=True)
-        found, scales = values(
-            cell_nodes(first, count[0]), cell_nodes(second, count[1]), angle_nodes(count[2])
-        )
+        angles = 4 * np.arctan((1 + _nodes(count[2])) / 2)
+        found, scales = values(_cell_nodes(first, count[0]), _cell_nodes(second, count[1]), angles)
         relative = found / scales[..., None, None, None]
         for axis in (2, 3, 4):
             relative = chebyshev_transform(relative, axis)
@@ -224,7 +209,8 @@ class TableGrid:
                     variance2[columns].reshape(-1, *rest),
                     covariance[rows[:, None], columns],
                 )
-                table = self._table(one, two, covariance)
+                used = self.coefficients[one, two, :, : int(self.lengths[one, two])]
+                table = used.to(covariance.device)
                 series = torch.einsum("fkij,ni->kfnj", table, left[rows])
                 across = right[columns].mT
 
@@ -235,10 +221,6 @@ class TableGrid:
                 found = _clenshaw(coefficient, len(series), place)
                 out[:, rows[:, None], columns] = found
         return out
-
-    def _table(self, one: int, two: int, like: Tensor) -> Tensor:
-        """One table, ``fields x k x i x j``."""
-        return self.coefficients[one, two, :, : int(self.lengths[one, two])].to(like.device)
 
 
 def present_pairs(variance1: Tensor, variance2: Tensor) -> list[Pair]:
@@ -283,17 +265,3 @@ def _clenshaw(coefficient: Callable[[int], Tensor], count: int, place: Tensor) -
         previous.neg_().add_(coefficient(k)).addcmul_(twice, value)
         value, previous = previous, value
     return previous.neg_().add_(coefficient(0)).addcmul_(twice, value, value=0.5)
-
-
-@functools.cache
-def _numba_loops() -> ModuleType | None:
-    try:
-        from resnet_gp.flow import compiled_cells
-    except (ImportError, RuntimeError):  # numba is an extra, and wants a folder for its cache
-        return None
-    return compiled_cells
-
-
-def compiled_loops(tensor: Tensor) -> ModuleType | None:
-    """The compiled evaluation, or None where it cannot be used."""
-    return _numba_loops() if tensor.device.type == "cpu" else None

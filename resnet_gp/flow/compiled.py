@@ -1,14 +1,14 @@
-r"""The covariance of ``covariance.py`` and its gradient as compiled loops over cache-sized blocks.
+r"""The loops of ``covariance.py`` compiled by numba, over cache-sized blocks; bits as ``table.py``.
 
-Needs numba. The arithmetic of the flow is that of ``table.py``, operation by operation, and nothing
-here may be reassociated or contracted, so that both give the same bits (where torch rounds square
-roots correctly). Only the inner products differ from a library's matrix product: their order is
-fixed, so that a block of a matrix has the bits of the same block computed alone, and k(x, x) is
-symmetric to the bit.
+Nothing here may be reassociated or contracted, and the order of inner products is fixed: a block of
+a matrix has the bits of the same block computed alone. Rows of all batch elements are counted
+through; each call does those from ``start`` to ``stop``. Arrays are C-contiguous, in three tuples:
 
-Arrays are C-contiguous, of one floating dtype: ``u`` is ``b x n x d``, ``v`` is ``b x d x m``
-(transposed), with d a multiple of GROUP; scales are ``b x n`` and ``b x m``. Rows of all batch
-elements are counted through, and each call does those from ``start`` to ``stop``, without the GIL.
+``points``   ``u``, ``b x n x d``, and ``v``, ``b x d x m``, with d a multiple of GROUP; their
+             scales, ``b x n`` and ``b x m``; the gap below which it is computed from differences
+``table``    kappa, ``b``; coefficients and power basis of the map or maps
+``adjoint``  the gradient of a scalar in the covariance, ``b x n x m``; its gradients in the inner
+             products, to be written, and in both scales and the time, ``b``, to be added to
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ def _smallest(values):  # a reduction is vectorised only if it may be reassociat
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _gaps(u, v, first, last, near, gap):
-    """1 - <u, v_j> for columns of v, from the difference of the vectors where that is small.
-
-    May exceed 2 by rounding; ``_table_variable`` mends that.
-    """
+    """1 - <u, v_j>, from the difference where small; ``_table_variable`` clips it at 2."""
     zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
     gap[:] = one
     for k in range(0, len(u), 4):
@@ -128,27 +125,26 @@ def _is_last_of_group(row, n, stop):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def covariance(
-    u,
-    v,
-    scale_u,
-    scale_v,
-    near,
-    kappa,
-    coefficients,
-    power_basis,
-    plain,
-    out,
-    symmetric,
-    start,
-    stop,
-):
+def _places(points, kappa, row, first, last, gap, x):
+    """The gaps of a row's pairs and x of the table there; return which table."""
+    u, v, _, _, near = points
+    b, i = row // u.shape[1], row % u.shape[1]
+    table = b if len(kappa) > 1 else 0
+    _gaps(u[b, i], v[b], first, last, near, gap)
+    _table_variable(gap, kappa[table], x)
+    return table
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def covariance(points, table, plain, out, symmetric, start, stop):
     """out = scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold the map itself.
 
     With ``symmetric``, the two sets of points are the same, and a row also fills its column: blocks
     below the diagonal are not computed. (Where a block crosses it, two threads may write an entry,
     with the same bits.)
     """
+    scale_u, scale_v = points[2], points[3]
+    kappa, coefficients, power_basis = table
     n, m = out.shape[1], out.shape[2]
     one = out.dtype.type(1)
     buffers = np.empty((4, _BLOCK), out.dtype)
@@ -160,10 +156,8 @@ def covariance(
             b, i = row // n, row % n
             if symmetric and last <= i:
                 continue
-            table = b if len(kappa) > 1 else 0
-            _gaps(u[b, i], v[b], first, last, near, gap)
-            _table_variable(gap, kappa[table], x)
-            _polynomial(coefficients[table], power_basis[table], x, ratio, spare)
+            t = _places(points, kappa, row, first, last, gap, x)
+            _polynomial(coefficients[t], power_basis[t], x, ratio, spare)
             target, scales, scale = out[b, i, first:last], scale_v[b, first:last], scale_u[b, i]
             if plain:
                 for j in range(len(gap)):
@@ -187,12 +181,9 @@ def _total(values):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _chain(source, scale, scales, value, slope, speed, target, sums, x, spare):
-    """Apply the chain rule in one row to ``source``, the gradient in scale scales value.
-
-    Writes the gradient in the inner products to ``target``, adds that in ``scales`` to ``sums``,
-    and returns those in ``scale`` and in the time.
-    """
+def _chain(source, scale, scales, maps, target, sums, x, spare):
+    """Apply the chain rule in one row; return the gradients in its scale and in the time."""
+    value, slope, speed = maps
     for j in range(len(source)):
         x[j] = source[j] * scale * scales[j]
     for j in range(len(source)):
@@ -209,46 +200,15 @@ def _chain(source, scale, scales, value, slope, speed, target, sums, x, spare):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _spread(
-    row,
-    start,
-    stop,
-    begin,
-    last,
-    symmetric,
-    scale_u,
-    scale_v,
-    value,
-    slope,
-    speed,
-    grad,
-    weight,
-    grad_scale_u,
-    grad_scale_v,
-    grad_time,
-    x,
-    spare,
-    turned,
-):
-    """Apply the chain rule in the columns from ``begin`` to ``last`` of a row.
-
-    With ``symmetric``, also to the mirrored entries below the diagonal, which pass through
-    ``turned``, ``2 x _MIRROR x _BLOCK``, a transposed group of columns.
-    """
+def _spread(points, adjoint, maps, row, begin, last, symmetric, start, stop, x, spare, turned):
+    """Apply the chain rule in a row; its mirror passes through ``turned``, transposed columns."""
+    scale_u, scale_v = points[2], points[3]
+    grad, weight, grad_scale_u, grad_scale_v, grad_time = adjoint
     n = grad.shape[1]
     b, i = row // n, row % n
-    total, speeds = _chain(
-        grad[b, i, begin:last],
-        scale_u[b, i],
-        scale_v[b, begin:last],
-        value,
-        slope,
-        speed,
-        weight[b, i, begin:last],
-        grad_scale_v[b, begin:last],
-        x,
-        spare,
-    )
+    scales, sums = scale_v[b, begin:last], grad_scale_v[b, begin:last]
+    source, target = grad[b, i, begin:last], weight[b, i, begin:last]
+    total, speeds = _chain(source, scale_u[b, i], scales, maps, target, sums, x, spare)
     grad_scale_u[b, i] += total
     grad_time[b] += speeds
     if not symmetric:
@@ -262,18 +222,11 @@ def _spread(
                 turned[0, k - group, j - first] = grad[b, j, k]
     below = max(begin, i + 1)
     skip = below - begin
-    total, speeds = _chain(
-        turned[0, i - group, below - first : last - first],
-        scale_v[b, i],
-        scale_u[b, below:last],
-        value[skip:],
-        slope[skip:],
-        speed[skip:],
-        turned[1, i - group, below - first : last - first],
-        grad_scale_u[b, below:last],
-        x,
-        spare,
-    )
+    maps = (maps[0][skip:], maps[1][skip:], maps[2][skip:])
+    scales, sums = scale_u[b, below:last], grad_scale_u[b, below:last]
+    source = turned[0, i - group, below - first : last - first]
+    target = turned[1, i - group, below - first : last - first]
+    total, speeds = _chain(source, scale_v[b, i], scales, maps, target, sums, x, spare)
     grad_scale_v[b, i] += total
     grad_time[b] += speeds
     if _is_last_of_group(row, n, stop):
@@ -283,157 +236,79 @@ def _spread(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def gradient(
-    u,
-    v,
-    scale_u,
-    scale_v,
-    near,
-    kappa,
-    coefficients,
-    power_basis,
-    phi,
-    largest,
-    decrease,
-    grad,
-    weight,
-    grad_scale_u,
-    grad_scale_v,
-    grad_horizon,
-    symmetric,
-    start,
-    stop,
-):
-    """Apply the chain rule to ``grad``, the gradient of a scalar in the covariance, ``b x n x m``.
+def _limit_maps(gap, x, table, limit, maps, gap_end, spare):
+    """Value and derivatives of 1 - (1 - c_T) / largest; ``decrease`` is the rate of largest."""
+    one, two = gap.dtype.type(1), gap.dtype.type(2)
+    coefficients, power_basis = table
+    phi, largest, decrease = limit
+    value, slope, speed = maps
+    _polynomial(coefficients[0], power_basis[0], x, value, spare)
+    for j in range(len(gap)):
+        gap_end[j] = gap[j] * value[j] * value[j]
+    _half_tangent_variable(gap, x)
+    _polynomial(phi, True, x, slope, spare)
+    _half_tangent_variable(gap_end, x)
+    _polynomial(phi, True, x, speed, spare)
+    inverse = one / largest
+    for j in range(len(gap)):
+        cube = value[j] * value[j] * value[j] * speed[j] * inverse
+        half, relative = gap[j] / two, gap_end[j] * inverse
+        slope[j] = cube / slope[j]
+        speed[j] = half * math.sqrt(half) * cube - relative * decrease * inverse
+        value[j] = one - relative
 
-    Writes ``weight``, the gradient in the inner products <u_i, v_j> (same shape), and adds to
-    ``grad_scale_u``, ``b x n``, ``grad_scale_v``, ``b x m``, and ``grad_horizon``, ``b``. The map
-    is 1 - (1 - c_T) / largest, where ``largest`` decreases with T at the rate ``decrease``.
 
-    With ``symmetric``, the two sets of points are the same: a row's slopes serve its column, too.
+@njit(nogil=True, cache=True, error_model="numpy")
+def _depth_maps(gap, x, table, tangent, maps, spare):
+    """Value and derivatives of a ``DepthTable``."""
+    zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
+    coefficients, power_basis = table
+    value, slope, speed = maps
+    _polynomial(coefficients[0], power_basis[0], x, value, spare)
+    _polynomial(coefficients[1], power_basis[1], x, slope, spare)
+    _polynomial(coefficients[2], power_basis[2], x, speed, spare)
+    if tangent:
+        for j in range(len(gap)):
+            sine = math.sqrt(gap[j] * (two - gap[j]))
+            slope[j] = slope[j] / sine if sine > zero else zero
+    else:
+        for j in range(len(gap)):
+            value[j] = one - gap[j] * value[j] * value[j]
+            speed[j] = gap[j] * math.sqrt(gap[j]) * speed[j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def gradient(points, table, speeds, tangent, adjoint, symmetric, start, stop):
+    """Apply the chain rule to a gradient in the covariance.
+
+    ``table`` holds one map for the limit, and ``speeds`` phi, largest and its decrease, ``b``; for
+    a ``DepthTable`` it holds three, and ``speeds`` are empty. With ``symmetric``, the two sets of
+    points are the same: a row's slopes serve its column, too.
     """
+    kappa, coefficients, power_basis = table
+    phi, largest, decrease = speeds
+    grad = adjoint[0]
     n, m = grad.shape[1], grad.shape[2]
-    one, two = grad.dtype.type(1), grad.dtype.type(2)
     buffers = np.empty((7, _BLOCK), grad.dtype)
     turned = np.empty((2, _MIRROR, _BLOCK), grad.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
         for row in range(start, stop):
-            b, i = row // n, row % n
-            if symmetric and last <= i:
-                continue
-            begin = max(first, i) if symmetric else first
-            gap, x = buffers[0, : last - begin], buffers[1, : last - begin]
-            ratio, spare = buffers[2, : last - begin], buffers[3, : last - begin]
-            gap_end = buffers[4, : last - begin]
-            phi_start, phi_end = buffers[5, : last - begin], buffers[6, : last - begin]
-            table = b if len(kappa) > 1 else 0
-            _gaps(u[b, i], v[b], begin, last, near, gap)
-            _table_variable(gap, kappa[table], x)
-            _polynomial(coefficients[table], power_basis[table], x, ratio, spare)
-            for j in range(len(gap)):
-                gap_end[j] = gap[j] * ratio[j] * ratio[j]
-            _half_tangent_variable(gap, x)
-            _polynomial(phi, True, x, phi_start, spare)
-            _half_tangent_variable(gap_end, x)
-            _polynomial(phi, True, x, phi_end, spare)
-            inverse = one / largest[table]
-            for j in range(len(gap)):
-                cube = ratio[j] * ratio[j] * ratio[j] * phi_end[j] * inverse
-                half, relative = gap[j] / two, gap_end[j] * inverse
-                phi_start[j] = cube / phi_start[j]
-                phi_end[j] = half * math.sqrt(half) * cube - relative * decrease[table] * inverse
-                ratio[j] = one - relative
-            _spread(
-                row,
-                start,
-                stop,
-                begin,
-                last,
-                symmetric,
-                scale_u,
-                scale_v,
-                ratio,
-                phi_start,
-                phi_end,
-                grad,
-                weight,
-                grad_scale_u,
-                grad_scale_v,
-                grad_horizon,
-                x,
-                spare,
-                turned,
-            )
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def depth_gradient(
-    u,
-    v,
-    scale_u,
-    scale_v,
-    near,
-    kappa,
-    coefficients,
-    power_basis,
-    tangent,
-    grad,
-    weight,
-    grad_scale_u,
-    grad_scale_v,
-    grad_time,
-    symmetric,
-    start,
-    stop,
-):
-    """``gradient`` for a ``DepthTable``: its three polynomials are ``b x 3 x ...``."""
-    n, m = grad.shape[1], grad.shape[2]
-    zero, one, two = grad.dtype.type(0), grad.dtype.type(1), grad.dtype.type(2)
-    buffers = np.empty((6, _BLOCK), grad.dtype)
-    turned = np.empty((2, _MIRROR, _BLOCK), grad.dtype)
-    for first in range(0, m, _BLOCK):
-        last = min(first + _BLOCK, m)
-        for row in range(start, stop):
-            b, i = row // n, row % n
+            i = row % n
             if symmetric and last <= i:
                 continue
             begin = max(first, i) if symmetric else first
             gap, x = buffers[0, : last - begin], buffers[1, : last - begin]
             value, slope = buffers[2, : last - begin], buffers[3, : last - begin]
             speed, spare = buffers[4, : last - begin], buffers[5, : last - begin]
-            table = b if len(kappa) > 1 else 0
-            _gaps(u[b, i], v[b], begin, last, near, gap)
-            _table_variable(gap, kappa[table], x)
-            _polynomial(coefficients[table, 0], power_basis[table, 0], x, value, spare)
-            _polynomial(coefficients[table, 1], power_basis[table, 1], x, slope, spare)
-            _polynomial(coefficients[table, 2], power_basis[table, 2], x, speed, spare)
-            if tangent:
-                for j in range(len(gap)):
-                    sine = math.sqrt(gap[j] * (two - gap[j]))
-                    slope[j] = slope[j] / sine if sine > zero else zero
+            gap_end, maps = buffers[6, : last - begin], (value, slope, speed)
+            t = _places(points, kappa, row, begin, last, gap, x)
+            own = coefficients[t], power_basis[t]
+            if len(phi) > 0:
+                limit = phi, largest[t], decrease[t]
+                _limit_maps(gap, x, own, limit, maps, gap_end, spare)
             else:
-                for j in range(len(gap)):
-                    value[j] = one - gap[j] * value[j] * value[j]
-                    speed[j] = gap[j] * math.sqrt(gap[j]) * speed[j]
+                _depth_maps(gap, x, own, tangent, maps, spare)
             _spread(
-                row,
-                start,
-                stop,
-                begin,
-                last,
-                symmetric,
-                scale_u,
-                scale_v,
-                value,
-                slope,
-                speed,
-                grad,
-                weight,
-                grad_scale_u,
-                grad_scale_v,
-                grad_time,
-                x,
-                spare,
-                turned,
+                points, adjoint, maps, row, begin, last, symmetric, start, stop, x, spare, turned
             )

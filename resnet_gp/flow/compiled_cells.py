@@ -1,12 +1,15 @@
-"""The evaluation of ``cells.TableGrid`` as compiled loops over cache-sized blocks.
+"""The evaluation of ``cells.TableGrid`` as loops compiled by numba, over cache-sized blocks.
 
-Needs numba. Arrays are C-contiguous, of one floating dtype; b is a batch of networks and inputs.
-``coefficients`` are ``(b or 1) x cells1 x cells2 x fields x k x i x j`` with j a multiple of 4, and
-``lengths``, ``(b or 1) x cells1 x cells2``, is the number of k. ``left``, ``b x n x i``, and
-``right``, ``b x j x m``, are Chebyshev polynomials of the variances, ``root1`` and ``root2`` their
-square roots. The columns of ``right`` are sorted by cell: ``order``, ``b x m``, says which they are
-and ``starts``, ``b x (cells2 + 1)``, where each cell begins. Rows of all batch elements are counted
-through, and each call does those from ``start`` to ``stop``, without the GIL.
+Arrays are C-contiguous; b is a batch of networks and inputs. Rows of all batch elements are counted
+through; each call does those from ``start`` to ``stop``. ``tables`` is a tuple of
+
+``coefficients``     ``(b or 1) x cells1 x cells2 x fields x k x i x j`` with j a multiple of 4
+``lengths``          the number of k, ``(b or 1) x cells1 x cells2``
+``cell``             the row's cell, ``b x n``
+``left``, ``right``  Chebyshev polynomials of the variances, ``b x n x i`` and ``b x j x m``
+``root1``, ``root2`` square roots of the variances
+``order``            the columns sorted by cell, as those of ``right`` are, ``b x m``
+``starts``           where each cell begins there, ``b x (cells2 + 1)``
 """
 
 from __future__ import annotations
@@ -70,26 +73,12 @@ def _series(rows, length, right, begin, x, value, previous, term):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def matrix(
-    coefficients,
-    lengths,
-    cell,
-    left,
-    root1,
-    right,
-    root2,
-    order,
-    starts,
-    covariance,
-    out,
-    symmetric,
-    start,
-    stop,
-):
+def matrix(tables, covariance, out, symmetric, start, stop):
     """Fill ``out``, ``b x n x m``, from a grid with one field.
 
     With ``symmetric``, the two sets of points are the same, and a row also fills its column.
     """
+    coefficients, lengths, cell, left, root1, right, root2, order, starts = tables
     n = out.shape[1]
     rows = np.empty(coefficients.shape[3:5] + coefficients.shape[6:], out.dtype)
     buffers = np.empty((5, _BLOCK), out.dtype)
@@ -122,31 +111,14 @@ def matrix(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def matrix_gradient(
-    coefficients,
-    lengths,
-    cell,
-    left,
-    root1,
-    right,
-    root2,
-    order,
-    starts,
-    covariance,
-    grad,
-    by_covariance,
-    by_variance1,
-    by_variance2,
-    by_weight,
-    by_bias,
-    start,
-    stop,
-):
+def matrix_gradient(tables, covariance, grad, sums, start, stop):
     """Apply the chain rule to ``grad``, the gradient in the covariance, with its five derivatives.
 
-    Writes ``by_covariance``, ``b x n x m``, and adds to ``by_variance1``, ``b x n``,
-    ``by_variance2``, ``b x m``, ``by_weight`` and ``by_bias``, ``b``.
+    ``sums`` are the gradients in the covariance, ``b x n x m``, which is written, and in both
+    variances, ``b x n`` and ``b x m``, the weight and the bias, ``b``, to which it adds.
     """
+    coefficients, lengths, cell, left, root1, right, root2, order, starts = tables
+    by_covariance, by_variance1, by_variance2, by_weight, by_bias = sums
     n = grad.shape[1]
     rows = np.empty(coefficients.shape[3:5] + coefficients.shape[6:], grad.dtype)
     buffers = np.empty((6, _BLOCK), grad.dtype)

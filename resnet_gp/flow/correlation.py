@@ -1,8 +1,4 @@
-r"""The correlation flow of single entries, differentiable twice.
-
-``flow`` is the reference for everything built on it: it takes any tensor of gaps 1 - c_0 and any
-horizons that broadcast with it. Covariance matrices have a fused path in ``covariance``.
-"""
+"""The correlation flow of single entries, differentiable twice: the reference for all else."""
 
 from __future__ import annotations
 

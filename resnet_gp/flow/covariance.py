@@ -1,12 +1,8 @@
-r"""Covariance matrices of the limit network from its input layer: one fused, differentiable call.
+"""Covariance matrices of the limit network from its input layer: one fused, differentiable call.
 
 For the (leaky) ReLU family without block bias (Hayou & Yang 2023, Theorems 2 and 3),
 
     k(a, b) = sqrt(q_0(a, a) q_0(b, b)) exp(w (1 + alpha^2) / 2) c_T(c_0),    T = w (1 - alpha)^2.
-
-``resnet_covariance`` is that formula on inputs. The matrix work is in ``unit_covariance``: an inner
-product, the flow and the scales in one pass over cache-sized blocks, compiled if numba is there and
-the tensors are on the CPU, in plain torch otherwise.
 """
 
 from __future__ import annotations
@@ -17,20 +13,24 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.autograd import FlowFunction, widens_half
+from resnet_gp.flow.autograd import FlowFunction, compiled_loops, widens_half
 from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes, flow_slopes, gap_flow
 from resnet_gp.flow.depth import LIMIT, DepthMap, Layers, depth_map, depth_slopes, depth_table
 from resnet_gp.flow.domain import DomainError
-from resnet_gp.flow.table import GROUP, Polynomial, horizon_table, speed_polynomial
+from resnet_gp.flow.table import GROUP, horizon_table, speed_polynomial
 from resnet_gp.threads import in_threads, row_ranges
 
 # Gaps below this are recomputed from the difference of the unit vectors: the error of 1 - <u, v>,
 # a few eps, is too large for the derivatives where the gap itself is small.
-_NEAR = {torch.float64: 2.0**-13, torch.float32: 2.0**-6}
+_NEAR: dict[torch.dtype, Any] = {
+    torch.float64: np.float64(2.0**-13),
+    torch.float32: np.float32(2.0**-6),
+}
 _NEAR_PAIRS = 2**18
 _TILE = {"cpu": 2**16, "cuda": 2**24}
 
@@ -228,7 +228,7 @@ class _UnitCovariance(FlowFunction):
         time: Tensor,
         spec: DepthMap,
     ) -> Tensor:
-        compiled = _compiled_loops(unit1)
+        compiled = compiled_loops("compiled", unit1)
         if compiled is not None:
             return _compiled_forward(compiled, unit1, unit2, scale1, scale2, time, spec)
         out = unit1.new_empty(unit1.shape[0], unit1.shape[1], unit2.shape[1])
@@ -252,7 +252,7 @@ class _UnitCovariance(FlowFunction):
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             return (*_differentiable_gradient(saved, grad, needs[:5], spec), None)
         unit1, unit2, scale1, scale2, time = saved
-        compiled = _compiled_loops(unit1)
+        compiled = compiled_loops("compiled", unit1)
         if compiled is not None:
             sums = _compiled_gradient(compiled, unit1, unit2, scale1, scale2, time, grad, spec)
         else:
@@ -364,7 +364,7 @@ def _batched(size: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -
 
 def _unit_gap(unit1: Tensor, unit2: Tensor) -> Tensor:
     gap = (1 - unit1 @ unit2.mT).clamp_(max=2)
-    near = (gap < _NEAR[gap.dtype]).nonzero(as_tuple=True)
+    near = (gap < float(_NEAR[gap.dtype])).nonzero(as_tuple=True)
     batch = gap.shape[:-2]
     unit1, unit2 = unit1.expand(*batch, -1, -1), unit2.expand(*batch, -1, -1)
     for first in range(0, len(near[0]), _NEAR_PAIRS):
@@ -373,34 +373,19 @@ def _unit_gap(unit1: Tensor, unit2: Tensor) -> Tensor:
     return gap
 
 
-@functools.cache
-def _numba_loops() -> ModuleType | None:
-    try:
-        from resnet_gp.flow import compiled
-    except (ImportError, RuntimeError):  # numba is an extra, and wants a folder for its cache
-        return None
-    return compiled
-
-
-def _compiled_loops(tensor: Tensor) -> ModuleType | None:
-    return _numba_loops() if tensor.device.type == "cpu" else None
-
-
-def _compiled_arguments(*inputs: Tensor) -> tuple[Any, ...]:
+def _points(*inputs: Tensor) -> tuple[Any, ...]:
+    """``points`` of the compiled loops."""
     unit1, unit2, scale1, scale2 = inputs
     tensors = (unit1, unit2.mT, scale1, scale2)
-    return (
-        *(tensor.detach().contiguous().numpy() for tensor in tensors),
-        unit1.new_tensor(_NEAR[unit1.dtype]).numpy()[()],
-    )
+    return *_arrays(*(tensor.detach().contiguous() for tensor in tensors)), _NEAR[unit1.dtype]
 
 
 def _is_symmetric(unit1: Tensor, unit2: Tensor, scale1: Tensor, scale2: Tensor) -> bool:
     return torch.equal(unit1, unit2) and torch.equal(scale1, scale2)
 
 
-def _arrays(kappa: Tensor, polynomial: Polynomial) -> tuple[Any, ...]:
-    return kappa.numpy(), polynomial.coefficients.numpy(), polynomial.power_basis.numpy()
+def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
+    return tuple(tensor.numpy() for tensor in tensors)
 
 
 def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
@@ -409,51 +394,44 @@ def _compiled_forward(compiled: ModuleType, *inputs: Any) -> Tensor:
     out = unit1.new_empty(batch, n, m)
     symmetric = _is_symmetric(*inputs[:4])
     if spec.is_limit:
-        table = horizon_table(time, unit1.dtype)
+        limit = horizon_table(time, unit1.dtype)
         if spec.contrast:
-            table = table.scaled(_largest_gap(time, spec)[0].rsqrt())
-        arrays = _arrays(table.kappa, table.polynomial)
+            limit = limit.scaled(_largest_gap(time, spec)[0].rsqrt())
+        kappa, value = limit.kappa, limit.polynomial
     else:
         depth = depth_table(spec, time, unit1.dtype)
-        arrays = _arrays(depth.kappa, depth.value)
-    arguments = (*_compiled_arguments(*inputs[:4]), *arrays, spec.is_tangent, out.numpy())
+        kappa, value = depth.kappa, depth.value
+    table = _arrays(kappa, value.coefficients, value.power_basis)
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
-    covariance = functools.partial(compiled.covariance, *arguments, symmetric)
-    in_threads([functools.partial(covariance, *rows) for rows in ranges])
+    arguments = (_points(*inputs[:4]), table, spec.is_tangent, out.numpy(), symmetric)
+    in_threads([functools.partial(compiled.covariance, *arguments, *rows) for rows in ranges])
     return out
 
 
 def _compiled_gradient(compiled: ModuleType, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    unit1, unit2, scale1, scale2, time, grad, spec = inputs
+    unit1, _, scale1, scale2, time, grad, spec = inputs
     weight = torch.empty_like(grad, memory_format=torch.contiguous_format)
     symmetric = _is_symmetric(*inputs[:4])
     batch, n, m = grad.shape
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
-    partial1 = scale1.new_zeros(len(ranges), *scale1.shape)
-    partial2 = scale2.new_zeros(len(ranges), *scale2.shape)
-    partial_time = scale2.new_zeros(len(ranges), len(scale2))
-    arguments = _compiled_arguments(unit1, unit2, scale1, scale2)
     if spec.is_limit:
-        table = horizon_table(time, unit1.dtype)
-        phi = speed_polynomial(unit1.dtype).coefficients.numpy()
-        gradient = compiled.gradient
-        divisors = (part.numpy() for part in _largest_gap(time, spec))
-        arguments = (*arguments, *_arrays(table.kappa, table.polynomial), phi, *divisors)
+        limit = horizon_table(time, unit1.dtype)
+        ratio = limit.polynomial
+        table = _arrays(limit.kappa, ratio.coefficients[:, None], ratio.power_basis[:, None])
+        speeds = _arrays(speed_polynomial(unit1.dtype).coefficients, *_largest_gap(time, spec))
     else:
         depth = depth_table(spec, time, unit1.dtype)
-        gradient = compiled.depth_gradient
         three = (depth.value, depth.slope, depth.speed)
-        stacked = Polynomial(
-            torch.stack([one.coefficients for one in three], dim=1),
-            torch.stack([one.power_basis for one in three], dim=1),
-        )
-        arguments = (*arguments, *_arrays(depth.kappa, stacked), spec.is_tangent)
-    shared = (grad.contiguous().numpy(), weight.numpy())
-    sums = (partial1, partial2, partial_time)
+        coefficients = torch.stack([one.coefficients for one in three], dim=1)
+        power_basis = torch.stack([one.power_basis for one in three], dim=1)
+        table = _arrays(depth.kappa, coefficients, power_basis)
+        speeds = (unit1.new_empty(0).numpy(),) * 3
+    points, shared = _points(*inputs[:4]), _arrays(grad.contiguous(), weight)
+    shapes = (scale1.shape, scale2.shape, (batch,))
+    sums = [scale1.new_zeros(len(ranges), *shape) for shape in shapes]
+    gradient = functools.partial(compiled.gradient, points, table, speeds, spec.is_tangent)
+    parts = zip(*_arrays(*sums), ranges, strict=True)
     in_threads(
-        [
-            functools.partial(gradient, *arguments, *shared, *own, symmetric, *rows)
-            for *own, rows in zip(*(one.numpy() for one in sums), ranges, strict=True)
-        ]
+        [functools.partial(gradient, (*shared, *own), symmetric, *rows) for *own, rows in parts]
     )
     return weight, *(one.sum(0) for one in sums)

@@ -1,7 +1,7 @@
-r"""Networks of L blocks, and tangent kernels: tables built by composing the map of one block.
+"""Networks of L blocks, and tangent kernels: tables built by composing the map of one block.
 
-For the (leaky) ReLU family without block bias, one block of an infinitely wide network is a step of
-Euler's method for the correlation flow (with q_l(a, a) divided out),
+For the (leaky) ReLU family without block bias, one block is a step of Euler's method for the
+correlation flow (with q_l(a, a) divided out),
 
     c_l = c_{l-1} + h F(c_{l-1}),      h = w (1 - alpha)^2 / (L + w (1 + alpha^2) / 2),
 
@@ -12,11 +12,8 @@ and the tangent kernel, per unit of sqrt(q_L(a, a) q_L(b, b)) (Jacot et al. 2018
     J_l = (1 - h theta_{l-1} / 2 pi) J_{l-1} + kappa f(c_{l-1})
     f(c) = c (1 + alpha^2) / 2 + (1 - alpha)^2 F(c),  kappa = w / (L + w (1 + alpha^2) / 2).
 
-All are functions of c_0 alone, and are not computed block by block: the map of 2k blocks is the
-map of k blocks applied twice, so that a table for any L takes about log2(L) compositions of
-Chebyshev interpolants. The interpolated quantities are small when the map is close to the identity
-(log of the gap's decrease, 1 - M, ...), so that no digits are lost however small h is: the limit is
-computed as ``LIMIT_DEPTH`` blocks, which agree with it to rounding.
+The map of 2k blocks is that of k blocks applied twice, so any L takes about log2(L) compositions of
+Chebyshev interpolants, of quantities that are small when the map is close to the identity.
 """
 
 from __future__ import annotations
@@ -54,11 +51,9 @@ _TAIL = {torch.float64: 1e-15, torch.float32: 1e-9}
 
 @dataclass(frozen=True)
 class DepthMap:
-    """A map of c_0 and w.
+    """A map of c_0 and w: the correlation c_L ("readout") or a tangent kernel per unit of variance.
 
-    The correlation c_L ("readout") or the tangent kernel per unit of variance, of all layers or of
-    the residual blocks alone. ``contrast``, of ``resnet_gp.flow.correlation``, is for the
-    correlation of the limit.
+    ``contrast`` is that of ``resnet_gp.flow.correlation``.
     """
 
     negative_slope: float = 0.0
@@ -101,15 +96,12 @@ def checked_depth(depth: Any) -> int | None:
 
 @widens_half
 def depth_map(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> Tensor:
-    """A map of single correlations, at gaps 1 - c_0 in [0, 2].
-
-    Differentiable once; second derivatives raise.
-    """
+    """A map of single correlations, at gaps 1 - c_0 in [0, 2]; differentiable once."""
     return _DepthMap.apply(gap, weight_variance, spec)
 
 
 def depth_slopes(gap: Tensor, weight_variance: Tensor, spec: DepthMap) -> tuple[Tensor, Tensor]:
-    """The derivatives of ``depth_map`` in c_0 and in w; second derivatives raise."""
+    """The derivatives of ``depth_map`` in c_0 and in w."""
     return _DepthMapSlopes.apply(gap, weight_variance, spec)
 
 
@@ -262,12 +254,10 @@ class _Gaps(NamedTuple):
 
 
 class _Grid:
-    """Chebyshev nodes for a map of a given horizon, and the basis of interpolation from them.
+    """Chebyshev nodes for a map of a given horizon, and the basis of interpolation from them."""
 
-    A long map is rough near theta = 0: the variable is that of ``table.py``. A short one has branch
-    points next to theta = pi, at a distance of about the root of its horizon; its variable is
-    asinh((pi - theta) / root), scaled to [0, 1], which has them far from the interval.
-    """
+    # A long map is rough near theta = 0: its variable is that of table.py. A short one has branch
+    # points at about root(horizon) from theta = pi: its variable is asinh((pi - theta) / root).
 
     def __init__(
         self, horizon: float, nodes: int = _COMPOSED_NODES, kappa: float | None = None

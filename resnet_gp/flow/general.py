@@ -1,11 +1,9 @@
-r"""The covariance ODE of any activation, pair by pair: the reference for ``general_table``.
+"""The covariance ODE of any activation, pair by pair: the reference for ``general_table``.
 
     dq_t(a, b)/dt = w E[phi(u) phi(v)] + sigma_b^2,     state (q_aa, q_bb, q_ab),
 
-and at depth L its explicit Euler scheme with L steps. The limit is integrated by the Runge-Kutta
-method of order 8 of Dormand and Prince. The steps are fixed by the hyperparameters: an entry never
-depends on the others in the call. The variances are one path for each input; only the covariance
-is integrated for each pair, over tiles that stay in the cache.
+and at depth L its explicit Euler scheme with L steps. Steps are fixed by the hyperparameters: an
+entry never depends on the others in the call.
 """
 
 from __future__ import annotations
@@ -15,13 +13,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.activations import GELU, AnyActivation, ClosedForm, LeakyReLU, Partials
+from resnet_gp.activations import GELU, AnyActivation, ClosedForm, LeakyReLU, Moments
 from resnet_gp.flow.autograd import FlowFunction
 from resnet_gp.flow.depth import checked_depth
 from resnet_gp.threads import in_threads
@@ -35,14 +33,6 @@ _KINKED_POWERS = (0, 1, 2, 2.5, 3, 3.5, 4, 4.5)  # of angles that leave pi like 
 _TILE = {"cpu": 2**15, "cuda": 2**22}  # entries; each thread works on one tile
 
 Speed: TypeAlias = Callable[[int, Tensor], Tensor]
-
-
-class Moments(Protocol):
-    """E[phi(u) phi(v)] as a function of q_aa, q_bb and q_ab, and its derivatives in them."""
-
-    def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor: ...
-
-    def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials: ...
 
 
 @dataclass(frozen=True)

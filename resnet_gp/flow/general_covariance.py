@@ -1,8 +1,4 @@
-"""Covariance matrices of the limit network, or of one with L blocks, for any activation and biases.
-
-For kernels that are not homogeneous; for the (leaky) ReLU family without block bias ``covariance``
-computes the same, faster and twice differentiable.
-"""
+"""Covariance matrices for any activation and biases; ``covariance`` is faster where it applies."""
 
 from __future__ import annotations
 
@@ -19,8 +15,6 @@ from resnet_gp.flow.covariance import input_vectors
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general import direct_covariance
 from resnet_gp.flow.general_table import table_covariance
-
-PATHS = ("table", "direct")
 
 
 @widens_half
@@ -39,16 +33,11 @@ def general_covariance(
 ) -> Tensor:
     """Covariance of the infinitely wide ResNet between two sets of inputs (Theorem 2).
 
+    Arguments as for ``resnet_covariance``, and
+
     Args:
-        x1: ``batch_shape x n x d``.
-        x2: ``batch_shape x m x d``.
-        weight_variance: w >= 0, ``batch_shape x 1 x 1`` or a scalar.
         activation: a name of ``resnet_gp.activations.ACTIVATIONS`` or an activation.
         block_bias_variance: sigma_b^2, ``batch_shape x 1 x 1`` or a scalar.
-        depth: None for the limit, or the number of blocks L, from 1 to 10^6.
-        lengthscale: l, ``batch_shape x 1 x d`` or broadcastable; the inputs are divided by it.
-        input_bias_variance: sigma_in^2, ``batch_shape x 1 x 1`` or a scalar.
-        diag: return k(x1_i, x2_i), ``batch_shape x n``, without building a matrix.
         path: "table", or "direct" to integrate each pair: slower, a reference, and not for an
             ``Activation`` without closed moments.
 
@@ -62,8 +51,8 @@ def general_covariance(
             are not known at the variances of the inputs.
     """
     activation = any_activation(activation)
-    if path not in PATHS:
-        raise ValueError(f"path must be one of {', '.join(PATHS)}; got {path!r}")
+    if path not in ("table", "direct"):
+        raise ValueError(f"path must be one of table, direct; got {path!r}")
     matrix: Callable[..., Tensor] = functools.partial(table_covariance, activation)
     if path == "direct":
         if isinstance(activation, Activation):

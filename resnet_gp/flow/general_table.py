@@ -1,8 +1,6 @@
-r"""Chebyshev tables of the general covariance: k as a function of q_0(a,a), q_0(b,b) and the angle.
+"""Chebyshev tables of the general covariance: k as a function of q_0(a,a), q_0(b,b) and the angle.
 
-One table for each pair of variance cells (``cells``), filled by the integration of ``general`` at
-its nodes; tables are made for the cells that contain data, and the latest are cached. The
-derivatives of k have tables of their own, so that nothing is divided by sin(theta).
+The derivatives of k have tables of their own, so that nothing is divided by sin(theta).
 """
 
 from __future__ import annotations
@@ -10,21 +8,21 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, Sine
-from resnet_gp.flow.autograd import FlowFunction
+from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, Moments, Sine
+from resnet_gp.flow.autograd import FlowFunction, compiled_loops
 from resnet_gp.flow.cells import (
     TINY,
     Array,
     Pair,
     TableGrid,
     add_mirrored,
-    compiled_loops,
     fit_tables,
     present_cells,
     present_pairs,
@@ -32,7 +30,6 @@ from resnet_gp.flow.cells import (
 )
 from resnet_gp.flow.general import (
     Gradient,
-    Moments,
     Scheme,
     direct_covariance,
     last_state,
@@ -246,7 +243,7 @@ class _TableCovariance(FlowFunction):
         if covariance.dim() == 2:
             return _single_pairs(networks, variance1, variance2, covariance, slopes=False)[0]
         grids = _grids(networks, variance1, variance2, False, covariance.dtype)
-        compiled = compiled_loops(covariance)
+        compiled = compiled_loops("compiled_cells", covariance)
         if compiled is None:
             each = zip(grids, variance1, variance2, covariance, strict=True)
             out = torch.stack([grid.matrix(*own)[0] for grid, *own in each])
@@ -254,9 +251,10 @@ class _TableCovariance(FlowFunction):
                 mirror(out)
             return out
         out = torch.empty_like(covariance, memory_format=torch.contiguous_format)
-        arguments = _compiled_arguments(grids, variance1, variance2, covariance)
+        tables = _compiled_tables(grids, variance1, variance2)
+        entries = covariance.detach().contiguous().numpy()
         ranges = row_ranges(covariance.shape[:2].numel(), covariance.shape[2], symmetric)
-        matrix = functools.partial(compiled.matrix, *arguments, out.numpy(), symmetric)
+        matrix = functools.partial(compiled.matrix, tables, entries, out.numpy(), symmetric)
         in_threads([functools.partial(matrix, *rows) for rows in ranges])
         return out
 
@@ -274,8 +272,9 @@ def _table_gradient(settings: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         fields = grad * _single_pairs(networks, variance1, variance2, covariance, slopes=True)
         return fields[0], fields[1], fields[2], fields[3].sum(-1), fields[4].sum(-1)
     grids = _grids(networks, variance1, variance2, True, covariance.dtype)
-    if compiled_loops(covariance) is not None:
-        return _compiled_gradient(grids, variance1, variance2, covariance, grad)
+    compiled = compiled_loops("compiled_cells", covariance)
+    if compiled is not None:
+        return _compiled_gradient(compiled, grids, variance1, variance2, covariance, grad)
     sums = []
     for grid, *own, seen in zip(grids, variance1, variance2, covariance, grad, strict=True):
         fields = grid.matrix(*own).mul_(seen)
@@ -306,10 +305,10 @@ def _grids(
     return [covariance_grid(network, cells1, cells2, slopes, dtype) for network in networks]
 
 
-def _compiled_arguments(
-    grids: list[TableGrid], variance1: Tensor, variance2: Tensor, covariance: Tensor
+def _compiled_tables(
+    grids: list[TableGrid], variance1: Tensor, variance2: Tensor
 ) -> tuple[Any, ...]:
-    """The first arguments of ``compiled_cells.matrix`` and of its gradient."""
+    """``tables`` of ``compiled_cells``."""
     grid = TableGrid.stack(grids)
     index1, index2, left, right = grid.bases(variance1, variance2)
     order = index2.argsort(dim=1, stable=True)
@@ -318,32 +317,26 @@ def _compiled_arguments(
     right = right.gather(1, order[..., None].expand_as(right)).mT
     root1 = variance1.clamp(min=TINY).sqrt()
     root2 = variance2.clamp(min=TINY).sqrt().gather(1, order)
-    tensors = (left, root1, right, root2, order, starts, covariance)
-    return tuple(
-        tensor.detach().contiguous().numpy()
-        for tensor in (grid.coefficients, grid.lengths, index1, *tensors)
-    )
+    places = (index1, left, root1, right, root2, order, starts)
+    tensors = (grid.coefficients, grid.lengths, *places)
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
 def _compiled_gradient(
-    grids: list[TableGrid], variance1: Tensor, variance2: Tensor, covariance: Tensor, grad: Tensor
+    compiled: ModuleType, grids: list[TableGrid], *inputs: Tensor
 ) -> tuple[Tensor, ...]:
-    compiled = compiled_loops(covariance)
-    assert compiled is not None
-    arguments = _compiled_arguments(grids, variance1, variance2, covariance)
+    variance1, variance2, covariance, grad = inputs
+    tables = _compiled_tables(grids, variance1, variance2)
+    entries, seen = (one.detach().contiguous().numpy() for one in (covariance, grad))
     by_covariance = torch.empty_like(covariance, memory_format=torch.contiguous_format)
     by_variance1 = torch.zeros_like(variance1, memory_format=torch.contiguous_format)
     ranges = row_ranges(grad.shape[:2].numel(), grad.shape[2])
     by_variance2 = grad.new_zeros(len(ranges), *variance2.shape)
     by_hyper = grad.new_zeros(2, len(ranges), len(grad))
-    shared = (grad.contiguous().numpy(), by_covariance.numpy(), by_variance1.numpy())
+    shared = (by_covariance.numpy(), by_variance1.numpy())
+    gradient = functools.partial(compiled.matrix_gradient, tables, entries, seen)
     parts = zip(by_variance2.numpy(), *by_hyper.numpy(), ranges, strict=True)
-    in_threads(
-        [
-            functools.partial(compiled.matrix_gradient, *arguments, *shared, *part, *rows)
-            for *part, rows in parts
-        ]
-    )
+    in_threads([functools.partial(gradient, (*shared, *part), *rows) for *part, rows in parts])
     return by_variance1, by_variance2.sum(0), by_covariance, *by_hyper.sum(1)
 
 

@@ -1,12 +1,11 @@
-r"""The limit correlation as a mixture of Gaussian kernels, for random features.
+"""The limit correlation as a mixture of Gaussian kernels, for random features.
 
-For unit vectors with inner product c, a Gaussian kernel and its mirror image at the antipode are
+For unit vectors with inner product c and w ~ N(0, r I) in any dimension,
 
-    e^{-r} cosh(r c) = E[cos(w.u) cos(w.v)],    e^{-r} sinh(r c) = E[sin(w.u) sin(w.v)],
+    e^{-r} cosh(r c) = E[cos(w.u) cos(w.v)],    e^{-r} sinh(r c) = E[sin(w.u) sin(w.v)].
 
-with w ~ N(0, r I) in any dimension. Nonnegative combinations of them over the rates r, with a
-constant and a linear term, reproduce c_T to better than 1e-6 of its range 1 - c_T(-1), at every
-horizon. The weights are found by nonnegative least squares, as no closed form is known to us.
+Nonnegative combinations over the rates r, with a constant and a linear term, reproduce c_T to
+better than 1e-6 of its range 1 - c_T(-1), at every horizon.
 """
 
 from __future__ import annotations
@@ -36,12 +35,7 @@ _UNIT_HORIZON = 6 * math.pi  # theta_T is about 6 pi / T at long horizons
 class GaussianMixture:
     """c_T(c) ~ constant + linear c + sum_j e^{-r_j} (even_j cosh(r_j c) + odd_j sinh(r_j c)).
 
-    Attributes:
-        constant: nonnegative.
-        linear: nonnegative.
-        rates: r, ``m``, increasing.
-        even: nonnegative, ``m``.
-        odd: nonnegative, ``m``.
+    ``rates`` are r, ``m``, increasing; all other coefficients are nonnegative.
     """
 
     constant: float

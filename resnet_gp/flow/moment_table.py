@@ -1,12 +1,9 @@
-r"""Tabulated Gaussian moments of an ``Activation`` without closed forms.
+"""Tabulated Gaussian moments of an ``Activation`` without closed forms, for all hyperparameters.
 
-Tabulated from the Hermite series of ``resnet_gp.hermite``, on the cells of ``cells``, are
-E[phi(u) phi(v)] and its derivatives, which are series of the same kind,
+E[phi(u) phi(v)] and its derivatives are series with the coefficients A_n of ``resnet_gp.hermite``:
 
     d/dq   = sum_n n c^{n-1} A_n(q_a) A_n(q_b) / sqrt(q_a q_b)
     d/dq_a = sum_n sqrt((n+1)(n+2)) c^n A_{n+2}(q_a) A_n(q_b) / (2 q_a).
-
-They do not depend on the network: one set of tables serves all hyperparameters and depths.
 """
 
 from __future__ import annotations
@@ -18,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.activations import Activation, Partials
+from resnet_gp.activations import Activation, Moments, Partials
+from resnet_gp.flow.autograd import compiled_loops
 from resnet_gp.flow.cells import (
     TINY,
     Array,
     Pair,
     TableGrid,
     add_mirrored,
-    compiled_loops,
     fit_tables,
     present_cells,
 )
@@ -37,7 +34,7 @@ _CHUNK = 2048  # orders of the series at a time
 
 
 @dataclass(frozen=True)
-class TabulatedMoments:
+class TabulatedMoments(Moments):
     """The moments of an activation, from tables made on demand.
 
     The arguments are either ``p x n x 1 x 1``, ``p x 1 x m x 1`` and ``p x n x m x k``, or all of
@@ -47,11 +44,9 @@ class TabulatedMoments:
     activation: Activation
 
     def moment(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Tensor:
-        """E[phi(u) phi(v)]."""
         return self._fields(variance1, variance2, covariance, slopes=False)[0]
 
     def partials(self, variance1: Tensor, variance2: Tensor, covariance: Tensor) -> Partials:
-        """The derivatives of ``moment`` in its three arguments, in their order."""
         slope1, slope2, slope = self._fields(variance1, variance2, covariance, slopes=True)
         return slope1, slope2, slope
 
@@ -74,7 +69,7 @@ def _node_fields(
     grid: TableGrid, variance1: Tensor, variance2: Tensor, covariance: Tensor
 ) -> Tensor:
     """``fields x p x n x m x k`` at variances ``p x n`` and ``p x m``."""
-    compiled = compiled_loops(covariance)
+    compiled = compiled_loops("compiled_cells", covariance)
     if compiled is None:
         each = zip(variance1, variance2, covariance, strict=True)
         return torch.stack([grid.matrix(*own) for own in each], dim=1)
@@ -91,7 +86,7 @@ def _grid(
 ) -> TableGrid:
     tables = _tables(activation, slopes)
     wanted = {(min(one, two), max(one, two)) for one in cells1 for two in cells2}
-    values = functools.partial(_slopes if slopes else _moments, activation)
+    values = functools.partial(_values, activation, slopes)
     tolerance = 100 * _TOLERANCE if slopes else _TOLERANCE
     what = f"{'the slopes' if slopes else 'E[phi phi]'} of activation {activation.name!r}"
     found = fit_tables(sorted(wanted - tables.keys()), values, tolerance, what)
@@ -105,29 +100,24 @@ def _tables(activation: Activation, slopes: bool) -> dict[Pair, Array]:
     return {}
 
 
-def _moments(
-    activation: Activation, nodes1: Array, nodes2: Array, angle: Array
+def _values(
+    activation: Activation, slopes: bool, nodes1: Array, nodes2: Array, angle: Array
 ) -> tuple[Array, Array]:
+    """The moment or its derivatives at all combinations of nodes, and their scales."""
     found, scales = [], []
     for variance1, variance2 in zip(nodes1, nodes2, strict=True):
         series1, series2 = _series(activation, *variance1), _series(activation, *variance2)
-        found.append(_mehler(series1.coefficients, series2.coefficients, np.cos(angle)))
-        scales.append(_scale(series1, variance1) * _scale(series2, variance2))
-    return np.stack(found)[None], np.array(scales)[None]
-
-
-def _slopes(
-    activation: Activation, nodes1: Array, nodes2: Array, angle: Array
-) -> tuple[Array, Array]:
-    found, scales = [], []
-    for variance1, variance2 in zip(nodes1, nodes2, strict=True):
-        series1, series2 = _series(activation, *variance1), _series(activation, *variance2)
-        fields = _slope_fields(series1.coefficients, series2.coefficients, np.cos(angle))
+        pair = (series1.coefficients, series2.coefficients, np.cos(angle))
+        scale = _scale(series1, variance1) * _scale(series2, variance2)
+        if not slopes:
+            found.append(_mehler(*pair)[None])
+            scales.append(np.array([scale]))
+            continue
+        fields = _slope_fields(*pair)
         fields[0] /= 2 * variance1[:, None, None]
         fields[1] /= 2 * variance2[:, None]
         fields[2] /= np.sqrt(variance1[:, None, None] * variance2[:, None])
         found.append(fields)
-        scale = _scale(series1, variance1) * _scale(series2, variance2)
         steepness = activation.steepness
         usual = [min(steepness, scale / own.min()) for own in (variance1, variance2)]
         scales.append(np.maximum([*usual, steepness], np.abs(fields).max((1, 2, 3))))

@@ -1,4 +1,4 @@
-r"""Chebyshev tables of the correlation flow: one smooth function of one variable per horizon.
+"""Chebyshev tables of the correlation flow: one smooth function of one variable per horizon.
 
 With the gap g = 1 - c_0 = 2 sin^2(theta_0 / 2) of a pair, the flow and its first derivatives are
 
@@ -6,19 +6,11 @@ With the gap g = 1 - c_0 = 2 sin^2(theta_0 / 2) of a pair, the flow and its firs
     d c_T / d c_0   = F(c_T) / F(c_0) = p^3 phi(tau_T) / phi(tau_0)
     d c_T / d T     = F(c_T)          = (g / 2)^{3/2} p^3 phi(tau_T)
 
-where phi = F / sin^3(theta / 2), between 0.42 and 0.5, is one fixed function for all horizons. p is
-tabulated for each horizon. Both are analytic and free of zeros on [0, pi], p = 1 at c_0 = 1, and
-nothing cancels anywhere, however close c_0 comes to 1.
-
-Instead of the paper's angle, tau = tan(theta / 4) is used, which costs two square roots and a
-division, and p is tabulated in
+where phi = F / sin^3(theta / 2) is one fixed function and p is tabulated for each horizon, in
 
     s = (1 + kappa) tau / (1 + kappa tau),        tau = sqrt(g) / (sqrt(2) + sqrt(2 - g)).
 
-A long horizon puts a pole of p at tau of about -5 / T, next to the interval; the Moebius map moves
-it away. The degrees for full float64 accuracy are then 20 to 40 for T from 0.05 to 100, at most 50
-below (where the branch point theta = pi +- i sqrt(T) comes close), and about 115 at T = 10^4, where
-a table in the angle takes more than 400.
+tau is tan(theta / 4); the Moebius map moves the pole away that a long horizon puts next to 0.
 """
 
 from __future__ import annotations
@@ -204,9 +196,7 @@ def chebyshev_transform(values: Array, axis: int = -1) -> Array:
 
 
 def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtype) -> Array:
-    """Coefficients in T_k(2 s - 1) of an analytic function of s in [0, 1], lowest degree first.
-
-    The remainder is below the rounding of ``dtype``.
+    """Coefficients in T_k(2 s - 1) of a function of s in [0, 1], to rounding, lowest degree first.
 
     Raises:
         DomainError: the series does not converge fast enough.

@@ -97,12 +97,18 @@ class ResNetKernel(Kernel):
         if constraint.initial_value is None and constraint.check(torch.ones(())):
             self._set_hyperparameter(name, 1.0)
 
+    def _raw(self, name: str) -> Tensor:
+        if not hasattr(self, f"raw_{name}"):
+            raise AttributeError(f"{name} exists only with {name.removesuffix('_variance')}=True")
+        raw: Tensor = getattr(self, f"raw_{name}")
+        return raw
+
     def _get_hyperparameter(self, name: str) -> Tensor:
-        constraint = self.constraint_for_parameter_name(f"raw_{name}")
-        return constraint.transform(getattr(self, f"raw_{name}"))
+        raw = self._raw(name)
+        return self.constraint_for_parameter_name(f"raw_{name}").transform(raw)
 
     def _set_hyperparameter(self, name: str, value: Tensor | float) -> None:
-        raw = getattr(self, f"raw_{name}")
+        raw = self._raw(name)
         value = torch.as_tensor(value, dtype=raw.dtype, device=raw.device)
         constraint = self.constraint_for_parameter_name(f"raw_{name}")
         raw_value = constraint.inverse_transform(value)
@@ -133,36 +139,20 @@ class ResNetKernel(Kernel):
 
     @property
     def input_bias_variance(self) -> Tensor:
-        """sigma_in^2, ``batch_shape x 1 x 1``.
-
-        Raises:
-            AttributeError: the kernel was made without ``input_bias``.
-        """
-        if not self.input_bias:
-            raise AttributeError("input_bias_variance exists only with input_bias=True")
+        """sigma_in^2, ``batch_shape x 1 x 1``; AttributeError without ``input_bias``."""
         return self._get_hyperparameter("input_bias_variance")
 
     @input_bias_variance.setter
     def input_bias_variance(self, value: Tensor | float) -> None:
-        if not self.input_bias:
-            raise AttributeError("input_bias_variance exists only with input_bias=True")
         self._set_hyperparameter("input_bias_variance", value)
 
     @property
     def block_bias_variance(self) -> Tensor:
-        """sigma_b^2, ``batch_shape x 1 x 1``.
-
-        Raises:
-            AttributeError: the kernel was made without ``block_bias``.
-        """
-        if not self.block_bias:
-            raise AttributeError("block_bias_variance exists only with block_bias=True")
+        """sigma_b^2, ``batch_shape x 1 x 1``; AttributeError without ``block_bias``."""
         return self._get_hyperparameter("block_bias_variance")
 
     @block_bias_variance.setter
     def block_bias_variance(self, value: Tensor | float) -> None:
-        if not self.block_bias:
-            raise AttributeError("block_bias_variance exists only with block_bias=True")
         self._set_hyperparameter("block_bias_variance", value)
 
     @property
@@ -184,11 +174,7 @@ class ResNetKernel(Kernel):
 
     @property
     def negative_slope(self) -> float:
-        """alpha of the (leaky) ReLU family.
-
-        Raises:
-            AttributeError: the activation is of another kind.
-        """
+        """alpha of the (leaky) ReLU family; AttributeError for other activations."""
         if not isinstance(self.activation, LeakyReLU):
             raise AttributeError(f"{self.activation} has no negative_slope")
         return self.activation.negative_slope

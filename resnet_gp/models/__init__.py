@@ -1,7 +1,4 @@
-"""GPyTorch models and their inference: everything between a kernel and an estimator.
-
-Tensors in and out; no scikit-learn, no standardisation.
-"""
+"""GPyTorch models and their inference: everything between a kernel and a fit."""
 
 from resnet_gp.models.exact import ExactRegression, gaussian_log_likelihood
 from resnet_gp.models.exact_posterior import ExactPosterior

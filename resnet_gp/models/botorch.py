@@ -37,21 +37,18 @@ def get_covar_module_with_resnet_prior(
     .get_covar_module_with_dim_scaled_prior``, for a model's ``covar_module``:
 
     * Inputs are centred at 1/2 inside the kernel (``CentredKernel``), which depends on the origin.
-      An input transform that centres would leave the unit cube, which BoTorch warns about, and
-      would have to be changed with the kernel.
     * The prior variance is the same everywhere (``variance="unit"``). If it grew from the centre of
       the cube outwards, acquisition functions would propose one corner after the other. With
       ``contrast``, values in opposite directions are independent, and the mean is the model's.
-    * The output scale is at least 1, the variance of the data. With a smaller one, a few points of
-      a function with a narrow peak are explained as noise about a constant.
-    * The input layer has a bias; without it, only directions in the cube would matter. Its variance
-      is fixed at 1: (l, sigma_in^2) and (s l, sigma_in^2 / s^2) are the same model, and an
-      optimiser would wander along that ridge.
+    * The output scale is at least 1, the variance of the data: with a smaller one, a narrow peak is
+      explained as noise about a constant.
+    * The input layer has a bias, of variance 1: (l, sigma_in^2) and (s l, sigma_in^2 / s^2) are the
+      same model.
     * The lengthscale's prior is BoTorch's (Hvarfner, Hellsten & Nardi 2024, "Vanilla Bayesian
       Optimization Performs Great in High Dimensions") without its shift by log(d) / 2: the kernel's
       q_0 holds a factor 1 / d already.
-    * Parameters are bounded and not transformed, like BoTorch's, and every prior can be sampled
-      into its parameter, as ``fit_gpytorch_mll`` does when it restarts.
+    * Parameters are bounded and not transformed, and every prior can be sampled into its parameter,
+      as ``fit_gpytorch_mll`` does when it restarts.
 
     Args:
         ard_num_dims: d, the number of input dimensions.

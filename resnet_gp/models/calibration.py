@@ -18,12 +18,9 @@ def smoothed_labels(labels: Tensor, n_classes: int, pseudo_counts: float) -> Ten
     half a sample of each class (Krichevsky & Trofimov 1981) keeps probabilities 1 / n from it.
 
     Args:
-        labels: integers, ``n``.
+        labels: integers, ``n``; the result is ``n x n_classes``.
         n_classes: C.
         pseudo_counts: of each class, in samples.
-
-    Returns:
-        ``n x C``; rows sum to one.
     """
     added = n_classes * pseudo_counts
     share = added / (len(labels) + added)

@@ -40,13 +40,7 @@ class Member(ABC):
     @classmethod
     @abstractmethod
     def from_tensors(cls, tensors: dict[str, Tensor], kernel: Kernel, x: Tensor) -> Member:
-        """The member that returned ``tensors``, whose predictions it repeats to the bit.
-
-        Args:
-            tensors: from ``tensors()``.
-            kernel: of the member.
-            x: training inputs, ``n x d``.
-        """
+        """The member that returned ``tensors``, to the bit, from its kernel and training inputs."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +114,7 @@ class Ensemble:
 
     @torch.no_grad()
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of f, each ``n x p``.
-
-        The variance is the mean variance of the members plus the variance of their means.
-        """
+        """Mean and variance of f, each ``n x p``, by the law of total variance."""
         both = [member.mean_and_variance(x) for member in self.members]
         means, variances = (torch.stack(parts) for parts in zip(*both, strict=True))
         return means.mean(0) + self.offset, variances.mean(0) + means.var(0, correction=0)
@@ -141,14 +132,7 @@ class Ensemble:
     def from_tensors(
         cls, tensors: dict[str, Tensor], member: type[Member], kernels: Sequence[Kernel], x: Tensor
     ) -> Ensemble:
-        """The ensemble that returned ``tensors``.
-
-        Args:
-            tensors: from ``tensors()``.
-            member: the class of its members.
-            kernels: one for each member.
-            x: training inputs, ``n x d``.
-        """
+        """The ensemble that returned ``tensors``, with one kernel for each member."""
         members = []
         for i, kernel in enumerate(kernels):
             start = f"{i}."

@@ -75,11 +75,6 @@ class ExactRegression(ExactGP, RegressionModel):
         return covariance.diagonal_scatter(covariance.diagonal() + self.row_noise())
 
     def log_marginal_likelihood(self) -> Tensor:
-        """log p(y | X, hyperparameters) in nats, summed over outputs.
-
-        Raises:
-            torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
-        """
         return gaussian_log_likelihood(
             self.unscaled_covariance(),
             self.train_targets,
@@ -89,11 +84,7 @@ class ExactRegression(ExactGP, RegressionModel):
 
     @torch.no_grad()
     def posterior(self) -> ExactPosterior:
-        """The process given its training data; hyperparameters are taken as they are now.
-
-        Raises:
-            torch.linalg.LinAlgError: the covariance is not positive definite in this precision.
-        """
+        """The process given its training data; raises as ``log_marginal_likelihood``."""
         return self.posterior_from(torch.linalg.cholesky(self.noisy_covariance()))
 
     @torch.no_grad()
@@ -131,8 +122,7 @@ def gaussian_log_likelihood(
 ) -> Tensor:
     """log N(y; 0, scale covariance + diag(noise)) in nats, at the cost of one n x n inverse.
 
-    Differentiable once. Scale and noise come apart from the covariance, as each copy of the matrix
-    costs a sixth of its Cholesky factor at n = 1000.
+    Differentiable once. Scale and noise come apart from the covariance to save copies of it.
 
     Args:
         covariance: ``n x n``, symmetric.
@@ -151,10 +141,7 @@ def gaussian_log_likelihood(
 
 
 class _GaussianLogLikelihood(Function):
-    """The gradient in K is (a a' - K^{-1}) / 2 with a = K^{-1} y (Rasmussen & Williams, eq. 5.9).
-
-    Through torch's own derivative of the factorisation it would cost three times as much.
-    """
+    """The gradient in K is (a a' - K^{-1}) / 2 with a = K^{-1} y (R&W 2006, eq. 5.9)."""
 
     @staticmethod
     def forward(ctx: Any, covariance: Tensor, y: Tensor, noise: Tensor | None) -> Tensor:

@@ -89,7 +89,6 @@ class ExactPosterior(Posterior):
 
     @torch.no_grad()
     def log_marginal_likelihood(self) -> float:
-        """log p(y | X, hyperparameters) in nats, summed over outputs."""
         outputs = self.train_y.numel() // len(self.train_y)
         log_determinant = 2 * self.cholesky.diagonal().log().sum()
         constant = log_determinant + len(self.train_y) * math.log(2 * math.pi)

@@ -1,8 +1,7 @@
 """Leave-one-out predictions of Gaussian process regression in closed form.
 
 With A = K + noise and weights a = A^{-1} y, the prediction of y_i from all other targets has mean
-y_i - a_i / [A^{-1}]_ii and variance 1 / [A^{-1}]_ii (Rasmussen & Williams 2006, eq. 5.12). All
-targets share one factorisation; one eigendecomposition serves all noise levels.
+y_i - a_i / [A^{-1}]_ii and variance 1 / [A^{-1}]_ii (Rasmussen & Williams 2006, eq. 5.12).
 """
 
 from __future__ import annotations
@@ -71,11 +70,7 @@ class Spectrum:
         self.rotated = self.vectors.mT @ targets
 
     def leave_one_out(self, noise: float) -> LeaveOneOut:
-        """Leave-one-out predictions at one noise variance.
-
-        Raises:
-            ValueError: ``noise`` is not positive.
-        """
+        """Leave-one-out predictions at one noise variance; ValueError if it is not positive."""
         if not noise > 0:
             raise ValueError(f"noise must be positive, got {noise}")
         inverse = 1 / (self.values + noise)

@@ -1,20 +1,16 @@
-r"""Sample paths as functions: draws of the prior and, by Matheron's rule, of the posterior.
+"""Sample paths as functions: draws of the prior and, by Matheron's rule, of the posterior.
 
-The limit kernel is s_a s_b c_T(<u_a, u_b>) with unit vectors u, and c_T (or its contrast) is a
-mixture of Gaussian kernels (``resnet_gp.flow.mixture``), so that a path is a linear model on random
-Fourier features:
+With the mixture of ``resnet_gp.flow.mixture``, a path of s_a s_b c_T(<u_a, u_b>) is a linear model
+on random Fourier features, with standard normal g and h,
 
-    f(x) = s(x) [ a g_0 + b <g, u> + sum_i p_i g_i cos<w_i, u> + sum_i q_i h_i sin<w_i, u> ]
-
-with standard normal g and h. Given the frequencies w, paths are exactly Gaussian and independent;
-``covariance`` is their covariance and ``covariance_error`` its error.
+    f(x) = s(x) [ a g_0 + b <g, u> + sum_i p_i g_i cos<w_i, u> + sum_i q_i h_i sin<w_i, u> ].
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +64,7 @@ class PriorPaths(Module):
     ) -> None:
         super().__init__()
         self.kernel = copy.deepcopy(kernel).requires_grad_(False)
-        limit = _limit_kernel(self.kernel)
+        limit, self.centre, outputscale = _unwrapped(self.kernel)
         dims = num_dims if kernel.active_dims is None else len(kernel.active_dims)
         self.num_dims = num_dims
         mixture = gaussian_mixture(limit.horizon.item(), limit.contrast)
@@ -82,9 +78,10 @@ class PriorPaths(Module):
             num_paths, len(amplitudes), dtype=torch.float64, generator=generator, device="cpu"
         )
         like = limit.lengthscale
-        self.register_buffer("scale_factor", _scale_factor(self.kernel))
-        wrappers = _wrappers(self.kernel)
-        self.centre = sum(one.centre for one in wrappers if isinstance(one, CentredKernel))
+        factor = outputscale.to(like).sqrt()
+        if limit.variance == "full":
+            factor = factor * growth_factor(limit.weight_variance, limit.negative_slope)[0, 0]
+        self.register_buffer("scale_factor", factor)
         self.register_buffer("frequencies", frequencies.to(like))
         self.register_buffer("amplitudes", amplitudes.to(like))
         self.register_buffer("weights", normal.to(like))
@@ -99,13 +96,7 @@ class PriorPaths(Module):
         return 2 * len(self.frequencies)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of the paths, differentiable in x.
-
-        Args:
-            x: ``batch_shape x n x d``.
-
-        Returns:
-            ``num_paths x batch_shape x n``.
+        """Values at x, ``batch_shape x n x d``, differentiable: ``num_paths x batch_shape x n``.
 
         Raises:
             TypeError: x is of another dtype than the paths.
@@ -115,26 +106,14 @@ class PriorPaths(Module):
         return values.movedim(-1, 0)
 
     def covariance(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
-        """The exact covariance of these paths given their frequencies.
-
-        Args:
-            x1: ``batch_shape x n x d``.
-            x2: ``batch_shape x m x d``; x1 by default.
-
-        Returns:
-            ``batch_shape x n x m``.
-        """
+        """The exact covariance of these paths given their frequencies, ``batch_shape x n x m``."""
         features1 = self._features(x1)
         features2 = features1 if x2 is None else self._features(x2)
         return features1 @ features2.mT
 
     @torch.no_grad()
     def covariance_error(self, x: Tensor) -> CovarianceError:
-        """Error of the covariance of these paths against the kernel.
-
-        Args:
-            x: reference points, ``n x d``: a sample of where the paths will be used.
-        """
+        """Error of the covariance of these paths against the kernel at reference points."""
         return _covariance_error(self.covariance(x), self.kernel(x).to_dense())
 
     def _features(self, x: Tensor) -> Tensor:
@@ -145,7 +124,7 @@ class PriorPaths(Module):
             raise ValueError(f"x must be of shape ... x n x {self.num_dims}, got {tuple(x.shape)}")
         if self.kernel.active_dims is not None:
             x = x.index_select(-1, self.kernel.active_dims)
-        limit = _limit_kernel(self.kernel)
+        limit, _, _ = _unwrapped(self.kernel)
         bias = limit.input_bias_variance if limit.input_bias else None
         x = x - self.centre if self.centre else x
         unit, scale = unit_and_scale(x, limit.lengthscale, bias, limit.variance)
@@ -182,7 +161,7 @@ def draw_prior(
         ValueError: a kernel with a batch shape or with d other than ``num_dims``, an invalid count,
             or a variance that overflows.
     """
-    limit = _limit_kernel(kernel)
+    limit, _, _ = _unwrapped(kernel)
     for name, count in [("num_dims", num_dims), ("num_paths", num_paths)]:
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
@@ -249,28 +228,14 @@ class PosteriorPaths(Module):
         return self.prior.num_paths
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of the paths, differentiable in x.
-
-        Args:
-            x: ``batch_shape x n x d``.
-
-        Returns:
-            ``num_paths x batch_shape x n``.
-        """
+        """Values at x, as ``PriorPaths.forward``."""
         update = self._cross(x) @ self.weights
         values = self.prior(x) + update.movedim(-1, 0)
         return values if self.mean_module is None else values + self.mean_module(x)
 
     @torch.no_grad()
     def covariance(self, x: Tensor) -> Tensor:
-        """The exact covariance of these paths given the frequencies of the prior.
-
-        Args:
-            x: ``n x d``.
-
-        Returns:
-            ``n x n``.
-        """
+        """The exact covariance of these paths given the frequencies of the prior, ``n x n``."""
         gain = torch.cholesky_solve(self._cross(x).mT, self.cholesky).mT
         train = self.prior.covariance(self.train_x) + self.noise.diag_embed()
         half = self.prior.covariance(x, self.train_x) @ gain.mT
@@ -278,11 +243,7 @@ class PosteriorPaths(Module):
 
     @torch.no_grad()
     def covariance_error(self, x: Tensor) -> CovarianceError:
-        """Error of the covariance of these paths against the exact posterior.
-
-        Args:
-            x: reference points, ``n x d``: a sample of where the paths will be used.
-        """
+        """Error of the covariance of these paths against the exact posterior."""
         whitened = torch.linalg.solve_triangular(self.cholesky, self._cross(x).mT, upper=False)
         exact = self.prior.kernel(x).to_dense() - whitened.mT @ whitened
         return _covariance_error(self.covariance(x), exact)
@@ -372,12 +333,17 @@ def draw_posterior(
     return condition(prior, train_x, train_y, noise, mean_module=mean_module, generator=generator)
 
 
-def _limit_kernel(kernel: Kernel) -> ResNetLimitKernel:
-    """Return the limit kernel inside; TypeError or ValueError if there is none to draw from."""
+def _unwrapped(kernel: Kernel) -> tuple[ResNetLimitKernel, float, Tensor]:
+    """The limit kernel inside, the centre of its inputs and its output scale; raises if none."""
     if len(getattr(kernel, "batch_shape", ())) > 0:
         raise ValueError(f"kernel must not be a batch, got batch_shape {tuple(kernel.batch_shape)}")
-    for wrapper in _wrappers(kernel):
-        kernel = wrapper.base_kernel
+    centre, outputscale = 0.0, torch.ones(())
+    while isinstance(kernel, ScaleKernel | CentredKernel):
+        if isinstance(kernel, ScaleKernel):
+            outputscale = outputscale * kernel.outputscale.detach()
+        else:
+            centre += kernel.centre
+        kernel = kernel.base_kernel
     if not isinstance(kernel, ResNetLimitKernel):
         raise TypeError(
             "kernel must be a ResNetLimitKernel or a ScaleKernel or CentredKernel of one, "
@@ -387,37 +353,14 @@ def _limit_kernel(kernel: Kernel) -> ResNetLimitKernel:
         raise ValueError(
             "kernel must be at infinite depth, of the (leaky) ReLU family, without block bias"
         )
-    return kernel
-
-
-def _wrappers(kernel: Kernel) -> Iterator[ScaleKernel | CentredKernel]:
-    while isinstance(kernel, ScaleKernel | CentredKernel):
-        yield kernel
-        kernel = kernel.base_kernel
-
-
-def _scale_factor(kernel: Kernel) -> Tensor:
-    """The standard deviation by which unit features are multiplied."""
-    variance = torch.ones(())
-    for wrapper in _wrappers(kernel):
-        if isinstance(wrapper, ScaleKernel):
-            variance = variance * wrapper.outputscale.detach()
-        kernel = wrapper.base_kernel
-    factor = variance.to(kernel.lengthscale).sqrt()
-    if kernel.variance == "full":
-        growth = growth_factor(kernel.weight_variance, kernel.negative_slope)
-        factor = factor * growth.detach()[0, 0]
-    return factor
+    return kernel, centre, outputscale
 
 
 def _random_frequencies(
     mixture: GaussianMixture, dims: int, count: int, generator: Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Frequencies, ``count x dims``, and the weights of their cosines and sines, ``count``.
-
-    Rates are drawn half in proportion to their share of the variance of a path, half in proportion
-    to their share of the variance of its gradient; the weights correct for that.
-    """
+    """Frequencies, ``count x dims``, and the weights of their cosines and sines, ``count``."""
+    # Rates are drawn by their share of the variance of a path and of its gradient, half each.
     mass = mixture.even + mixture.odd + torch.finfo(torch.float64).tiny
     energy = mass * mixture.rates
     probability = (mass / mass.sum() + energy / energy.sum()) / 2

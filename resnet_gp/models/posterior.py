@@ -90,14 +90,9 @@ class Posterior(ABC):
         raise UnsupportedError('further observations need inference="exact"')
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
-        """Mean and variance of the gradient of f.
+        """Mean of the gradient of f, ``n x d`` or ``n x d x p``, and its variances or None.
 
-        Args:
-            x: ``n x d``.
-            with_variance: whether to compute variances, which need the kernel's second derivatives.
-
-        Returns:
-            Mean, ``n x d`` or ``n x d x p``; variances of the same shape, or None.
+        Variances need the kernel's second derivatives.
 
         Raises:
             UnsupportedError: the inference has no gradient, or the kernel no second derivatives.

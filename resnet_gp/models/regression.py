@@ -28,7 +28,11 @@ class RegressionModel(Module):
 
     @abstractmethod
     def log_marginal_likelihood(self) -> Tensor:
-        """log p(y | X, hyperparameters), or a lower bound, in nats, differentiable once."""
+        """log p(y | X, hyperparameters), or a lower bound, in nats, differentiable once.
+
+        Raises:
+            torch.linalg.LinAlgError: a covariance is not positive definite in this precision.
+        """
 
     @abstractmethod
     def posterior(self) -> Posterior:

@@ -1,14 +1,13 @@
 """Sums over training rows, the sufficient statistics of a sparse model.
 
 With whitened features v_i (``inducing_features``) and weights w_i = u_i / (noise + extra_i), where
-u_i are the user's weights, the statistics are sums over rows of w v v', w v y', w |y|^2, log w and
-w k(x, x). The gradient of any function of them is one more sum over rows. A matrix of all rows and
-all inducing points is held only if it fits ``CACHE_BYTES``. Both sums add up over parts of the
-rows, which ``resnet_gp.distributed`` keeps on workers.
+u_i are the user's weights, they are sums of w v v', w v y', w |y|^2, log w and w k(x, x). The
+gradient of any function of them is one more sum over rows.
 """
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,14 +45,7 @@ class Statistics:
     num_rows: int
 
     def __add__(self, other: Statistics) -> Statistics:
-        return Statistics(
-            self.gram + other.gram,
-            self.projection + other.projection,
-            self.squares + other.squares,
-            self.log_weights + other.log_weights,
-            self.variances + other.variances,
-            self.num_rows + other.num_rows,
-        )
+        return Statistics(*map(operator.add, vars(self).values(), vars(other).values()))
 
 
 @dataclass(frozen=True)
@@ -182,13 +174,9 @@ class LocalRows(RowSums):
         cotangents: Cotangents,
         kept: Sequence[Tensor] = (),
     ) -> Gradients:
-        """Gradients from the cotangents of the statistics.
+        """Gradients from the cotangents of ``statistics(features, noise)``.
 
-        Args:
-            features: those of the statistics.
-            noise: that of the statistics.
-            cotangents: of the statistics.
-            kept: v(x) in chunks; empty to compute them again.
+        ``kept`` holds v(x) in chunks; empty to compute them again.
         """
         weights = self.sample_weight / (noise + self.extra_variance)
         points = features.inducing_points.detach().requires_grad_()

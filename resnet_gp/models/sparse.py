@@ -27,7 +27,7 @@ _PREDICTION_ENTRIES = 2**22
 
 
 class SparseRegression(RegressionModel):
-    r"""y = f(x) + e as in ``ExactRegression``, with f seen through its values at few points.
+    """y = f(x) + e as in ``ExactRegression``, with f seen through its values at few points.
 
     The objective is Titsias' bound on the log marginal likelihood (2009, "Variational Learning of
     Inducing Variables in Sparse Gaussian Processes", eq. 9), which is exact when the inducing
@@ -37,12 +37,8 @@ class SparseRegression(RegressionModel):
     fixed until its ``requires_grad`` is set; then it comes first in ``named_parameters``.
 
     Args:
-        train_x: ``n x d``.
-        train_y: ``n`` or ``n x p``.
-        kernel: any GPyTorch kernel without an output scale of its own.
+        train_x, train_y, kernel, extra_variance, sample_weight: as for ``ExactRegression``.
         inducing_points: Z, ``m x d``.
-        extra_variance: known noise variances, ``n``, added to the learned one.
-        sample_weight: ``n``, positive; divides the variance of the noise. None for 1.
 
     Raises:
         ValueError: shapes do not fit, or bad variances or weights.
@@ -84,12 +80,6 @@ class SparseRegression(RegressionModel):
         self.to(inducing_points)
 
     def log_marginal_likelihood(self) -> Tensor:
-        """A lower bound of log p(y | X, hyperparameters) in nats, differentiable once.
-
-        Raises:
-            torch.linalg.LinAlgError: the covariance of the inducing points is not positive
-                definite in this precision.
-        """
         covariance = self.covar_module(self.inducing_points).to_dense()
         bound: Tensor = _CollapsedBound.apply(
             self.rows,
@@ -110,20 +100,12 @@ class SparseRegression(RegressionModel):
 
     @torch.no_grad()
     def features(self) -> InducingFeatures:
-        """At the present hyperparameters.
-
-        Raises:
-            torch.linalg.LinAlgError: as ``log_marginal_likelihood``.
-        """
+        """At the present hyperparameters; raises as ``log_marginal_likelihood``."""
         return InducingFeatures.at(self.covar_module, self.inducing_points.detach())
 
     @torch.no_grad()
     def posterior(self) -> SparsePosterior:
-        """The approximate posterior at the present hyperparameters; it needs no training rows.
-
-        Raises:
-            torch.linalg.LinAlgError: as ``log_marginal_likelihood``.
-        """
+        """The approximate posterior at the present hyperparameters; it needs no training rows."""
         features, noise = self.features(), self.likelihood.noise.detach()
         statistics, _ = self.rows.statistics(features, noise, differentiable=False)
         return SparsePosterior(features, statistics, noise.squeeze(), self.rows.is_vector)

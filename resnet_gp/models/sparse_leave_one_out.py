@@ -1,9 +1,8 @@
 """Regression on the inducing features of a kernel, with leave-one-out in closed form.
 
-The model is ridge regression on Phi = V / sqrt(scale), with V the whitened features and scale the
-mean variance of the kernel (the deterministic training conditional, Quinonero-Candela & Rasmussen
-2005). With the leverages h_i = phi_i' (Phi' Phi + noise)^{-1} phi_i the leave-one-out errors are
-(y_i - prediction_i) / (1 - h_i). Rows pass in chunks: memory is O(n p + m^2).
+Ridge regression on Phi = V / sqrt(scale), V the whitened features, scale the mean variance of the
+kernel (Quinonero-Candela & Rasmussen 2005, "DTC"). With the leverages h_i = phi_i' (Phi' Phi +
+noise)^{-1} phi_i the leave-one-out errors are (y_i - prediction_i) / (1 - h_i).
 """
 
 from __future__ import annotations

@@ -71,10 +71,7 @@ def leave_one_out_noise(
 def _sums(
     model: SparseRegression, features: InducingFeatures, rescale: bool
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Gram matrix and projection of all training rows, as a function of the noise.
-
-    Without known variances of rows, both are proportional to 1 / noise and need one pass only.
-    """
+    """Gram matrix and projection of all rows, as a function of the noise; one pass to rescale."""
 
     def statistics(noise: Tensor) -> Statistics:
         return model.rows.statistics(features, noise, differentiable=False)[0]

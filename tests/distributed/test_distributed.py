@@ -121,7 +121,7 @@ def test_fit_gives_the_local_fit(client, learn_inducing):
     np.testing.assert_allclose((mean - y.mean()) / scale, expected, atol=1e-4)
     assert np.mean(np.abs(mean - y) < 2 * deviation) > 0.9
     copy = pickle.loads(pickle.dumps(found.posterior))
-    points = found.x_scaler(x[:5])
+    points = found.units.x(x[:5])
     assert torch.equal(copy.mean(points), found.posterior.mean(points))
 
 

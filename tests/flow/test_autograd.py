@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import grad, jacrev, vmap
 
-from resnet_gp.flow import covariance
+from resnet_gp.flow import autograd
 from resnet_gp.flow.autograd import widens_half
 from resnet_gp.flow.correlation import contrast, flow
 from resnet_gp.flow.covariance import resnet_covariance
@@ -78,7 +78,7 @@ OPTIONS = [{}, {"contrast": True, "variance": "unit"}, {"depth": 4}, {"layers": 
 class TestCovariance:
     def of_rows(self, compiled, monkeypatch, options, **more):
         if not compiled:
-            monkeypatch.setattr(covariance, "_compiled_loops", lambda tensor: None)
+            monkeypatch.setattr(autograd, "_numba_module", lambda name: None)
         z, w = points(4, 3, seed=1), torch.tensor(1.2, dtype=torch.float64)
 
         def matrix(x, weight_variance=w):

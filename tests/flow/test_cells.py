@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_gp.flow import cells
+from resnet_gp.flow.autograd import compiled_loops
 from resnet_gp.flow.cells import (
     TINY,
     TableGrid,
@@ -82,7 +82,7 @@ def test_single_pairs_take_their_own_tables_only(tables):
 
 
 def test_compiled_nodes_are_those_of_torch(grid):
-    loops = cells.compiled_loops(grid.coefficients)
+    loops = compiled_loops("compiled_cells", grid.coefficients)
     if loops is None:
         pytest.skip("numba is not installed")
     variance1, variance2, angle = inputs(4, 3, 5)

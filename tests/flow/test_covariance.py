@@ -11,7 +11,8 @@ from kernels.properties import assert_positive_semidefinite
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.functional import hessian
 
-from resnet_gp.flow import covariance
+from resnet_gp.flow import autograd, covariance
+from resnet_gp.flow.autograd import compiled_loops
 from resnet_gp.flow.correlation import flow
 from resnet_gp.flow.covariance import resnet_covariance, unit_covariance
 from resnet_gp.threads import torch_threads
@@ -45,7 +46,7 @@ def compiled():
 @pytest.fixture
 def torch_only(monkeypatch):
     """A way to leave the compiled loops within a test."""
-    return lambda: monkeypatch.setattr(covariance, "_compiled_loops", lambda tensor: None)
+    return lambda: monkeypatch.setattr(autograd, "_numba_module", lambda name: None)
 
 
 def values_and_gradients(*arguments, **options):
@@ -59,10 +60,10 @@ class TestBothPaths:
     """The loops in numba and the plain torch path are one function."""
 
     def test_numba_is_used_where_it_is_there(self, compiled):
-        assert covariance._compiled_loops(torch.ones(1)) is not None
+        assert compiled_loops("compiled", torch.ones(1)) is not None
 
     def test_other_devices_use_torch(self):
-        assert covariance._compiled_loops(torch.ones(1, device="meta")) is None
+        assert compiled_loops("compiled", torch.ones(1, device="meta")) is None
 
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_gradient_in_the_block_bias_at_a_zero_input(activation):
 @pytest.mark.parametrize("loops", ["compiled", "torch"])
 def test_batches_are_their_elements(path, loops, monkeypatch):
     if loops == "torch":
-        monkeypatch.setattr("resnet_gp.flow.cells._numba_loops", lambda: None)
+        monkeypatch.setattr("resnet_gp.flow.autograd._numba_module", lambda name: None)
     x = torch.stack([inputs(4), inputs(4, seed=1), inputs(4)]).requires_grad_()
     w = tensor(0.5, 1.5, 0.5)[:, None, None].requires_grad_()
     options = {"activation": "erf", "path": path, "block_bias_variance": tensor(0.2)}

@@ -1,7 +1,4 @@
-"""Kernels whose matrix is never stored: KeOps computes its products entry by entry.
-
-Drop-in replacements, as in ``gpytorch.kernels.keops``; they need the extra ``resnet-gp[keops]``.
-"""
+"""Drop-in replacements for kernels, whose matrix is never stored; need ``resnet-gp[keops]``."""
 
 from resnet_gp.kernels.keops.resnet_limit_kernel import ResNetLimitKernel
 

@@ -1,8 +1,6 @@
-r"""The covariance matrix of unit vectors and scales as a linear operator on KeOps.
+"""The covariance matrix of unit vectors and scales as a linear operator on KeOps.
 
-Entries are s_i s_j c_T with the gap g = |u_i - v_j|^2 / 2. The gradients are the closed forms of
-``resnet_gp.flow.table``, as sums over the pairs like the product itself: KeOps's own derivatives
-fail on sqrt(g) at g = 0 and leave out the horizon.
+Gradients are the closed forms of ``resnet_gp.flow.table``: KeOps's own fail on sqrt(g) at g = 0.
 """
 
 from __future__ import annotations
