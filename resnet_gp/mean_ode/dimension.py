@@ -7,7 +7,6 @@ step sizes of the theory, and alpha with those of the critical scale.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,6 @@ GROUP = "movement of features against D, after one step"
 class DimensionResult(ExperimentResult):
     """Root mean square movement of U's entries."""
 
-    dimensions: tuple[int, ...]
     steps: tuple[int, ...]
     moved: Array  # draws x dimensions x steps x scales
     fixed_rate: Array  # one step at the critical scale's step sizes, draws x dimensions x scales
@@ -57,19 +55,16 @@ class DimensionResult(ExperimentResult):
             for k, name in enumerate(NAMES):
                 mean = moved[:, :, k].mean(0)
                 style = {"marker": "os^"[k], "ms": 8 - 2 * k, "color": COLOURS[k]}
-                axis.plot(self.dimensions, mean, label=name, **style)
-            size_axes(axis, self.dimensions, "D", title=title, ylabel="movement of U")
+                axis.plot(DIMENSIONS, mean, label=name, **style)
+            size_axes(axis, DIMENSIONS, "D", title=title, ylabel="movement of U")
         axes[0].legend(frameon=False, fontsize=8)
-        self._plot_steps(axes[3])
-
-    def _plot_steps(self, axis: Any) -> None:
-        """Plot the movement in the largest dimension, relative to that at the critical scale."""
-        largest = self.moved[:, -1].mean(0)
+        largest, movement = DIMENSIONS[-1], self.moved[:, -1].mean(0)
         for k in range(len(NAMES)):
-            axis.plot(self.steps, largest[:, k] / largest[:, 1], "os^"[k] + "-", color=COLOURS[k])
-        axis.axhline(self.dimensions[-1] ** -0.5, color="black", lw=0.8, ls=":")
-        title = f"D = {self.dimensions[-1]}; dotted: 1/√D"
-        size_axes(axis, self.steps, "steps", title=title, ylabel="relative to √D/(LM)")
+            relative = movement[:, k] / movement[:, 1]
+            axes[3].plot(self.steps, relative, "os^"[k] + "-", color=COLOURS[k])
+        axes[3].axhline(largest**-0.5, color="black", lw=0.8, ls=":")
+        title = f"D = {largest}; dotted: 1/√D"
+        size_axes(axes[3], self.steps, "steps", title=title, ylabel="relative to √D/(LM)")
 
 
 def run(lab: TrainingLab) -> DimensionResult:
@@ -99,7 +94,7 @@ def run(lab: TrainingLab) -> DimensionResult:
             "at most",
         ),
     ]  # fmt: skip
-    return DimensionResult(tuple(checks), DIMENSIONS, steps, moved, fixed)
+    return DimensionResult(tuple(checks), steps, moved, fixed)
 
 
 def _measure(lab: TrainingLab, D: int, steps: tuple[int, ...]) -> Measured:

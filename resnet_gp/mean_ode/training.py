@@ -20,13 +20,19 @@ SLAB = 2**20  # bytes of adjoints and sensitivities kept at a time, so that they
 
 @dataclass(frozen=True)
 class Networks:
-    """B networks of L blocks at initialisation, and the data of each."""
+    """B networks of L blocks at initialisation, and the data of each.
 
-    U: Tensor  # L x B x D x M
+    Args:
+        U, V: ``L x B x D x M``.
+        X, Y: inputs and targets, ``B x N x D``.
+        alpha: ``B``.
+    """
+
+    U: Tensor
     V: Tensor
-    X: Tensor  # inputs, B x N x D
-    Y: Tensor  # targets
-    alpha: Tensor  # B
+    X: Tensor
+    Y: Tensor
+    alpha: Tensor
 
     @property
     def prefactor(self) -> Tensor:
@@ -37,11 +43,17 @@ class Networks:
 
 @dataclass(frozen=True)
 class Trained:
-    """Networks after training."""
+    """Networks after training.
 
-    output: Tensor  # h^L after the last step, B x N x D
-    losses: Tensor  # (1/ND) sum |h^L - y|^2 before each step and after the last, (K + 1) x B
-    displacement_U: Tensor  # alpha (U - U at the start), L x B x D x M
+    Args:
+        output: h^L after the last step, ``B x N x D``.
+        losses: (1/ND) sum |h^L - y|^2 before each step and after the last, ``(K + 1) x B``.
+        displacement_U, displacement_V: alpha (U - U at the start), ``L x B x D x M``, and of V.
+    """
+
+    output: Tensor
+    losses: Tensor
+    displacement_U: Tensor
     displacement_V: Tensor
 
 

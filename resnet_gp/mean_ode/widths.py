@@ -22,7 +22,6 @@ GROUP = "squared distance of each width's limit"
 class WidthsResult(ExperimentResult):
     """Unbiased squared distances to the limit, ``draws x widths``."""
 
-    widths: tuple[int, ...]
     squares: Array
     distances: Array  # of single networks of the larger depth, root mean square, widths
 
@@ -38,10 +37,10 @@ class WidthsResult(ExperimentResult):
 
     def draw(self, axes: Axes) -> None:
         (axis,) = axes
-        points(axis, self.widths, *mean_and_error(self.squares), label="extrapolated")
-        axis.plot(self.widths, self.distances**2, "x", color=COLOURS[1], label="one network")
+        points(axis, WIDTHS, *mean_and_error(self.squares), label="extrapolated")
+        axis.plot(WIDTHS, self.distances**2, "x", color=COLOURS[1], label="one network")
         axis.axhline(0, color="black", lw=0.8)
-        size_axes(axis, self.widths, "width M", ylabel="squared distance to the limit")
+        size_axes(axis, WIDTHS, "width M", ylabel="squared distance to the limit")
         axis.set_yscale("symlog", linthresh=1e-5)
         axis.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
@@ -58,7 +57,7 @@ def run(lab: TrainingLab) -> WidthsResult:
         mean_check(f"squared distance, M = {M}", by_draw[:, k], 0.0, group=GROUP)
         for k, M in enumerate(WIDTHS)
     )
-    return WidthsResult(checks, WIDTHS, by_draw, np.sqrt(np.mean(networks, 0)))
+    return WidthsResult(checks, by_draw, np.sqrt(np.mean(networks, 0)))
 
 
 def _measure(lab: TrainingLab, M: int) -> Measured:

@@ -29,7 +29,6 @@ from resnet_gp.threads import torch_threads
 
 Observable: TypeAlias = Callable[[int, Tensor], Tensor]
 Results: TypeAlias = dict[int, Statistic]
-Progress: TypeAlias = Callable[[float], None]
 
 DEFAULT_MEMORY = 2**30
 _BLOCK = 2**17  # pre-activations (or 32 times as many weights) of a block: they fit in a cache
@@ -141,7 +140,7 @@ def simulate(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     memory: int = DEFAULT_MEMORY,
-    progress: Progress | None = None,
+    progress: Callable[[float], None] | None = None,
     folder: Path | None = None,
 ) -> Results:
     """Run a simulation.

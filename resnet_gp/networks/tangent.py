@@ -46,14 +46,7 @@ def tangent_kernels(
     generator: torch.Generator,
     sampler: Sampler = "exact",
 ) -> TangentKernels:
-    """Sample empirical tangent kernels of independent networks.
-
-    Args:
-        network: the law, without block bias.
-        inputs: ``m x d``.
-        networks: N.
-        generator: random numbers, on the device of the inputs.
-        sampler: "exact" or "explicit".
+    """Sample empirical tangent kernels of independent networks; arguments as in ``layers``.
 
     Returns:
         Parts of the readout, of the residual blocks and of the input layer, whose bias counts as

@@ -12,9 +12,13 @@ from resnet_gp.report.lab import Lab
 
 @dataclass(frozen=True)
 class SimulationLab(Lab):
-    """Settings of a run of simulations."""
+    """Settings of a run of simulations.
 
-    memory: int = DEFAULT_MEMORY  # budget in bytes
+    Args:
+        memory: budget in bytes; see ``simulate``.
+    """
+
+    memory: int = DEFAULT_MEMORY
 
     def run(self, simulations: Sequence[Simulation]) -> dict[str, Results]:
         """Run the simulations; returns their results by name."""
