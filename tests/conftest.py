@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+# GPyTorch imports pykeops, whose cache breaks when several processes write it: one for each worker.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ.setdefault("KEOPS_CACHE_FOLDER", f"{tempfile.gettempdir()}/keops-{worker}")
 
 # Modules shared by tests; pytest itself puts nothing on the path with --import-mode=importlib.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -168,7 +168,7 @@ def checked_kernel(kernel: Kernel, n_features: int) -> Kernel:
     own = copy.deepcopy(kernel).double()
     try:
         with torch.no_grad():
-            shape = tuple(own(torch.zeros(2, n_features, dtype=torch.float64)).to_dense().shape)
+            shape = tuple(own(torch.eye(2, n_features, dtype=torch.float64)).to_dense().shape)
     except (IndexError, RuntimeError) as error:
         raise ValueError(f"kernel fails on X with {n_features} features: {error}") from error
     if shape != (2, 2):

@@ -315,10 +315,10 @@ def test_wrong_theta_is_refused(fitted):
 def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypatch):
     X, y = (part[:120] for part in data)
     calls = []
-    maximise = search.maximise
+    maximise = search.maximise_on_lattice
     monkeypatch.setattr(
         search,
-        "maximise",
+        "maximise_on_lattice",
         lambda *args, **kwargs: (
             calls.append((len(args[1].train_targets), len(args[3]))) or maximise(*args, **kwargs)
         ),
