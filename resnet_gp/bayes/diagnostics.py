@@ -99,6 +99,16 @@ def _by_site(statistic: Any, draws: Draws, worst: Any) -> dict[str, float]:
     return found
 
 
+def _stuck_chains(draws: Draws) -> list[int]:
+    """Chains whose draws are all alike, where those of other chains are not."""
+    moved = [
+        (values.flatten(2).amax(1) > values.flatten(2).amin(1)).any(1)
+        for values in (value[..., None].double() for value in draws.values.values())
+    ]
+    alive = [any(chain) for chain in zip(*(one.tolist() for one in moved), strict=True)]
+    return [i for i, one in enumerate(alive) if not one] if any(alive) else []
+
+
 def problems(draws: Draws) -> list[str]:
     """The faults of a run, each with its cure; empty for a healthy run."""
     found = []
@@ -120,6 +130,12 @@ def problems(draws: Draws) -> list[str]:
         found.append(
             f"draws of {', '.join(broken)} are not finite: lower learning_rate, or give priors "
             "that keep away from extreme values"
+        )
+    stuck = _stuck_chains(draws)
+    if stuck:
+        found.append(
+            f"chains {', '.join(map(str, stuck))} never moved: give start= values elsewhere, or "
+            "raise num_warmup"
         )
     between, worth = r_hat(draws), effective_draws(draws)
     if draws.num_chains > 1 and between:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resnet_gp.distributed.partitions import Pair
 from resnet_gp.distributed.reduction import tree_sum
-from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.fitting.standardise import HUGE, Standardiser
 
 Array = NDArray[np.float64]
 
@@ -59,8 +59,20 @@ class ColumnMoments:
             np.maximum(self.largest, other.largest),
         )
 
-    def standardiser(self) -> Standardiser:
-        """The same as ``Standardiser.of`` of all rows."""
+    def standardiser(self, name: str) -> Standardiser:
+        """The same as ``Standardiser.of`` of all rows.
+
+        Raises:
+            ValueError: a value of ``name`` ("X" or "y") is above 1e150, which no sum of squares
+                can hold.
+        """
+        sizes = np.ravel(np.maximum(np.abs(self.smallest), np.abs(self.largest)))
+        if (sizes > HUGE).any():
+            column = int(sizes.argmax())
+            raise ValueError(
+                f"{name} holds {sizes[column]:.4g} in column {column} (counted from 0): correct "
+                "it, or leave the row out"
+            )
         deviation = np.sqrt(self.squares / self.count)
         return Standardiser.of_moments(self.mean, deviation, self.smallest, self.largest)
 

@@ -121,7 +121,7 @@ def fit(
     """
     partitions = Partitions(client, x, y)
     x_moments, y_moments = column_moments(client, partitions.pairs)
-    scalers = x_moments.standardiser(), y_moments.standardiser()
+    scalers = x_moments.standardiser("X"), y_moments.standardiser("y")
     subset = _random_rows(client, partitions, x_moments.count, initial_rows, seed)
     training = Training(*(scale(part) for scale, part in zip(scalers, subset, strict=True)))
     generator = np.random.RandomState(seed)

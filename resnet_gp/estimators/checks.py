@@ -50,8 +50,10 @@ def torch_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=device).device
-    except (AssertionError, RuntimeError, TypeError) as error:  # torch without CUDA asserts
+        if not isinstance(device, str | torch.device):
+            raise TypeError(f"got {device!r}")
+        return torch.zeros(1, device=device).cpu().to(device).device  # "meta" holds no numbers
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
         raise ValueError(f'device must be "auto" or one that torch can use: {error}') from error
 
 

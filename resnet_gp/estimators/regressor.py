@@ -273,6 +273,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
 
     def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
         spec = self._check_parameters()
+        names = list(getattr(self, "feature_names_in_", []))
         inputs, targets = validate_data(
             self, X, y, dtype=np.float64, y_numeric=True, multi_output=True, ensure_min_samples=2
         )
@@ -284,6 +285,11 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         known = None
         if self.warm_start and hasattr(self, "_fitted"):
             known = self._fitted.hyperparameters
+            now = list(getattr(self, "feature_names_in_", []))
+            if names and now and now != names:
+                raise ValueError(
+                    f"warm_start needs the columns of the last fit, {names}, got {now}"
+                )
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
         self._units = Units.of(self.X_train_, self.y_train_)
         inference = self._inference(self.inference, len(inputs))
@@ -328,6 +334,8 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         if np.count_nonzero(weight) < 2:
             raise ValueError("sample_weight must be positive for at least two samples")
         weight = weight / weight.max()  # whose mean neither overflows nor vanishes
+        if weight[weight > 0].min() < 1e-15:
+            raise ValueError("positive values of sample_weight must be within a factor of 1e15")
         return np.asarray(weight / weight[weight > 0].mean())
 
     def _inference(self, name: str, n: int) -> Inference:

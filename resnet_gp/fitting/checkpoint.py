@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 import torch
-from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 
 from resnet_gp.activations import Activation
@@ -22,7 +22,7 @@ from resnet_gp.progress import write_atomically
 Array = NDArray[np.float64]
 
 _INTERVAL = 5.0  # least seconds between two writes
-_PLAIN = (bool, int, float, str, tuple, type(None))
+_DEEPEST = 12  # objects within objects
 
 
 class Checkpoint:
@@ -76,8 +76,8 @@ def digest_of(parameters: Mapping[str, Any], arrays: Iterable[Array | None]) -> 
     """Identify a fit by its parameters and data, the same in every process.
 
     Args:
-        parameters: by name. Kernels count by their classes, tensors and plain attributes, and
-            activations by their values.
+        parameters: by name. Kernels and other objects count by their classes, tensors and
+            attributes, functions by their code, and activations by their values.
         arrays: training data; None and an array of ones differ.
     """
     digest = hashlib.sha256()
@@ -90,23 +90,45 @@ def digest_of(parameters: Mapping[str, Any], arrays: Iterable[Array | None]) -> 
     return digest.hexdigest()
 
 
-def _defined_by(value: Any) -> Any:
+def _defined_by(value: Any, depth: int = 0) -> Any:
     """Plain values, without memory addresses, that define a parameter."""
-    if isinstance(value, Kernel):
-        state = {name: tensor.tolist() for name, tensor in value.state_dict().items()}
-        return [_module(name, module) for name, module in value.named_modules()], state
+    if depth > _DEEPEST:
+        return _kind(value)
     if isinstance(value, Activation):
         grid = torch.linspace(-8, 8, 257, dtype=torch.float64)
         return value.name, value.function(grid).tolist()
+    if isinstance(value, torch.nn.Module):
+        return _kind(value), _parts(value, depth)
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        learned = isinstance(value, torch.Tensor) and value.requires_grad
+        return _kind(value), tuple(value.shape), value.tolist(), learned
+    if isinstance(value, Mapping):
+        return sorted((repr(key), _defined_by(one, depth + 1)) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return [_defined_by(one, depth + 1) for one in value]
+    if isinstance(value, CodeType):
+        return value.co_code, value.co_names, _defined_by(value.co_consts, depth + 1)
+    if isinstance(value, FunctionType):
+        closure = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [
+            _defined_by(one, depth + 1) for one in (value.__code__, value.__defaults__, closure)
+        ]
+    if callable(value) and hasattr(value, "__qualname__"):
+        return getattr(value, "__module__", None), value.__qualname__
+    if hasattr(value, "__dict__"):
+        return _kind(value), _defined_by(vars(value), depth + 1)
     return value
 
 
-def _module(name: str, module: torch.nn.Module) -> tuple[str, str, dict[str, Any]]:
-    kind = type(module)
-    plain = {
-        key: _defined_by(value)
-        for key, value in sorted(vars(module).items())
-        if isinstance(value, (*_PLAIN, Activation)) and key != "training"
-    }
-    plain["activation"] = _defined_by(getattr(module, "activation", None))
-    return name, f"{kind.__module__}.{kind.__qualname__}", plain
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _parts(module: torch.nn.Module, depth: int) -> list[Any]:
+    """Parameters, buffers, modules and attributes of a module; no hooks or caches."""
+    own = {key: one for key, one in vars(module).items() if key[0] != "_" and key != "training"}
+    tensors = dict(module.named_parameters(recurse=False)) | dict(
+        module.named_buffers(recurse=False)
+    )
+    found = own | tensors | dict(module.named_children())
+    return [(key, _defined_by(one, depth + 1)) for key, one in sorted(found.items())]

@@ -183,10 +183,10 @@ def _check_features(kernel: Kernel, seen: int, n_features: int) -> None:
     """Check a kernel that sees ``seen`` columns of X, and the kernels within it."""
     chosen = kernel.active_dims
     if chosen is not None:
-        if int(chosen.max()) >= seen:
+        if not 0 <= int(chosen.min()) <= int(chosen.max()) < seen:
             raise ValueError(
-                f"kernel has active_dims={tuple(chosen.tolist())}, which must be below the number "
-                f"of features that it sees; X has {n_features} features"
+                f"kernel has active_dims={tuple(chosen.tolist())}, which must not be negative, and "
+                f"below the number of features that it sees; X has {n_features} features"
             )
         seen = len(chosen)
     wanted = kernel.ard_num_dims

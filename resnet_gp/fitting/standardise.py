@@ -13,9 +13,10 @@ Array = NDArray[np.float64]
 
 # Rounding errors of a short computation, relative to its result.
 _ROUNDING = 32 * np.finfo(np.float64).eps
+_ROUNDING_FLOAT32 = 4 * float(np.finfo(np.float32).eps)  # of data that came as float32
 # In standard deviations. Kernels square values divided by lengthscales of 0.01, in float32 too.
 _FARTHEST = 1e15
-_HUGE = 1e150  # squares overflow; no unit needs such numbers, but marks of missing values do
+HUGE = 1e150  # squares overflow; no unit needs such numbers, but marks of missing values do
 
 
 class FarInputError(ValueError):
@@ -46,7 +47,15 @@ def is_constant(smallest: Array, largest: Array) -> NDArray[np.bool_]:
     """Whether columns with these extremes vary by rounding errors at most."""
     half_range = largest / 2 - smallest / 2  # does not overflow
     size = np.maximum(np.abs(smallest), np.abs(largest))
-    return np.asarray(half_range <= _ROUNDING * (size / 2))
+    single = _is_float32(smallest) & _is_float32(largest)
+    rounding = np.where(single, _ROUNDING_FLOAT32, _ROUNDING)
+    return np.asarray(half_range <= rounding * (size / 2))
+
+
+def _is_float32(values: Array) -> NDArray[np.bool_]:
+    """Whether values look like float32 numbers in float64: representable, and no integers."""
+    with np.errstate(over="ignore"):
+        return np.asarray((values == np.float32(values)) & (values != np.round(values)))
 
 
 @dataclass(frozen=True)
@@ -67,12 +76,13 @@ class Standardiser:
         """Standardise ``n x d`` values by column, or ``n`` values; does not overflow.
 
         Raises:
-            FarInputError: a value is above 1e150 and 1e15 times the median of its column.
+            FarInputError: a value is above 1e150 and 1e15 times the smallest of its column that is
+                not zero.
         """
         sizes = np.abs(values)
-        if (sizes > _HUGE).any():
-            median = np.sort(sizes, axis=0)[(len(sizes) - 1) // 2]
-            _refuse(values, (sizes > _HUGE) & (sizes / _FARTHEST > median))
+        if (sizes > HUGE).any():
+            smallest = np.where(sizes > 0, sizes, np.inf).min(axis=0)
+            _refuse(values, (sizes > HUGE) & (sizes / _FARTHEST > smallest))
         smallest, largest = values.min(axis=0), values.max(axis=0)
         middle = smallest / 2 + largest / 2
         half_range = largest / 2 - smallest / 2

@@ -117,3 +117,12 @@ def test_psis_loo_prefers_the_model_that_predicts():
         compare({"good": (made, good)})
     with pytest.raises(ValueError, match="same rows"):
         compare({"good": (made, good), "other": (made, good[..., 1:])})
+
+
+def test_a_chain_that_never_moves_is_a_problem():
+    values = torch.randn(4, 500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    healthy = Draws({"a": values}, torch.zeros(4, 500, dtype=torch.bool))
+    assert problems(healthy) == []
+    values[2] = values[2, 0]
+    stuck = problems(Draws({"a": values, "b": torch.ones(4, 500)}, healthy.diverging))
+    assert any("chains 2 never moved" in one for one in stuck)

@@ -186,6 +186,20 @@ def test_predict_checks_its_rows(client):
         np.testing.assert_allclose(found.predict(pd.DataFrame(x)), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("value", [1e200, -1.797e308])
+def test_marks_of_missing_values_are_refused(client, value):
+    x, y = np.random.default_rng(0).normal(size=(2, 60, 3))
+    y = y[:, 0]
+    y[7] = value
+    parts = (da.from_array(part, chunks=(20, *part.shape[1:])) for part in (x, y))
+    with pytest.raises(ValueError, match=r"y holds .* in column 0 \(counted from 0\)"):
+        fit(client, *parts, n_inducing=10)
+    y[7], x[5, 1] = 0, value
+    parts = (da.from_array(part, chunks=(20, *part.shape[1:])) for part in (x, y))
+    with pytest.raises(ValueError, match=r"X holds .* in column 1"):
+        fit(client, *parts, n_inducing=10)
+
+
 def test_moments_are_those_of_numpy_and_stable(client):
     rng = np.random.default_rng(1)
     x = 1e8 + rng.normal(size=(500, D))
@@ -194,7 +208,7 @@ def test_moments_are_those_of_numpy_and_stable(client):
         client, da.from_array(x, chunks=(90, D)), da.from_array(x[:, 0], chunks=90)
     ).pairs
     for part, values in zip(column_moments(client, pairs), (x, x[:, 0]), strict=True):
-        found, expected = part.standardiser(), Standardiser.of(values)
+        found, expected = part.standardiser("X"), Standardiser.of(values)
         np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-15)
         np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-7)
     empty = ColumnMoments.of(x[:0])

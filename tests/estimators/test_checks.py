@@ -45,12 +45,13 @@ def test_alpha():
 
 def test_devices(monkeypatch):
     assert torch_device("cpu") == torch.device("cpu")
-    with pytest.raises(ValueError, match="device must be"):
-        torch_device("abacus")
+    for device in ("abacus", "meta", None, 3.0):
+        with pytest.raises(ValueError, match="device must be"):
+            torch_device(device)
 
     def without_cuda(*args, **kwargs):
         raise AssertionError("Torch not compiled with CUDA enabled")
 
-    monkeypatch.setattr(torch, "empty", without_cuda)
+    monkeypatch.setattr(torch, "zeros", without_cuda)
     with pytest.raises(ValueError, match=r"device must be.*not compiled with CUDA"):
         torch_device("cuda")

@@ -522,6 +522,7 @@ def test_weights_are_routed(aggregated):
         ([-1.0] * 60, "Negative values in data passed to `sample_weight`"),
         ([np.nan] * 60, "Input sample_weight contains NaN"),
         ([1.0] + [0.0] * 59, "sample_weight must be positive for at least two samples"),
+        ([1e-320] + [1.0] * 59, "sample_weight must be within a factor of 1e15"),
     ],
 )
 def test_bad_weights_are_named(aggregated, weight, message):
@@ -939,3 +940,12 @@ def test_warm_starts_check_names_and_shapes(data):
         with pytest.raises(ValueError, match=r"are of another model: .*raw_weight_variance is"):
             changed.fit(X[:, :2], y)
         assert changed.predict(X).shape == (40,)  # the last fit is still there
+
+
+def test_warm_starts_check_the_columns():
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["a", "b"])
+    model = ResNetGPRegressor(hyperparameters="fixed", warm_start=True).fit(X, X["a"])
+    model.fit(X, X["a"])
+    with pytest.raises(ValueError, match=r"the last fit, \['a', 'b'\], got \['b', 'a'\]"):
+        model.fit(X[["b", "a"]], X["a"])

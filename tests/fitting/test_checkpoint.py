@@ -20,7 +20,33 @@ def periodic(period):
     return kernel
 
 
+class Own(RBFKernel):
+    """A kernel of a user's, with an attribute that is no parameter."""
+
+    def __init__(self, period):
+        super().__init__()
+        self.period = period
+
+
+def learned(kernel):
+    kernel.raw_period_length.requires_grad_(True)
+    return kernel
+
+
+def shifted(step):
+    return Own(lambda u: u + step)
+
+
+OWN = [
+    1.0, np.float32(1), np.float32(3), np.array([1.0]), np.array([3.0]), torch.tensor([1.0]),
+    torch.tensor([3.0]), [1.0], [3.0], {"a": 1}, {"a": 3}, torch.cos, torch.sin,
+    (torch.cos, lambda u: u), (torch.cos, lambda u: 2 * u),
+]  # fmt: skip
 DIFFERENT = {
+    **{f"own {i}": Own(period) for i, period in enumerate(OWN)},
+    "step 1": shifted(1),
+    "step 2": shifted(2),
+    "period learned": learned(periodic(1.0)),
     "limit": "limit",
     "tangent": "tangent",
     "period 1": periodic(1.0),
@@ -57,7 +83,9 @@ from resnet_gp import ResNetLimitKernel
 from resnet_gp.activations import Activation
 from resnet_gp.fitting.checkpoint import digest_of
 activation = Activation(torch.cos, name="cos")
-print(digest_of({"kernel": ResNetLimitKernel(activation), "activation": activation}, [np.ones(2)]))
+kernel = ResNetLimitKernel(activation)
+kernel.own = torch.cos, lambda u: u, [np.float32(1)]
+print(digest_of({"kernel": kernel, "activation": activation}, [np.ones(2)]))
 """
 
 

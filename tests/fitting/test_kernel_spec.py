@@ -58,6 +58,7 @@ def test_kernels_that_are_not_homogeneous_stay_where_moments_are_known(activatio
         (RBFKernel(active_dims=(5,)), r"active_dims=\(5,\).*X has 2 features"),
         (ScaleKernel(RBFKernel(active_dims=(2,))), r"active_dims=\(2,\).*X has 2 features"),
         (RBFKernel() + RBFKernel(active_dims=(0, 7)), r"active_dims=\(0, 7\)"),
+        (RBFKernel(active_dims=(-3,)), r"active_dims=\(-3,\), which must not be negative"),
         (RBFKernel(ard_num_dims=3), "ard_num_dims=3, X has 2 features"),
         (ScaleKernel(ResNetLimitKernel(ard_num_dims=3)), "ard_num_dims=3, X has 2 features"),
         (RBFKernel(active_dims=(1,), ard_num_dims=2), "ard_num_dims=2, of X it sees 1 features"),

@@ -97,3 +97,20 @@ def fitted():
         "classifier": ResNetGPClassifier("limit").fit(X, X[:, 0] > 0),
         "declared": ResNetGPClassifier("limit", categorical_features=[1]).fit(X, X[:, 0] > 0),
     }
+
+
+def test_float32_rounding_is_rounding():
+    single = np.float32(0.3)
+    pair = np.array([single, np.nextafter(single, np.float32(1))]).astype(float)
+    scaled = Standardiser.of(np.tile(pair, 20)[:, None])(np.array([[0.31]]))
+    assert abs(float(scaled)) < 1
+    for column in ([1e6, 1e6 + 1], [0.3, 0.3 + 1e-9], [1013.25, 1013.5]):  # no rounding
+        scaled = Standardiser.of(np.tile(np.array(column), 20))(np.array(column))
+        np.testing.assert_allclose(scaled, [-1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [1, 25, 39])
+def test_marks_of_missing_values_are_refused_however_many(share):
+    column = np.where(np.arange(40) < share, -1.797e308, np.linspace(0, 1, 40))
+    with pytest.raises(FarInputError, match=r"row 0 \(counted from 0\) holds -1.797e\+308"):
+        Standardiser.of(np.column_stack([np.arange(40.0), column]))
