@@ -165,6 +165,7 @@ def predict(
 
     Columns may be in any order. If the table has the target as well, scores are printed.
     """
+    from resnet_gp.progress import is_stream
     from resnet_gp.tables import files
     from resnet_gp.tables.predict import predict_table
     from resnet_gp.tables.reading import read_table
@@ -172,7 +173,7 @@ def predict(
 
     if not 0 < level < 1:
         raise typer.BadParameter(f"must be between 0 and 1, got {level:g}", param_hint="--level")
-    console = Console(stderr=files.is_stream(out))  # which may be the standard output
+    console = Console(stderr=is_stream(out))  # which may be the standard output
     with _table_errors("NEW.csv"):
         files.check_file(out, data, overwrite)
         predictions = predict_table(SavedModel.load(model, level), read_table(data, separator))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from tqdm.auto import tqdm
 
 # Seconds of work after which a bar appears, if the user did not ask for one.
 _PATIENCE = 10.0
+
+# Folders with an entry for each open descriptor of a process.
+_DESCRIPTORS = re.compile("/dev/fd|/proc/[0-9]+(/task/[0-9]+)?/fd")
 
 
 def progress_bar(description: str, verbose: bool | None, total: int | None = None) -> Any:
@@ -27,20 +32,62 @@ def progress_bar(description: str, verbose: bool | None, total: int | None = Non
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by a whole new one, or leave it as it was.
+    """Replace a file by a whole new one with the same mode, or leave it as it was.
 
-    Symbolic links are followed. Pipes and devices are written to and stay.
+    Symbolic links are followed. Streams are written to, see ``is_stream``.
+
+    Raises:
+        OSError: writing failed, or the path is a loop of symbolic links.
     """
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
+    if is_stream(path):
+        _write_to_stream(path, data)
         return
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        mode = None
     path = path.resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
+            if mode is not None:
+                temporary.chmod(mode)  # before the data, which may be private
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path leads to a pipe, a device or an open descriptor such as ``/dev/stdout``.
+
+    Streams cannot be replaced. A descriptor is a stream even if it writes to a regular file.
+    """
+    if not os.path.exists(path):
+        return False
+    return not os.path.isfile(path) or _descriptor(path) is not None
+
+
+def _write_to_stream(path: Path, data: bytes) -> None:
+    """Write at the position of a descriptor of this process; append to all other streams."""
+    entry = _descriptor(path)
+    own = Path("/dev/fd"), Path("/proc/self").resolve()
+    if entry is not None and any(entry.is_relative_to(folder) for folder in own):
+        with open(int(entry.name), "wb", closefd=False) as file:
+            file.write(data)
+    else:
+        with path.open("ab") as file:
+            file.write(data)
+
+
+def _descriptor(path: Path) -> Path | None:
+    """The entry of ``/dev/fd`` or ``/proc/PID/fd`` that an existing path leads to, if any."""
+    while True:
+        folder = path.parent.resolve()
+        if path.name.isdecimal() and _DESCRIPTORS.fullmatch(str(folder)):
+            return folder / path.name
+        if not path.is_symlink():
+            return None
+        path = folder / path.readlink()

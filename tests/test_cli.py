@@ -435,10 +435,12 @@ def test_predict_does_not_overwrite_unless_told(fitted_houses, tmp_path):
     new = save_csv(tmp_path / "new.csv", houses(5))
     before = new.read_text()
     (tmp_path / "p.csv").write_text("old")
+    (tmp_path / "loop").symlink_to("loop")
     for arguments, message in (
         ((tmp_path / "p.csv",), "exists: --overwrite replaces it"),
         ((new, "--overwrite"), "would be written over"),
         ((tmp_path,), "is a folder"),
+        ((tmp_path / "loop",), "Too many levels of symbolic links"),
     ):
         result = invoke("predict", fitted_houses[0] / "model", new, "--out", *arguments)
         assert result.exit_code == 2

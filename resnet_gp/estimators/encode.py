@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from itertools import pairwise
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,18 @@ class Encoded:
     Args:
         X: the training table.
         columns: indices of the nominal features.
+        names: of all columns, if they have any.
 
     Raises:
         ValueError: another feature is not a finite number, or a nominal one mixes numbers and
             texts.
     """
 
-    def __init__(self, X: Any, columns: list[int]) -> None:
+    def __init__(self, X: Any, columns: list[int], names: NDArray[Any] | None) -> None:
         one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
         self.columns = ColumnTransformer([("nominal", one_hot, columns)], remainder="passthrough")
-        self._texts = {column: _holds_texts(X[:, column]) for column in columns}
+        self._names = names
+        self._kinds = {column: _kinds(X[:, column]) for column in columns}
         try:
             table = self.columns.fit_transform(X)
         except TypeError as error:
@@ -54,14 +57,16 @@ class Encoded:
         self.scaler = self._scaler_of(values)
 
     def __call__(self, X: Any) -> Tensor:
-        """``n x d`` inputs. Warns if texts and numbers have changed places since training."""
-        for column, texts in self._texts.items():
-            found = _holds_texts(X[:, column])
-            if None not in (texts, found) and found != texts:
-                here, before = ("texts", "numbers") if found else ("numbers", "texts")
+        """``n x d`` inputs. Warns of values of a kind, such as texts, that training had none of."""
+        for column, known in self._kinds.items():
+            new = _kinds(X[:, column]) - known
+            if known and new:
+                names = self._names
+                name = f"{column} (counted from 0)" if names is None else repr(str(names[column]))
+                here, before = " and ".join(sorted(new)), " and ".join(sorted(known))
                 warnings.warn(
-                    f"column {column} (counted from 0) of X holds {here}, and held {before} in "
-                    "training: none of the known categories is recognised; convert the column",
+                    f"column {name} of X holds {here}, and held only {before} in training: "
+                    f"the {here} are unknown categories; convert the column",
                     UserWarning,
                     stacklevel=5,  # the caller of predict_proba
                 )
@@ -98,12 +103,12 @@ class Inputs:
     def __init__(self, X: Any, declared: Any, names: NDArray[Any] | None) -> None:
         self._views: list[Standardiser | Encoded]
         if declares_columns(declared):
-            self._views = [Encoded(X, nominal_columns(declared, X.shape[1], names))]
+            self._views = [Encoded(X, nominal_columns(declared, X.shape[1], names), names)]
         else:
             self._views = [Standardiser.of(X)]
             columns = [] if declared is None else columns_of_few_values(X)
             if columns:
-                self._views.append(Encoded(X, columns))
+                self._views.append(Encoded(X, columns, names))
         scalers = [view.scaler if isinstance(view, Encoded) else view for view in self._views]
         ends = np.cumsum([0, *(len(scaler.mean) for scaler in scalers)]).tolist()
         self.blocks = [tuple(range(start, end)) for start, end in pairwise(ends)]
@@ -145,12 +150,17 @@ def object_table(X: Any) -> NDArray[Any]:
     return table
 
 
-def _holds_texts(column: NDArray[Any]) -> bool | None:
-    """Whether all known values are texts (True) or none (False); None for a mixture."""
+def _kinds(column: NDArray[Any]) -> set[str]:
+    """Kinds of the values that are not missing. Values of two kinds are never equal."""
     if column.dtype != object:
-        return False
-    kinds = {isinstance(value, str) for value in column if value is not None}
-    return kinds.pop() if len(kinds) == 1 else None
+        return {"numbers"}
+    return {_kind(one) for one in {type(value) for value in column if value is not None}}
+
+
+def _kind(type_: type) -> str:
+    kinds: dict[str, Any] = {"texts": str, "bytes": bytes, "numbers": (Number, np.bool_)}
+    names = (name for name, known in kinds.items() if issubclass(type_, known))
+    return next(names, "values of other types")
 
 
 def nominal_columns(declared: Any, n_features: int, names: NDArray[Any] | None) -> list[int]:

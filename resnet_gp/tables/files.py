@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-from resnet_gp.progress import write_atomically
+from resnet_gp.progress import is_stream, write_atomically
 from resnet_gp.tables.fit_report import draw, report, write_out_of_fold
 from resnet_gp.tables.plan import Plan
 from resnet_gp.tables.predict import Predictions
@@ -22,6 +23,8 @@ FILES = (MODEL, COLUMNS, REPORT, OUT_OF_FOLD, FIGURE)
 
 def check_folder(out: Path, data: Path, overwrite: bool) -> None:
     """Raise a TableError if files of a fit cannot be written, or exist and may not be replaced."""
+    for path in (out, *(out / name for name in FILES)):
+        _check_links(path)
     _check_place(out)
     there = [name for name in FILES if (out / name).exists()]
     if any((out / name).resolve() == data.resolve() for name in there):
@@ -33,7 +36,7 @@ def check_folder(out: Path, data: Path, overwrite: bool) -> None:
 def write_fit(out: Path, plan: Plan, result: Result) -> None:
     """Write ``FILES`` to a folder inside ``out``, then move all of them to ``out``.
 
-    Other files stay. A file that is a symbolic link is followed.
+    Other files stay. Replaced files keep their modes, and symbolic links are followed.
 
     Raises:
         OSError: writing failed; the old files are still there.
@@ -52,11 +55,14 @@ def write_fit(out: Path, plan: Plan, result: Result) -> None:
             if (out / file).is_symlink():
                 write_atomically(out / file, (folder / file).read_bytes())
             else:
+                if (out / file).exists():
+                    shutil.copymode(out / file, folder / file)
                 os.replace(folder / file, out / file)
 
 
 def check_file(out: Path, data: Path, overwrite: bool) -> None:
     """Raise a TableError if ``out`` cannot be written, or is a file that may not be replaced."""
+    _check_links(out)
     if out.is_dir():
         raise TableError(f"{out} is a folder", "--out")
     if is_stream(out):
@@ -69,19 +75,24 @@ def check_file(out: Path, data: Path, overwrite: bool) -> None:
         raise TableError(f"{out} exists: --overwrite replaces it", "--out")
 
 
-def is_stream(path: Path) -> bool:
-    """Whether a path is that of a pipe or a device, which cannot be replaced."""
-    return path.exists() and not path.is_file()
-
-
 def write_predictions(out: Path, predictions: Predictions) -> None:
-    """Write a CSV file, whole or not at all, or write to a pipe or a device."""
+    """Write a CSV file, whole or not at all, or write to a stream."""
     import pandas as pd
 
     text = io.StringIO()
     pd.DataFrame(predictions.table).to_csv(text, index=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, text.getvalue().encode())
+
+
+def _check_links(path: Path) -> None:
+    """Check that the system can follow a path, which it cannot in a loop of symbolic links."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise TableError(f"{path}: {error.strerror}", "--out") from error
 
 
 def _check_place(folder: Path) -> None:

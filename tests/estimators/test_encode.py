@@ -1,4 +1,5 @@
 import warnings
+from datetime import date
 
 import numpy as np
 import pytest
@@ -42,18 +43,40 @@ def test_missing_numbers_are_refused():
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ([1, 2, 3, None], ["1", "2", "3", None], "column 1 .* holds texts, and held numbers"),
-        (["1", "2", "3", None], [1, 2, 3, None], "column 1 .* holds numbers, and held texts"),
+        ([1, 2, 3, None], ["1", "2", "3", None], "holds texts, and held only numbers in training"),
+        (["1", "2", "3", None], [1, 2, 3, None], "holds numbers, and held only texts in training"),
+        ([1, 2, 3, None], ["1", 2, 3, None], "holds texts, and held only numbers in training"),
+        (["1", "2", "3", None], ["1", 2, "3", None], "holds numbers, and held only texts"),
+        ([1, 2, 3, None], [b"1", b"2", b"3", None], "holds bytes, and held only numbers"),
+        (["1", "2", "3", None], [b"1", "2", "3", None], "holds bytes, and held only texts"),
+        ([1, 2, 3, None], [b"1", "2", 3, None], "holds bytes and texts, and held only numbers"),
+        ([1, 2, 3, None], [date(2020, 1, 1), 2, 3, None], "holds values of other types, and held"),
     ],
 )
-def test_codes_that_change_between_numbers_and_texts_are_warned_of(before, after, message):
+def test_values_of_a_kind_that_training_had_none_of_are_warned_of(before, after, message):
     model, X = fit(before * 10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(X)
     X[:, 1] = after * 10
-    with pytest.warns(UserWarning, match=message):
+    with pytest.warns(UserWarning, match=rf"column 1 \(counted from 0\) of X {message}"):
         model.predict(X)
+
+
+def test_new_categories_of_a_known_kind_are_not_warned_of():
+    model, X = fit([1, 2, 3, 4] * 10)
+    X[:, 1] = [True, np.float32(2), np.int8(9), np.bool_(False)] * 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(X)
+
+
+def test_warnings_name_columns_of_data_frames():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"x": np.linspace(-1, 1, 40), "kind": [1, 2, 3, 4] * 10})
+    model = ResNetGPClassifier("limit", categorical_features=["kind"]).fit(frame, [0, 1, 1, 0] * 10)
+    with pytest.warns(UserWarning, match="column 'kind' of X holds texts"):
+        model.predict(frame.astype({"kind": str}))
 
 
 def test_numbers_that_differ_by_rounding_are_no_categories():

@@ -7,8 +7,9 @@ pytest.importorskip("pandas")
 
 from tables.houses import houses
 
+from resnet_gp.progress import is_stream
 from resnet_gp.tables import files
-from resnet_gp.tables.files import FILES, check_file, check_folder, is_stream, write_fit
+from resnet_gp.tables.files import FILES, check_file, check_folder, write_fit
 from resnet_gp.tables.plan import make_plan
 from resnet_gp.tables.reading import TableError
 from resnet_gp.tables.training import train
@@ -54,6 +55,25 @@ def test_folders_that_cannot_be_written(tmp_path, monkeypatch):
         check_folder(tmp_path / "new", data, False)
     assert caught.value.option == "--out"
     assert not (tmp_path / "new").exists()
+
+
+def test_modes_of_replaced_files_are_kept(tmp_path, echo):
+    for name in FILES:
+        (tmp_path / name).touch(0o600)
+    plan = make_plan(houses(), "price")
+    write_fit(tmp_path, plan, train(plan))
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_loops_of_links_are_refused(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    (tmp_path / "report.json").symlink_to(loop)
+    data = tmp_path / "data.csv"
+    for check, out in ((check_file, loop), (check_folder, loop), (check_folder, tmp_path)):
+        with pytest.raises(TableError, match="levels of symbolic links") as caught:
+            check(out, data, True)
+        assert caught.value.option == "--out"
 
 
 def test_links_to_files_of_a_fit_are_followed(tmp_path, echo):
