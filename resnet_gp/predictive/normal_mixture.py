@@ -49,7 +49,7 @@ class NormalMixture:
     @property
     def variance(self) -> Tensor:
         """Variance, ``n`` or ``n x p``: mean of the variances plus variance of the means."""
-        return self.variances.mean(0) + self.means.var(0, correction=0)
+        return self.variances.mean(0) + (self.means - self.mean).square().mean(0)
 
     def log_density(self, y: Tensor) -> Tensor:
         """Log density of each value, ``n`` or ``n x p``, in nats.
