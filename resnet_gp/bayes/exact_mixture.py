@@ -9,7 +9,7 @@ from resnet_gp.bayes.draws import Draws, below
 from resnet_gp.bayes.gp_regression import GPRegression, each, mixture_of
 from resnet_gp.bayes.hyperparameters import Values
 from resnet_gp.models.exact_posterior import ExactPosterior
-from resnet_gp.models.posterior import Posterior
+from resnet_gp.models.posterior import Posterior, for_outputs
 from resnet_gp.predictive.normal_mixture import NormalMixture
 
 _BYTES = 2**30  # of the factors of all members
@@ -88,7 +88,8 @@ class ExactMixture(Posterior):
         joint = density.sum(-1, keepdim=True) if mean.dim() == 3 else density
         weights = (-joint).softmax(0)
         if not observation_noise:
-            variance = torch.stack([member.leave_one_out(False)[1] for member in self.members])
+            noise = torch.stack([for_outputs(member.row_noise, y) for member in self.members])
+            variance = (variance - noise).clamp_(min=0)
         centre = (weights * mean).sum(0)
         return centre, (weights * (variance + (mean - centre).square())).sum(0)
 

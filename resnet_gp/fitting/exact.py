@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.fitting.inference import (
@@ -17,7 +19,9 @@ from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, raw
 from resnet_gp.fitting.search import Search, threads_for
 from resnet_gp.models.exact import ExactRegression
 
-# Above so many rows, a pilot fit to some of them finds where the full fit starts.
+Array = NDArray[np.float64]
+
+# Above this number of rows, a pilot fit to some of them finds where the full fit starts.
 _PILOT_ABOVE, _PILOT_ROWS = 1000, 400
 # Then a smaller gain per row and iteration ends the full fit. From the first starts, that would
 # lose 30 nats on the energy data.
@@ -91,10 +95,10 @@ def fit_exact(
 
 
 def _optima(
-    model: ExactRegression, search: Search, starts: list[Any]
-) -> tuple[list[Any], FitResult | None]:
+    model: ExactRegression, search: Search, starts: list[Array]
+) -> tuple[list[Array], FitResult | None]:
     """The different local maxima that the starts lead to; the result if interrupted."""
-    found: dict[int, Any] = {}
+    found: dict[int, Array] = {}
     with threads_for(len(model.train_targets)):
         for start in starts:
             result = search.maximise(model, [start])

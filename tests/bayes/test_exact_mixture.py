@@ -89,6 +89,9 @@ def test_left_out_predictions_take_the_row_out_of_the_hyperparameters(fitted):
     weights = 1 / norm(means, np.sqrt(variances)).pdf(y)
     expected = (weights * means).sum(0) / weights.sum(0)
     np.testing.assert_allclose(mean, expected * Y.std() + Y.mean())
+    own = [member.leave_one_out(False)[1].numpy() for member in fitted._fitted.posterior.members]
+    spread = (weights * (np.stack(own) + (means - expected) ** 2)).sum(0) / weights.sum(0)
+    np.testing.assert_allclose(latent, np.sqrt(spread) * Y.std(), rtol=1e-8)
 
 
 def test_gradients_are_those_of_finite_differences(fitted):
