@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ _DEEPEST = 12  # objects within objects
 class Checkpoint:
     """The best hyperparameters so far, in a JSON file from which a later fit continues.
 
+    A fit with several kernels keeps those of each.
+
     Args:
         path: the file.
         digest: identifies everything that the hyperparameters depend on, see ``digest_of``.
@@ -35,7 +38,14 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str], digest: str) -> None:
         self.path, self.digest = Path(path), digest
-        self._value, self._written = -np.inf, -np.inf
+        self._kernel, self._written = 0, -np.inf
+        self._best: dict[str, dict[str, Any]] = {}  # by the number of the kernel
+
+    def of_kernel(self, number: int) -> Checkpoint:
+        """The part of the same file that belongs to one of several kernels."""
+        part = copy.copy(self)  # which shares the best so far
+        part._kernel, part._written = number, -np.inf
+        return part
 
     def read(self) -> Hyperparameters | None:
         """Raw parameters by name, or None if there is no file yet.
@@ -48,9 +58,11 @@ class Checkpoint:
         try:
             stored = json.loads(self.path.read_text())
             digest = stored["digest"]
+            best = {str(number): dict(one) for number, one in stored["kernels"].items()}
+            own = best.get(str(self._kernel), {"parameters": {}})
             known = {
                 name: torch.tensor(value, dtype=torch.float64)
-                for name, value in stored["parameters"].items()
+                for name, value in own["parameters"].items()
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"checkpoint {self.path} cannot be read: {error}") from error
@@ -59,16 +71,19 @@ class Checkpoint:
                 f"checkpoint {self.path} is of a fit of other data or other parameters: remove it, "
                 "or name another file"
             )
-        return known
+        self._best.update({number: one for number, one in best.items() if number not in self._best})
+        return known or None
 
     def offer(self, parameters: Hyperparameters, value: float, at_once: bool = False) -> None:
         """Write if the value is the best yet and the last write was some seconds ago."""
         now = time.monotonic()
-        if value < self._value or not (at_once or now - self._written > _INTERVAL):
+        before = self._best.get(str(self._kernel), {"value": -np.inf})["value"]
+        if value < before or not (at_once or now - self._written > _INTERVAL):
             return
-        self._value, self._written = value, now
+        self._written = now
         stored = {name: one.tolist() for name, one in parameters.items()}
-        text = json.dumps({"digest": self.digest, "parameters": stored, "value": value})
+        self._best[str(self._kernel)] = {"value": value, "parameters": stored}
+        text = json.dumps({"digest": self.digest, "kernels": self._best})
         write_atomically(self.path, text.encode())
 
 

@@ -60,11 +60,13 @@ class Fitted:
         model: holds hyperparameters and training data.
         posterior: of these.
         result: of the search for the hyperparameters.
+        number: of the model's kernel among those of the search.
     """
 
     model: RegressionModel
     posterior: Posterior
     result: FitResult
+    number: int = 0
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -89,7 +91,8 @@ class Fitted:
     def tensors(self) -> dict[str, Tensor]:
         """All that a file must hold beside the training data; ``Inference.restore`` reads it."""
         parameters = {_MODEL + name: p.detach() for name, p in self.model.named_parameters()}
-        return parameters | self.model.row_tensors() | self.posterior.tensors()
+        own = parameters | self.model.row_tensors() | self.posterior.tensors()
+        return own | {"kernel": torch.tensor(self.number)}
 
 
 class Inference(ABC):

@@ -64,6 +64,7 @@ class Search:
         generator: draws the random starts.
         bar: progress bar that each iteration advances.
         checkpoint: keeps the best hyperparameters, or None.
+        others: further kernels to choose from; methods that need one kernel take ``spec``.
     """
 
     spec: KernelSpec
@@ -76,6 +77,27 @@ class Search:
     generator: np.random.RandomState
     bar: Any
     checkpoint: Checkpoint | None = None
+    others: tuple[KernelSpec, ...] = ()
+
+    def each(self) -> list[Search]:
+        """A search for each kernel alone."""
+        return [
+            replace(
+                self,
+                spec=spec,
+                others=(),
+                checkpoint=None if self.checkpoint is None else self.checkpoint.of_kernel(number),
+            )
+            for number, spec in enumerate((self.spec, *self.others))
+        ]
+
+    def fits(self, training: Training, known: Hyperparameters) -> bool:
+        """Do these hyperparameters belong to this kernel?"""
+        try:
+            raw_of(self.exact_model(training), known)
+        except ValueError:
+            return False
+        return True
 
     def exact_model(self, training: Training) -> ExactRegression:
         """A model of these data before the search."""
