@@ -10,7 +10,7 @@ from resnet_gp.bayes.gp_regression import GPRegression, each, mixture_of
 from resnet_gp.bayes.hyperparameters import Values
 from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.posterior import Posterior, for_outputs
-from resnet_gp.predictive.normal_mixture import NormalMixture
+from resnet_gp.predictive.law import Law
 
 _BYTES = 2**30  # of the factors of all members
 _FEWEST, _MOST = 20, 200
@@ -61,15 +61,16 @@ class ExactMixture(Posterior):
         ]
         return cls(members, values)
 
-    def law(self, x: Tensor, observation_noise: bool = True) -> NormalMixture:
+    def law(self, x: Tensor, observation_noise: bool = True) -> Law:
         return mixture_of(self.members, x, observation_noise)
 
     def mean(self, x: Tensor) -> Tensor:
         return torch.stack([member.mean(x) for member in self.members]).mean(0)
 
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        law = self.law(x, observation_noise=False)
-        return law.mean, law.variance
+        parts = [member.mean_and_variance(x) for member in self.members]
+        mean, variance = (torch.stack(part) for part in zip(*parts, strict=True))
+        return mean.mean(0), variance.mean(0) + mean.var(0, correction=0)
 
     def mean_and_covariance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         parts = [member.mean_and_covariance(x) for member in self.members]
