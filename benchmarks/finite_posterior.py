@@ -48,7 +48,7 @@ def nuts(width: int, chain: int, draws: int, warmup: int, depth: int) -> Cell:
             max_tree_depth=depth, verbose=False,
         )  # fmt: skip
     mixture = model.predict(posterior.TEST, found, observation_noise=False)
-    square = (mixture.variances + mixture.means.square()).mean(0)
+    square = mixture.variance + mixture.mean**2
     return {
         "way": "nuts", "width": width, "chain": chain, "seconds": found.seconds,
         "mean": mixture.mean.tolist(), "square": square.tolist(),

@@ -26,7 +26,7 @@ from resnet_gp import ResNetGPRegressor, ResNetLimitKernel
 from resnet_gp.bayes import (
     Draws,
     GaussianVector,
-    NormalMixture,
+    Law,
     add_weak_priors,
     run_nuts,
     sample_hyperparameters,
@@ -90,10 +90,10 @@ class Machines:
         return GaussianVector(self.same * within, noise=at["noise"].expand(len(self.x)))
 
     @torch.no_grad()
-    def predict(self, draws: Draws) -> list[NormalMixture]:
+    def predict(self, draws: Draws) -> list[Law]:
         """The curves of the machines on the grid, averaged over draws."""
         values = draws.pooled(100)
-        laws: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.groups]
+        laws: list[list[Law]] = [[] for _ in self.groups]
         for k in range(len(values["scale"])):
             at = {name: value[k] for name, value in values.items()}
             kernel = with_hyperparameters("kernel", self.kernel, at)
@@ -102,12 +102,12 @@ class Machines:
             variance = at["scale"] * kernel(GRID, diag=True) + at["spread"] ** 2
             for i, own in enumerate(self.same[::ROWS]):
                 mean, left = law.conditional(self.y - at["centre"], own[:, None] * cross, variance)
-                laws[i].append((at["centre"] + mean, left))
-        return [NormalMixture.of(one) for one in laws]
+                laws[i].append(Law.normal(at["centre"] + mean, left.sqrt()))
+        return [Law.mixture(one) for one in laws]
 
 
 # %%
-def draw(path: Path, machines: Machines, found: list[NormalMixture], alone: list) -> None:
+def draw(path: Path, machines: Machines, found: list[Law], alone: list) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,7 +115,7 @@ def draw(path: Path, machines: Machines, found: list[NormalMixture], alone: list
     FigureCanvasAgg(figure)
     for i, axis in enumerate(figure.subplots(2, 4, sharex=True, sharey=True).flat):
         x, y, curve = machines.groups[i]
-        low, high = found[i].quantiles(torch.tensor([0.05, 0.95]).double()).mT
+        low, high = found[i].interval(0.9)
         axis.fill_between(GRID[:, 0], low, high, color="#0b5fa5", alpha=0.25)
         axis.plot(GRID[:, 0], found[i].mean, color="#0b5fa5", label="shared kernel")
         axis.plot(GRID[:, 0], alone[i], color="#d1495b", ls="--", label="alone")
@@ -149,15 +149,15 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         ResNetGPRegressor().fit(x.numpy(), y.numpy()).predict(GRID.numpy())
         for x, y, _ in machines.groups
     ]
-    curves = [curve for *_, curve in machines.groups]
+    curves = [curve.numpy() for *_, curve in machines.groups]
     inside = []
     for mixture, curve in zip(found, curves, strict=True):
-        low, high = mixture.quantiles(torch.tensor([0.05, 0.95]).double()).mT
-        inside.append(((low < curve) & (curve < high)).double().mean())
+        low, high = mixture.interval(0.9)
+        inside.append(np.mean((low < curve) & (curve < high)))
     result = {
         "error, shared kernel": rms([m.mean for m in found], curves),
-        "error, each alone": rms([torch.from_numpy(mean) for mean in alone], curves),
-        "share of the curves in 90 % intervals": float(torch.stack(inside).mean()),
+        "error, each alone": rms(alone, curves),
+        "share of the curves in 90 % intervals": float(np.mean(inside)),
     }
     for name, value in result.items():
         print(f"{name}: {value:.3f}")
@@ -166,9 +166,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     return result
 
 
-def rms(means: list[Tensor], curves: list[Tensor]) -> float:
-    gaps = torch.stack(means) - torch.stack(curves)
-    return float(gaps.square().mean().sqrt())
+def rms(means: list[np.ndarray], curves: list[np.ndarray]) -> float:
+    return float(np.sqrt(np.mean((np.stack(means) - np.stack(curves)) ** 2)))
 
 
 # %%

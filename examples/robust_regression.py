@@ -16,6 +16,7 @@ import argparse
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -25,7 +26,7 @@ from resnet_gp import ResNetGPRegressor, ResNetLimitKernel
 from resnet_gp.bayes import (
     Draws,
     GaussianVector,
-    NormalMixture,
+    Law,
     add_weak_priors,
     run_nuts,
     sample_hyperparameters,
@@ -86,10 +87,10 @@ class Robust:
         return at["level"] + at["slope"] * x[:, 0]
 
     @torch.no_grad()
-    def predict(self, draws: Draws) -> NormalMixture:
+    def predict(self, draws: Draws) -> Law:
         """The law of the function on the grid, averaged over draws."""
         values = draws.pooled(100)
-        means, variances = [], []
+        laws = []
         for k in range(len(values["scale"])):
             at = {name: value[k] for name, value in values.items()}
             kernel = with_hyperparameters("kernel", self.kernel, at)
@@ -98,20 +99,19 @@ class Robust:
                 at["scale"] * kernel(self.x, GRID).to_dense(),
                 at["scale"] * kernel(GRID, diag=True),
             )
-            means.append(self.line(at, GRID) + mean)
-            variances.append(variance)
-        return NormalMixture(torch.stack(means), torch.stack(variances))
+            laws.append(Law.normal(self.line(at, GRID) + mean, variance.sqrt()))
+        return Law.mixture(laws)
 
 
 # %%
-def draw(path: Path, model: Robust, found: NormalMixture, plain: Tensor, weights: Tensor) -> None:
+def draw(path: Path, model: Robust, found: Law, plain: np.ndarray, weights: Tensor) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    low, high = found.quantiles(torch.tensor([0.05, 0.95]).double()).mT
+    low, high = found.interval(0.9)
     axis.fill_between(GRID[:, 0], low, high, color="#0b5fa5", alpha=0.25)
     axis.plot(GRID[:, 0], found.mean, color="#0b5fa5", label="Student-t noise")
     axis.plot(GRID[:, 0], plain, color="#d1495b", ls="--", label="normal noise")
@@ -143,14 +143,13 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             n_jobs=jobs,
         )
     found = model.predict(chains)
-    plain = torch.from_numpy(
-        ResNetGPRegressor().fit(model.x.numpy(), model.y.numpy()).predict(GRID.numpy())
-    )
+    plain = ResNetGPRegressor().fit(model.x.numpy(), model.y.numpy()).predict(GRID.numpy())
+    curve = truth(GRID).numpy()
     precision = chains.pooled()["precision"].mean(0)
     slopes = chains.pooled()["slope"]
     result = {
-        "error, Student-t noise": float((found.mean - truth(GRID)).square().mean().sqrt()),
-        "error, normal noise": float((plain - truth(GRID)).square().mean().sqrt()),
+        "error, Student-t noise": rms(found.mean - curve),
+        "error, normal noise": rms(plain - curve),
         "mean precision of spoiled rows": float(precision[::10].mean()),
         "mean precision of all rows": float(precision.mean()),
         "slope": float(slopes.mean()),
@@ -161,6 +160,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     if options.figure:
         draw(options.figure, model, found, plain, precision)
     return result
+
+
+def rms(gaps: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(gaps**2)))
 
 
 # %%

@@ -12,7 +12,7 @@ from resnet_gp.bayes.nuts import run_nuts
 from resnet_gp.bayes.sparse_gp import SparseGPClassification, SparseGPRegression
 from resnet_gp.bayes.svi import run_svi
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
-from resnet_gp.predictive.normal_mixture import NormalMixture
+from resnet_gp.predictive.law import Law
 
 __all__ = [
     "BayesianResNet",
@@ -21,7 +21,7 @@ __all__ = [
     "GPClassification",
     "GPRegression",
     "GaussianVector",
-    "NormalMixture",
+    "Law",
     "SparseGPClassification",
     "SparseGPRegression",
     "add_weak_priors",

@@ -13,8 +13,9 @@ from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.gaussian_vector import GaussianVector
 from resnet_gp.bayes.gp_regression import check_rows, each
 from resnet_gp.bayes.hyperparameters import Values
+from resnet_gp.models.posterior import normal_law
 from resnet_gp.networks.laws import Network
-from resnet_gp.predictive.normal_mixture import NormalMixture
+from resnet_gp.predictive.law import Law
 
 
 class BayesianResNet:
@@ -101,19 +102,19 @@ class BayesianResNet:
         draws: Draws,
         at_most: int | None = None,
         observation_noise: bool = True,
-    ) -> NormalMixture:
+    ) -> Law:
         """The predictive law at ``k x d`` points; arguments as ``GPRegression.predict``."""
         rows = len(self.train_x)
 
-        def law(values: Values) -> tuple[Tensor, Tensor]:
+        def law(values: Values) -> Law:
             noise = values["noise"] if self.noise_variance is None else self.noise_variance
             joint = self.covariance(values, torch.cat([self.train_x, x]))
             mean, variance = self._law(joint[:rows, :rows], noise).conditional(
                 self.train_y, joint[:rows, rows:], joint.diagonal()[rows:]
             )
-            return mean, variance + noise * observation_noise
+            return normal_law(mean, variance + noise * observation_noise)
 
-        return NormalMixture.of(map(law, each(draws.pooled(at_most))))
+        return Law.mixture(map(law, each(draws.pooled(at_most))))
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         net = self.network

@@ -19,7 +19,7 @@ from resnet_gp.bayes.hyperparameters import (
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.posterior import Posterior
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
-from resnet_gp.predictive.normal_mixture import NormalMixture
+from resnet_gp.predictive.law import Law
 
 
 class GPRegression:
@@ -81,7 +81,7 @@ class GPRegression:
         draws: Draws,
         at_most: int | None = 200,
         observation_noise: bool = True,
-    ) -> NormalMixture:
+    ) -> Law:
         """The predictive law at ``n x d`` points, averaged over draws.
 
         Args:
@@ -110,10 +110,9 @@ class GPRegression:
         return torch.stack(rows).unflatten(0, (draws.num_chains, draws.num_draws))
 
 
-def mixture_of(members: Iterable[Posterior], x: Tensor, observation_noise: bool) -> NormalMixture:
+def mixture_of(members: Iterable[Posterior], x: Tensor, observation_noise: bool) -> Law:
     """Equal mixture of the members' laws of y, or of f, at ``n x d`` points."""
-    laws = (member.law(x, observation_noise) for member in members)
-    return NormalMixture.of((law.mean, law.variance) for law in laws)
+    return Law.mixture(member.law(x, observation_noise) for member in members)
 
 
 def each(values: Values) -> list[Values]:

@@ -24,8 +24,9 @@ from resnet_gp.bayes.hyperparameters import (
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.inducing_features import InducingFeatures
+from resnet_gp.models.posterior import normal_law
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
-from resnet_gp.predictive.normal_mixture import NormalMixture
+from resnet_gp.predictive.law import Law
 
 _SELECTION_ROWS = 10_000
 
@@ -119,15 +120,16 @@ class SparseGPRegression(_SparseGP):
         draws: Draws,
         at_most: int | None = 200,
         observation_noise: bool = True,
-    ) -> NormalMixture:
+    ) -> Law:
         """The predictive law at ``k x d`` points; arguments as ``GPRegression.predict``."""
 
-        def law(values: Values) -> tuple[Tensor, Tensor]:
+        def law(values: Values) -> Law:
             module: Any = with_hyperparameters("", self.module, values)
             mean, variance = self._conditional(module, x, values["u"])
-            return mean[:, 0], variance + module["likelihood"].noise * observation_noise
+            noise = module["likelihood"].noise * observation_noise
+            return normal_law(mean[:, 0], variance + noise)
 
-        return NormalMixture.of(map(law, each(draws.pooled(at_most))))
+        return Law.mixture(map(law, each(draws.pooled(at_most))))
 
 
 class SparseGPClassification(_SparseGP, LatentClassifier):

@@ -75,8 +75,8 @@ class DistributedFit:
                 UserWarning,
                 stacklevel=2,
             )
-        law = self.posterior.law(self.units.x(x))
-        return self.units.mean(law.mean), self.units.deviation(law.variance)
+        law = self.units.law(self.posterior.law(self.units.x(x)))
+        return law.mean, law.std
 
 
 def fit(

@@ -35,8 +35,9 @@ from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
 from resnet_gp.fitting.optimiser import FitResult, Outcome, get_raw
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
-from resnet_gp.fitting.units import Units, to_array
+from resnet_gp.fitting.units import Units
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
+from resnet_gp.models.posterior import to_array
 from resnet_gp.models.regression import RegressionModel
 from resnet_gp.progress import progress_bar
 

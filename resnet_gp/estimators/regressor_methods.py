@@ -15,7 +15,7 @@ from resnet_gp.estimators.checks import check_alpha, torch_device
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
-from resnet_gp.predictive.normal_mixture import NormalMixture
+from resnet_gp.predictive.law import Law
 
 Array = NDArray[np.float64]
 
@@ -66,9 +66,28 @@ class RegressorMethods:
             mean, covariance = self._fitted.posterior.joint(x, observation_noise)
             return self._units.mean(mean), self._units.covariance(covariance)
         if return_std:
-            law = self._fitted.posterior.law(x, observation_noise)
-            return self._units.mean(law.mean), self._units.deviation(law.variance)
+            law = self._units.law(self._fitted.posterior.law(x, observation_noise))
+            return law.mean, law.std
         return self._units.mean(self._fitted.posterior.mean(x))
+
+    def predict_law(self, X: ArrayLike, observation_noise: bool = True) -> Law:
+        """Posterior predictive law at each sample, in the units of y.
+
+        Its mean, deviation, quantiles and densities are those that the other methods return; it has
+        intervals, CRPS, cumulative probabilities and draws besides.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        observation_noise : bool, default=True
+            As in ``predict``.
+
+        Returns
+        -------
+        law : resnet_gp.predictive.Law
+            Of shape (n_samples,) or (n_samples, n_outputs): one law for each target.
+        """
+        return self._units.law(self._fitted.posterior.law(self._standardised(X), observation_noise))
 
     def predict_quantiles(
         self,
@@ -93,8 +112,7 @@ class RegressorMethods:
         levels = np.asarray(quantiles, dtype=np.float64)
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}")
-        law = self._law(X, observation_noise)
-        return self._units.quantiles(law.quantiles(torch.from_numpy(levels)))
+        return self.predict_law(X, observation_noise).quantile(levels)
 
     def predict_log_density(self, X: ArrayLike, y: ArrayLike) -> Array:
         """Log of the predictive density of targets, noise included, one by one.
@@ -115,12 +133,10 @@ class RegressorMethods:
             ``y`` does not have the shape of the predictions.
         """
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        law = self._law(X)
-        shape = tuple(law.means.shape[1:])
-        if targets.shape != shape:
-            raise ValueError(f"y has shape {targets.shape}, predictions {shape}")
-        scaled = self._tensor(self._units.y(targets))
-        return self._units.log_density(law.log_density(scaled))
+        law = self.predict_law(X)
+        if targets.shape != law.shape:
+            raise ValueError(f"y has shape {targets.shape}, predictions {law.shape}")
+        return law.log_density(targets)
 
     def sample_y(
         self,
@@ -285,9 +301,6 @@ class RegressorMethods:
         finally:
             set_raw(model, self.theta_)
         return (value, gradient) if eval_gradient else value
-
-    def _law(self, X: ArrayLike, observation_noise: bool = True) -> NormalMixture:
-        return self._fitted.posterior.law(self._standardised(X), observation_noise)
 
     def _standardised(self, X: ArrayLike) -> Tensor:
         check_is_fitted(self)

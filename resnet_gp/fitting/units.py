@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.models.posterior import to_array
+from resnet_gp.predictive.law import Law
 
 Array = NDArray[np.float64]
 
@@ -44,14 +46,9 @@ class Units:
         """Covariances, ``n x n`` or ``n x n x p``, in the squared units of y."""
         return np.asarray(to_array(covariance) * self.y.scale**2)
 
-    def quantiles(self, values: Tensor) -> Array:
-        """Quantiles, ``n x q`` or ``n x p x q``, in the units of y."""
-        last = np.moveaxis(to_array(values), -1, 0)
-        return np.moveaxis(last * self.y.scale + self.y.mean, 0, -1)
-
-    def log_density(self, density: Tensor) -> Array:
-        """Log densities, ``n`` or ``n x p``, for the units of y."""
-        return np.asarray(to_array(density) - np.log(self.y.scale))
+    def law(self, law: Law) -> Law:
+        """A law of standardised targets, in the units of y."""
+        return law.affine(self.y.mean, self.y.scale)
 
     def slope(self, values: Tensor) -> Array:
         """Gradients or their deviations, ``n x d`` or ``n x d x p``, per unit of the feature."""
@@ -74,8 +71,3 @@ class Units:
                 for name in ("x", "y")
             )
         )
-
-
-def to_array(values: Tensor) -> Array:
-    """A float64 array on the CPU."""
-    return np.asarray(values.detach().to("cpu", torch.float64).numpy())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.predictive.normal_mixture import NormalMixture
+from resnet_gp.predictive.law import Law
 
 
 class UnsupportedError(RuntimeError):
@@ -52,12 +54,12 @@ class Posterior(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Return what a file must hold beside hyperparameters and training data."""
 
-    def law(self, x: Tensor, observation_noise: bool = True) -> NormalMixture:
+    def law(self, x: Tensor, observation_noise: bool = True) -> Law:
         """Predictive law of y, or of f, point by point."""
         mean, variance = self.mean_and_variance(x)
         if observation_noise:
             variance = variance + self.noise_variance
-        return NormalMixture(mean[None], variance[None])
+        return normal_law(mean, variance)
 
     def joint(self, x: Tensor, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Mean and joint covariance of y, or of f."""
@@ -98,6 +100,16 @@ class Posterior(ABC):
             UnsupportedError: the inference has no gradient, or the kernel no second derivatives.
         """
         raise UnsupportedError('gradients need inference="exact"')
+
+
+def normal_law(mean: Tensor, variance: Tensor) -> Law:
+    """Normal laws with these means and variances, in float64 on the CPU."""
+    return Law.normal(to_array(mean), np.sqrt(to_array(variance)))
+
+
+def to_array(values: Tensor) -> NDArray[np.float64]:
+    """A float64 array on the CPU."""
+    return np.asarray(values.detach().to("cpu", torch.float64).numpy())
 
 
 def for_outputs(variance: Tensor, mean: Tensor) -> Tensor:

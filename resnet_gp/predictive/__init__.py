@@ -1,1 +1,5 @@
 """The law of a new target: densities, quantiles and samples of what a model predicts."""
+
+from resnet_gp.predictive.law import Law
+
+__all__ = ["Law"]

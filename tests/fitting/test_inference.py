@@ -61,10 +61,10 @@ def test_laws_are_marginals_of_the_joint_law(fitted):
     for noise in (True, False):
         law = fitted.posterior.law(new, noise)
         mean, covariance = fitted.posterior.joint(new, noise)
-        torch.testing.assert_close(law.mean, mean)
-        torch.testing.assert_close(law.variance, covariance.diagonal(), rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(law.mean, mean, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(law.variance, covariance.diagonal(), rtol=1e-8, atol=1e-10)
     gap = fitted.posterior.law(new).variance - fitted.posterior.law(new, False).variance
-    torch.testing.assert_close(gap, fitted.model.likelihood.noise.detach().expand(5))
+    np.testing.assert_allclose(gap, fitted.model.likelihood.noise.item())
 
 
 @pytest.mark.parametrize(

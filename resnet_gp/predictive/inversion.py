@@ -1,0 +1,83 @@
+"""Quantiles of mixtures: the cumulative distribution function, inverted at every point."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_gp.predictive import student
+
+Array = NDArray[np.float64]
+
+_EPS = float(np.finfo(np.float64).eps)
+_STEPS = 400  # far more than Newton's method or bisection takes
+
+
+def mixture_quantile(means: Array, scales: Array, weights: Array, df: float, level: float) -> Array:
+    """Quantiles of ``n`` mixtures of S Student-t laws; all arrays are ``S x n``.
+
+    The equation Q(F(x)) = Q(level) is solved, with Q the quantile function of one standard
+    Student-t law: its left side is nearly linear in x. Newton's steps that leave the bracket, or do
+    not halve, become bisections.
+    """
+    if level > 0.5:  # by the lower tail of the mirrored law, where F keeps its digits
+        return -mixture_quantile(-means, scales, weights, df, 1 - level)
+    goal = float(student.quantile(level, df))
+    members = means + goal * scales
+    if len(means) == 1:
+        return members[0]
+    present = weights > 0
+    low = np.where(present, members, np.inf).min(0)  # between the members' quantiles lies
+    high = np.where(present, members, -np.inf).max(0)  # that of the mixture
+    found = high.copy()
+    smallest = np.where(present & (scales > 0), scales, np.inf).min(0)
+    tolerance = np.where(np.isfinite(smallest), 1e-8 * smallest, 0.0)  # Newton's error squares
+    x = np.clip(_start(means, scales, weights, goal), low, high)
+    before, width = high - low, high - low
+    active = np.flatnonzero(low < high)
+    for _ in range(_STEPS):
+        if not active.size:
+            break
+        at = x[active]
+        below, slope = _cdf_and_density(
+            at, means[:, active], scales[:, active], weights[:, active], df
+        )
+        left = below < level
+        low[active], high[active] = (
+            np.where(left, at, low[active]),
+            np.where(left, high[active], at),
+        )
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            transformed = student.quantile(below, df)
+            local = student.density(transformed, df) / slope  # the scale of the law around x
+            step = (goal - transformed) * local
+        lower, upper = low[active], high[active]
+        newton = (np.abs(step) <= before[active] / 2) & (at + step >= lower) & (at + step <= upper)
+        rounding = 2 * _EPS * (np.abs(at) + np.where(newton, local, 0.0))
+        done = newton & (np.abs(step) <= np.maximum(tolerance[active], rounding))
+        middle = lower + (upper - lower) / 2
+        following = np.where(newton, at + step, middle)
+        stuck = ~done & (upper - lower <= _EPS * (np.abs(middle) + _EPS * width[active]))
+        before[active] = np.abs(following - at)
+        x[active] = following
+        found[active] = np.where(done, following, upper)
+        active = active[~(done | stuck)]
+    return found
+
+
+def _start(means: Array, scales: Array, weights: Array, goal: float) -> Array:
+    """Quantile of a Student-t law with the moments of the mixture."""
+    centre = (weights * means).sum(0)
+    return np.asarray(
+        centre + goal * np.sqrt((weights * (scales**2 + (means - centre) ** 2)).sum(0))
+    )
+
+
+def _cdf_and_density(
+    x: Array, means: Array, scales: Array, weights: Array, df: float
+) -> tuple[Array, Array]:
+    gap = x - means
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(scales > 0, gap / scales, np.where(gap >= 0, np.inf, -np.inf))
+        each = np.where(scales > 0, student.density(z, df) / scales, 0.0)
+    return (weights * student.cdf(z, df)).sum(0), (weights * each).sum(0)
