@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.exact_mixture import ExactMixture
-from resnet_gp.bayes.gp_regression import GPRegression
+from resnet_gp.bayes.gp_regression import GPRegression, each
 from resnet_gp.bayes.hyperparameters import current_hyperparameters
 from resnet_gp.bayes.nuts import run_nuts
-from resnet_gp.fitting.exact import Exact, restored_model
+from resnet_gp.fitting.exact import Exact, number_of, restored_model
 from resnet_gp.fitting.inference import Fitted, Inference, Training
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw
 from resnet_gp.fitting.search import Search, threads_for
 from resnet_gp.models.exact import ExactRegression
+from resnet_gp.models.mixture import ExactMixture
+
+# Members of the mixture, and the most bytes of their factors.
+_FEWEST, _MOST = 20, 200
+_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class AveragedFit(Fitted):
         draws: hyperparameters of the standardised problem.
     """
 
-    draws: Draws
+    draws: Draws = field(kw_only=True)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -63,7 +68,7 @@ class Averaged(Inference):
         if mode.result.interrupted:
             return mode
         some = training.sample(search.max_samples)
-        seen = search.exact_model(some)
+        seen = search.each()[mode.number].exact_model(some)
         set_raw(seen, get_raw(mode.model))
         try:
             with threads_for(len(some)):
@@ -81,12 +86,21 @@ class Averaged(Inference):
             return replace(mode, result=mode.result.but_interrupted())
         assert isinstance(mode.model, ExactRegression)
         result = mode.result.but_interrupted() if draws.interrupted else mode.result
-        mixture = ExactMixture.of(GPRegression.of(mode.model), draws)
-        return AveragedFit(mode.model, mixture, result, draws)
+        mixture = ExactMixture([model.posterior() for model in _members(mode.model, draws)])
+        return AveragedFit(mode.model, mixture, result, mode.number, draws=draws)
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
         if "cholesky" in tensors:  # the chains were interrupted before the first draw
             return Exact().restore(training, search, tensors)
-        model = restored_model(training, search, tensors)
-        mixture = ExactMixture.from_tensors(GPRegression.of(model), tensors)
-        return AveragedFit(model, mixture, FitResult.not_searched(), Draws.from_tensors(tensors))
+        number, draws = number_of(tensors), Draws.from_tensors(tensors)
+        model = restored_model(training, search.each()[number], tensors)
+        mixture = ExactMixture.from_tensors(list(_members(model, draws)), tensors)
+        return AveragedFit(model, mixture, FitResult.not_searched(), number, draws=draws)
+
+
+def _members(model: ExactRegression, draws: Draws) -> Iterator[ExactRegression]:
+    """The model at evenly spaced draws: 20 to 200, as many as fit into a gibibyte."""
+    rows = len(model.train_targets)
+    count = int(min(_MOST, max(_FEWEST, _BYTES // (8 * rows**2))))
+    regression = GPRegression.of(model)
+    return (regression.at(values) for values in each(draws.pooled(count)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Literal
 
@@ -28,9 +30,15 @@ from resnet_gp.estimators.checks import (
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.regressor_methods import RegressorMethods
 from resnet_gp.fitting.checkpoint import Checkpoint, digest_of
-from resnet_gp.fitting.choice import InferenceName, choose_inference
-from resnet_gp.fitting.exact import Exact
+from resnet_gp.fitting.choice import (
+    HyperparametersName,
+    InferenceName,
+    choose_components,
+    choose_hyperparameters,
+    choose_inference,
+)
 from resnet_gp.fitting.inference import Fitted, Inference
+from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
 from resnet_gp.fitting.optimiser import FitResult, Outcome, get_raw
 from resnet_gp.fitting.search import Search
@@ -45,7 +53,8 @@ Array = NDArray[np.float64]
 _LOGGER = logging.getLogger("resnet_gp")
 
 _CHOICES = {
-    "hyperparameters": ("map", "ml", "nuts", "fixed"),
+    "hyperparameters": ("auto", "laplace", "map", "ml", "nuts", "fixed"),
+    "residuals": ("student", "gaussian"),
     "inference": ("auto", "exact", "sparse"),
     "dtype": ("float64", "float32"),
 }
@@ -81,10 +90,16 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
     activation : str or Activation, default="relu"
         Activation of the infinite network: "relu", "erf", "gelu", "tanh", "silu", "sin" or an
         ``Activation``.
-    kernel : {"limit", "tangent"} or gpytorch.kernels.Kernel, default="limit"
+    kernel : {"limit", "tangent"}, gpytorch.kernels.Kernel or list of these, default="limit"
         "limit" is the network at initialisation, "tangent" the network trained by gradient flow
         in the lazy regime. A GPyTorch kernel replaces both, and the arguments that describe the
-        network. It is copied, starts at its own hyperparameters and needs no output scale.
+        network. It is copied, starts at its own hyperparameters and needs no output scale. The
+        kernels of a list are weighed by their evidence (see ``hyperparameters``).
+    n_components : {1, 2, "auto"}, default="auto"
+        Number of independent networks whose sum is f: with two, k = s_1 k_1 + s_2 k_2, and each has
+        its own lengthscales and depth, for a smooth and a rough part. "auto" weighs one and two by
+        their evidence up to 1000 rows and takes two beyond; it is one for a GPyTorch kernel and for
+        kernels that are not homogeneous.
     depth : int or None, default=None
         Number of residual blocks; None for the limit.
     block_bias : bool, default=False
@@ -98,14 +113,21 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         conditional variance (Burt et al. 2020), or at cluster centres if they are learned.
     learn_inducing : bool, default=True
         Whether inducing points are learned by gradient together with the hyperparameters.
-    hyperparameters : {"map", "ml", "nuts", "fixed"}, default="map"
+    hyperparameters : {"auto", "laplace", "map", "ml", "nuts", "fixed"}, default="auto"
         "map" maximises the marginal likelihood times weak priors with L-BFGS-B and exact gradients;
         a GPyTorch kernel's own priors count. The priors matter up to a few hundred rows, where
-        maximum likelihood, "ml", is overconfident. "nuts" averages predictions over draws from the
-        posterior under these priors, by Pyro's no-U-turn sampler started at the "map" (exact
-        inference; minutes for hundreds of rows). "fixed" keeps the hyperparameters of the last fit
-        with ``warm_start``, else the initial ones (of the standardised problem: unit lengthscales
-        and output scale, T = 5, noise 0.1).
+        maximum likelihood, "ml", is overconfident. "laplace" averages predictions over the
+        posterior under these priors, by importance sampling around the "map"; the same draws give
+        the evidence by which kernels are weighed. "nuts" does it by Pyro's no-U-turn sampler, for
+        the likeliest kernel. Both need exact inference; they take seconds and minutes for hundreds
+        of rows. "auto" is "laplace" up to 1000 rows, and "map" beyond and for kernels that are not
+        homogeneous. "fixed" keeps the hyperparameters of the last fit with ``warm_start``, else the
+        initial ones (of the standardised problem: unit lengthscales and output scale, T = 5, noise
+        0.1). The choice is kept in ``hyperparameters_``.
+    residuals : {"student", "gaussian"}, default="student"
+        Law of a new target around its mean. "student" learns from leave-one-out residuals how the
+        spread varies from place to place and how heavy its tails are; with little data it ends at
+        "gaussian", the law of the model itself.
     hyperparameter_samples : int or None, default=2000
         Exact inference chooses the hyperparameters on a random subset of at most this many rows and
         predicts from all rows; sparse inference starts from the same choice. None for all rows.
@@ -193,13 +215,15 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         self,
         activation: str | AnyActivation = "relu",
         *,
-        kernel: KernelName | Kernel = "limit",
+        kernel: KernelName | Kernel | Sequence[KernelName | Kernel] = "limit",
+        n_components: Literal[1, 2, "auto"] = "auto",
         depth: int | None = None,
         block_bias: bool = False,
         inference: InferenceName = "auto",
         n_inducing: int = 1000,
         learn_inducing: bool = True,
-        hyperparameters: Literal["map", "ml", "nuts", "fixed"] = "map",
+        hyperparameters: HyperparametersName = "auto",
+        residuals: Literal["student", "gaussian"] = "student",
         hyperparameter_samples: int | None = 2000,
         noise_variance: float | None = None,
         alpha: float | ArrayLike = 0.0,
@@ -218,12 +242,14 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
     ) -> None:
         self.activation = activation
         self.kernel = kernel
+        self.n_components = n_components
         self.depth = depth
         self.block_bias = block_bias
         self.inference = inference
         self.n_inducing = n_inducing
         self.learn_inducing = learn_inducing
         self.hyperparameters = hyperparameters
+        self.residuals = residuals
         self.hyperparameter_samples = hyperparameter_samples
         self.noise_variance = noise_variance
         self.alpha = alpha
@@ -273,7 +299,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         return self
 
     def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
-        spec = self._check_parameters()
+        kernels = self._check_parameters()
         names = list(getattr(self, "feature_names_in_", []))
         inputs, targets = validate_data(
             self, X, y, dtype=np.float64, y_numeric=True, multi_output=True, ensure_min_samples=2
@@ -293,13 +319,20 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
                 )
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
         self._units = Units.of(self.X_train_, self.y_train_)
-        inference = self._inference(self.inference, len(inputs))
-        self.inference_ = inference.name
-        _LOGGER.info("inference on %d rows: %s", len(inputs), self.inference_)
+        n = len(inputs)
+        chosen = self._chosen_inference(self.inference, n)
+        self.inference_ = chosen.name
+        self.hyperparameters_ = choose_hyperparameters(self.hyperparameters, n, kernels, chosen)
+        _LOGGER.info(
+            "inference on %d rows: %s, hyperparameters: %s",
+            n, self.inference_, self.hyperparameters_,
+        )  # fmt: skip
+        self._specs = choose_components(kernels, self.n_components, n)
+        inference = self._with_hyperparameters(chosen)
         with torch.inference_mode(False), progress_bar("fitting", self.verbose) as bar:
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
-                fitted = inference.fit(training, self._search(spec, bar, weight), known)
+                fitted = inference.fit(training, self._search(bar, weight), known)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
                     f'{error}: raise noise_variance or alpha, or take dtype="float64"'
@@ -317,13 +350,20 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         """The fitted GPyTorch model."""
         return self._fitted.model
 
-    def _check_parameters(self) -> KernelSpec:
+    def _check_parameters(self) -> list[KernelSpec]:
+        """The kernels that the parameters describe, of one component."""
         check_choices(self, _CHOICES)
         check_integers(self, _LEAST, optional=_OPTIONAL)
         noise: Any = self.noise_variance
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
-        return KernelSpec(self.kernel, self.activation, self.depth, self.block_bias)
+        several = isinstance(self.kernel, list | tuple)
+        kernels: list[Any] = list(self.kernel) if several else [self.kernel]
+        if not kernels:
+            raise ValueError("kernel must not be an empty list")
+        return [
+            KernelSpec(kernel, self.activation, self.depth, self.block_bias) for kernel in kernels
+        ]
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""
@@ -339,8 +379,8 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
             raise ValueError("positive values of sample_weight must be within a factor of 1e15")
         return np.asarray(weight / weight[weight > 0].mean())
 
-    def _inference(self, name: str, n: int) -> Inference:
-        chosen = choose_inference(
+    def _chosen_inference(self, name: str, n: int) -> Inference:
+        return choose_inference(
             name,
             n,
             Sparse(self.n_inducing, self.learn_inducing),
@@ -348,22 +388,22 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
             torch_device(self.device),
             getattr(torch, self.dtype),
         )
-        if self.hyperparameters != "nuts":
-            return chosen
-        if not isinstance(chosen, Exact):
-            raise ValueError(
-                f'hyperparameters="nuts" needs exact inference, that of {n} rows is {chosen.name}'
-            )
-        from resnet_gp.bayes.averaged import Averaged
 
-        return Averaged(self.n_chains, self.n_draws, self._processes(), self.verbose)
+    def _with_hyperparameters(self, chosen: Inference) -> Inference:
+        if self.hyperparameters_ == "laplace":
+            return Integrated()
+        if self.hyperparameters_ == "nuts":
+            from resnet_gp.bayes.averaged import Averaged
+
+            return Averaged(self.n_chains, self.n_draws, self._processes(), self.verbose)
+        return chosen
 
     def _processes(self) -> int:
         if self.n_jobs is None:
             return 1
         return self.n_jobs if self.n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + self.n_jobs)
 
-    def _search(self, spec: KernelSpec, bar: Any, weight: Array | None = None) -> Search:
+    def _search(self, bar: Any, weight: Array | None = None) -> Search:
         noise = self.noise_variance
         if noise is not None:
             self._need_one_scale("noise_variance")
@@ -372,9 +412,9 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         if self.checkpoint is not None:
             checkpoint = Checkpoint(self.checkpoint, self._digest(weight))
         return Search(
-            spec,
-            self.hyperparameters in ("map", "nuts"),
-            self.hyperparameters == "fixed",
+            self._specs[0],
+            self.hyperparameters_ in ("laplace", "map", "nuts"),
+            self.hyperparameters_ == "fixed",
             noise,
             self.max_iter,
             self.n_restarts,
@@ -382,6 +422,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
             check_random_state(self.random_state),
             bar,
             checkpoint,
+            tuple(self._specs[1:]),
         )
 
     def _digest(self, weight: Array | None) -> str:
@@ -395,15 +436,26 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         return digest_of(parameters, [self.X_train_, self.y_train_, alpha, weight])
 
     def _pack(self) -> dict[str, torch.Tensor]:
-        return self._fitted.tensors() | self._units.tensors()
+        kernels = self._check_parameters()
+        components = [
+            [kernels.index(replace(spec, n_components=1)), spec.n_components]
+            for spec in self._specs
+        ]
+        own = {"components": torch.tensor(components)}
+        return self._fitted.tensors() | self._units.tensors() | own
 
     def _unpack(self, state: dict[str, torch.Tensor]) -> None:
         self._units = Units.from_tensors(state)
         with torch.inference_mode(False):
             training = self._training(self.X_train_, self.y_train_, None)
             tensors = {name: self._tensor(value) for name, value in state.items()}
-            search = self._search(self._check_parameters(), None)
-            inference = self._inference(self.inference_, 0)
+            kernels = self._check_parameters()
+            self._specs = [
+                replace(kernels[index], n_components=count)
+                for index, count in state["components"].tolist()
+            ]
+            search = self._search(None)
+            inference = self._with_hyperparameters(self._chosen_inference(self.inference_, 0))
             self._fitted = inference.restore(training, search, tensors)
         self.__dict__.update(self._fitted.attributes)
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
+from gpytorch.kernels import Kernel
 
 from resnet_gp.fitting.exact import Exact
 from resnet_gp.fitting.inference import Inference
+from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.sparse import Sparse
 
 InferenceName = Literal["auto", "exact", "sparse"]
+HyperparametersName = Literal["auto", "laplace", "map", "ml", "nuts", "fixed"]
+
+#: Most rows for which, by default, hyperparameters are integrated out and the number of components
+#: is chosen by evidence: a fit takes about half a minute there (docs/choose.md).
+INTEGRATED_ROWS = 1000
 
 # Exact inference, where the user sets no limit: n x n matrices alive at the peak, their share of
 # the memory, and the rows that take minutes to factorise.
@@ -62,3 +71,63 @@ def _exact_limit(device: torch.device, dtype: torch.dtype) -> int:
         memory = 8 * 2**30
     by_memory = int((memory * _MEMORY_SHARE / (_MATRICES * dtype.itemsize)) ** 0.5)
     return min(by_memory, _EXACT_ROWS.get(device.type, by_memory))
+
+
+def choose_hyperparameters(
+    asked: HyperparametersName, n: int, kernels: Sequence[KernelSpec], inference: Inference
+) -> HyperparametersName:
+    """What becomes of the hyperparameters; for "auto", "laplace" where it takes seconds, or "map".
+
+    Args:
+        asked: the estimator's parameter ``hyperparameters``.
+        n: rows.
+        kernels: to fit.
+        inference: what ``choose_inference`` found.
+
+    Raises:
+        ValueError: "laplace" or "nuts" is asked for with inference that is not exact.
+    """
+    exact = isinstance(inference, Exact)
+    if asked in ("laplace", "nuts") and not exact:
+        raise ValueError(
+            f'hyperparameters="{asked}" needs exact inference, that of {n} rows is {inference.name}'
+        )
+    if asked != "auto":
+        return asked
+    # Each draw of a kernel that is not homogeneous would need tables that take seconds.
+    quick = n <= INTEGRATED_ROWS and all(map(_is_quick, kernels))
+    return "laplace" if exact and quick else "map"
+
+
+def choose_components(
+    kernels: Sequence[KernelSpec], asked: Literal[1, 2, "auto"], n: int
+) -> list[KernelSpec]:
+    """The kernels with the numbers of components to compare.
+
+    Args:
+        kernels: of one component.
+        asked: the estimator's parameter ``n_components``. For "auto", one and two up to a thousand
+            rows, and two beyond, where it was the better choice on nearly all sets; one for kernels
+            that cannot have two, or only slowly.
+        n: rows.
+
+    Raises:
+        ValueError: two components are asked for, and a kernel cannot have them; or ``asked`` is
+            something else.
+    """
+    if isinstance(asked, bool) or asked not in (1, 2, "auto"):
+        raise ValueError(f'n_components must be 1, 2 or "auto", got {asked!r}')
+    found = []
+    for kernel in kernels:
+        if asked != "auto":
+            counts = [asked]
+        elif isinstance(kernel.kernel, Kernel) or not kernel.is_homogeneous:
+            counts = [1]
+        else:
+            counts = [1, 2] if n <= INTEGRATED_ROWS else [2]
+        found += [replace(kernel, n_components=count) for count in counts]
+    return found
+
+
+def _is_quick(spec: KernelSpec) -> bool:
+    return isinstance(spec.kernel, Kernel) or spec.is_homogeneous

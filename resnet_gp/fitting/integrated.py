@@ -1,0 +1,191 @@
+"""Exact inference with the hyperparameters, and the choice of the kernel, integrated out."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_gp.fitting.exact import Exact, conditioned, number_of, restored_model
+from resnet_gp.fitting.importance import Proposal, Weights, resample
+from resnet_gp.fitting.inference import Fitted, Inference, Training
+from resnet_gp.fitting.modes import Mode, around, find_modes, freeze_tabulated, most_probable
+from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw
+from resnet_gp.fitting.search import Search
+from resnet_gp.models.exact import ExactRegression
+from resnet_gp.models.mixture import ExactMixture
+
+Array = NDArray[np.float64]
+
+_DRAWS = 200  # under each kernel
+# Members of the fitted mixture; predictions cost as many times those of one posterior.
+_MEMBERS = 16
+_BYTES = 2**30  # of the members' factors
+# A kernel whose evidence is smaller by this many nats, in Laplace's approximation, gets no draws.
+_HOPELESS = 10.0
+
+
+class Evidence(NamedTuple):
+    """What the draws say about one kernel.
+
+    Attributes:
+        log_evidence: log p(y | kernel) of the standardised targets, in nats.
+        probability: of the kernel, for equal prior probabilities.
+        effective_draws: 1 / sum of squared weights.
+        pareto_k: shape of the tail of the weights; above .7 they are carried by few draws.
+    """
+
+    log_evidence: float
+    probability: float
+    effective_draws: float
+    pareto_k: float
+
+
+@dataclass(frozen=True)
+class IntegratedFit(Fitted):
+    """A fit whose posterior is a mixture over draws; its model is at the most probable mode.
+
+    Attributes:
+        evidence: of each kernel of the search, in order; None for those without draws.
+        members: number of the kernel, and all raw parameters, of each member.
+    """
+
+    evidence: tuple[Evidence | None, ...] = field(kw_only=True)
+    members: tuple[tuple[int, Array], ...] = field(kw_only=True)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {"evidence_": list(self.evidence)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        empty = Evidence(*[math.nan] * len(Evidence._fields))
+        raw = {f"members.raw.{i}": torch.from_numpy(raw) for i, (_, raw) in enumerate(self.members)}
+        return super().tensors() | raw | {
+            "evidence": torch.tensor([one or empty for one in self.evidence], dtype=torch.float64),
+            "members.kernel": torch.tensor([number for number, _ in self.members]),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    mode: Mode
+    raws: Array
+    weights: Weights
+
+
+class Integrated(Inference):
+    """Average over the posterior of the hyperparameters by importance sampling.
+
+    Under each kernel, draws come from a Student law around the mode, as wide as the curvature of
+    the posterior says, and are weighted by the posterior over that law. The mean weight estimates
+    the kernel's evidence; kernels count by it. A few draws, resampled by their weights, stay as
+    members of the mixture.
+    """
+
+    name = Exact.name
+
+    def fit(
+        self, training: Training, search: Search, known: Hyperparameters | None = None
+    ) -> Fitted:
+        """Average over draws; if Ctrl-C comes before they are done, the mode is the result."""
+        modes = find_modes(training.sample(search.max_samples), search, known)
+        if modes[-1].result.interrupted:
+            return conditioned(most_probable(modes), training)
+        try:
+            drawn = _draw(modes)
+            return _mixture(drawn, training, search)
+        except KeyboardInterrupt:
+            best = max(modes, key=lambda mode: mode.result.value)
+            return conditioned(replace(best, result=best.result.but_interrupted()), training)
+
+    def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
+        if "evidence" not in tensors:  # interrupted before the draws were done
+            return Exact().restore(training, search, tensors)
+        each, number = search.each(), number_of(tensors)
+        model = restored_model(training, each[number], tensors)
+        evidence = tuple(
+            None if math.isnan(row[0]) else Evidence(*row) for row in tensors["evidence"].tolist()
+        )
+        numbers = tensors["members.kernel"].tolist()
+        members = tuple(
+            (int(one), tensors[f"members.raw.{i}"].cpu().numpy()) for i, one in enumerate(numbers)
+        )
+        rows = replace(training, extra_variance=model.extra_variance, sample_weight=model.sample_weight)
+        models = [_model(each[one], rows, raw) for one, raw in members]
+        posterior = ExactMixture.from_tensors(models, tensors)
+        result = FitResult.not_searched()
+        return IntegratedFit(
+            model, posterior, result, number, evidence=evidence, members=members
+        )
+
+
+def _draw(modes: list[Mode]) -> list[_Drawn]:
+    """Weighted draws under each kernel that is not hopeless."""
+    drawn, best = [], -math.inf
+    for mode in sorted(modes, key=lambda mode: -mode.result.value):
+        with around(mode) as (posterior, proposal):
+            approximate = proposal.log_evidence(mode.result.value)
+            if approximate < best - _HOPELESS:
+                continue
+            best = max(best, approximate)
+            raws, density = proposal.draw(_DRAWS, mode.search.generator)
+            weights = Weights.smoothed(posterior.values(raws) - density)
+        drawn.append(_Drawn(mode, raws, weights))
+    return drawn
+
+
+def _mixture(drawn: list[_Drawn], training: Training, search: Search) -> IntegratedFit:
+    evidence = np.array([one.weights.log_evidence for one in drawn])
+    probability = np.exp(evidence - np.logaddexp.reduce(evidence))
+    count = int(max(1, min(_MEMBERS, _BYTES // (8 * len(training) ** 2))))
+    pooled = np.concatenate(
+        [p * one.weights.normalised for p, one in zip(probability, drawn, strict=True)]
+    )
+    owners = np.repeat(np.arange(len(drawn)), [len(one.raws) for one in drawn])
+    places = np.concatenate([np.arange(len(one.raws)) for one in drawn])
+    shares = Counter(resample(pooled, count, search.generator).tolist())
+    members, posteriors = [], []
+    for index in shares:
+        one = drawn[owners[index]]
+        raw = _all_raw(one.mode.model, one.raws[places[index]])
+        members.append((one.mode.number, raw))
+        posteriors.append(_model(one.mode.search, training, raw).posterior())
+    best = drawn[int(evidence.argmax())].mode
+    found: list[Evidence | None] = [None] * (1 + len(search.others))
+    for one, p in zip(drawn, probability, strict=True):
+        w = one.weights
+        found[one.mode.number] = Evidence(w.log_evidence, float(p), w.effective_draws, w.pareto_k)
+    fit = conditioned(best, training)
+    return IntegratedFit(
+        fit.model,
+        ExactMixture(posteriors, training.y.new_tensor(list(shares.values()))),
+        fit.result,
+        fit.number,
+        evidence=tuple(found),
+        members=tuple(members),
+    )
+
+
+def _model(search: Search, training: Training, raw: Array) -> ExactRegression:
+    model = search.exact_model(training)
+    set_raw(model, raw)
+    return model
+
+
+def _all_raw(mode: ExactRegression, free: Array) -> Array:
+    """All raw parameters of a model from those that were drawn; the others stay at the mode."""
+    model = copy.deepcopy(mode)
+    freeze_tabulated(model)
+    set_raw(model, free)
+    model.requires_grad_(True)
+    names = [name for name, p in mode.named_parameters() if p.requires_grad]
+    parameters = dict(model.named_parameters())
+    flat = torch.cat([parameters[name].detach().reshape(-1) for name in names])
+    return np.asarray(flat.double().cpu().numpy())
