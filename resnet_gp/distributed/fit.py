@@ -136,7 +136,7 @@ def fit(
         generator=generator,
         bar=progress_bar("fitting", False),
     )
-    start, _ = Sparse(n_inducing, learn_inducing).fit_model(training, search)
+    start, _, _ = Sparse(n_inducing, learn_inducing).fit_model(training, search)
     place = partial(local_rows, x_scaler=scalers[0], y_scaler=scalers[1])
     rows = DaskRows(
         client,

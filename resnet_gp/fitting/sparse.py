@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnet_gp.fitting.exact import fit_exact
+from resnet_gp.fitting.exact import number_of
 from resnet_gp.fitting.inference import (
     Fitted,
     Inference,
@@ -17,6 +17,7 @@ from resnet_gp.fitting.inference import (
     with_parameters,
     with_row_tensors,
 )
+from resnet_gp.fitting.modes import Mode, find_modes, most_probable
 from resnet_gp.fitting.optimiser import (
     FitResult,
     Hyperparameters,
@@ -69,21 +70,23 @@ class Sparse(Inference):
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
-        model, result = self.fit_model(training, search, known)
+        model, result, number = self.fit_model(training, search, known)
         refine_noise(model, search, training)
-        return Fitted(model, model.posterior(), result)
+        return Fitted(model, model.posterior(), result, number)
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
-        points = tensors[f"model.{_POINTS}"]
-        model = _model(with_row_tensors(training, tensors), search, points)
+        points, number = tensors[f"model.{_POINTS}"], number_of(tensors)
+        model = _model(with_row_tensors(training, tensors), search.each()[number], points)
         with_parameters(model, tensors)
         posterior = SparsePosterior.from_tensors(model, tensors)
-        return Fitted(model, posterior, FitResult.not_searched())
+        return Fitted(model, posterior, FitResult.not_searched(), number)
 
     def fit_model(
         self, training: Training, search: Search, known: Hyperparameters | None = None
-    ) -> tuple[SparseRegression, FitResult]:
+    ) -> tuple[SparseRegression, FitResult, int]:
         """Maximise the bound; the noise is the bound's own, see ``refine_noise``.
+
+        Also returns the number of the kernel: of several, the exact fit takes the most probable.
 
         Args:
             training: in standard units.
@@ -91,12 +94,13 @@ class Sparse(Inference):
             known: hyperparameters, and inducing points if they are of this number, instead of
                 those of the first fits.
         """
-        if known is None and search.checkpoint is not None and not search.fixed:
-            points, known = _split(search.checkpoint.read(), training)
+        if known is None and not search.fixed and (stored := _stored(search)) is not None:
+            points, known = _split(stored, training)
         else:
             points, known = _split(known, training)
             points = points if points is not None and len(points) == self.n_inducing else None
-        first, result = self._first(training, search, known)
+        mode = self._first(training, search, known)
+        first, result, search = mode.model, mode.result, search.each()[mode.number]
         if known is None and not search.fixed and not result.interrupted:
             result = self._pilot(training, search, first)
         to_move = points is None and self.learn_inducing and not search.fixed
@@ -105,7 +109,7 @@ class Sparse(Inference):
         model = _model(training, search, points)
         set_raw(model, get_raw(first))
         if search.fixed or result.interrupted:
-            return model, result
+            return model, result, mode.number
         model.inducing_points.requires_grad_(self.learn_inducing)
         many = len(training) > _MANY_ROWS
         if to_move and many:
@@ -117,17 +121,16 @@ class Sparse(Inference):
             if dear and result.outcome is Outcome.OUT_OF_ITERATIONS:
                 result = replace(result, outcome=Outcome.CUT_SHORT)
         model.inducing_points.requires_grad_(False)
-        return model, result
+        return model, result, mode.number
 
     def _first(
         self, training: Training, search: Search, known: Hyperparameters | None
-    ) -> tuple[ExactRegression, FitResult]:
+    ) -> Mode:
         """An exact model of some rows at good hyperparameters, or at those that are known."""
         some = training.sample(search.max_samples)
-        if known is None:
-            return fit_exact(some, replace(search, checkpoint=None))
-        model = search.exact_model(some)
-        return model, search.keep(model, known)
+        if known is not None:
+            search = replace(search, fixed=True)
+        return most_probable(find_modes(some, replace(search, checkpoint=None), known))
 
     def _pilot(self, training: Training, search: Search, first: ExactRegression) -> FitResult:
         """Fit a small sparse model and copy its hyperparameters into ``first``.
@@ -151,6 +154,12 @@ class Sparse(Inference):
         result = shorter.maximise(model, starts, unit=len(some))
         set_raw(first, get_raw(model))
         return result
+
+
+def _stored(search: Search) -> Hyperparameters | None:
+    """The hyperparameters that a checkpoint keeps, of whichever kernel."""
+    parts = [one.checkpoint.read() for one in search.each() if one.checkpoint is not None]
+    return next((known for known in parts if known is not None), None)
 
 
 def _split(
