@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.polynomial.chebyshev import cheb2poly
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -59,7 +60,8 @@ _TRAVEL_TIME_COEFFICIENTS = np.array(
         1.8249675097740466942e-17,
     ]
 )
-_ORDERS = np.arange(len(_TRAVEL_TIME_COEFFICIENTS))
+# The same polynomial in powers, highest degree first: as well conditioned, and much cheaper.
+_TRAVEL_TIME_POWERS = cheb2poly(_TRAVEL_TIME_COEFFICIENTS)[::-1]
 # H(theta) > 6 pi / theta - _TAIL: the constant of the expansion of H at theta = 0.
 _TAIL = 10.4706951566
 
@@ -87,8 +89,9 @@ def reduced_speed(theta: Array) -> Array:
 
 def travel_time(theta: Array) -> Array:
     """H(theta), the time that the flow takes from the angle pi to theta; inf at 0, 0 at pi."""
-    phase = np.arccos(np.clip(theta * (2 / math.pi) - 1, -1, 1))
-    smooth = np.cos(phase[..., None] * _ORDERS) @ _TRAVEL_TIME_COEFFICIENTS
+    x = theta * (2 / math.pi) - 1
+    powers = np.vander(x.ravel(), len(_TRAVEL_TIME_POWERS))
+    smooth = (powers @ _TRAVEL_TIME_POWERS).reshape(theta.shape)
     return smooth * (math.pi - theta) ** 2 / theta
 
 

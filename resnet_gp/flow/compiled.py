@@ -1,14 +1,16 @@
-r"""The loops of ``covariance.py`` compiled by numba, over cache-sized blocks; bits as ``table.py``.
+r"""The loops of ``unit_covariance.py`` in numba, over cache-sized blocks; bits as ``table.py``.
 
-Nothing here may be reassociated or contracted, and the order of inner products is fixed: a block of
-a matrix has the bits of the same block computed alone. Rows of all batch elements are counted
-through; each call does those from ``start`` to ``stop``. Arrays are C-contiguous, in three tuples:
+Nothing in a value may be reassociated or contracted, and the order of inner products is fixed: a
+block of a matrix has the bits of the same block computed alone. Rows of all batch elements are
+counted through; each call does those from ``start`` to ``stop``. Each entry is the sum over c
+components. Arrays are C-contiguous, in three tuples:
 
-``points``   ``u``, ``b x n x d``, and ``v``, ``b x d x m``, with d a multiple of GROUP; their
-             scales, ``b x n`` and ``b x m``; the gap below which it is computed from differences
-``table``    kappa, ``b``; coefficients and power basis of the map or maps
-``adjoint``  the gradient of a scalar in the covariance, ``b x n x m``; its gradients in the inner
-             products, to be written, and in both scales and the time, ``b``, to be added to
+``points``   ``u``, ``b x c x n x d``, and ``v``, ``b x c x d x m``, with d a multiple of GROUP;
+             their scales, ``b x c x n`` and ``b x c x m``; the gap below which it is computed from
+             differences
+``table``    kappa, ``(b or 1) x c``; coefficients and power basis of the map or maps
+``adjoint``  the gradient of a scalar in the covariance, ``b x n x m``; its gradients in ``u``, its
+             scales, ``v``, its scales and the time, ``b x c``, to be added to
 """
 
 from __future__ import annotations
@@ -75,9 +77,18 @@ def _half_tangent_variable(gap, x):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _polynomial(coefficients, power_basis, x, value, previous):
+    zero, two = x.dtype.type(0), x.dtype.type(2)
+    lead = 0  # zeros in front pad a short series to the length of others
+    while lead + 4 < len(coefficients) and (
+        coefficients[lead] == zero
+        and coefficients[lead + 1] == zero
+        and coefficients[lead + 2] == zero
+        and coefficients[lead + 3] == zero
+    ):
+        lead += 4
     if power_basis:
-        value[:] = coefficients[0]
-        for k in range(1, len(coefficients), 4):
+        value[:] = coefficients[lead]
+        for k in range(lead + 1, len(coefficients), 4):
             c0, c1, c2, c3 = (
                 coefficients[k],
                 coefficients[k + 1],
@@ -88,10 +99,9 @@ def _polynomial(coefficients, power_basis, x, value, previous):
                 t = x[j]
                 value[j] = (((value[j] * t + c0) * t + c1) * t + c2) * t + c3
         return
-    zero, two = x.dtype.type(0), x.dtype.type(2)
     value[:] = zero
     previous[:] = zero
-    for k in range(0, len(coefficients) - 1, 4):
+    for k in range(lead, len(coefficients) - 1, 4):
         c0, c1, c2, c3 = (
             coefficients[k],
             coefficients[k + 1],
@@ -125,50 +135,49 @@ def _is_last_of_group(row, n, stop):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _places(points, kappa, row, first, last, gap, x):
-    """The gaps of a row's pairs and x of the table there; return which table."""
-    u, v, _, _, near = points
-    b, i = row // u.shape[1], row % u.shape[1]
-    table = b if len(kappa) > 1 else 0
-    _gaps(u[b, i], v[b], first, last, near, gap)
-    _table_variable(gap, kappa[table], x)
-    return table
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def covariance(points, table, plain, out, symmetric, start, stop):
-    """out = scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold the map itself.
+    """out = sum_c scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold the map itself.
 
-    With ``symmetric``, the two sets of points are the same, and a row also fills its column: blocks
-    below the diagonal are not computed. (Where a block crosses it, two threads may write an entry,
-    with the same bits.)
+    With ``symmetric``, the two sets of points are the same: a row is computed from the diagonal
+    on, and also fills its column.
     """
-    scale_u, scale_v = points[2], points[3]
+    u, v, scale_u, scale_v, near = points
     kappa, coefficients, power_basis = table
     n, m = out.shape[1], out.shape[2]
-    one = out.dtype.type(1)
+    zero, one = out.dtype.type(0), out.dtype.type(1)
     buffers = np.empty((4, _BLOCK), out.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
-        gap, x = buffers[0, : last - first], buffers[1, : last - first]
-        ratio, spare = buffers[2, : last - first], buffers[3, : last - first]
         for row in range(start, stop):
             b, i = row // n, row % n
+            t = b if len(kappa) > 1 else 0
             if symmetric and last <= i:
                 continue
-            t = _places(points, kappa, row, first, last, gap, x)
-            _polynomial(coefficients[t], power_basis[t], x, ratio, spare)
-            target, scales, scale = out[b, i, first:last], scale_v[b, first:last], scale_u[b, i]
-            if plain:
-                for j in range(len(gap)):
-                    target[j] = scale * scales[j] * ratio[j]
-            else:
-                for j in range(len(gap)):
-                    target[j] = scale * scales[j] * (one - gap[j] * ratio[j] * ratio[j])
+            begin = max(first, i) if symmetric else first
+            size = last - begin
+            gap, x, ratio, spare = (
+                buffers[0, :size],
+                buffers[1, :size],
+                buffers[2, :size],
+                buffers[3, :size],
+            )
+            target = out[b, i, begin:last]
+            target[:] = zero
+            for c in range(u.shape[1]):
+                _gaps(u[b, c, i], v[b, c], begin, last, near, gap)
+                _table_variable(gap, kappa[t, c], x)
+                _polynomial(coefficients[t, c], power_basis[t, c], x, ratio, spare)
+                scale, scales = scale_u[b, c, i], scale_v[b, c, begin:last]
+                if plain:
+                    for j in range(size):
+                        target[j] += scale * scales[j] * ratio[j]
+                else:
+                    for j in range(size):
+                        target[j] += scale * scales[j] * (one - gap[j] * ratio[j] * ratio[j])
             if symmetric and _is_last_of_group(row, n, stop):
-                begin = _group_start(row, n, start)
-                for j in range(max(first, begin + 1), last):
-                    for k in range(begin, min(i + 1, j)):
+                above = _group_start(row, n, start)
+                for j in range(max(first, above + 1), last):
+                    for k in range(above, min(i + 1, j)):
                         out[b, j, k] = out[b, k, j]
 
 
@@ -180,59 +189,40 @@ def _total(values):
     return total
 
 
+@njit(nogil=True, cache=True, fastmath=True)
+def _dot(values, others):
+    total = values.dtype.type(0)
+    for j in range(len(values)):
+        total += values[j] * others[j]
+    return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def _add_scaled(target, factor, values):
+    for j in range(len(target)):
+        target[j] += factor * values[j]
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
-def _chain(source, scale, scales, maps, target, sums, x, spare):
-    """Apply the chain rule in one row; return the gradients in its scale and in the time."""
+def _chain(points, adjoint, seen, maps, b, c, i, begin, last, units, weight, spare):
+    """Apply the chain rule to a row of one component, given the gradient in its entries."""
+    u, v, scale_u, scale_v, _ = points
+    _, by_u, by_scale_u, by_v, by_scale_v, by_time = adjoint
     value, slope, speed = maps
-    for j in range(len(source)):
-        x[j] = source[j] * scale * scales[j]
-    for j in range(len(source)):
-        target[j] = x[j] * slope[j]
-    for j in range(len(source)):
-        spare[j] = x[j] * speed[j]
-    for j in range(len(source)):
-        x[j] = source[j] * value[j]
-    for j in range(len(source)):
-        sums[j] += x[j] * scale
-    for j in range(len(source)):
-        x[j] = x[j] * scales[j]
-    return _total(x[: len(source)]), _total(spare[: len(source)])
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _spread(points, adjoint, maps, row, begin, last, symmetric, start, stop, x, spare, turned):
-    """Apply the chain rule in a row; its mirror passes through ``turned``, transposed columns."""
-    scale_u, scale_v = points[2], points[3]
-    grad, weight, grad_scale_u, grad_scale_v, grad_time = adjoint
-    n = grad.shape[1]
-    b, i = row // n, row % n
-    scales, sums = scale_v[b, begin:last], grad_scale_v[b, begin:last]
-    source, target = grad[b, i, begin:last], weight[b, i, begin:last]
-    total, speeds = _chain(source, scale_u[b, i], scales, maps, target, sums, x, spare)
-    grad_scale_u[b, i] += total
-    grad_time[b] += speeds
-    if not symmetric:
-        return
-    first = last - (last - 1) % _BLOCK - 1
-    group = _group_start(row, n, start)
-    if i == group:
-        end = min(group - group % _MIRROR + _MIRROR, n, stop - b * n)
-        for j in range(max(first, group + 1), last):
-            for k in range(group, min(end, j)):
-                turned[0, k - group, j - first] = grad[b, j, k]
-    below = max(begin, i + 1)
-    skip = below - begin
-    maps = (maps[0][skip:], maps[1][skip:], maps[2][skip:])
-    scales, sums = scale_u[b, below:last], grad_scale_u[b, below:last]
-    source = turned[0, i - group, below - first : last - first]
-    target = turned[1, i - group, below - first : last - first]
-    total, speeds = _chain(source, scale_v[b, i], scales, maps, target, sums, x, spare)
-    grad_scale_v[b, i] += total
-    grad_time[b] += speeds
-    if _is_last_of_group(row, n, stop):
-        for j in range(max(first, group + 1), last):
-            for k in range(group, min(i + 1, j)):
-                weight[b, j, k] = turned[1, k - group, j - first]
+    scale, scales, sums = scale_u[b, c, i], scale_v[b, c, begin:last], by_scale_v[b, c, begin:last]
+    for j in range(len(seen)):
+        weight[j] = seen[j] * scale * scales[j]
+    by_time[b, c] += _dot(weight, speed)
+    for j in range(len(seen)):
+        weight[j] *= slope[j]
+    for j in range(len(seen)):
+        spare[j] = seen[j] * value[j]
+    _add_scaled(sums, scale, spare)
+    by_scale_u[b, c, i] += _dot(spare, scales)
+    if units:
+        for k in range(u.shape[3]):
+            by_u[b, c, i, k] += _dot(weight, v[b, c, k, begin:last])
+            _add_scaled(by_v[b, c, k, begin:last], u[b, c, i, k], weight)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -278,37 +268,64 @@ def _depth_maps(gap, x, table, tangent, maps, spare):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def gradient(points, table, speeds, tangent, adjoint, symmetric, start, stop):
+def gradient(points, table, speeds, tangent, adjoint, units, symmetric, start, stop):
     """Apply the chain rule to a gradient in the covariance.
 
-    ``table`` holds one map for the limit, and ``speeds`` phi, largest and its decrease, ``b``; for
-    a ``DepthTable`` it holds three, and ``speeds`` are empty. With ``symmetric``, the two sets of
-    points are the same: a row's slopes serve its column, too.
+    ``table`` holds one map for the limit, and ``speeds`` phi, largest and its decrease, as kappa;
+    for a ``DepthTable`` it holds three, and phi is empty. Without ``units``, the gradients in u and
+    v are left out. With ``symmetric``, the two sets of points are the same: a row's slopes serve
+    its column, too, and the gradient in the points is the sum of those in u and in v.
     """
+    u, v, _, _, near = points
     kappa, coefficients, power_basis = table
     phi, largest, decrease = speeds
     grad = adjoint[0]
     n, m = grad.shape[1], grad.shape[2]
-    buffers = np.empty((7, _BLOCK), grad.dtype)
-    turned = np.empty((2, _MIRROR, _BLOCK), grad.dtype)
+    buffers = np.empty((8, _BLOCK), grad.dtype)
+    turned = np.empty((_MIRROR, _BLOCK), grad.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
         for row in range(start, stop):
-            i = row % n
+            b, i = row // n, row % n
+            t = b if len(kappa) > 1 else 0
             if symmetric and last <= i:
                 continue
             begin = max(first, i) if symmetric else first
-            gap, x = buffers[0, : last - begin], buffers[1, : last - begin]
-            value, slope = buffers[2, : last - begin], buffers[3, : last - begin]
-            speed, spare = buffers[4, : last - begin], buffers[5, : last - begin]
-            gap_end, maps = buffers[6, : last - begin], (value, slope, speed)
-            t = _places(points, kappa, row, begin, last, gap, x)
-            own = coefficients[t], power_basis[t]
-            if len(phi) > 0:
-                limit = phi, largest[t], decrease[t]
-                _limit_maps(gap, x, own, limit, maps, gap_end, spare)
-            else:
-                _depth_maps(gap, x, own, tangent, maps, spare)
-            _spread(
-                points, adjoint, maps, row, begin, last, symmetric, start, stop, x, spare, turned
+            size = last - begin
+            seen = grad[b, i, begin:last]
+            if symmetric:
+                seen = buffers[7, :size]
+                _add_mirror(grad, row, first, begin, last, start, stop, turned, seen)
+            gap, x, gap_end, spare = (
+                buffers[0, :size],
+                buffers[1, :size],
+                buffers[2, :size],
+                buffers[3, :size],
             )
+            maps = (buffers[4, :size], buffers[5, :size], buffers[6, :size])
+            for c in range(u.shape[1]):
+                _gaps(u[b, c, i], v[b, c], begin, last, near, gap)
+                _table_variable(gap, kappa[t, c], x)
+                own = coefficients[t, c], power_basis[t, c]
+                if len(phi) > 0:
+                    limit = phi, largest[t, c], decrease[t, c]
+                    _limit_maps(gap, x, own, limit, maps, gap_end, spare)
+                else:
+                    _depth_maps(gap, x, own, tangent, maps, spare)
+                _chain(points, adjoint, seen, maps, b, c, i, begin, last, units, x, spare)
+
+
+@njit(nogil=True, cache=True)
+def _add_mirror(grad, row, first, begin, last, start, stop, turned, seen):
+    """The gradient in the entries of a row and of its mirror, through ``turned`` columns."""
+    n = grad.shape[1]
+    b, i = row // n, row % n
+    group = _group_start(row, n, start)
+    if i == group:
+        end = min(group - group % _MIRROR + _MIRROR, n, stop - b * n)
+        for j in range(max(first, group + 1), last):
+            for k in range(group, min(end, j)):
+                turned[k - group, j - first] = grad[b, j, k]
+    seen[:] = grad[b, i, begin:last]
+    for j in range(max(begin, i + 1), last):
+        seen[j - begin] += turned[i - group, j - first]

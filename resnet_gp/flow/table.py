@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.angles import Array, flow_angle, reduced_speed
+from resnet_gp.flow.angles import Array, flow_angle, flow_speed, reduced_speed
 from resnet_gp.flow.domain import DomainError
 
 MAX_HORIZON = 1e4
@@ -52,17 +52,17 @@ class Polynomial:
     power_basis: Tensor
 
     @classmethod
-    def from_chebyshev(cls, rows: list[Array], dtype: torch.dtype) -> Polynomial:
+    def from_chebyshev(cls, rows: Sequence[Array], dtype: torch.dtype) -> Polynomial:
         """From one row of Chebyshev coefficients, lowest degree first, for each batch element."""
         longest = max(map(len, rows))
         packed = np.zeros((len(rows), 1 + GROUP * math.ceil((longest - 1) / GROUP)))
-        power_basis = torch.zeros(len(rows), dtype=torch.bool)
+        power_basis = np.zeros(len(rows), dtype=bool)
         for index, row in enumerate(rows):
             power = row @ _power_coefficients(len(row))
             well_conditioned = np.abs(power).sum() <= _WELL_CONDITIONED * np.abs(row).sum()
-            power_basis[index] = bool(well_conditioned)
+            power_basis[index] = well_conditioned
             packed[index, packed.shape[1] - len(row) :] = (power if well_conditioned else row)[::-1]
-        return cls(torch.from_numpy(packed).to(dtype), power_basis)
+        return cls(torch.from_numpy(packed).to(dtype), torch.from_numpy(power_basis))
 
     def __call__(self, x: Tensor) -> Tensor:
         """The values at ``x``, with which the batch shape broadcasts.
@@ -112,19 +112,20 @@ def _clenshaw(coefficients: tuple[Tensor, ...], x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class HorizonTable:
-    """p of the module's docstring for a batch of horizons; ``kappa`` is ``batch_shape``."""
+    """p of the module's docstring for a batch of horizons.
+
+    All tensors are on the CPU. ``kappa`` is ``batch_shape``, as are ``largest``, 1 - c_T of
+    opposite inputs, and ``decrease``, the speed at which it falls with T.
+    """
 
     kappa: Tensor
     polynomial: Polynomial
+    largest: Tensor
+    decrease: Tensor
 
     def __call__(self, gap: Tensor) -> Tensor:
         """p = sin(theta_T / 2) / sin(theta_0 / 2) at gaps g = 1 - c_0 in [0, 2]."""
         return self.polynomial(table_variable(gap, self.kappa))
-
-    def scaled(self, factor: Tensor) -> HorizonTable:
-        """The table of p times a factor, ``batch_shape``."""
-        scaled = self.polynomial.coefficients * factor[..., None].cpu()
-        return HorizonTable(self.kappa, Polynomial(scaled, self.polynomial.power_basis))
 
 
 def table_variable(gap: Tensor, kappa: Tensor) -> Tensor:
@@ -145,8 +146,13 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
     values = tuple(horizon.detach().to("cpu", torch.float64).flatten().tolist())
     for value in values:
         refuse_horizon(value)
-    table = _table(values, dtype)
-    return HorizonTable(table.kappa.reshape(horizon.shape), table.polynomial.reshape(horizon.shape))
+    table, shape = _table(values, dtype), horizon.shape
+    return HorizonTable(
+        table.kappa.reshape(shape),
+        table.polynomial.reshape(shape),
+        table.largest.reshape(shape),
+        table.decrease.reshape(shape),
+    )
 
 
 def refuse_horizon(horizon: float) -> None:
@@ -165,13 +171,25 @@ def moebius_parameter(horizon: float) -> float:
 
 @functools.lru_cache(maxsize=32)
 def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
-    # kappa is rounded first: the nodes must belong to the map that will be evaluated.
-    kappas = [float(torch.tensor(moebius_parameter(horizon), dtype=dtype)) for horizon in horizons]
-    rows = [
-        chebyshev_coefficients(functools.partial(_ratio_at, horizon, kappa), dtype)
-        for horizon, kappa in zip(horizons, kappas, strict=True)
-    ]
-    return HorizonTable(torch.tensor(kappas, dtype=dtype), Polynomial.from_chebyshev(rows, dtype))
+    kappas, rows, largest, decrease = zip(*(_series(T, dtype) for T in horizons), strict=True)
+    return HorizonTable(
+        torch.tensor(kappas, dtype=dtype),
+        Polynomial.from_chebyshev(rows, dtype),
+        torch.tensor(largest, dtype=dtype),
+        torch.tensor(decrease, dtype=dtype),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _series(horizon: float, dtype: torch.dtype) -> tuple[float, Array, float, float]:
+    """kappa, the series of p, and 1 - c_T of opposite inputs with the speed at which it falls."""
+    kappa = moebius_parameter(horizon)
+    if dtype == torch.float32:  # rounded: the nodes must belong to the map that will be evaluated
+        kappa = float(np.float32(kappa))
+    row = chebyshev_coefficients(functools.partial(_ratio_at, horizon, kappa), dtype)
+    ratio = row.sum()  # p at s = 1
+    speed = flow_speed(2 * np.arcsin(np.minimum(ratio, 1.0)))
+    return kappa, row, 2 * float(ratio) ** 2, float(speed)
 
 
 def _ratio_at(horizon: float, kappa: float, s: Array) -> Array:

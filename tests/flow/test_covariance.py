@@ -11,10 +11,11 @@ from kernels.properties import assert_positive_semidefinite
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.functional import hessian
 
-from resnet_gp.flow import autograd, covariance
+from resnet_gp.flow import autograd
 from resnet_gp.flow.autograd import compiled_loops
 from resnet_gp.flow.correlation import flow
-from resnet_gp.flow.covariance import resnet_covariance, unit_covariance
+from resnet_gp.flow.covariance import resnet_covariance
+from resnet_gp.flow.unit_covariance import unit_covariance
 from resnet_gp.threads import torch_threads
 
 EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
@@ -449,24 +450,17 @@ def test_inputs_whose_squares_underflow_are_zero(path):
     assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("depth", [None, 10], ids=["limit", "depth"])
+@pytest.mark.parametrize("options", [{}, {"depth": 10}, {"layers": "all"}], ids=str)
 @pytest.mark.parametrize("n", [5, 20, 515])
-def test_gradients_of_equal_inputs_are_those_of_each_entry(monkeypatch, n, depth):
-    """Where a row's slopes serve its column: two leaves, and a gradient that is not symmetric."""
-    pytest.importorskip("numba")
-    generator = torch.Generator().manual_seed(n)
-    x = torch.randn(n, 3, dtype=torch.float64, generator=generator)
-    grad = torch.randn(n, n, dtype=torch.float64, generator=generator)
-
-    def gradients():
-        inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
-        time = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
-        value = resnet_covariance(*inputs, time, depth=depth)
-        return torch.autograd.grad(value, [*inputs, time], grad)
-
-    shared = gradients()
-    monkeypatch.setattr(covariance, "_is_symmetric", lambda *inputs: False)
-    for one, other in zip(shared, gradients(), strict=True):
+def test_gradient_of_one_set_is_that_of_each_entry(path, n, options):
+    """Where a row's slopes serve its column, with a gradient that is not symmetric."""
+    x, grad, w = points(n, 3), points(n, n, seed=1), scalar(2.0)
+    leaves = x.clone().requires_grad_(), w.clone().requires_grad_()
+    value = resnet_covariance(leaves[0], *leaves, **options)
+    of_x, of_w = torch.autograd.grad(value, leaves, grad)
+    leaves = x.clone().requires_grad_(), x.clone().requires_grad_(), w.clone().requires_grad_()
+    rows, columns, by_w = torch.autograd.grad(resnet_covariance(*leaves, **options), leaves, grad)
+    for one, other in ((of_x, rows + columns), (of_w, by_w)):
         assert (one - other).norm() < 1e-12 * other.norm()
 
 

@@ -13,7 +13,7 @@ from linear_operator.operators import KernelLinearOperator
 from torch import Tensor
 
 from resnet_gp.flow.blocks import log_slope_blocks, ratio_blocks
-from resnet_gp.flow.covariance import unit_covariance
+from resnet_gp.flow.unit_covariance import unit_covariance
 
 
 def covar_func(x1: Tensor, x2: Tensor, horizon: Tensor) -> Any:
