@@ -160,8 +160,9 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         parameters continues from it.
     verbose : bool or None, default=None
         Whether to show a progress bar; None shows one on a terminal once a fit takes ten seconds.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the initial values of restarts and the chains.
+    random_state : int, RandomState instance or None, default=0
+        Seeds the initial values of restarts, the draws of "laplace" and the chains. The same number
+        gives the same fit.
 
     Attributes
     ----------
@@ -238,7 +239,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         verbose: bool | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.activation = activation
         self.kernel = kernel

@@ -69,6 +69,7 @@ class KernelSpec:
     activation: str | AnyActivation
     depth: int | None
     block_bias: bool
+    n_components: int = 1
 
     def __post_init__(self) -> None:
         if not (isinstance(self.kernel, Kernel) or self.kernel in ("limit", "tangent")):

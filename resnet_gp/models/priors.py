@@ -8,7 +8,7 @@ import torch
 from gpytorch import Module
 from gpytorch.kernels import Kernel, ScaleKernel
 from gpytorch.likelihoods.noise_models import HomoskedasticNoise
-from gpytorch.priors import LogNormalPrior, Prior
+from gpytorch.priors import LogNormalPrior
 from torch import Tensor
 
 from resnet_gp.kernels.priors import register_value_prior
@@ -84,16 +84,22 @@ def log_prior(model: Module) -> Tensor:
     optimised: the density of the value itself has its mode at median / e^(spread^2), which for a
     weak prior of the noise would favour no noise at all.
     """
-    densities = [
-        _log_density(prior, closure(module)).sum()
-        for _, module, prior, closure, _ in model.named_priors()
-    ]
-    return torch.stack(densities).sum() if densities else torch.zeros(())
-
-
-def _log_density(prior: Prior, value: Tensor) -> Tensor:
-    density: Tensor = prior.log_prob(value)
-    return density + value.log() if isinstance(prior, LogNormalPrior) else density
+    found: list[Tensor] = []
+    logarithms, medians, spreads = [], [], []
+    for _, module, prior, closure, _ in model.named_priors():
+        value: Tensor = closure(module)
+        if isinstance(prior, LogNormalPrior):
+            logarithms.append(value.log().reshape(-1))
+            medians.append(prior.loc.expand_as(value).reshape(-1))
+            spreads.append(prior.scale.expand_as(value).reshape(-1))
+        else:
+            found.append(prior.log_prob(value).sum())
+    if logarithms:  # all at once: one by one, they would cost more than a small likelihood
+        spread = torch.cat(spreads)
+        relative = (torch.cat(logarithms) - torch.cat(medians)) / spread
+        constant = 0.5 * math.log(2 * math.pi)
+        found.append(-(0.5 * relative.square() + spread.log() + constant).sum())
+    return torch.stack(found).sum() if found else torch.zeros(())
 
 
 def _add(module: Module, name: str, law: tuple[float, float]) -> None:
