@@ -76,6 +76,13 @@ _NOT_DIGESTED = (
 )  # fmt: skip
 
 
+# Attributes that only some fits have.
+_SOMETIMES = (
+    "draws_", "effective_draws_", "horizon_", "lengthscale_", "log_evidence_", "pareto_k_",
+    "probability_", "weight_variance_",
+)  # fmt: skip
+
+
 class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstimator):
     r"""Gaussian process regression with the kernel of an infinitely wide and deep ResNet.
 
@@ -167,17 +174,29 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
     Attributes
     ----------
     model_ : gpytorch.Module
-        The fitted GPyTorch model, on standardised data. With "nuts" it, and the hyperparameters
-        below, are those of the mode at which the chains start.
+        The fitted GPyTorch model, on standardised data. With "laplace" and "nuts" it, and the
+        hyperparameters below, are those of the mode of the most probable kernel.
     draws_ : resnet_gp.bayes.Draws
         Draws of the hyperparameters of the standardised problem. Only with "nuts".
     inference_ : {"exact", "sparse"}
-    lengthscale_ : ndarray of shape (n_features,)
-        Lengthscales in the units of the features. A long one (at most 10 standard deviations)
-        means that the feature has little effect. Kernels of this package only.
-    weight_variance_ : float
+    hyperparameters_ : str
+        What became of ``hyperparameters="auto"``.
+    kernels_ : list of str
+        Kernels that were compared, such as "limit" and "limit + limit".
+    log_evidence_, probability_ : ndarray of shape (n_kernels,)
+        Log evidence of each kernel, log p(y | kernel) of the standardised targets in nats, and the
+        probability that follows; -inf and 0 for kernels that a first approximation ruled out. Only
+        with "laplace".
+    effective_draws_, pareto_k_ : ndarray of shape (n_kernels,)
+        Number of draws that the weighted draws are worth, of 200, and the shape of the tail of the
+        weights (Vehtari et al. 2024): above .7 few draws carry the weight, and the mixture is
+        closer to the "map" than it should be. Only with "laplace".
+    lengthscale_ : ndarray of shape (n_features,) or (2, n_features)
+        Lengthscales in the units of the features, of each component. A long one (at most 10
+        standard deviations) means that the feature has little effect. Kernels of this package only.
+    weight_variance_ : float or ndarray of shape (2,)
         Variance w of the residual weights. Kernels of this package only.
-    horizon_ : float
+    horizon_ : float or ndarray of shape (2,)
         T = w (1 - alpha)^2, the time for which correlations flow. (Leaky) ReLU family only.
     outputscale_ : float or ndarray of shape (n_outputs,)
         Output scale s, in the squared units of y.
@@ -329,6 +348,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
             n, self.inference_, self.hyperparameters_,
         )  # fmt: skip
         self._specs = choose_components(kernels, self.n_components, n)
+        self.kernels_ = [spec.name for spec in self._specs]
         inference = self._with_hyperparameters(chosen)
         with torch.inference_mode(False), progress_bar("fitting", self.verbose) as bar:
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
@@ -462,7 +482,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
 
     def _publish(self, fitted: Fitted) -> None:
         """Set the attributes that describe a fit."""
-        for name in ("draws_", "lengthscale_", "weight_variance_", "horizon_"):
+        for name in _SOMETIMES:
             self.__dict__.pop(name, None)  # of an earlier fit
         self._fitted, result, model = fitted, fitted.result, fitted.model
         self.__dict__.update(fitted.attributes)

@@ -62,7 +62,9 @@ class IntegratedFit(Fitted):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return {"evidence_": list(self.evidence)}
+        none = Evidence(-math.inf, 0.0, math.nan, math.nan)
+        columns = np.transpose([one or none for one in self.evidence])
+        return {f"{name}_": column for name, column in zip(Evidence._fields, columns, strict=True)}
 
     def tensors(self) -> dict[str, Tensor]:
         empty = Evidence(*[math.nan] * len(Evidence._fields))

@@ -85,6 +85,12 @@ class KernelSpec:
         checked_depth(self.depth)
 
     @property
+    def name(self) -> str:
+        """A name of the kernel for the user, such as "limit + limit"."""
+        own = type(self.kernel).__name__ if isinstance(self.kernel, Kernel) else self.kernel
+        return " + ".join([own] * self.n_components)
+
+    @property
     def is_homogeneous(self) -> bool:
         """Is a kernel of ours one scalar map of the correlation?"""
         activation = any_activation(self.activation)
