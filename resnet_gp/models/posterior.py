@@ -77,6 +77,10 @@ class Posterior(ABC):
         """
         raise UnsupportedError('leave-one-out predictions need inference="exact"')
 
+    def leave_one_out_law(self) -> Law:
+        """Predictive law of each training target given all other targets; raises as above."""
+        return normal_law(*self.leave_one_out())
+
     def condition(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> Posterior:
         """Return the posterior given further rows, at the same hyperparameters.
 

@@ -19,7 +19,12 @@ from resnet_gp.models.inducing_features import (
     inducing_factor,
     learned_parameters,
 )
-from resnet_gp.models.posterior import Posterior, covariance_for_outputs, for_outputs
+from resnet_gp.models.posterior import (
+    Posterior,
+    UnsupportedError,
+    covariance_for_outputs,
+    for_outputs,
+)
 from resnet_gp.models.regression import RegressionModel
 from resnet_gp.models.row_sums import Cotangents, LocalRows, Pullback, RowSums, Statistics
 
@@ -108,7 +113,7 @@ class SparseRegression(RegressionModel):
         """The approximate posterior at the present hyperparameters; it needs no training rows."""
         features, noise = self.features(), self.likelihood.noise.detach()
         statistics, _ = self.rows.statistics(features, noise, differentiable=False)
-        return SparsePosterior(features, statistics, noise.squeeze(), self.rows.is_vector)
+        return SparsePosterior(features, statistics, noise.squeeze(), self.rows)
 
 
 class SparsePosterior(Posterior):
@@ -118,7 +123,7 @@ class SparsePosterior(Posterior):
         features: the hyperparameters, taken as they are now.
         statistics: of the training rows.
         noise_variance: learned noise variance, a scalar.
-        is_vector: whether means are ``n`` rather than ``n x p``.
+        rows: the training rows; only leave-one-out predictions read them.
     """
 
     def __init__(
@@ -126,9 +131,9 @@ class SparsePosterior(Posterior):
         features: InducingFeatures,
         statistics: Statistics,
         noise_variance: Tensor,
-        is_vector: bool,
+        rows: RowSums,
     ) -> None:
-        self.features, self.noise_variance, self.is_vector = features, noise_variance, is_vector
+        self.features, self.noise_variance, self.rows = features, noise_variance, rows
         self.factor = posterior_factor(statistics.gram)
         self.bound = float(_bound(statistics, self.factor))
         whitened = torch.cholesky_solve(statistics.projection, self.factor)
@@ -141,7 +146,7 @@ class SparsePosterior(Posterior):
         points, inner = model.inducing_points.detach(), tensors["inducing_factor"]
         posterior.features = InducingFeatures(model.covar_module, points, inner)
         posterior.noise_variance = model.likelihood.noise.detach().squeeze()
-        posterior.is_vector = model.rows.is_vector
+        posterior.rows = model.rows
         posterior.bound = float(tensors["bound"])
         posterior.factor, posterior.weights = tensors["factor"], tensors["weights"]
         return posterior
@@ -184,9 +189,43 @@ class SparsePosterior(Posterior):
         """Titsias' lower bound in nats, summed over outputs."""
         return self.bound
 
+    @torch.no_grad()
+    def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """In closed form, at fixed inducing points.
+
+        With g_i the variance that the inducing points leave at row i and s_i its noise, the row's
+        own observation is taken out by the factor 1 - g_i / s_i (Rasmussen & Williams 2006, section
+        5.4.2, for this model).
+
+        Raises:
+            UnsupportedError: the rows are not in this process.
+        """
+        rows = self.rows
+        if not isinstance(rows, LocalRows):
+            raise UnsupportedError("leave-one-out predictions need the rows in one process")
+        noises = (self.noise_variance + rows.extra_variance) / rows.sample_weight
+        sizes = [len(part) for part in self._slices(rows.x)]
+        columns = (values.split(sizes) for values in (rows.x, rows.y, noises))
+        parts = [self._left_out(*part, observation_noise) for part in zip(*columns, strict=True)]
+        means, variances = zip(*parts, strict=True)
+        mean = torch.cat(means)
+        mean = mean[:, 0] if rows.is_vector else mean
+        return mean, for_outputs(torch.cat(variances), mean)
+
+    def _left_out(
+        self, x: Tensor, y: Tensor, noise: Tensor, observation_noise: bool
+    ) -> tuple[Tensor, Tensor]:
+        cross = self.features.cross(x)
+        v, given = self._whitened(cross)
+        unexplained = (self.features.variance(x) - v.square().sum(1)).clamp(min=0)
+        remaining = (1 - given.square().sum(1) / noise).clamp(min=torch.finfo(noise.dtype).eps)
+        mean = y - (y - cross @ self.weights) / remaining[:, None]
+        variance = noise / remaining if observation_noise else noise / remaining - noise
+        return mean, unexplained + variance
+
     def _mean(self, cross: Tensor) -> Tensor:
         mean = cross @ self.weights
-        return mean[:, 0] if self.is_vector else mean
+        return mean[:, 0] if self.rows.is_vector else mean
 
     def _whitened(self, cross: Tensor) -> tuple[Tensor, Tensor]:
         v = self.features.whiten(cross)

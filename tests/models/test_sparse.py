@@ -249,3 +249,28 @@ def test_says_which_argument_is_wrong():
     ):
         with pytest.raises(ValueError, match=message):
             sparse(*arguments)
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_left_out_rows_are_predicted_by_the_posterior_of_the_others(outputs):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(12, 2, generator=generator, dtype=torch.float64)
+    y = torch.randn(12, *([outputs] if outputs else []), generator=generator, dtype=torch.float64)
+    extra, weight = torch.rand(12, dtype=torch.float64), 0.5 + torch.rand(12, dtype=torch.float64)
+    kernel = ResNetLimitKernel(input_bias=True, ard_num_dims=2).double()
+
+    def posterior(keep):
+        return SparseRegression(
+            x[keep], y[keep], kernel, x[:5], extra[keep], weight[keep]
+        ).posterior()
+
+    whole = posterior(torch.arange(12))
+    mean, variance = whole.leave_one_out()
+    latent = whole.leave_one_out(observation_noise=False)[1]
+    for i in range(12):
+        others = posterior(torch.tensor([j for j in range(12) if j != i]))
+        m, v = others.mean_and_variance(x[i : i + 1])
+        torch.testing.assert_close(mean[i : i + 1], m)
+        torch.testing.assert_close(latent[i : i + 1], v)
+        noise = (others.noise_variance + extra[i]) / weight[i]
+        torch.testing.assert_close(variance[i : i + 1], v + noise)
