@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.predictive import student
+from resnet_gp.predictive.standard import Standard
 
 Array = NDArray[np.float64]
 
@@ -13,16 +13,18 @@ _EPS = float(np.finfo(np.float64).eps)
 _STEPS = 400  # far more than Newton's method or bisection takes
 
 
-def mixture_quantile(means: Array, scales: Array, weights: Array, df: float, level: float) -> Array:
-    """Quantiles of ``n`` mixtures of S Student-t laws; all arrays are ``S x n``.
+def mixture_quantile(
+    law: Standard, means: Array, scales: Array, weights: Array, level: float
+) -> Array:
+    """Quantiles of ``n`` mixtures of ``means + scales Z``, Z of a standard law, all ``S x n``.
 
-    The equation Q(F(x)) = Q(level) is solved, with Q the quantile function of one standard
-    Student-t law: its left side is nearly linear in x. Newton's steps that leave the bracket, or do
+    The equation Q(F(x)) = Q(level) is solved, with Q the quantile function of the standard
+    law: its left side is nearly linear in x. Newton's steps that leave the bracket, or do
     not halve, become bisections.
     """
     if level > 0.5:  # by the lower tail of the mirrored law, where F keeps its digits
-        return -mixture_quantile(-means, scales, weights, df, 1 - level)
-    goal = float(student.quantile(level, df))
+        return -mixture_quantile(law, -means, scales, weights, 1 - level)
+    goal = float(law.quantile(np.asarray(level)))
     members = means + goal * scales
     if len(means) == 1:
         return members[0]
@@ -40,7 +42,7 @@ def mixture_quantile(means: Array, scales: Array, weights: Array, df: float, lev
             break
         at = x[active]
         below, slope = _cdf_and_density(
-            at, means[:, active], scales[:, active], weights[:, active], df
+            law, at, means[:, active], scales[:, active], weights[:, active]
         )
         left = below < level
         low[active], high[active] = (
@@ -48,8 +50,8 @@ def mixture_quantile(means: Array, scales: Array, weights: Array, df: float, lev
             np.where(left, high[active], at),
         )
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            transformed = student.quantile(below, df)
-            local = student.density(transformed, df) / slope  # the scale of the law around x
+            transformed = law.quantile(below)
+            local = np.exp(law.log_density(transformed)) / slope  # the scale of the law around x
             step = (goal - transformed) * local
         lower, upper = low[active], high[active]
         newton = (np.abs(step) <= before[active] / 2) & (at + step >= lower) & (at + step <= upper)
@@ -66,7 +68,7 @@ def mixture_quantile(means: Array, scales: Array, weights: Array, df: float, lev
 
 
 def _start(means: Array, scales: Array, weights: Array, goal: float) -> Array:
-    """Quantile of a Student-t law with the moments of the mixture."""
+    """Quantile of one law with the moments of the mixture."""
     centre = (weights * means).sum(0)
     return np.asarray(
         centre + goal * np.sqrt((weights * (scales**2 + (means - centre) ** 2)).sum(0))
@@ -74,10 +76,11 @@ def _start(means: Array, scales: Array, weights: Array, goal: float) -> Array:
 
 
 def _cdf_and_density(
-    x: Array, means: Array, scales: Array, weights: Array, df: float
+    law: Standard, x: Array, means: Array, scales: Array, weights: Array
 ) -> tuple[Array, Array]:
     gap = x - means
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(scales > 0, gap / scales, np.where(gap >= 0, np.inf, -np.inf))
-        each = np.where(scales > 0, student.density(z, df) / scales, 0.0)
-    return (weights * student.cdf(z, df)).sum(0), (weights * each).sum(0)
+        below, density = law.cdf_and_density(z)
+        density = np.where(scales > 0, density / scales, 0.0)
+    return (weights * below).sum(0), (weights * density).sum(0)

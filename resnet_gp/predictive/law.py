@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resnet_gp.predictive import student
 from resnet_gp.predictive.inversion import mixture_quantile
+from resnet_gp.predictive.standard import Standard
+from resnet_gp.predictive.student import standard
 
 Array = NDArray[np.float64]
 
-_SLICE = 2**17  # values in memory at once, of every array of a computation
+_SLICE = 2**14  # values of an array that stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,19 +128,19 @@ class Law:
     @property
     def variance(self) -> Array:
         """Variance at each point: mean of the variances plus variance of the means."""
-        inner = self.scales**2 * self._variance_of_unit
+        inner = self.scales**2 * self._standard.variance
         return np.asarray((self.weights * (inner + (self.means - self.mean) ** 2)).sum(0))
 
     @property
     def std(self) -> Array:
         """Standard deviation at each point."""
         if len(self.means) == 1:
-            return self.scales[0] * math.sqrt(self._variance_of_unit)
+            return self.scales[0] * math.sqrt(self._standard.variance)
         return np.sqrt(self.variance)
 
     @property
-    def _variance_of_unit(self) -> float:
-        return 1.0 if math.isinf(self.df) else self.df / (self.df - 2)
+    def _standard(self) -> Standard:
+        return standard(self.df)
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Central intervals: lower and upper bounds at each point.
@@ -174,7 +175,7 @@ class Law:
         for rows, part in self._slices():
             for k, level in enumerate(levels.ravel()):
                 flat[rows, k] = mixture_quantile(
-                    part.means, part.scales, part.weights, self.df, float(level)
+                    self._standard, part.means, part.scales, part.weights, float(level)
                 )
         return found[..., 0] if levels.ndim == 0 else found
 
@@ -224,8 +225,7 @@ class Law:
         """
         random = np.random.default_rng(random_state)
         size = (n, *self.shape)
-        normal = math.isinf(self.df)
-        white = random.standard_normal(size) if normal else random.standard_t(self.df, size)
+        white = self._standard.draw(random, size)
         if len(self.means) == 1:
             return np.asarray(self.means[0] + self.scales[0] * white)
         chosen, reach = random.random(size), np.cumsum(self.weights, axis=0)
@@ -263,11 +263,11 @@ class Law:
         """P(Y <= y) of each member."""
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(self.scales > 0, gap / self.scales, np.where(gap < 0, -np.inf, np.inf))
-        return student.cdf(z, self.df)
+        return self._standard.cdf(z)
 
     def _log_density(self, gap: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
-            each = student.log_density(gap / self.scales, self.df) - np.log(self.scales)
+            each = self._standard.log_density(gap / self.scales) - np.log(self.scales)
             each = np.where(self.scales > 0, each, np.where(gap == 0, np.inf, -np.inf))
             each = np.where(self.weights > 0, each + np.log(self.weights), -np.inf)
         if len(each) == 1:
@@ -276,12 +276,12 @@ class Law:
 
     def _crps(self, gap: Array) -> Array:
         w, m, s = self.weights, self.means, self.scales
-        one = np.ones(1)
-        spread = (w**2 * s).sum(0) * student.mean_difference(0 * one, one, one, self.df)
+        law = self._standard
+        spread = (w**2 * s).sum(0) * law.self_difference
         for k in range(1, len(m)):
-            apart = student.mean_difference(m[k:] - m[:-k], s[k:], s[:-k], self.df)
+            apart = law.mean_difference(m[k:] - m[:-k], s[k:], s[:-k])
             spread = spread + 2 * (w[k:] * w[:-k] * apart).sum(0)
-        return np.asarray((w * student.mean_distance(gap, s, self.df)).sum(0) - spread / 2)
+        return np.asarray((w * law.mean_distance(gap, s)).sum(0) - spread / 2)
 
 
 def _one(mean: ArrayLike, scale: ArrayLike) -> tuple[Array, Array]:
