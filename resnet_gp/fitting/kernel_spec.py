@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 from resnet_gp.activations import AnyActivation, LeakyReLU, any_activation
 from resnet_gp.fitting.optimiser import get_raw, set_raw
 from resnet_gp.flow.depth import checked_depth
-from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
+from resnet_gp.kernels import ResNetLimitKernel, ResNetSumKernel, ResNetTangentKernel
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
+from resnet_gp.kernels.resnet_sum_kernel import (
+    HORIZON_STEP,
+    LENGTHSCALE_STEP,
+    RATIO_STEP,
+    checked_components,
+)
 
 Array = NDArray[np.float64]
 Bounds = tuple[float, float]
@@ -27,6 +33,7 @@ KernelName = Literal["limit", "tangent"]
 # The bounds keep L-BFGS-B where the covariance can be factorised.
 _NOISE_BOUNDS = (1e-8, 1e2)
 _OUTPUTSCALE_BOUNDS = (1e-6, 1e6)
+_RATIO_BOUNDS = (1e-6, 1e6)
 _INPUT_BIAS_BOUNDS = (1e-4, 1e4)
 _HORIZON_BOUNDS = (1e-3, 5e3)
 # In standard deviations of the feature. At 10 a feature matters little but is not lost: with
@@ -60,6 +67,7 @@ class KernelSpec:
         activation: "relu", or any other for the limit.
         depth: number of residual blocks; None for the limit.
         block_bias: whether the residual blocks have biases.
+        n_components: number of independent networks whose sum has the covariance.
 
     Raises:
         ValueError: names the argument that is wrong.
@@ -83,6 +91,11 @@ class KernelSpec:
             )
         any_activation(self.activation)
         checked_depth(self.depth)
+        if checked_components(self.n_components) > 1 and isinstance(self.kernel, Kernel):
+            raise ValueError(
+                f'n_components={self.n_components} needs kernel="limit" or "tangent"; your own '
+                "kernel can be a sum itself"
+            )
 
     @property
     def name(self) -> str:
@@ -106,21 +119,25 @@ class KernelSpec:
             return checked_kernel(self.kernel, n_features)
         kernel = self._our_kernel(n_features).double()
         # (lengthscale, bias, output scale) -> (s l, bias / s^2, s^2 scale) changes nothing: fix one
-        kernel.get_parameter("raw_input_bias_variance").requires_grad_(False)
+        for component in _components(kernel):
+            component.get_parameter("raw_input_bias_variance").requires_grad_(False)
         return kernel
 
-    def _our_kernel(self, n_features: int) -> ResNetKernel:
+    def _our_kernel(self, n_features: int) -> ResNetKernel | ResNetSumKernel:
         arguments: dict[str, Any] = {
             "input_bias": True,
             "block_bias": self.block_bias,
             "variance": "no_growth" if self.is_homogeneous else "full",
             "ard_num_dims": n_features,
         }
-        if self.kernel == "tangent":
-            activation: Any = self.activation  # the kernel refuses what has no tangent kernel
-            return ResNetTangentKernel(activation, self.depth, **arguments)
-        contrast = self.is_homogeneous and self.depth is None
-        return ResNetLimitKernel(self.activation, self.depth, contrast=contrast, **arguments)
+        if self.kernel == "limit":
+            arguments["contrast"] = self.is_homogeneous and self.depth is None
+        if self.n_components > 1:
+            arguments |= {"kind": self.kernel, "n_components": self.n_components}
+            return ResNetSumKernel(self.activation, self.depth, **arguments)
+        new: Any = ResNetLimitKernel if self.kernel == "limit" else ResNetTangentKernel
+        kernel: ResNetKernel = new(self.activation, self.depth, **arguments)
+        return kernel
 
     def bounds(self, model: Any) -> dict[str, Bounds]:
         """Bounds of a model's raw parameters by name, also of kernels within the user's kernel.
@@ -148,21 +165,35 @@ class KernelSpec:
         if model.likelihood.noise_covar.raw_noise.requires_grad:
             model.likelihood.noise = start.noise
         model.covar_module.outputscale = 1.0
-        scale = torch.as_tensor(start.lengthscale, dtype=torch.float64)
         if not isinstance(self.kernel, Kernel):
-            kernel.lengthscale = scale
-            kernel.weight_variance = (
-                start.horizon / _horizon_factor(kernel)
-                if self.is_homogeneous
-                else min(start.horizon, _GENERAL_WEIGHT_START)
-            )
-            if self.block_bias:
-                kernel.block_bias_variance = _BLOCK_BIAS_START
+            for c, component in enumerate(_components(kernel)):
+                self._move(component, start, c)
+            if self.n_components > 1:
+                kernel.ratio = RATIO_STEP ** torch.arange(1.0, self.n_components)
         elif kernel.has_lengthscale and kernel.raw_lengthscale.requires_grad:
-            kernel.lengthscale = kernel.lengthscale.detach() * scale.mean()
+            kernel.lengthscale = kernel.lengthscale.detach() * float(np.mean(start.lengthscale))
         raw = get_raw(model)
         set_raw(model, before)
         return raw
+
+    def _move(self, kernel: ResNetKernel, start: Start, steps: int) -> None:
+        """Set a component's hyperparameters, those of the first being ``steps`` before."""
+        scale = torch.as_tensor(start.lengthscale, dtype=torch.float64) * LENGTHSCALE_STEP**steps
+        kernel.lengthscale = scale.clamp(*_lengthscale_bounds(kernel))
+        if self.is_homogeneous:
+            horizon = min(start.horizon * HORIZON_STEP**steps, _HORIZON_BOUNDS[1])
+            kernel.weight_variance = horizon / _horizon_factor(kernel)
+        else:
+            kernel.weight_variance = min(start.horizon, _GENERAL_WEIGHT_START)
+        if self.block_bias:
+            kernel.block_bias_variance = _BLOCK_BIAS_START
+
+
+def _components(kernel: Kernel) -> tuple[ResNetKernel, ...]:
+    """The networks of a kernel of ours."""
+    if isinstance(kernel, ResNetSumKernel):
+        return kernel.components
+    return (kernel,) if isinstance(kernel, ResNetKernel) else ()
 
 
 def checked_kernel(kernel: Kernel, n_features: int) -> Kernel:
@@ -217,10 +248,12 @@ def _natural_bounds(module: Module) -> Iterator[tuple[str, Bounds]]:
     """Bounds of the hyperparameters of one kernel by name."""
     if isinstance(module, ScaleKernel):
         yield "outputscale", _OUTPUTSCALE_BOUNDS
+    elif isinstance(module, ResNetSumKernel):
+        yield "ratio", _RATIO_BOUNDS
     elif isinstance(module, ResNetKernel):
         homogeneous, factor = module.is_homogeneous, _horizon_factor(module)
         low, high = (bound / factor for bound in _HORIZON_BOUNDS)
-        yield "lengthscale", _LENGTHSCALE_BOUNDS if homogeneous else _GENERAL_LENGTHSCALE_BOUNDS
+        yield "lengthscale", _lengthscale_bounds(module)
         yield "weight_variance", (low, high) if homogeneous else _GENERAL_WEIGHT_BOUNDS
         if module.input_bias:
             yield "input_bias_variance", _INPUT_BIAS_BOUNDS
@@ -228,6 +261,10 @@ def _natural_bounds(module: Module) -> Iterator[tuple[str, Bounds]]:
             yield "block_bias_variance", _BLOCK_BIAS_BOUNDS
     elif isinstance(module, Kernel) and module.has_lengthscale:
         yield "lengthscale", _OTHER_LENGTHSCALE_BOUNDS
+
+
+def _lengthscale_bounds(kernel: ResNetKernel) -> Bounds:
+    return _LENGTHSCALE_BOUNDS if kernel.is_homogeneous else _GENERAL_LENGTHSCALE_BOUNDS
 
 
 def _horizon_factor(kernel: ResNetKernel) -> float:

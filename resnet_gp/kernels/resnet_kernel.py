@@ -6,22 +6,20 @@ from typing import Any
 
 import torch
 from gpytorch.constraints import Interval
-from gpytorch.kernels import Kernel
 from gpytorch.priors import Prior
 from torch import Tensor
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, any_activation
 from resnet_gp.flow.covariance import Variance, check_options, resnet_covariance
 from resnet_gp.flow.depth import Layers, checked_depth
-from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.kernels.constraints import log_positive
-from resnet_gp.kernels.priors import register_value_prior
+from resnet_gp.kernels.hyperparameters import KernelWithHyperparameters
 
 _SHALLOW = 8  # blocks
 
 
-class ResNetKernel(Kernel):
+class ResNetKernel(KernelWithHyperparameters):
     """A kernel of the infinitely wide ResNet; see its subclasses."""
 
     has_lengthscale = True
@@ -68,7 +66,7 @@ class ResNetKernel(Kernel):
             )
         self.variance: Variance = variance
         self.contrast = contrast
-        self._start_at_one("lengthscale")
+        self.start_at("lengthscale", 1.0)
         self._add_variance("weight_variance", weight_variance_prior, weight_variance_constraint)
         for name, present, prior, constraint in (
             ("input_bias", input_bias, input_bias_variance_prior, input_bias_variance_constraint),
@@ -80,50 +78,13 @@ class ResNetKernel(Kernel):
                 raise ValueError(f"a prior or constraint of {name}_variance needs {name}=True")
 
     def _add_variance(self, name: str, prior: Prior | None, constraint: Interval | None) -> None:
-        raw = torch.nn.Parameter(torch.zeros(*self.batch_shape, 1, 1))
-        self.register_parameter(f"raw_{name}", raw)
-        self.register_constraint(f"raw_{name}", constraint or log_positive())
-        self._start_at_one(name)
-        if prior is not None:
-            if not isinstance(prior, Prior):
-                raise TypeError(
-                    f"{name}_prior must be a gpytorch Prior, got {type(prior).__name__}"
-                )
-            register_value_prior(self, name, prior)
-
-    def _start_at_one(self, name: str) -> None:
-        """Start at 1, the paper's value, if the constraint has no initial value and allows it."""
-        constraint = self.constraint_for_parameter_name(f"raw_{name}")
-        if constraint.initial_value is None and constraint.check(torch.ones(())):
-            self._set_hyperparameter(name, 1.0)
+        self._add(name, (1, 1), prior, constraint)
+        self.start_at(name, 1.0)  # the paper's value
 
     def _raw(self, name: str) -> Tensor:
         if not hasattr(self, f"raw_{name}"):
             raise AttributeError(f"{name} exists only with {name.removesuffix('_variance')}=True")
-        raw: Tensor = getattr(self, f"raw_{name}")
-        return raw
-
-    def _get_hyperparameter(self, name: str) -> Tensor:
-        raw = self._raw(name)
-        return self.constraint_for_parameter_name(f"raw_{name}").transform(raw)
-
-    def _set_hyperparameter(self, name: str, value: Tensor | float) -> None:
-        raw = self._raw(name)
-        value = torch.as_tensor(value, dtype=raw.dtype, device=raw.device)
-        constraint = self.constraint_for_parameter_name(f"raw_{name}")
-        raw_value = constraint.inverse_transform(value)
-        if not (constraint.check(value) and bool(torch.isfinite(raw_value).all())):
-            # BoTorch looks for this text when it samples from priors until the sample fits.
-            raise DomainError(
-                f"{name} is out of bounds of its current constraints: it must be finite and "
-                f"satisfy {constraint}, got {value.tolist()}"
-            )
-        try:
-            self.initialize(**{f"raw_{name}": raw_value})
-        except RuntimeError as error:
-            raise ValueError(
-                f"{name} must be a number or of shape {tuple(raw.shape)}, got {tuple(value.shape)}"
-            ) from error
+        return super()._raw(name)
 
     def _set_lengthscale(self, value: Tensor | float) -> None:
         self._set_hyperparameter("lengthscale", value)  # the base class rounds floats to float32

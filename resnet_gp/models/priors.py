@@ -13,6 +13,7 @@ from torch import Tensor
 
 from resnet_gp.kernels.priors import register_value_prior
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
+from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
 
 # Medians, and standard deviations of the logarithms.
 _NOISE = (0.05, 2.0)
@@ -21,6 +22,7 @@ _LENGTHSCALE = (1.0, 1.0)
 _HORIZON = (5.0, 1.0)
 _BLOCK_BIAS = (0.1, 1.0)
 _INPUT_BIAS = (1.0, 1.0)
+_RATIO = (0.3, 1.5)
 
 
 def add_weak_priors(module: Module) -> None:
@@ -28,10 +30,11 @@ def add_weak_priors(module: Module) -> None:
 
     They are log-normal: a factor of e from the median is one standard deviation for lengthscales
     (in standard deviations of the feature), the weight variance (median: a horizon of 5) and the
-    block bias, four and a half for output scales, seven for the noise. They do not depend on the
-    number of features d, as q_0 holds a factor 1/d. Lengthscales of other packages' kernels, where
-    distances grow with d, get BoTorch's prior, log-normal with median sqrt(d) e^sqrt(2) and
-    logarithmic deviation sqrt(3) (Hvarfner et al. 2024).
+    block bias, four and a half for output scales and for ratios of components (median: 0.3), seven
+    for the noise. They do not depend on the number of features d, as q_0 holds a factor 1/d.
+    Lengthscales of other packages' kernels, where distances grow with d, get BoTorch's prior,
+    log-normal with median sqrt(d) e^sqrt(2) and logarithmic deviation sqrt(3) (Hvarfner et al.
+    2024).
 
     Args:
         module: a kernel, a likelihood, or a model that has both.
@@ -43,6 +46,8 @@ def add_weak_priors(module: Module) -> None:
             _add(owner, "outputscale", _OUTPUTSCALE)
         elif isinstance(owner, ResNetKernel):
             _add_to_ours(owner)
+        elif isinstance(owner, ResNetSumKernel):
+            _add(owner, "ratio", _RATIO)
         elif isinstance(owner, Kernel) and owner.has_lengthscale:
             median = math.exp(math.sqrt(2)) * math.sqrt(owner.ard_num_dims or 1)
             _add(owner, "lengthscale", (median, math.sqrt(3)))
