@@ -35,6 +35,10 @@ class AveragedFit(Fitted):
     draws: Draws = field(kw_only=True)
 
     @property
+    def num_optimised(self) -> int:
+        return 0
+
+    @property
     def attributes(self) -> dict[str, Any]:
         return {"draws_": self.draws}
 

@@ -41,6 +41,7 @@ from resnet_gp.fitting.inference import Fitted, Inference
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
 from resnet_gp.fitting.optimiser import FitResult, Outcome, get_raw
+from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
 from resnet_gp.fitting.units import Units
@@ -354,6 +355,8 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
                 fitted = inference.fit(training, self._search(bar, weight), known)
+                if self.residuals == "student":
+                    fitted = with_residual_law(fitted, training)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
                     f'{error}: raise noise_variance or alpha, or take dtype="float64"'
@@ -478,6 +481,8 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
             search = self._search(None)
             inference = self._with_hyperparameters(self._chosen_inference(self.inference_, 0))
             self._fitted = inference.restore(training, search, tensors)
+            if self.residuals == "student":
+                self._fitted = with_saved_residual_law(self._fitted, training, state)
         self.__dict__.update(self._fitted.attributes)
 
     def _publish(self, fitted: Fitted) -> None:

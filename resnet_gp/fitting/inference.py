@@ -10,7 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.fitting.optimiser import FitResult, Hyperparameters
+from resnet_gp.fitting.optimiser import (
+    FitResult,
+    Hyperparameters,
+    Outcome,
+    free_parameters,
+)
 from resnet_gp.models.posterior import Posterior
 from resnet_gp.models.regression import RegressionModel
 
@@ -72,6 +77,16 @@ class Fitted:
     def hyperparameters(self) -> Hyperparameters:
         """Raw parameters by name, from which another fit can start."""
         return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
+    @property
+    def num_optimised(self) -> int:
+        """Number of hyperparameters at an optimum of the search, none where it was averaged over.
+
+        Residuals of the training rows know of these; see ``ResidualLaw.fit``.
+        """
+        if self.result.outcome is Outcome.NOT_SEARCHED:
+            return 0
+        return sum(p.numel() for p in free_parameters(self.model))
 
     @property
     def attributes(self) -> dict[str, Any]:

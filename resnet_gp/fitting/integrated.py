@@ -61,6 +61,10 @@ class IntegratedFit(Fitted):
     members: tuple[tuple[int, Array], ...] = field(kw_only=True)
 
     @property
+    def num_optimised(self) -> int:
+        return 0
+
+    @property
     def attributes(self) -> dict[str, Any]:
         none = Evidence(-math.inf, 0.0, math.nan, math.nan)
         columns = np.transpose([one or none for one in self.evidence])

@@ -1,0 +1,149 @@
+"""A posterior whose law of new targets has a local scale and heavy tails."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gpytorch.kernels import Kernel
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_gp.models.posterior import Posterior, to_array
+from resnet_gp.predictive.law import Law
+from resnet_gp.predictive.residual_law import ResidualLaw, kernel_distances, neighbour_rows
+
+Array = NDArray[np.float64]
+
+_ENTRIES = 2**22  # of covariances with the training rows that are alive at a time
+
+
+class ResidualPosterior(Posterior):
+    """Another posterior, with a ``ResidualLaw`` for targets; laws of f are unchanged.
+
+    Joint covariances of targets are scaled to its variances, with the correlations of the other
+    posterior.
+
+    Args:
+        inner: the other posterior.
+        residuals: the law, fitted to its leave-one-out predictions.
+        metric: the kernel in whose metric training rows are near; a stationary one has no other.
+        train_x, train_y: all training rows.
+        num_optimised: hyperparameters that were optimised on these rows, see ``ResidualLaw.fit``.
+    """
+
+    def __init__(
+        self,
+        inner: Posterior,
+        residuals: ResidualLaw,
+        metric: Kernel,
+        train_x: Tensor,
+        train_y: Tensor,
+        num_optimised: int,
+    ) -> None:
+        self.inner, self.residuals, self.metric = inner, residuals, metric
+        self.train_x, self.train_y, self.num_optimised = train_x, train_y, num_optimised
+        self.noise_variance = inner.noise_variance
+
+    @classmethod
+    def fit(
+        cls,
+        inner: Posterior,
+        metric: Kernel,
+        train_x: Tensor,
+        train_y: Tensor,
+        num_optimised: int,
+    ) -> ResidualPosterior:
+        """Learn the law; raises as ``Posterior.leave_one_out``."""
+        rows = neighbour_rows(len(train_x))
+        near = train_x[torch.from_numpy(rows).to(train_x.device)]
+        residuals = ResidualLaw.fit(
+            to_array(train_y)[rows],
+            inner.leave_one_out_law()[rows],
+            _distances(metric, near, near),
+            num_optimised,
+        )
+        return cls(inner, residuals, metric, train_x, train_y, num_optimised)
+
+    def law(self, x: Tensor, observation_noise: bool = True) -> Law:
+        law = self.inner.law(x, observation_noise)
+        if not (observation_noise and self.residuals.fitted):
+            return law
+        return self.residuals.at(law, local_scale=self._local_scale(x))
+
+    def joint(self, x: Tensor, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
+        mean, covariance = self.inner.joint(x, observation_noise)
+        if not (observation_noise and self.residuals.fitted):
+            return mean, covariance
+        before = covariance.diagonal(dim1=0, dim2=1).mT.sqrt()  # n, or n x p
+        stretch = torch.from_numpy(self.law(x).std).to(mean) / before.reshape(mean.shape)
+        return mean, covariance * stretch[:, None] * stretch[None]
+
+    def mean(self, x: Tensor) -> Tensor:
+        return self.inner.mean(x)
+
+    def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner.mean_and_variance(x)
+
+    def mean_and_covariance(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner.mean_and_covariance(x)
+
+    def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
+        mean, variance = self.inner.leave_one_out(observation_noise)
+        if not (observation_noise and self.residuals.fitted):
+            return mean, variance
+        law = self.leave_one_out_law()
+        return mean, torch.from_numpy(law.variance).to(mean)
+
+    def leave_one_out_law(self) -> Law:
+        """As ``Posterior.leave_one_out_law``; no row counts as its own neighbour."""
+        law, rows = self.inner.leave_one_out_law(), self._rows()
+        if not self.residuals.fitted:
+            return law
+        scale = np.empty(law.shape)
+        everywhere = np.arange(len(self.train_x))
+        others = np.setdiff1d(everywhere, rows)
+        near = self.train_x[torch.from_numpy(rows)]
+        scale[rows] = self.residuals.local_scale_left_out(_distances(self.metric, near, near))
+        if len(others):
+            scale[others] = self._local_scale(self.train_x[torch.from_numpy(others)])
+        return self.residuals.at(law, local_scale=scale)
+
+    def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
+        return self.inner.gradient(x, with_variance)
+
+    def condition(
+        self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None
+    ) -> ResidualPosterior:
+        """Condition the other posterior, and take its new residuals into the local scale."""
+        inner = self.inner.condition(x, y, extra_variance)
+        train_x, train_y = torch.cat([self.train_x, x]), torch.cat([self.train_y, y])
+        rows = neighbour_rows(len(train_x))
+        residuals = self.residuals.with_rows(
+            to_array(train_y)[rows], inner.leave_one_out_law()[rows], self.num_optimised
+        )
+        return ResidualPosterior(
+            inner, residuals, self.metric, train_x, train_y, self.num_optimised
+        )
+
+    def log_marginal_likelihood(self) -> float:
+        return self.inner.log_marginal_likelihood()
+
+    def tensors(self) -> dict[str, Tensor]:
+        number = torch.tensor(self.num_optimised)
+        return self.inner.tensors() | self.residuals.tensors() | {"num_optimised": number}
+
+    def _rows(self) -> NDArray[np.intp]:
+        return neighbour_rows(len(self.train_x))
+
+    def _local_scale(self, x: Tensor) -> Array:
+        near = self.train_x[torch.from_numpy(self._rows()).to(x.device)]
+        parts = x.split(max(1, _ENTRIES // len(near)))
+        scales = [self.residuals.local_scale(_distances(self.metric, part, near)) for part in parts]
+        return np.concatenate(scales)
+
+
+@torch.no_grad()
+def _distances(metric: Kernel, a: Tensor, b: Tensor) -> Array:
+    cross = metric(a, b).to_dense()
+    variances = (metric(one, diag=True) for one in (a, b))
+    return kernel_distances(to_array(cross), *map(to_array, variances))
