@@ -68,7 +68,7 @@ class ResidualPosterior(Posterior):
         law = self.inner.law(x, observation_noise)
         if not (observation_noise and self.residuals.fitted):
             return law
-        return self.residuals.at(law, local_scale=self._local_scale(x))
+        return self.residuals.scaled(law, self._local_scale(x))
 
     def joint(self, x: Tensor, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
         mean, covariance = self.inner.joint(x, observation_noise)
@@ -106,7 +106,7 @@ class ResidualPosterior(Posterior):
         scale[rows] = self.residuals.local_scale_left_out(_distances(self.metric, near, near))
         if len(others):
             scale[others] = self._local_scale(self.train_x[torch.from_numpy(others)])
-        return self.residuals.at(law, local_scale=scale)
+        return self.residuals.scaled(law, scale)
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
         return self.inner.gradient(x, with_variance)
