@@ -7,6 +7,7 @@ import torch
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.fitting import lattice
 from resnet_gp.fitting.lattice import maximise_on_lattice, tabulated_parameters
+from resnet_gp.kernels import ResNetSumKernel
 
 
 class Hill(torch.nn.Module):
@@ -81,3 +82,24 @@ def test_only_kernels_with_tables_are_on_the_lattice():
     assert names("erf") == names("tanh", 3) == ["raw_weight_variance"]
     assert names("gelu", block_bias=True) == ["raw_weight_variance", "raw_block_bias_variance"]
     assert names("relu") == names("relu", block_bias=True) == names("erf", 3) == []
+
+
+def test_each_network_of_a_sum_has_its_own_place():
+    """One network is best at w = 2, the other at w = 8."""
+    kernel = ResNetSumKernel("erf").double()
+    wanted = torch.tensor([2.0, 8.0], dtype=torch.float64).log()
+
+    def height():
+        places = torch.stack([one.raw_weight_variance.sum() for one in kernel.components])
+        others = sum(one.raw_lengthscale.square().sum() for one in kernel.components)
+        return (
+            -3 * (places - wanted).square().sum() - others - (kernel.raw_ratio - 1).square().sum()
+        )
+
+    assert list(tabulated_parameters(kernel)) == [
+        f"component_{c}.raw_weight_variance" for c in (1, 2)
+    ]
+    maximise_on_lattice(height, kernel, {}, [np.zeros(5)])
+    weights = [one.weight_variance.item() for one in kernel.components]
+    assert weights == pytest.approx([2, 8])
+    assert kernel.raw_ratio.item() == pytest.approx(1, abs=1e-4)
