@@ -101,7 +101,10 @@ def density(
 ) -> Iterator[Density]:
     """A ``Density`` with as many threads as torch uses, each of which computes serially."""
     workers = torch.get_num_threads()
-    with torch_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with (
+        torch_threads(1),
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         try:
             yield Density(model, objective, pool, workers, advance)
         except BaseException:

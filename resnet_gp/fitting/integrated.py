@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.fitting.exact import Exact, conditioned, number_of, restored_model
-from resnet_gp.fitting.importance import Proposal, Weights, resample
+from resnet_gp.fitting.importance import Weights, resample
 from resnet_gp.fitting.inference import Fitted, Inference, Training
-from resnet_gp.fitting.modes import Mode, around, find_modes, freeze_tabulated, most_probable
-from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw
+from resnet_gp.fitting.modes import Mode, all_raw, around, find_modes, higher, most_probable
+from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, set_raw
 from resnet_gp.fitting.search import Search
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.mixture import ExactMixture
@@ -28,6 +27,7 @@ _DRAWS = 200  # under each kernel
 # Members of the fitted mixture; predictions cost as many times those of one posterior.
 _MEMBERS = 16
 _BYTES = 2**30  # of the members' factors
+_SEARCHES = 2  # for a higher mode
 # A kernel whose evidence is smaller by this many nats, in Laplace's approximation, gets no draws.
 _HOPELESS = 10.0
 
@@ -82,6 +82,7 @@ class IntegratedFit(Fitted):
 @dataclass(frozen=True)
 class _Drawn:
     mode: Mode
+    laplace: float
     raws: Array
     weights: Weights
 
@@ -123,28 +124,40 @@ class Integrated(Inference):
         members = tuple(
             (int(one), tensors[f"members.raw.{i}"].cpu().numpy()) for i, one in enumerate(numbers)
         )
-        rows = replace(training, extra_variance=model.extra_variance, sample_weight=model.sample_weight)
+        rows = replace(
+            training, extra_variance=model.extra_variance, sample_weight=model.sample_weight
+        )
         models = [_model(each[one], rows, raw) for one, raw in members]
         posterior = ExactMixture.from_tensors(models, tensors)
         result = FitResult.not_searched()
-        return IntegratedFit(
-            model, posterior, result, number, evidence=evidence, members=members
-        )
+        return IntegratedFit(model, posterior, result, number, evidence=evidence, members=members)
 
 
 def _draw(modes: list[Mode]) -> list[_Drawn]:
     """Weighted draws under each kernel that is not hopeless."""
-    drawn, best = [], -math.inf
+    drawn: list[_Drawn] = []
     for mode in sorted(modes, key=lambda mode: -mode.result.value):
-        with around(mode) as (posterior, proposal):
-            approximate = proposal.log_evidence(mode.result.value)
-            if approximate < best - _HOPELESS:
-                continue
-            best = max(best, approximate)
-            raws, density = proposal.draw(_DRAWS, mode.search.generator)
-            weights = Weights.smoothed(posterior.values(raws) - density)
-        drawn.append(_Drawn(mode, raws, weights))
+        best = max((one.laplace for one in drawn), default=-math.inf)
+        found = _draw_around(mode, best - _HOPELESS, _SEARCHES)
+        if found is not None:
+            drawn.append(found)
     return drawn
+
+
+def _draw_around(mode: Mode, least: float, searches: int) -> _Drawn | None:
+    """Draws from a law at the mode, or None if Laplace's approximation is below ``least``.
+
+    If a draw is likelier than the mode, the mode to which it leads takes its place.
+    """
+    with around(mode) as (posterior, proposal):
+        laplace = proposal.log_evidence(mode.result.value)
+        if laplace < least:
+            return None
+        raws, density = proposal.draw(_DRAWS, mode.search.generator)
+        values = posterior.values(raws)
+    if searches and values.max() > mode.result.value:
+        return _draw_around(higher(mode, raws[values.argmax()]), least, searches - 1)
+    return _Drawn(mode, laplace, raws, Weights.smoothed(values - density))
 
 
 def _mixture(drawn: list[_Drawn], training: Training, search: Search) -> IntegratedFit:
@@ -160,7 +173,7 @@ def _mixture(drawn: list[_Drawn], training: Training, search: Search) -> Integra
     members, posteriors = [], []
     for index in shares:
         one = drawn[owners[index]]
-        raw = _all_raw(one.mode.model, one.raws[places[index]])
+        raw = all_raw(one.mode.model, one.raws[places[index]])
         members.append((one.mode.number, raw))
         posteriors.append(_model(one.mode.search, training, raw).posterior())
     best = drawn[int(evidence.argmax())].mode
@@ -183,15 +196,3 @@ def _model(search: Search, training: Training, raw: Array) -> ExactRegression:
     model = search.exact_model(training)
     set_raw(model, raw)
     return model
-
-
-def _all_raw(mode: ExactRegression, free: Array) -> Array:
-    """All raw parameters of a model from those that were drawn; the others stay at the mode."""
-    model = copy.deepcopy(mode)
-    freeze_tabulated(model)
-    set_raw(model, free)
-    model.requires_grad_(True)
-    names = [name for name, p in mode.named_parameters() if p.requires_grad]
-    parameters = dict(model.named_parameters())
-    flat = torch.cat([parameters[name].detach().reshape(-1) for name in names])
-    return np.asarray(flat.double().cpu().numpy())

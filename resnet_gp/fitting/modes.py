@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Event
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,14 +28,18 @@ from resnet_gp.fitting.optimiser import (
     set_raw,
     value_and_gradient,
 )
-from resnet_gp.fitting.search import Search
+from resnet_gp.fitting.search import Search, threads_for
+from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.priors import log_prior
+from resnet_gp.threads import torch_threads
 
 Array = NDArray[np.float64]
 
 # Precision of a raw parameter that has no prior: five units are one standard deviation.
 _LEAST_PRIOR_CURVATURE = 0.04
+# What one kernel's search may raise where others go on.
+_PARTIAL = (*IMPOSSIBLE, KeyboardInterrupt)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Mode:
 def find_modes(
     training: Training, search: Search, known: Hyperparameters | None = None
 ) -> list[Mode]:
-    """Fit each kernel of a search to all of these rows; Ctrl-C ends with those that are done.
+    """Fit each kernel of a search to all of these rows; Ctrl-C ends with the best so far.
 
     Args:
         training: in standard units.
@@ -74,18 +81,41 @@ def find_modes(
         mine = next((i for i, one in each if one.fits(training, known)), 0)
     if search.fixed:
         each = [each[mine or 0]]
-    modes: list[Mode] = []
-    for number, one in each:
+    if len(each) == 1:
+        return [_find(*each[0], training, known if each[0][0] == mine else None)]
+    return _in_threads([(i, one, training, known if i == mine else None) for i, one in each])
+
+
+def _find(number: int, search: Search, training: Training, known: Hyperparameters | None) -> Mode:
+    return Mode(number, search, *fit_exact(training, search, known))
+
+
+def _in_threads(
+    tasks: list[tuple[int, Search, Training, Hyperparameters | None]],
+) -> list[Mode]:
+    """One search for each kernel, at the same time where torch uses several threads.
+
+    Small matrices leave threads idle within one search. Ctrl-C stops all after their next step.
+    """
+    stop, workers = Event(), min(len(tasks), torch.get_num_threads())
+    tasks = [
+        (number, search.by_itself(stop), training, known)
+        for number, search, training, known in tasks
+    ]
+    share = max(1, torch.get_num_threads() // workers)
+    with torch_threads(share), ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(_find, *task) for task in tasks]
         try:
-            model, result = fit_exact(training, one, known if number == mine else None)
+            wait(futures)
         except KeyboardInterrupt:
-            if not modes:
-                raise
-            modes[-1] = replace(modes[-1], result=modes[-1].result.but_interrupted())
-            break
-        modes.append(Mode(number, one, model, result))
-        if result.interrupted:
-            break
+            stop.set()
+            wait(futures)
+    errors = [error for one in futures if (error := one.exception()) is not None]
+    if len(errors) == len(futures) or any(not isinstance(e, _PARTIAL) for e in errors):
+        raise errors[0]
+    modes = [one.result() for one in futures if one.exception() is None]
+    if stop.is_set():
+        modes[-1] = replace(modes[-1], result=modes[-1].result.but_interrupted())
     return modes
 
 
@@ -115,6 +145,19 @@ def _schwarz(mode: Mode) -> float:
     return mode.result.value - 0.5 * len(get_raw(mode.model)) * math.log(rows)
 
 
+def higher(mode: Mode, free: Array) -> Mode:
+    """The mode to which a search leads from a likelier point.
+
+    Args:
+        mode: of the first search.
+        free: the point, without tabulated parameters; see ``around``.
+    """
+    search, start = mode.search, all_raw(mode.model, free)
+    with threads_for(len(mode.model.train_targets)):
+        result = search.maximise(mode.model, [start], keep=True)
+    return replace(mode, result=result)
+
+
 @contextmanager
 def around(mode: Mode) -> Iterator[tuple[Density, Proposal]]:
     """The posterior of the hyperparameters in threads, and a law of its width at the mode.
@@ -142,3 +185,15 @@ def _prior_gradient(model: ExactRegression, raw: Array) -> Array:
         return log_prior(model) + 0 * sum(p.sum() for p in free_parameters(model))
 
     return value_and_gradient(objective, model, raw)[1]
+
+
+def all_raw(mode: ExactRegression, free: Array) -> Array:
+    """All raw parameters of a model from those that were drawn; the others stay at the mode."""
+    model = copy.deepcopy(mode)
+    freeze_tabulated(model)
+    set_raw(model, free)
+    model.requires_grad_(True)
+    names = [name for name, p in mode.named_parameters() if p.requires_grad]
+    parameters = dict(model.named_parameters())
+    flat = torch.cat([parameters[name].detach().reshape(-1) for name in names])
+    return np.asarray(flat.double().cpu().numpy())

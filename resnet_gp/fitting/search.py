@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,22 @@ def threads_for(n: int) -> AbstractContextManager[None]:
 
 
 @dataclass(frozen=True)
+class _Stoppable:
+    """A progress bar that interrupts the thread which advances it once an event is set."""
+
+    bar: Any
+    stop: Event
+
+    def update(self) -> None:
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        self.bar.update()
+
+    def set_postfix_str(self, text: str, refresh: bool) -> None:
+        self.bar.set_postfix_str(text, refresh=refresh)
+
+
+@dataclass(frozen=True)
 class Search:
     """Maximum marginal likelihood, with weak priors or without, or no search at all.
 
@@ -90,6 +107,14 @@ class Search:
             )
             for number, spec in enumerate((self.spec, *self.others))
         ]
+
+    def by_itself(self, stop: Event) -> Search:
+        """The same search for a thread of its own, which an event interrupts.
+
+        It draws from a generator of its own, so that the order of threads does not matter.
+        """
+        generator = np.random.RandomState(self.generator.randint(2**31))
+        return replace(self, generator=generator, bar=_Stoppable(self.bar, stop))
 
     def fits(self, training: Training, known: Hyperparameters) -> bool:
         """Do these hyperparameters belong to this kernel?"""

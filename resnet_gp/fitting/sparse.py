@@ -123,9 +123,7 @@ class Sparse(Inference):
         model.inducing_points.requires_grad_(False)
         return model, result, mode.number
 
-    def _first(
-        self, training: Training, search: Search, known: Hyperparameters | None
-    ) -> Mode:
+    def _first(self, training: Training, search: Search, known: Hyperparameters | None) -> Mode:
         """An exact model of some rows at good hyperparameters, or at those that are known."""
         some = training.sample(search.max_samples)
         if known is not None:

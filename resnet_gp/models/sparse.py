@@ -205,8 +205,12 @@ class SparsePosterior(Posterior):
             raise UnsupportedError("leave-one-out predictions need the rows in one process")
         noises = (self.noise_variance + rows.extra_variance) / rows.sample_weight
         sizes = [len(part) for part in self._slices(rows.x)]
-        columns = (values.split(sizes) for values in (rows.x, rows.y, noises))
-        parts = [self._left_out(*part, observation_noise) for part in zip(*columns, strict=True)]
+        parts = [
+            self._left_out(x, y, noise, observation_noise)
+            for x, y, noise in zip(
+                rows.x.split(sizes), rows.y.split(sizes), noises.split(sizes), strict=True
+            )
+        ]
         means, variances = zip(*parts, strict=True)
         mean = torch.cat(means)
         mean = mean[:, 0] if rows.is_vector else mean
