@@ -37,6 +37,5 @@ def with_saved_residual_law(
         fitted.model.covar_module,
         training.x,
         training.y,
-        int(tensors["num_optimised"]),
     )
     return replace(fitted, posterior=posterior)

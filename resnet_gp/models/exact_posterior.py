@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from gpytorch.kernels import Kernel
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.models.posterior import (
@@ -13,9 +16,12 @@ from resnet_gp.models.posterior import (
     UnsupportedError,
     covariance_for_outputs,
     for_outputs,
+    to_array,
 )
+from resnet_gp.predictive.leave_pair_out import leave_pair_out
 
 _PREDICTION_ROWS = 4096
+_PAIR_ROWS = 2500  # of which all pairs are left out
 # Pairs of points whose gradients are alive at a time.
 _GRADIENT_PAIRS = 200_000
 
@@ -105,6 +111,14 @@ class ExactPosterior(Posterior):
         return self.train_y - gap, for_outputs(variance, gap)
 
     @torch.no_grad()
+    def precision(self) -> Tensor:
+        """Inverse covariance of the training targets, ``n x n``."""
+        return torch.cholesky_inverse(self.cholesky)
+
+    def leave_pair_out(self) -> NDArray[np.float64] | None:
+        return pairs_of([self], np.ones((1, *self.train_y.shape)))
+
+    @torch.no_grad()
     def condition(
         self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None
     ) -> ExactPosterior:
@@ -169,3 +183,13 @@ class ExactPosterior(Posterior):
 
     def _whiten(self, cross: Tensor) -> Tensor:
         return torch.linalg.solve_triangular(self.cholesky, cross.mT, upper=False)
+
+
+def pairs_of(
+    members: Sequence[ExactPosterior], shares: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """``Posterior.leave_pair_out`` of a mixture; ``shares`` are those of left-out rows."""
+    if len(members[0].train_x) > _PAIR_ROWS:
+        return None
+    own = ((to_array(one.precision()), to_array(one.weights)) for one in members)
+    return leave_pair_out(own, shares)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.models.exact import ExactRegression
-from resnet_gp.models.exact_posterior import ExactPosterior
-from resnet_gp.models.posterior import Posterior, for_outputs, normal_law
+from resnet_gp.models.exact_posterior import ExactPosterior, pairs_of
+from resnet_gp.models.posterior import Posterior, for_outputs, normal_law, to_array
 from resnet_gp.predictive.law import Law
 
 
@@ -86,6 +88,10 @@ class ExactMixture(Posterior):
     def leave_one_out_law(self) -> Law:
         parts, shares = self._left_out()
         return Law.mixture([normal_law(*part) for part in parts], shares.cpu().numpy())
+
+    def leave_pair_out(self) -> NDArray[np.float64] | None:
+        shares = to_array(self._left_out()[1])
+        return pairs_of(self.members, shares)
 
     def _left_out(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Each member's mean and variance of each left-out target, and its share there.

@@ -81,6 +81,14 @@ class Posterior(ABC):
         """Predictive law of each training target given all other targets; raises as above."""
         return normal_law(*self.leave_one_out())
 
+    def leave_pair_out(self) -> NDArray[np.float64] | None:
+        """Standardised residuals of each row (column) where one more row (row) is left out too.
+
+        ``n x n``, or ``n x n x p``; see ``predictive.leave_pair_out``. None where they are not
+        known or would take too much memory.
+        """
+        return None
+
     def condition(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> Posterior:
         """Return the posterior given further rows, at the same hyperparameters.
 

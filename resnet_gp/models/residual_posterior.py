@@ -28,7 +28,6 @@ class ResidualPosterior(Posterior):
         residuals: the law, fitted to its leave-one-out predictions.
         metric: the kernel in whose metric training rows are near; a stationary one has no other.
         train_x, train_y: all training rows.
-        num_optimised: hyperparameters that were optimised on these rows, see ``ResidualLaw.fit``.
     """
 
     def __init__(
@@ -38,10 +37,9 @@ class ResidualPosterior(Posterior):
         metric: Kernel,
         train_x: Tensor,
         train_y: Tensor,
-        num_optimised: int,
     ) -> None:
         self.inner, self.residuals, self.metric = inner, residuals, metric
-        self.train_x, self.train_y, self.num_optimised = train_x, train_y, num_optimised
+        self.train_x, self.train_y = train_x, train_y
         self.noise_variance = inner.noise_variance
 
     @classmethod
@@ -53,16 +51,22 @@ class ResidualPosterior(Posterior):
         train_y: Tensor,
         num_optimised: int,
     ) -> ResidualPosterior:
-        """Learn the law; raises as ``Posterior.leave_one_out``."""
+        """Learn the law; raises as ``Posterior.leave_one_out``.
+
+        Args:
+            inner, metric, train_x, train_y: as above.
+            num_optimised: hyperparameters that were optimised on these rows, and not averaged over.
+        """
         rows = neighbour_rows(len(train_x))
         near = train_x[torch.from_numpy(rows).to(train_x.device)]
         residuals = ResidualLaw.fit(
             to_array(train_y)[rows],
             inner.leave_one_out_law()[rows],
             _distances(metric, near, near),
+            inner.leave_pair_out() if len(rows) == len(train_x) else None,
             num_optimised,
         )
-        return cls(inner, residuals, metric, train_x, train_y, num_optimised)
+        return cls(inner, residuals, metric, train_x, train_y)
 
     def law(self, x: Tensor, observation_noise: bool = True) -> Law:
         law = self.inner.law(x, observation_noise)
@@ -103,7 +107,9 @@ class ResidualPosterior(Posterior):
         everywhere = np.arange(len(self.train_x))
         others = np.setdiff1d(everywhere, rows)
         near = self.train_x[torch.from_numpy(rows)]
-        scale[rows] = self.residuals.local_scale_left_out(_distances(self.metric, near, near))
+        pairs = None if len(others) else self.inner.leave_pair_out()
+        distances = _distances(self.metric, near, near)
+        scale[rows] = self.residuals.local_scale_left_out(distances, pairs)
         if len(others):
             scale[others] = self._local_scale(self.train_x[torch.from_numpy(others)])
         return self.residuals.scaled(law, scale)
@@ -119,18 +125,15 @@ class ResidualPosterior(Posterior):
         train_x, train_y = torch.cat([self.train_x, x]), torch.cat([self.train_y, y])
         rows = neighbour_rows(len(train_x))
         residuals = self.residuals.with_rows(
-            to_array(train_y)[rows], inner.leave_one_out_law()[rows], self.num_optimised
+            to_array(train_y)[rows], inner.leave_one_out_law()[rows]
         )
-        return ResidualPosterior(
-            inner, residuals, self.metric, train_x, train_y, self.num_optimised
-        )
+        return ResidualPosterior(inner, residuals, self.metric, train_x, train_y)
 
     def log_marginal_likelihood(self) -> float:
         return self.inner.log_marginal_likelihood()
 
     def tensors(self) -> dict[str, Tensor]:
-        number = torch.tensor(self.num_optimised)
-        return self.inner.tensors() | self.residuals.tensors() | {"num_optimised": number}
+        return self.inner.tensors() | self.residuals.tensors()
 
     def _rows(self) -> NDArray[np.intp]:
         return neighbour_rows(len(self.train_x))

@@ -60,16 +60,18 @@ class ResidualLaw:
     changes nothing. ``kernel_distances`` gives the kernel's own.
 
     Attributes:
-        squares: min(z^2, 25) of the training rows, ``n`` or ``n x p`` for p outputs.
+        squares: min(optimism z^2, 25) of the training rows, ``n`` or ``n x p`` for p outputs.
         nu0: weight of the prior value 1 of lambda^2, in neighbours.
         c: factor of all scales.
         df: degrees of freedom.
+        optimism: squared residuals of new rows over those of left-out rows, see ``fit``.
     """
 
     squares: Array
     nu0: float = math.inf
     c: float = 1.0
     df: float = math.inf
+    optimism: float = 1.0
 
     @property
     def fitted(self) -> bool:
@@ -83,39 +85,49 @@ class ResidualLaw:
 
     @classmethod
     def fit(
-        cls, y: ArrayLike, left_out: Law, squared_distances: Array, hyperparameters: int = 0
+        cls,
+        y: ArrayLike,
+        left_out: Law,
+        squared_distances: Array,
+        pairs: Array | None = None,
+        hyperparameters: int = 0,
     ) -> ResidualLaw:
         """Fit to the leave-one-out predictions of the training targets.
+
+        Left-out residuals of neighbours j of a row i depend on y_i, and so lambda would seem to
+        know y_i: fits to normal data found nu0 = 4 instead of 100. ``pairs`` leave both rows out.
 
         Hyperparameters that were chosen with row i in sight make its left-out residual too small.
         If weights of the members leave row i out too, as weights over its density do, then no
         correction is needed. For p hyperparameters at one optimum, squared residuals of n left-out
-        rows count exp(1.5 p / (n + p)) times, the mean ratio of squared residuals of new rows to
-        those of left-out rows on eleven large data sets thinned to 20 to 800 rows.
+        rows count ``optimism`` = exp(1.5 p / (n + p)) times, the mean ratio of squared residuals of
+        new rows to those of left-out rows on eleven large data sets thinned to 20 to 800 rows.
 
         Args:
             y: targets, ``n`` or ``n x p``.
             left_out: normal laws, noise included, of each target given all others.
             squared_distances: ``n x n``, not negative; the diagonal is not used.
+            pairs: standardised residuals of rows j (columns) given all but i (rows) and j,
+                ``n x n`` or ``n x n x p``, see ``leave_pair_out``; None if they are not known.
             hyperparameters: number that were optimised on the same rows, and not averaged over.
 
         Raises:
             ValueError: shapes do not match, or a value is out of range.
         """
         values = np.asarray(y, dtype=np.float64)
-        _check_left_out(values, left_out)
+        _check_targets(values, left_out)
         if hyperparameters < 0:
             raise ValueError(f"hyperparameters must be at least 0, got {hyperparameters}")
         n = len(values)
-        widening = math.exp(_OPTIMISM / 2 * hyperparameters / (n + hyperparameters))
-        squares = np.square(widening * (values - left_out.mean) / left_out.std)
-        law = cls(np.minimum(squares, _LARGEST_SQUARE))
-        law._check_distances(squared_distances, n)
+        optimism = math.exp(_OPTIMISM * hyperparameters / (n + hyperparameters))
+        law = cls(np.empty(0), optimism=optimism).with_rows(values, left_out)
+        squares = law.squares
+        law._check_left_out(squared_distances, pairs)
         if n < LEAST_ROWS:
             return law
-        near, total = law._sums(squared_distances, own_row=True)
+        near, total = law._sums(squared_distances, True, pairs)
 
-        members = np.square(widening * (values - left_out.means) / left_out.scales)
+        members = optimism * np.square((values - left_out.means) / left_out.scales)
         with np.errstate(divide="ignore"):
             weights = np.log(left_out.weights) - np.log(left_out.scales)
 
@@ -129,13 +141,18 @@ class ResidualLaw:
 
         found = minimize(loss, np.log(_START), method="L-BFGS-B", bounds=np.log(_BOUNDS))
         nu0, c, df = np.clip(np.exp(found.x), *np.transpose(_BOUNDS))
-        return cls(law.squares, float(nu0), float(c), float(df))
+        return cls(squares, float(nu0), float(c), float(df), optimism)
 
-    def with_rows(self, y: ArrayLike, left_out: Law, hyperparameters: int = 0) -> ResidualLaw:
-        """The same nu0, c and df with the residuals of other training rows; as ``fit``."""
+    def with_rows(self, y: ArrayLike, left_out: Law) -> ResidualLaw:
+        """The same nu0, c and df with the residuals of other training rows; arguments of ``fit``.
+
+        Raises:
+            ValueError: shapes do not match, or a value is out of range.
+        """
         values = np.asarray(y, dtype=np.float64)
-        _check_left_out(values, left_out)
-        return replace(self, squares=_squares(values, left_out, hyperparameters))
+        _check_targets(values, left_out)
+        squares = _clipped((values - left_out.mean) / left_out.std, self.optimism)
+        return replace(self, squares=squares)
 
     def local_scale(self, squared_distances: Array) -> Array:
         """lambda at ``m`` points, ``m`` or ``m x p``.
@@ -146,19 +163,20 @@ class ResidualLaw:
         Raises:
             ValueError: ``squared_distances`` has another shape or a bad value.
         """
+        self._check_distances(squared_distances)
         return self._scale(squared_distances)
 
-    def local_scale_left_out(self, squared_distances: Array) -> Array:
+    def local_scale_left_out(self, squared_distances: Array, pairs: Array | None = None) -> Array:
         """lambda at the training rows, no row among its own neighbours, ``n`` or ``n x p``.
 
         Args:
-            squared_distances: between the training rows, ``n x n``; the diagonal is not used.
+            squared_distances, pairs: as in ``fit``.
 
         Raises:
-            ValueError: ``squared_distances`` has another shape or a bad value.
+            ValueError: an argument has another shape or a bad value.
         """
-        self._check_distances(squared_distances, len(self.squares))
-        return self._scale(squared_distances, own_row=True)
+        self._check_left_out(squared_distances, pairs)
+        return self._scale(squared_distances, True, pairs)
 
     def at(self, law: Law, squared_distances: Array) -> Law:
         """This law at new points, from the Gaussian law of targets there.
@@ -172,19 +190,21 @@ class ResidualLaw:
         """
         return self.scaled(law, self.local_scale(squared_distances))
 
-    def left_out(self, law: Law, squared_distances: Array) -> Law:
-        """This law of each training target given the others, from ``left_out`` of the fit.
+    def left_out(self, law: Law, squared_distances: Array, pairs: Array | None = None) -> Law:
+        """This law of each training target given the others, from the arguments of ``fit``.
 
         Raises:
             ValueError: shapes do not match, or a value is out of range.
         """
-        return self.scaled(law, self.local_scale_left_out(squared_distances))
+        return self.scaled(law, self.local_scale_left_out(squared_distances, pairs))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a file must hold."""
         return {
             "residual_squares": torch.from_numpy(self.squares.copy()),
-            "residual_parameters": torch.tensor([self.nu0, self.c, self.df], dtype=torch.float64),
+            "residual_parameters": torch.tensor(
+                [self.nu0, self.c, self.df, self.optimism], dtype=torch.float64
+            ),
         }
 
     @classmethod
@@ -193,7 +213,7 @@ class ResidualLaw:
         return cls(tensors["residual_squares"].numpy(), *tensors["residual_parameters"].tolist())
 
     def scaled(self, law: Law, local_scale: Array) -> Law:
-        """This law from the Gaussian law of targets at some points and lambda there.
+        """This law, from the Gaussian law of targets at some points and lambda there.
 
         Raises:
             ValueError: shapes do not match, or the law is not normal.
@@ -206,14 +226,17 @@ class ResidualLaw:
             )
         return Law(law.means, self.c * local_scale * law.scales, law.weights, self.df)
 
-    def _scale(self, squared_distances: Array, own_row: bool = False) -> Array:
-        self._check_distances(squared_distances)
+    def _scale(
+        self, squared_distances: Array, own_row: bool = False, pairs: Array | None = None
+    ) -> Array:
         if not self.fitted:
             return np.ones((len(squared_distances), *self.squares.shape[1:]))
-        near, total = self._sums(squared_distances, own_row)
+        near, total = self._sums(squared_distances, own_row, pairs)
         return np.asarray(np.sqrt((self.nu0 + near) / (self.nu0 + total)))
 
-    def _sums(self, squared_distances: Array, own_row: bool) -> tuple[Array, Array]:
+    def _sums(
+        self, squared_distances: Array, own_row: bool, pairs: Array | None
+    ) -> tuple[Array, Array]:
         """Sums of neighbours' weighted squared residuals, and of their weights.
 
         The shape of lambda; weights of several outputs have one column.
@@ -223,13 +246,24 @@ class ResidualLaw:
         total = np.empty((m, *(1,) * (near.ndim - 1)))
         step = max(1, _SLICE // n)
         for start in range(0, m, step):
-            part = np.array(squared_distances[start : start + step], dtype=np.float64)
+            rows = slice(start, start + step)
+            distances = np.array(squared_distances[rows], dtype=np.float64)
             if own_row:
-                np.fill_diagonal(part[:, start:], np.inf)
-            weights = _neighbour_weights(part, self.k)
-            near[start : start + step] = weights @ self.squares
-            total[start : start + step] = weights.sum(1).reshape(-1, *total.shape[1:])
+                np.fill_diagonal(distances[:, start:], np.inf)
+            weights = _neighbour_weights(distances, self.k)
+            total[rows] = weights.sum(1).reshape(-1, *total.shape[1:])
+            if pairs is None:
+                near[rows] = weights @ self.squares
+            else:
+                squares = _clipped(pairs[rows], self.optimism)
+                near[rows] = np.einsum("ij,ij...->i...", weights, squares)
         return near, total
+
+    def _check_left_out(self, squared_distances: Array, pairs: Array | None) -> None:
+        n = len(self.squares)
+        self._check_distances(squared_distances, n)
+        if pairs is not None and pairs.shape != (n, *self.squares.shape):
+            raise ValueError(f"pairs must be {(n, *self.squares.shape)}, got shape {pairs.shape}")
 
     def _check_distances(self, squared_distances: Array, points: int | None = None) -> None:
         n, shape = len(self.squares), np.shape(squared_distances)
@@ -276,6 +310,10 @@ def _neighbour_weights(distances: Array, k: int) -> Array:
     return weights
 
 
+def _clipped(z: Array, optimism: float) -> Array:
+    return np.minimum(optimism * np.square(z), _LARGEST_SQUARE)
+
+
 def _log_prior(nu0: float, c: float, df: float) -> float:
     shape, rate = _DF
     return (
@@ -286,7 +324,7 @@ def _log_prior(nu0: float, c: float, df: float) -> float:
     )
 
 
-def _check_left_out(y: Array, left_out: Law) -> None:
+def _check_targets(y: Array, left_out: Law) -> None:
     if y.ndim not in (1, 2) or y.shape != left_out.shape:
         raise ValueError(f"y of shape {y.shape} does not match left_out of shape {left_out.shape}")
     if not np.isfinite(y).all():
