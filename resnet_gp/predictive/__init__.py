@@ -1,5 +1,6 @@
 """The law of a new target: densities, quantiles and samples of what a model predicts."""
 
 from resnet_gp.predictive.law import Law
+from resnet_gp.predictive.residual_law import ResidualLaw
 
-__all__ = ["Law"]
+__all__ = ["Law", "ResidualLaw"]

@@ -20,13 +20,14 @@ LEAST_ROWS = 10
 _NEIGHBOURS = 20
 _MOST_ROWS = 5000  # that serve as neighbours
 _LARGEST_SQUARE = 25.0  # of a standardised residual, in the local scale
+_LEAST_RESIDUAL = 0.03  # standard deviations, in the density that is maximised
 _OPTIMISM = 1.5  # log of new over left-out squared residuals, per p / (n + p)
 
 # Priors: median and logarithmic deviation of nu0 and c; shape and rate of the gamma law of df.
 _NU0 = 50.0, 1.5
 _C = 1.0, 0.2
 _DF = 2.0, 0.1
-_BOUNDS = (0.1, 1e5), (0.05, 20.0), (2.5, 1000.0)  # of nu0, c and df
+_BOUNDS = (0.01, 1e5), (0.05, 20.0), (2.5, 1000.0)  # of nu0, c and df
 _START = 50.0, 1.0, 20.0
 
 _SLICE = 2**20  # distances at a time
@@ -47,9 +48,12 @@ class ResidualLaw:
     in x wherever the distances are. nu0, c and df maximise the density of the left-out training
     targets, no row among its own neighbours, times weak priors: nu0 log-normal (median 50,
     logarithmic deviation 1.5), c log-normal (1, 0.2), df gamma (shape 2, rate 0.1; Juarez & Steel
-    2010), all as densities of the logarithm. They hold nu0 >= 0.1 and c >= 0.05, so that scales
-    are at least 0.0035 s(x) where all residuals vanish, and df >= 2.5, so that variances are
-    finite. With fewer than ten rows the law stays Gaussian: nu0 and df are infinite and c is 1.
+    2010), all as densities of the logarithm. df >= 2.5, so that variances are finite. With fewer
+    than ten rows the law stays Gaussian: nu0 and df are infinite and c is 1.
+
+    Targets that repeat exactly would have infinite density at scale 0, and c would shrink for all
+    rows. So z_i^2 + 0.03^2 counts as the square of the own residual of row i, and nu0 >= 0.01 and
+    c >= 0.05 keep scales at 0.001 s(x) or more.
 
     s(x) is a mixture's in general: each member keeps its mean, its weight and its own s(x), and
     nu0, c, df and lambda are common to all. Residuals are standardised by the mixture's mean and
@@ -121,13 +125,13 @@ class ResidualLaw:
         n = len(values)
         optimism = math.exp(_OPTIMISM * hyperparameters / (n + hyperparameters))
         law = cls(np.empty(0), optimism=optimism).with_rows(values, left_out)
-        squares = law.squares
         law._check_left_out(squared_distances, pairs)
         if n < LEAST_ROWS:
             return law
         near, total = law._sums(squared_distances, True, pairs)
 
         members = optimism * np.square((values - left_out.means) / left_out.scales)
+        members += _LEAST_RESIDUAL**2
         with np.errstate(divide="ignore"):
             weights = np.log(left_out.weights) - np.log(left_out.scales)
 
@@ -141,7 +145,7 @@ class ResidualLaw:
 
         found = minimize(loss, np.log(_START), method="L-BFGS-B", bounds=np.log(_BOUNDS))
         nu0, c, df = np.clip(np.exp(found.x), *np.transpose(_BOUNDS))
-        return cls(squares, float(nu0), float(c), float(df), optimism)
+        return replace(law, nu0=float(nu0), c=float(c), df=float(df))
 
     def with_rows(self, y: ArrayLike, left_out: Law) -> ResidualLaw:
         """The same nu0, c and df with the residuals of other training rows; arguments of ``fit``.

@@ -1,4 +1,4 @@
-"""Standard laws, of location 0 and scale 1, from which members of mixtures come by location and scale.
+"""Laws of location 0 and scale 1, from which the members of mixtures come by location and scale.
 
 Arrays in and out, element by element, unless a docstring says otherwise.
 """
@@ -18,15 +18,17 @@ _FAR = 1e100  # its square is still a number
 
 
 class Standard(ABC):
-    """A symmetric law of location 0 and scale 1.
+    """A symmetric law of location 0 and scale 1."""
 
-    Attributes:
-        variance: of the law.
-        self_difference: E|Z - Z'| for Z, Z' independent.
-    """
+    @property
+    @abstractmethod
+    def variance(self) -> float:
+        """Its variance."""
 
-    variance: float
-    self_difference: float
+    @property
+    @abstractmethod
+    def self_difference(self) -> float:
+        """E|Z - Z'| for independent Z, Z'."""
 
     @abstractmethod
     def cdf_and_density(self, z: Array) -> tuple[Array, Array]:
@@ -70,8 +72,13 @@ class Standard(ABC):
 class Normal(Standard):
     """The standard normal law."""
 
-    variance = 1.0
-    self_difference = 2 / math.sqrt(math.pi)
+    @property
+    def variance(self) -> float:
+        return 1.0
+
+    @property
+    def self_difference(self) -> float:
+        return 2 / math.sqrt(math.pi)
 
     def cdf_and_density(self, z: Array) -> tuple[Array, Array]:
         return special.ndtr(z), np.exp(self.log_density(z))
