@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import Parameter
 
-from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
+from resnet_gp.fitting.optimiser import free_parameters, gradient_of, set_values
 from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.threads import torch_threads
@@ -43,22 +44,23 @@ class Density:
         advance: Callable[[], object],
     ) -> None:
         self._pool, self._advance = pool, advance
-        self._idle: SimpleQueue[tuple[ExactRegression, Objective]] = SimpleQueue()
+        self._idle: SimpleQueue[tuple[list[Parameter], Objective]] = SimpleQueue()
         for _ in range(workers):
             own = copy.deepcopy(model)
-            self._idle.put((own, objective(own)))
+            self._idle.put((free_parameters(own), objective(own)))
 
-    def map(
-        self, function: Callable[[ExactRegression, Objective, Array], Result], raws: Iterable[Array]
+    def _map(
+        self, function: Callable[[list[Parameter], Objective], Result], raws: Iterable[Array]
     ) -> list[Result]:
-        """Call a function with a copy of the model, its objective, and each vector, in order."""
+        """Call a function of a copy's parameters and objective at each vector, in order."""
 
         def call(raw: Array) -> Result:
-            model, objective = self._idle.get()
+            parameters, objective = self._idle.get()
             try:
-                return function(model, objective, raw)
+                set_values(parameters, raw)
+                return function(parameters, objective)
             finally:
-                self._idle.put((model, objective))
+                self._idle.put((parameters, objective))
 
         results = []
         for result in self._pool.map(call, raws):
@@ -68,7 +70,7 @@ class Density:
 
     def values(self, raws: Array) -> Array:
         """The density at each row of ``S x p``; -inf where it cannot be computed."""
-        return np.array(self.map(_value, raws))
+        return np.array(self._map(_value, raws))
 
     def gradients(self, raws: Array) -> Array:
         """Its gradient at each row, ``S x p``.
@@ -76,11 +78,10 @@ class Density:
         Raises:
             DomainError, torch.linalg.LinAlgError: it cannot be computed at one of them.
         """
-        return np.array(self.map(_gradient, raws))
+        return np.array(self._map(_gradient, raws))
 
 
-def _value(model: ExactRegression, objective: Objective, raw: Array) -> float:
-    set_raw(model, raw)
+def _value(_: list[Parameter], objective: Objective) -> float:
     try:
         with torch.no_grad():
             value = float(objective())
@@ -89,8 +90,8 @@ def _value(model: ExactRegression, objective: Objective, raw: Array) -> float:
     return value if np.isfinite(value) else -np.inf
 
 
-def _gradient(model: ExactRegression, objective: Objective, raw: Array) -> Array:
-    return value_and_gradient(objective, model, raw)[1]
+def _gradient(parameters: list[Parameter], objective: Objective) -> Array:
+    return gradient_of(objective, parameters)[1]
 
 
 @contextmanager

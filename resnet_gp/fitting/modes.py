@@ -31,7 +31,7 @@ from resnet_gp.fitting.optimiser import (
 from resnet_gp.fitting.search import Search, threads_for
 from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.exact import ExactRegression
-from resnet_gp.models.priors import log_prior
+from resnet_gp.models.priors import prior_density
 from resnet_gp.threads import torch_threads
 
 Array = NDArray[np.float64]
@@ -167,7 +167,15 @@ def around(mode: Mode) -> Iterator[tuple[Density, Proposal]]:
     model = copy.deepcopy(mode.model)
     freeze_tabulated(model)
     at = get_raw(model)
-    prior = curvature(lambda raws: np.array([_prior_gradient(model, raw) for raw in raws]), at)
+    density_of_prior = prior_density(model)
+
+    def all_free() -> Tensor:  # depends on all parameters, whether they have a prior or not
+        return density_of_prior() + 0 * torch.stack([p.sum() for p in free]).sum()
+
+    free = free_parameters(model)
+    prior = curvature(
+        lambda raws: np.array([value_and_gradient(all_free, model, raw)[1] for raw in raws]), at
+    )
     set_raw(model, at)
     widths = np.maximum(prior.diagonal(), _LEAST_PRIOR_CURVATURE)
     with density(model, mode.search.objective, mode.search.bar.update) as posterior:
@@ -178,13 +186,6 @@ def freeze_tabulated(model: ExactRegression) -> None:
     """Exclude the parameters for whose values kernels make tables from the free ones."""
     for parameter in tabulated_parameters(model).values():
         parameter.requires_grad_(False)
-
-
-def _prior_gradient(model: ExactRegression, raw: Array) -> Array:
-    def objective() -> Tensor:  # which depends on all parameters, whether they have a prior or not
-        return log_prior(model) + 0 * sum(p.sum() for p in free_parameters(model))
-
-    return value_and_gradient(objective, model, raw)[1]
 
 
 def all_raw(mode: ExactRegression, free: Array) -> Array:

@@ -269,8 +269,15 @@ def value_and_gradient(
     objective: Callable[[], Tensor], module: Module, raw: Array
 ) -> tuple[float, Array]:
     """The objective and its gradient at raw parameters; ``module`` is left there."""
-    set_raw(module, raw)
     parameters = free_parameters(module)
+    set_values(parameters, raw)
+    return gradient_of(objective, parameters)
+
+
+def gradient_of(
+    objective: Callable[[], Tensor], parameters: list[torch.nn.Parameter]
+) -> tuple[float, Array]:
+    """The objective and its gradient at the present values of some parameters."""
     with torch.inference_mode(False), torch.enable_grad():
         value = objective()
         gradients = torch.autograd.grad(value, parameters)
@@ -324,10 +331,14 @@ def get_raw(module: Module) -> Array:
     return flat.to("cpu", torch.float64).numpy().copy()
 
 
-@torch.no_grad()
 def set_raw(module: Module, raw: Array) -> None:
     """The inverse of ``get_raw``."""
-    parameters = free_parameters(module)
+    set_values(free_parameters(module), raw)
+
+
+@torch.no_grad()
+def set_values(parameters: list[torch.nn.Parameter], raw: Array) -> None:
+    """Set parameters from one vector of all their values."""
     pieces = torch.from_numpy(np.ascontiguousarray(raw)).split([p.numel() for p in parameters])
     for parameter, piece in zip(parameters, pieces, strict=True):
         parameter.copy_(piece.reshape(parameter.shape))

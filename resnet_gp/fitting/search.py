@@ -27,7 +27,7 @@ from resnet_gp.fitting.optimiser import (
     set_raw,
 )
 from resnet_gp.models.exact import ExactRegression
-from resnet_gp.models.priors import add_weak_priors, log_prior
+from resnet_gp.models.priors import add_weak_priors, prior_density
 from resnet_gp.models.regression import RegressionModel
 from resnet_gp.threads import torch_threads
 
@@ -215,7 +215,8 @@ class Search:
         likelihood = model.log_marginal_likelihood
         if not self.with_priors:
             return likelihood
-        return lambda: likelihood() + log_prior(model)
+        prior = prior_density(model)
+        return lambda: likelihood() + prior()
 
     def bounds(self, model: RegressionModel) -> dict[str, tuple[float, float]]:
         """Bounds of raw parameters by name."""

@@ -11,6 +11,8 @@ from gpytorch.kernels import Kernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
 from gpytorch.means import ZeroMean
 from gpytorch.models import ExactGP
+from gpytorch.settings import lazily_evaluate_kernels
+from linear_operator import to_dense
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -66,8 +68,8 @@ class ExactRegression(ExactGP, RegressionModel):
 
     def unscaled_covariance(self) -> Tensor:
         """Covariance of f at the training inputs over the output scale, ``n x n``."""
-        covariance: Tensor = self.covar_module.base_kernel(self.train_inputs[0]).to_dense()
-        return covariance
+        with lazily_evaluate_kernels(False):  # a lazy matrix would cost as much as a small one
+            return to_dense(self.covar_module.base_kernel(self.train_inputs[0]))
 
     def noisy_covariance(self) -> Tensor:
         """Covariance of the training targets, ``n x n``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from gpytorch import Module
@@ -89,22 +90,38 @@ def log_prior(model: Module) -> Tensor:
     optimised: the density of the value itself has its mode at median / e^(spread^2), which for a
     weak prior of the noise would favour no noise at all.
     """
-    found: list[Tensor] = []
-    logarithms, medians, spreads = [], [], []
-    for _, module, prior, closure, _ in model.named_priors():
-        value: Tensor = closure(module)
-        if isinstance(prior, LogNormalPrior):
-            logarithms.append(value.log().reshape(-1))
-            medians.append(prior.loc.expand_as(value).reshape(-1))
-            spreads.append(prior.scale.expand_as(value).reshape(-1))
-        else:
-            found.append(prior.log_prob(value).sum())
-    if logarithms:  # all at once: one by one, they would cost more than a small likelihood
-        spread = torch.cat(spreads)
-        relative = (torch.cat(logarithms) - torch.cat(medians)) / spread
-        constant = 0.5 * math.log(2 * math.pi)
-        found.append(-(0.5 * relative.square() + spread.log() + constant).sum())
-    return torch.stack(found).sum() if found else torch.zeros(())
+    return prior_density(model)()
+
+
+def prior_density(model: Module) -> Callable[[], Tensor]:
+    """``log_prior`` of a model as a function of its hyperparameters, which looks for priors once.
+
+    All log-normal priors are evaluated together: one by one, they would cost more than the
+    likelihood of few targets.
+    """
+    owners = [(module, prior, closure) for _, module, prior, closure, _ in model.named_priors()]
+    normal = [one for one in owners if isinstance(one[1], LogNormalPrior)]
+    others = [one for one in owners if not isinstance(one[1], LogNormalPrior)]
+    if not owners:
+        return lambda: torch.zeros(())
+    if normal:
+        sizes = [closure(module).numel() for module, _, closure in normal]
+        spread = torch.cat(
+            [p.scale.reshape(-1).expand(n) for (_, p, _), n in zip(normal, sizes, strict=True)]
+        )
+        centre = torch.cat(
+            [p.loc.reshape(-1).expand(n) for (_, p, _), n in zip(normal, sizes, strict=True)]
+        )
+        constant = -(spread.log() + 0.5 * math.log(2 * math.pi)).sum()
+
+    def density() -> Tensor:
+        found = [prior.log_prob(closure(module)).sum() for module, prior, closure in others]
+        if normal:
+            values = torch.cat([closure(module).reshape(-1) for module, _, closure in normal])
+            found.append(constant - 0.5 * ((values.log() - centre) / spread).square().sum())
+        return torch.stack(found).sum() if len(found) > 1 else found[0]
+
+    return density
 
 
 def _add(module: Module, name: str, law: tuple[float, float]) -> None:

@@ -74,7 +74,9 @@ def test_predictions_are_those_of_the_weighted_members(fitted):
     shares = mixture.shares.numpy()
     parts = [member.mean_and_variance(x) for member in mixture.members]
     means = torch.stack([mean for mean, _ in parts]).numpy()
-    variances = torch.stack([v + m.noise_variance for m, (_, v) in zip(mixture.members, parts)])
+    variances = torch.stack(
+        [v + m.noise_variance for m, (_, v) in zip(mixture.members, parts, strict=True)]
+    )
     mean, std = fitted.predict(NEW, return_std=True)
     np.testing.assert_allclose(mean, shares @ means * Y.std() + Y.mean())
     total = shares @ variances.numpy() + shares @ (means - shares @ means) ** 2
