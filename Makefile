@@ -11,6 +11,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,peers]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps skpro scikit-base
 	touch $@
 
 demo: setup

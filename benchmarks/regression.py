@@ -53,8 +53,10 @@ from regression_sets import DataSet, find_sets, load_set
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.demo import matern_model
+from resnet_gp.estimators.laws import law_of
 from resnet_gp.kernels.constraints import log_positive
-from resnet_gp.predictive.scores import gaussian_scores
+from resnet_gp.predictive import Law
+from resnet_gp.predictive.scores import scores_of
 
 STANDARD = [
     "yacht", "boston", "energy", "concrete", "wine_red", "kin8nm", "power", "naval", "protein",
@@ -65,7 +67,7 @@ SPLITS, SPLITS_ABOVE = 20, 3
 HYPERPARAMETER_SAMPLES, INDUCING = 1500, 500
 TREES = 500
 PATIENCE = 50  # of boosting: trees without gain
-Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Predict = Callable[[np.ndarray], Law]
 
 
 def matern(d: int) -> Kernel:
@@ -91,7 +93,7 @@ MODELS: dict[str, Callable[[int], Kernel | str]] = {
 
 
 def sklearn(X: np.ndarray, y: np.ndarray) -> Predict:
-    return partial(matern_model(X.shape[1]).fit(X, y).predict, return_std=True)
+    return partial(law_of, matern_model(X.shape[1]).fit(X, y))
 
 
 def forest(X: np.ndarray, y: np.ndarray) -> Predict:
@@ -101,9 +103,9 @@ def forest(X: np.ndarray, y: np.ndarray) -> Predict:
     model = RandomForestRegressor(TREES, oob_score=True, random_state=0).fit(X, y)
     noise = np.square(y - model.oob_prediction_).mean()
 
-    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(new: np.ndarray) -> Law:
         each = np.stack([tree.predict(new) for tree in model.estimators_])
-        return each.mean(0), np.sqrt(each.var(0) + noise)
+        return Law.normal(each.mean(0), np.sqrt(each.var(0) + noise))
 
     return predict
 
@@ -120,9 +122,9 @@ def ngboost(X: np.ndarray, y: np.ndarray) -> Predict:
     trial = make().fit(X[rows], y[rows], X[others], y[others], early_stopping_rounds=PATIENCE)
     model = make(n_estimators=1 + trial.best_val_loss_itr).fit(X, y)
 
-    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(new: np.ndarray) -> Law:
         normal = model.pred_dist(new)
-        return normal.loc, normal.scale
+        return Law.normal(normal.loc, normal.scale)
 
     return predict
 
@@ -138,9 +140,9 @@ def catboost(X: np.ndarray, y: np.ndarray) -> Predict:
     trial.fit(X[rows], y[rows], eval_set=(X[others], y[others]))
     model = make(iterations=1 + trial.best_iteration_).fit(X, y)
 
-    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(new: np.ndarray) -> Law:
         mean, variance = model.predict(new).T
-        return mean, np.sqrt(variance)
+        return Law.normal(mean, np.sqrt(variance))
 
     return predict
 
@@ -168,10 +170,10 @@ def cells(data: DataSet, splits: list[int], model: str) -> Iterator[Cell]:
     own = with_kernel(data, splits, model) if model in MODELS else with_peer(data, splits, model)
     for split, (predict, seconds, about) in zip(splits, own, strict=True):
         train, test = data.splits[split]
-        rmse, nlpd, coverage = gaussian_scores(data.y[test], *predict(data.X[test]))
+        scores = scores_of(predict(data.X[test]), data.y[test])
         yield {
             "data": data.name, "split": split, "model": model, "rows": len(train),
-            "rmse": rmse, "nlpd": nlpd, "coverage": coverage, "seconds": seconds, **about,
+            **scores._asdict(), "seconds": seconds, **about,
         }  # fmt: skip
 
 
@@ -191,7 +193,7 @@ def with_kernel(
         keep = large and hasattr(fitted, "theta_")
         fitted.set_params(hyperparameters="fixed" if keep else "map", warm_start=keep)
         _, seconds = timed_fit(fitted.fit, data, split)
-        yield partial(fitted.predict, return_std=True), seconds, {
+        yield fitted.predict_law, seconds, {
             "log_marginal_likelihood": fitted.log_marginal_likelihood_value_,
             "iterations": fitted.n_iter_, "converged": fitted.converged_,
             "inference": fitted.inference_,

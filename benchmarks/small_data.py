@@ -23,7 +23,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.predictive.scores import gaussian_scores
+from resnet_gp.predictive.scores import scores_of
 
 COUNTS, DRAWS = (10, 20, 40, 80), 10
 OUTSIDE = "outside"
@@ -56,8 +56,8 @@ def measure(case: str, draw: int, model: str) -> Cell:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted.fit(X[train], y[train])
-    found = gaussian_scores(y[test], *fitted.predict(X[test], return_std=True))
-    return {"case": case, "draw": draw, "model": model, **dict(zip(MEASURES, found, strict=True))}
+    found = scores_of(fitted.predict_law(X[test]), y[test])
+    return {"case": case, "draw": draw, "model": model, **found._asdict()}
 
 
 def main(arguments: list[str] | None = None) -> Cells:

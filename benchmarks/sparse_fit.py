@@ -32,7 +32,8 @@ from regression_sets import DataSet, find_sets, load_set
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.fitting.standardise import Standardiser
-from resnet_gp.predictive.scores import gaussian_scores
+from resnet_gp.predictive import Law
+from resnet_gp.predictive.scores import scores_of
 
 HYPERPARAMETER_SAMPLES = 1500
 # of the seconds for the fit; the rest is for predictions
@@ -148,10 +149,10 @@ def measure(data: DataSet, model: str, m: int, budget: Budget) -> Cell:
         lambda: MODELS[model](data.X[train], data.y[train], data.X[test], m, budget)
     )
     processor = time.process_time() - processor
-    rmse, nlpd, coverage = gaussian_scores(data.y[test], mean, std)
+    scores = scores_of(Law.normal(mean, std), data.y[test])
     return {
-        "set": data.name, "rows": len(train), "m": m, "model": model, "rmse": rmse, "nlpd": nlpd,
-        "coverage": coverage, "seconds": elapsed, "processor seconds": processor,
+        "set": data.name, "rows": len(train), "m": m, "model": model, **scores._asdict(),
+        "seconds": elapsed, "processor seconds": processor,
         "load of the machine": os.getloadavg()[0],
     }  # fmt: skip
 

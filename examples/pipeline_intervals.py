@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes
 from sklearn.ensemble import GradientBoostingRegressor
@@ -30,6 +29,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.estimators.displays import CoverageDisplay, PredictionDisplay
+from resnet_gp.estimators.laws import law_of
+from resnet_gp.predictive import Law
 
 LEVELS = (0.5, 0.9)
 PROBABILITIES = np.array([0.25, 0.75, 0.05, 0.95])  # the ends of both intervals
@@ -43,10 +44,9 @@ def pipeline(*steps) -> Pipeline:
     )
 
 
-def normal_quantiles(model: Pipeline, X, y, X_new) -> np.ndarray:
-    """Quantiles from mean and deviation, `n x 4`; `return_std` goes to the pipeline's last step."""
-    mean, std = model.fit(X, y).predict(X_new, return_std=True)
-    return mean[:, None] + std[:, None] * norm.ppf(PROBABILITIES)
+def predicted_law(model: Pipeline, X, y, X_new) -> Law:
+    """The law of the pipeline's last step, or the normal law of its mean and deviation."""
+    return law_of(model.fit(X, y), X_new)
 
 
 def boosted_quantiles(X, y, X_new, **settings) -> np.ndarray:
@@ -60,8 +60,8 @@ def boosted_quantiles(X, y, X_new, **settings) -> np.ndarray:
 
 SMALL = {"max_depth": 1, "learning_rate": 0.05, "subsample": 0.5, "min_samples_leaf": 10}
 WAYS = {
-    "ResNet GP": lambda *data: normal_quantiles(pipeline(ResNetGPRegressor()), *data),
-    "linear": lambda *data: normal_quantiles(pipeline(StandardScaler(), BayesianRidge()), *data),
+    "ResNet GP": lambda *data: predicted_law(pipeline(ResNetGPRegressor()), *data),
+    "linear": lambda *data: predicted_law(pipeline(StandardScaler(), BayesianRidge()), *data),
     "boosting": boosted_quantiles,
     "boosting, small trees": lambda *data: boosted_quantiles(*data, **SMALL),
 }
@@ -70,10 +70,14 @@ WAYS = {
 # %%
 @dataclass
 class Intervals:
-    """Ends `n x 4`, in the order of `PROBABILITIES`, and the targets, `n`."""
+    """Ends `n x 4`, in the order of `PROBABILITIES`, and the targets, `n`.
+
+    `below` has the predictive probabilities of values below the targets, from ways with a law.
+    """
 
     ends: np.ndarray
     y: np.ndarray
+    below: np.ndarray | None = None
 
     def scores(self, k: int) -> tuple[float, float, float]:
         """Coverage, mean width and interval score at `LEVELS[k]`."""
@@ -82,20 +86,19 @@ class Intervals:
         score = high - low + 2 / (1 - LEVELS[k]) * outside
         return float(np.mean(outside == 0)), float(np.mean(high - low)), float(np.mean(score))
 
-    def normal(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of the normal laws that have these intervals."""
-        low, high = self.ends[:, 2], self.ends[:, 3]
-        return (low + high) / 2, (high - low) / (2 * norm.ppf(0.95))
-
 
 def cross_validated(ways: list[str], folds: int, rows: int) -> dict[str, Intervals]:
     X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
     X, y = X[:rows], y[:rows]
-    ends = {way: np.empty((len(y), 4)) for way in ways}
+    found = {way: Intervals(np.empty((len(y), 4)), y.to_numpy(), np.empty(len(y))) for way in ways}
     for train, test in KFold(folds, shuffle=True, random_state=0).split(X):
-        for way in ways:
-            ends[way][test] = WAYS[way](X.iloc[train], y.iloc[train], X.iloc[test])
-    return {way: Intervals(found, y.to_numpy()) for way, found in ends.items()}
+        for way, intervals in found.items():
+            ends = WAYS[way](X.iloc[train], y.iloc[train], X.iloc[test])
+            if isinstance(ends, Law):
+                intervals.below[test] = ends.cdf(y.iloc[test])
+                ends = ends.quantile(PROBABILITIES)
+            intervals.ends[test] = ends
+    return found
 
 
 # %% [markdown]
@@ -111,9 +114,9 @@ def draw(path: Path, found: dict[str, Intervals]) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     intervals = found["ResNet GP"]
-    mean, std = intervals.normal()
-    PredictionDisplay(intervals.y, mean, std).plot(ax=left)
-    CoverageDisplay.from_predictions(intervals.y, mean, std, ax=right)
+    low, high = intervals.ends[:, 2:].T
+    PredictionDisplay(intervals.y, (low + high) / 2, low, high).plot(ax=left)
+    CoverageDisplay.from_pit(intervals.below, ax=right)
     for k, (way, marker) in enumerate(zip(list(found)[1:], "s^v", strict=False)):
         coverage = [found[way].scores(i)[0] for i in range(len(LEVELS))]
         right.plot(LEVELS, coverage, marker, color=f"C{k + 1}", ms=5, label=way)

@@ -353,7 +353,7 @@ def _demo_table(summary: dict[str, dict[str, tuple[float, float]]]) -> Table:
 
     table = _new_table(
         ["set", "model"],
-        ["RMSE", "NLPD", f"in {LEVEL:.0%} interval", "seconds"],
+        ["RMSE", "NLPD", "CRPS", f"in {LEVEL:.0%} interval", "seconds"],
         title="mean ± standard error over splits",
         caption="resnet-gp: ResNetGPRegressor(); scikit-learn: ARD Matern-5/2 + white noise",
     )

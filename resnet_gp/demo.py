@@ -10,20 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.predictive.scores import LEVEL, gaussian_scores
+from resnet_gp.predictive.law import Law
+from resnet_gp.predictive.scores import LEVEL, scores_of
 
 Array = NDArray[np.float64]
 Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 Summary = dict[str, dict[str, tuple[float, float]]]
 
 DATA = "diabetes"
-MEASURES = ("rmse", "nlpd", "coverage", "seconds")
+MEASURES = ("rmse", "nlpd", "crps", "coverage", "seconds")
 _N_SPLITS = 3
 
 
@@ -34,14 +34,12 @@ class Result:
     split: int
     model: str
     truth: Array
-    mean: Array
-    std: Array
+    law: Law
     seconds: float
 
     def scores(self) -> dict[str, Any]:
         """Scores with the names of the data, the split and the model."""
-        values = (*gaussian_scores(self.truth, self.mean, self.std), self.seconds)
-        scores = dict(zip(MEASURES, values, strict=True))
+        scores = scores_of(self.law, self.truth)._asdict() | {"seconds": self.seconds}
         return {"data": DATA, "split": self.split, "model": self.model, **scores}
 
 
@@ -78,14 +76,16 @@ def models(d: int) -> dict[str, Any]:
 
 def run(X: Array, y: Array, splits: Splits) -> Iterator[Result]:
     """Fit every model to every split, one at a time."""
+    from resnet_gp.estimators.laws import law_of
+
     for split, (train, test) in enumerate(splits):
         for name, model in models(X.shape[1]).items():
             start = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of lengthscales at a bound
                 model.fit(X[train], y[train])
-            mean, std = model.predict(X[test], return_std=True)
-            yield Result(split, name, y[test], mean, std, time.perf_counter() - start)
+            law = law_of(model, X[test])
+            yield Result(split, name, y[test], law, time.perf_counter() - start)
 
 
 def summarise(results: Sequence[Result]) -> Summary:
@@ -132,16 +132,15 @@ def draw(path: Path, results: Sequence[Result]) -> None:
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(names), sharex=True, sharey=True)
-    half_width = NormalDist().inv_cdf(0.5 + LEVEL / 2)
     for axis, name in zip(axes, names, strict=True):
         shown = [result for result in results if result.model == name]
         truth = np.concatenate([result.truth for result in shown])
-        mean = np.concatenate([result.mean for result in shown])
-        std = np.concatenate([result.std for result in shown])
-        inside = np.abs(truth - mean) <= half_width * std
+        mean = np.concatenate([result.law.mean for result in shown])
+        low, high = np.concatenate([result.law.interval(LEVEL) for result in shown], axis=1)
+        inside = (low <= truth) & (truth <= high)
         for mask, colour in ((inside, "tab:blue"), (~inside, "tab:red")):
             axis.errorbar(
-                truth[mask], mean[mask], half_width * std[mask],
+                truth[mask], mean[mask], np.stack([mean - low, high - mean])[:, mask],
                 fmt="o", markersize=3, linewidth=0.7, alpha=0.6, color=colour,
             )  # fmt: skip
         ends = [truth.min(), truth.max()]

@@ -23,7 +23,9 @@ def test_run_summary_and_json(tmp_path, toy):
     ]
     for one in results:
         np.testing.assert_array_equal(one.truth, toy[1][toy[2][one.split][1]])
-        assert one.scores()["rmse"] == pytest.approx(np.sqrt(np.mean((one.mean - one.truth) ** 2)))
+        assert one.scores()["rmse"] == pytest.approx(
+            np.sqrt(np.mean((one.law.mean - one.truth) ** 2))
+        )
         assert one.scores()["rmse"] < 0.5
     demo.write_json(tmp_path / "out.json", results)
     content = json.loads((tmp_path / "out.json").read_text())

@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom, norm
+from scipy.stats import binom
 from sklearn.utils.validation import check_is_fitted
 
+from resnet_gp.estimators.laws import law_of
 from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.predictive.law import Law
+from resnet_gp.predictive.scores import LEVEL
 
 Array = NDArray[np.float64]
 
-_INTERVAL = 0.9
-_HALF_WIDTH = norm.isf((1 - _INTERVAL) / 2)  # in standard deviations
 _BAND = 0.95  # of sampling error
 
 Own = TypeVar("Own", bound="_Display")
@@ -109,16 +110,15 @@ class PosteriorDisplay(_Display):
         points = np.tile(np.median(values, axis=0), (n_points, 1))
         points[:, feature] = x
         points = _with_names(estimator, points)
-        mean, std = estimator.predict(points, return_std=True)
-        half = _HALF_WIDTH * std
+        law = law_of(estimator, points)
         shown = None if y is None else np.asarray(y, dtype=np.float64)
         name = str(_names(estimator)[feature])
-        display = cls(x, mean, mean - half, mean + half, column, shown, name)
+        display = cls(x, law.mean, *law.interval(LEVEL), column, shown, name)
         return display.plot(ax=ax)
 
     def _draw(self, ax: Any) -> None:
         ax.fill_between(
-            self.x, self.low, self.high, alpha=0.25, lw=0, label=f"{_INTERVAL:.0%} interval"
+            self.x, self.low, self.high, alpha=0.25, lw=0, label=f"{LEVEL:.0%} interval"
         )
         ax.plot(self.x, self.mean, label="mean")
         if self.X is not None and self.y is not None:
@@ -132,12 +132,15 @@ class PredictionDisplay(_Display):
 
     Attributes
     ----------
-    y_true, y_pred, y_std : ndarray of shape (n_samples,)
+    y_true, y_pred : ndarray of shape (n_samples,)
+    low, high : ndarray of shape (n_samples,)
+        Bounds of 90 % intervals of y.
     """
 
     y_true: Array
     y_pred: Array
-    y_std: Array
+    low: Array
+    high: Array
 
     @classmethod
     def from_estimator(
@@ -147,17 +150,19 @@ class PredictionDisplay(_Display):
 
         Parameters
         ----------
-        estimator : fitted ResNetGPRegressor of one output
+        estimator : fitted regressor of one output
+            With ``predict_law``, or ``predict(X, return_std=True)`` for normal laws.
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
         ax : matplotlib axes, default=None
         """
-        mean, std = estimator.predict(X, return_std=True)
-        return cls(np.asarray(y, dtype=np.float64), mean, std).plot(ax=ax)
+        law = law_of(estimator, X)
+        return cls(np.asarray(y, dtype=np.float64), law.mean, *law.interval(LEVEL)).plot(ax=ax)
 
     def _draw(self, ax: Any) -> None:
-        half, label = _HALF_WIDTH * self.y_std, f"mean and {_INTERVAL:.0%} interval"
-        ax.errorbar(self.y_true, self.y_pred, half, fmt=".", ms=4, lw=0.7, alpha=0.7, label=label)
+        label = f"mean and {LEVEL:.0%} interval"
+        ax.vlines(self.y_true, self.low, self.high, lw=0.7, alpha=0.7)
+        ax.plot(self.y_true, self.y_pred, ".", ms=4, alpha=0.7, label=label)
         both = np.concatenate([self.y_true, self.y_pred])
         ends = [both.min(), both.max()]
         ax.plot(ends, ends, color="0.3", lw=1)
@@ -186,31 +191,101 @@ class CoverageDisplay(_Display):
 
         Parameters
         ----------
-        estimator : fitted ResNetGPRegressor
+        estimator : fitted regressor
+            With ``predict_law``, or ``predict(X, return_std=True)`` for normal laws.
         X : array-like of shape (n_samples, n_features)
             Held-out data: on the training data, coverage is too high.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         n_levels : int, default=19
         ax : matplotlib axes, default=None
         """
-        mean, std = estimator.predict(X, return_std=True)
-        return cls.from_predictions(y, mean, std, n_levels=n_levels, ax=ax)
+        return cls.from_predictions(y, law_of(estimator, X), n_levels=n_levels, ax=ax)
 
     @classmethod
     def from_predictions(
-        cls, y: ArrayLike, mean: ArrayLike, std: ArrayLike, *, n_levels: int = 19, ax: Any = None
+        cls, y: ArrayLike, law: Law, *, n_levels: int = 19, ax: Any = None
     ) -> CoverageDisplay:
-        """Plot from targets, predictive means and standard deviations, all of one shape."""
-        y, mean, std = (np.asarray(values, dtype=np.float64) for values in (y, mean, std))
-        tail = 2 * norm.sf(np.abs((y - mean) / std)).ravel()
+        """Plot from targets and their predictive law, as ``from_estimator``."""
+        return cls.from_pit(law.cdf(y), n_levels=n_levels, ax=ax)
+
+    @classmethod
+    def from_pit(cls, pit: ArrayLike, *, n_levels: int = 19, ax: Any = None) -> CoverageDisplay:
+        """Plot from the predictive P(Y <= y) at each target y, of any shape."""
+        needed = np.abs(2 * np.ravel(pit) - 1)  # the level from which an interval has the target
         levels = np.arange(1, n_levels + 1) / (n_levels + 1)
-        coverage = np.mean(1 - tail[:, None] <= levels, axis=0)
-        return cls(levels, coverage, len(tail)).plot(ax=ax)
+        coverage = np.mean(needed[:, None] <= levels, axis=0)
+        return cls(levels, coverage, len(needed)).plot(ax=ax)
 
     def _draw(self, ax: Any) -> None:
         _draw_band(ax, self.levels, self.n_samples)
         ax.plot(self.levels, self.coverage, ".-", label=f"{self.n_samples} targets")
         ax.set(xlabel="nominal coverage", ylabel="targets in the interval")
+
+
+@dataclass
+class PITDisplay(_Display):
+    """Histogram of the predictive P(Y <= y) at the targets y: uniform if the laws are right.
+
+    These values are the probability integral transform of the targets (Gneiting, Balabdaoui &
+    Raftery 2007). Heights in the middle alone belong to laws that are too wide, heights at both
+    ends to laws that are too narrow, and a slope to laws that are too high or too low.
+
+    Attributes
+    ----------
+    edges : ndarray of shape (n_bins + 1,)
+    share : ndarray of shape (n_bins,)
+        Share of the targets in each bin.
+    n_samples : int
+    """
+
+    edges: Array
+    share: Array
+    n_samples: int
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, n_bins: int = 10, ax: Any = None
+    ) -> PITDisplay:
+        """Predict and plot.
+
+        Parameters
+        ----------
+        estimator : fitted regressor
+            With ``predict_law``, or ``predict(X, return_std=True)`` for normal laws.
+        X : array-like of shape (n_samples, n_features)
+            Held-out data: at the training data, values are too close to 1/2.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        n_bins : int, default=10
+        ax : matplotlib axes, default=None
+        """
+        return cls.from_predictions(y, law_of(estimator, X), n_bins=n_bins, ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls, y: ArrayLike, law: Law, *, n_bins: int = 10, ax: Any = None
+    ) -> PITDisplay:
+        """Plot from targets and their predictive law, as ``from_estimator``."""
+        return cls.from_pit(law.cdf(y), n_bins=n_bins, ax=ax)
+
+    @classmethod
+    def from_pit(cls, pit: ArrayLike, *, n_bins: int = 10, ax: Any = None) -> PITDisplay:
+        """Plot from the predictive P(Y <= y) at each target y, of any shape."""
+        values = np.ravel(pit)
+        counts, edges = np.histogram(values, n_bins, (0, 1))
+        return cls(edges, counts / len(values), len(values)).plot(ax=ax)
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """Bounds that the share of each bin keeps in 90 % of samples of uniform values."""
+        low, high = binom.interval(LEVEL, self.n_samples, 1 / len(self.share))
+        return low / self.n_samples, high / self.n_samples
+
+    def _draw(self, ax: Any) -> None:
+        label = f"{LEVEL:.0%} of samples if calibrated"
+        ax.axhspan(*self.band, color="0.85", lw=0, label=label)
+        ax.axhline(1 / len(self.share), color="0.3", lw=1)
+        ax.stairs(self.share, self.edges, lw=1.5, label=f"{self.n_samples} targets")
+        ax.set(xlabel="predictive P(Y ≤ y) at the target y", ylabel="share", xlim=(0, 1), ylim=0)
 
 
 @dataclass

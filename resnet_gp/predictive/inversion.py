@@ -14,17 +14,22 @@ _STEPS = 400  # far more than Newton's method or bisection takes
 
 
 def mixture_quantile(
-    law: Standard, means: Array, scales: Array, weights: Array, level: float
+    law: Standard, means: Array, scales: Array, weights: Array, level: Array
 ) -> Array:
-    """Quantiles of ``n`` mixtures of ``means + scales Z``, Z of a standard law, all ``S x n``.
+    """Quantiles of ``n`` mixtures of ``means + scales Z``, with Z of a standard law.
 
-    The equation Q(F(x)) = Q(level) is solved, with Q the quantile function of the standard
-    law: its left side is nearly linear in x. Newton's steps that leave the bracket, or do
-    not halve, become bisections.
+    Means, scales and weights are ``S x n``, levels ``n``, above 0 and below 1.
+
+    The equation Q(F(x)) = Q(level) is solved, with Q the quantile function of the standard law: its
+    left side is nearly linear in x. Newton's steps that leave the bracket, or do not halve, become
+    bisections.
     """
-    if level > 0.5:  # by the lower tail of the mirrored law, where F keeps its digits
-        return -mixture_quantile(law, -means, scales, weights, 1 - level)
-    goal = float(law.quantile(np.asarray(level)))
+    mirrored = level > 0.5  # the lower tail of the mirrored law keeps its digits
+    if mirrored.any():
+        sign = np.where(mirrored, -1.0, 1.0)
+        tail = np.where(mirrored, 1 - level, level)
+        return sign * mixture_quantile(law, sign * means, scales, weights, tail)
+    goal = law.quantile(level)
     members = means + goal * scales
     if len(means) == 1:
         return members[0]
@@ -44,7 +49,7 @@ def mixture_quantile(
         below, slope = _cdf_and_density(
             law, at, means[:, active], scales[:, active], weights[:, active]
         )
-        left = below < level
+        left = below < level[active]
         low[active], high[active] = (
             np.where(left, at, low[active]),
             np.where(left, high[active], at),
@@ -52,14 +57,15 @@ def mixture_quantile(
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             transformed = law.quantile(below)
             local = np.exp(law.log_density(transformed)) / slope  # the scale of the law around x
-            step = (goal - transformed) * local
+            step = (goal[active] - transformed) * local
         lower, upper = low[active], high[active]
         newton = (np.abs(step) <= before[active] / 2) & (at + step >= lower) & (at + step <= upper)
-        rounding = 2 * _EPS * (np.abs(at) + np.where(newton, local, 0.0))
-        done = newton & (np.abs(step) <= np.maximum(tolerance[active], rounding))
+        done = newton & (np.abs(step) <= tolerance[active])
+        rounding = _EPS * (np.abs(at) + _EPS * width[active])
+        least = np.copysign(np.maximum(np.abs(step), rounding), step)  # crosses a root close by
         middle = lower + (upper - lower) / 2
-        following = np.where(newton, at + step, middle)
-        stuck = ~done & (upper - lower <= _EPS * (np.abs(middle) + _EPS * width[active]))
+        following = np.where(newton, np.clip(at + least, lower, upper), middle)
+        stuck = ~done & (upper - lower <= 2 * rounding)
         before[active] = np.abs(following - at)
         x[active] = following
         found[active] = np.where(done, following, upper)
@@ -67,7 +73,7 @@ def mixture_quantile(
     return found
 
 
-def _start(means: Array, scales: Array, weights: Array, goal: float) -> Array:
+def _start(means: Array, scales: Array, weights: Array, goal: Array) -> Array:
     """Quantile of one law with the moments of the mixture."""
     centre = (weights * means).sum(0)
     return np.asarray(

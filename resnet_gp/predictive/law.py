@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,10 +174,25 @@ class Law:
         flat = found.reshape(-1, levels.size)
         for rows, part in self._slices():
             for k, level in enumerate(levels.ravel()):
-                flat[rows, k] = mixture_quantile(
-                    self._standard, part.means, part.scales, part.weights, float(level)
-                )
+                flat[rows, k] = part._inverse(np.broadcast_to(level, part.shape))
         return found[..., 0] if levels.ndim == 0 else found
+
+    def inverse_cdf(self, p: ArrayLike) -> Array:
+        """The value below which y lies with probability ``p``, at each point.
+
+        Args:
+            p: one probability for each point, or a number for all: as ``quantile``, but each point
+                has its own. 0 gives -inf and 1 inf.
+
+        Raises:
+            ValueError: a probability is not between 0 and 1, or ``p`` has another shape.
+        """
+        levels = np.asarray(p, dtype=np.float64)
+        if not ((levels >= 0) & (levels <= 1)).all():
+            raise ValueError(f"p must be between 0 and 1, got {p!r}")
+        inside = (levels > 0) & (levels < 1)
+        found = self._at(np.where(inside, levels, 0.5), Law._inverse)
+        return np.where(inside, found, np.where(levels > 0.5, np.inf, -np.inf))
 
     def cdf(self, y: ArrayLike) -> Array:
         """P(Y <= y) at each point.
@@ -188,7 +203,7 @@ class Law:
         Raises:
             ValueError: ``y`` has another shape.
         """
-        return self._at(y, lambda part, gap: (part.weights * part._below(gap)).sum(0))
+        return self._at(y, Law._cdf)
 
     def log_density(self, y: ArrayLike) -> Array:
         """Log density at each point, in nats; inf at a point mass, -inf where there is no density.
@@ -204,9 +219,7 @@ class Law:
     def crps(self, y: ArrayLike) -> Array:
         """Continuous ranked probability score at each point, in the units of y: 0 is perfect.
 
-        E|Y - y| - E|Y - Y'| / 2 with Y and Y' independent (Gneiting & Raftery 2007, eq. 21). Both
-        means are closed forms for normal laws (Grimit et al. 2006) and for one Student-t law
-        (Jordan, Krueger & Lerch 2019); mixtures of Student-t laws take a quadrature.
+        E|Y - y| - E|Y - Y'| / 2 with Y and Y' independent (Gneiting & Raftery 2007, eq. 21).
 
         Args:
             y: one value for each point, or a number for all.
@@ -214,7 +227,30 @@ class Law:
         Raises:
             ValueError: ``y`` has another shape.
         """
-        return self._at(y, Law._crps)
+        return self.mean_distance(y) - self.mean_difference / 2
+
+    def mean_distance(self, y: ArrayLike) -> Array:
+        """E|Y - y| at each point, in the units of y.
+
+        Closed forms of normal laws (Grimit et al. 2006) and Student-t laws (Jordan, Krueger & Lerch
+        2019).
+
+        Args:
+            y: one value for each point, or a number for all.
+
+        Raises:
+            ValueError: ``y`` has another shape.
+        """
+        return self._at(y, Law._mean_distance)
+
+    @property
+    def mean_difference(self) -> Array:
+        """E|Y - Y'| at each point for independent Y and Y', in the units of y.
+
+        A closed form for normal laws (Grimit et al. 2006). Mixtures of Student-t laws are
+        interpolated, with errors below 2e-9 of the largest scale.
+        """
+        return self._at(0.0, Law._mean_difference)
 
     def sample(self, n: int, random_state: Any = 0) -> Array:
         """Independent draws at each point, ``n x`` the shape of the points.
@@ -246,8 +282,8 @@ class Law:
             rows = slice(start, start + step)
             yield rows, Law(m[:, rows], s[:, rows], w[:, rows], self.df)
 
-    def _at(self, y: ArrayLike, function: Any) -> Array:
-        """Evaluate a function of a law and the gaps ``y - means``, slice by slice."""
+    def _at(self, y: ArrayLike, function: Callable[[Law, Array], Array]) -> Array:
+        """Evaluate a function of a law and one value for each of its points, slice by slice."""
         values = np.asarray(y, dtype=np.float64)
         if values.shape not in ((), self.shape):
             raise ValueError(
@@ -256,16 +292,20 @@ class Law:
         flat = np.broadcast_to(values, self.shape).ravel()
         found = np.empty(flat.shape)
         for rows, part in self._slices():
-            found[rows] = function(part, flat[rows] - part.means)
+            found[rows] = function(part, flat[rows])
         return found.reshape(self.shape)
 
-    def _below(self, gap: Array) -> Array:
-        """P(Y <= y) of each member."""
+    def _inverse(self, p: Array) -> Array:
+        return mixture_quantile(self._standard, self.means, self.scales, self.weights, p)
+
+    def _cdf(self, y: Array) -> Array:
+        gap = y - self.means
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(self.scales > 0, gap / self.scales, np.where(gap < 0, -np.inf, np.inf))
-        return self._standard.cdf(z)
+        return np.asarray((self.weights * self._standard.cdf(z)).sum(0))
 
-    def _log_density(self, gap: Array) -> Array:
+    def _log_density(self, y: Array) -> Array:
+        gap = y - self.means
         with np.errstate(divide="ignore", invalid="ignore"):
             each = self._standard.log_density(gap / self.scales) - np.log(self.scales)
             each = np.where(self.scales > 0, each, np.where(gap == 0, np.inf, -np.inf))
@@ -274,14 +314,17 @@ class Law:
             return each[0]
         return np.asarray(np.logaddexp.reduce(each, axis=0))
 
-    def _crps(self, gap: Array) -> Array:
+    def _mean_distance(self, y: Array) -> Array:
+        each = self._standard.mean_distance(y - self.means, self.scales)
+        return np.asarray((self.weights * each).sum(0))
+
+    def _mean_difference(self, _: Array) -> Array:
         w, m, s = self.weights, self.means, self.scales
-        law = self._standard
-        spread = (w**2 * s).sum(0) * law.self_difference
+        total = (w**2 * s).sum(0) * self._standard.self_difference
         for k in range(1, len(m)):
-            apart = law.mean_difference(m[k:] - m[:-k], s[k:], s[:-k])
-            spread = spread + 2 * (w[k:] * w[:-k] * apart).sum(0)
-        return np.asarray((w * law.mean_distance(gap, s)).sum(0) - spread / 2)
+            apart = self._standard.mean_difference(m[k:] - m[:-k], s[k:], s[:-k])
+            total += 2 * (w[k:] * w[:-k] * apart).sum(0)
+        return np.asarray(total)
 
 
 def _one(mean: ArrayLike, scale: ArrayLike) -> tuple[Array, Array]:

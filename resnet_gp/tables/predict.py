@@ -41,7 +41,7 @@ def predict_table(saved: SavedModel, frame: Any) -> Predictions:
     """
     X, notes = saved.columns.encode(frame)
     with numbering_rows(range(len(X))):
-        predictions = saved.task.predict(saved.model, X)
+        predictions: Any = saved.task.predict(saved.model, X)
     scores, scored = None, 0
     if saved.target in frame.columns:
         truth, known = known_truth(saved.task, frame[saved.target])

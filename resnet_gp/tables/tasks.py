@@ -1,20 +1,21 @@
 """Regression and classification of a table: estimators, splits, scores, tables and figures.
 
-Predictions are ``n x 2`` (mean and standard deviation) or ``n x classes`` (probabilities).
+Predictions are laws of ``n`` rows, or probabilities ``n x classes``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.predictive.scores import LEVEL, gaussian_scores
+from resnet_gp.predictive.law import Law
+from resnet_gp.predictive.scores import LEVEL, scores_of
+from resnet_gp.tables.joined import JoinedLaw
 
 if TYPE_CHECKING:
     from resnet_gp.estimators.displays import ReliabilityDisplay
@@ -47,24 +48,30 @@ class Regression:
 
         return KFold(folds, shuffle=True, random_state=seed).split(truth)
 
-    def predict(self, model: Any, X: Any) -> Array:
-        return np.stack(model.predict(X, return_std=True), axis=1)
+    def predict(self, model: Any, X: Any) -> Law:
+        law: Law = model.predict_law(X)
+        return law
 
-    def trivial(self, truth: Array, n: int) -> Array:
+    def trivial(self, truth: Array, n: int) -> Law:
         """Predict the mean and standard deviation of the training targets for ``n`` rows."""
-        return np.tile([truth.mean(), truth.std(ddof=1)], (n, 1))
+        return Law.normal(np.full(n, truth.mean()), truth.std(ddof=1))
 
-    def scores(self, truth: Array, predictions: Array) -> Scores:
-        """Scores of predictions: RMSE and width in the units of the target, NLPD in nats."""
-        mean, std = predictions.T
-        rmse, nlpd, coverage = gaussian_scores(truth, mean, std, self.level)
+    def join(self, parts: Sequence[Law], order: NDArray[np.int64]) -> JoinedLaw:
+        """Join predictions; row i of the whole lies at ``order[i]`` in the parts, put together."""
+        return JoinedLaw(parts, order)
+
+    def scores(self, truth: Array, predictions: Law | JoinedLaw) -> Scores:
+        """Scores of predictions: RMSE, CRPS and width in the units of the target, NLPD in nats."""
+        found = scores_of(predictions, truth, self.level)
         variance = float(np.var(truth))
+        low, high = predictions.interval(self.level)
         return {
-            "rmse": rmse,
-            "r2": 1 - rmse**2 / variance if variance > 0 else None,
-            "nlpd": nlpd,
-            "coverage": coverage,
-            "width": float(2 * self._half_width * std.mean()),
+            "rmse": found.rmse,
+            "r2": 1 - found.rmse**2 / variance if variance > 0 else None,
+            "nlpd": found.nlpd,
+            "crps": found.crps,
+            "coverage": found.coverage,
+            "width": float(np.mean(high - low)),
         }
 
     def headings(self) -> dict[str, str]:
@@ -74,24 +81,24 @@ class Regression:
             "rmse": "RMSE",
             "r2": "R²",
             "nlpd": "NLPD",
+            "crps": "CRPS",
             "coverage": f"in {interval}",
             "width": "mean width",
         }
 
-    def table(self, predictions: Array) -> dict[str, Array]:
+    def table(self, predictions: Law | JoinedLaw) -> dict[str, Array]:
         """Columns of predictions for a file, by name."""
-        mean, std = predictions.T
         name = f"{100 * self.level:g}"
-        half = self._half_width * std
+        low, high = predictions.interval(self.level)
         return {
-            "mean": mean,
-            "std": std,
-            f"lower_{name}": mean - half,
-            f"upper_{name}": mean + half,
+            "mean": predictions.mean,
+            "std": predictions.std,
+            f"lower_{name}": low,
+            f"upper_{name}": high,
         }
 
     def draw(
-        self, axes: Any, truth: Array, predictions: Array, relevance: dict[str, float]
+        self, axes: Any, truth: Array, predictions: Law | JoinedLaw, relevance: dict[str, float]
     ) -> None:
         """Draw predictions against truth, the coverage of intervals, and the relevance."""
         from resnet_gp.estimators.displays import (
@@ -100,16 +107,11 @@ class Regression:
             RelevanceDisplay,
         )
 
-        mean, std = predictions.T
-        PredictionDisplay(truth, mean, std).plot(ax=axes[0])
-        CoverageDisplay.from_predictions(truth, mean, std, ax=axes[1])
+        PredictionDisplay(truth, predictions.mean, *predictions.interval()).plot(ax=axes[0])
+        CoverageDisplay.from_pit(predictions.cdf(truth), ax=axes[1])
         shown = dict(sorted(relevance.items(), key=lambda entry: -entry[1])[:_SHOWN_COLUMNS])
         names = np.array([plain_text(name) for name in shown], dtype=object)
         RelevanceDisplay(names, np.array(list(shown.values()))).plot(ax=axes[2])
-
-    @property
-    def _half_width(self) -> float:
-        return NormalDist().inv_cdf(0.5 + self.level / 2)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,10 @@ class Classification:
     def trivial(self, truth: NDArray[Any], n: int) -> Array:
         """Predict the shares of the classes in the training rows for ``n`` rows."""
         return np.tile((truth[:, None] == self.classes).mean(0), (n, 1))
+
+    def join(self, parts: Sequence[Array], order: NDArray[np.int64]) -> Array:
+        """Join predictions; row i of the whole lies at ``order[i]`` in the parts, put together."""
+        return np.concatenate(parts)[order]
 
     def scores(self, truth: NDArray[Any], predictions: Array) -> Scores:
         """Scores of predictions: log-loss in nats, calibration error in bins of equal size."""

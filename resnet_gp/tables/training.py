@@ -28,8 +28,8 @@ class OutOfFold:
     """Predictions of sorted rows, by models that have not seen them and by the trivial baseline."""
 
     rows: NDArray[np.int64]
-    predictions: Array
-    trivial: Array
+    predictions: Any
+    trivial: Any
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ def train(plan: Plan, step: Step = lambda _: None) -> Result:
 
 
 def _cross_validate(plan: Plan, step: Step) -> OutOfFold:
-    rows, predictions, trivial = [], [], []
+    rows: list[NDArray[np.int64]] = []
+    predictions: list[Any] = []
+    trivial: list[Any] = []
     splits = list(plan.task.splits(plan.truth, plan.folds, plan.seed))
     for number, (train, test) in enumerate(splits[: plan.folds_fitted], 1):
         step(f"fold {number}")
@@ -93,7 +95,7 @@ def _cross_validate(plan: Plan, step: Step) -> OutOfFold:
     everything = np.concatenate(rows)
     order = np.argsort(everything)
     return OutOfFold(
-        everything[order], np.concatenate(predictions)[order], np.concatenate(trivial)[order]
+        everything[order], plan.task.join(predictions, order), plan.task.join(trivial, order)
     )
 
 

@@ -125,11 +125,12 @@ def test_python_block(page, code, capsys):
 
 
 def test_sketches_that_cannot_be_run_here_are_at_least_python():
-    """Blocks marked "py" need a Dask scheduler."""
+    """Blocks marked "py" need a Dask scheduler, or skpro."""
     sketches = {page: markdown_blocks.blocks(text, "py") for page, text in TEXTS.items()}
-    assert {page for page, found in sketches.items() if found} == {"distributed.md"}
-    for code in sketches["distributed.md"]:
-        compile(code, "distributed.md", "exec")
+    assert {page for page, found in sketches.items() if found} == {"distributed.md", "intervals.md"}
+    for page, found in sketches.items():
+        for code in found:
+            compile(code, page, "exec")
 
 
 @functools.cache

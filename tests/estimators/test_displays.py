@@ -5,16 +5,19 @@ matplotlib.use("Agg")
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.estimators.displays import (
     CoverageDisplay,
+    PITDisplay,
     PosteriorDisplay,
     PredictionDisplay,
     RelevanceDisplay,
     ReliabilityDisplay,
 )
+from resnet_gp.predictive import Law
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +66,9 @@ def test_predictions_against_truth_in_given_axes(fitted, data):
     _, ax = pyplot.subplots()
     display = PredictionDisplay.from_estimator(fitted, *data, ax=ax)
     assert display.ax_ is ax
-    mean, std = fitted.predict(data[0], return_std=True)
-    np.testing.assert_array_equal(display.y_pred, mean)
-    np.testing.assert_array_equal(display.y_std, std)
+    np.testing.assert_array_equal(display.y_pred, fitted.predict(data[0]))
+    bounds = fitted.predict_quantiles(data[0], (0.05, 0.95)).T
+    np.testing.assert_allclose([display.low, display.high], bounds)
 
 
 class Oracle:
@@ -89,6 +92,51 @@ def test_coverage_finds_intervals_that_are_too_narrow_or_too_wide(factor, bias):
         assert np.abs(z).max() < 4
     else:
         assert (bias * z > 4).all()
+
+
+@pytest.mark.parametrize(("factor", "bias"), [(1.0, 0), (0.5, 1), (2.0, -1)])
+def test_pit_finds_laws_that_are_too_narrow_or_too_wide(factor, bias):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(4000, 1))
+    y = X[:, 0] + rng.normal(size=4000)
+    display = PITDisplay.from_estimator(Oracle(factor), X, y, n_bins=8)
+    assert display.share.sum() == pytest.approx(1)
+    z = (display.share - 1 / 8) / np.sqrt(7 / 64 / 4000)
+    if bias == 0:
+        assert np.abs(z).max() < 4
+    else:
+        assert (bias * z[[0, -1]] > 4).all()
+        assert (bias * z[3:5] < -4).all()
+    low, high = display.band
+    kept = rng.binomial(4000, 1 / 8, 20_000) / 4000
+    assert 0.88 < np.mean((low <= kept) & (kept <= high)) < 0.925
+    assert {text.get_text() for text in display.ax_.get_legend().get_texts()} == {
+        "4000 targets",
+        "90% of samples if calibrated",
+    }
+
+
+def test_laws_that_are_not_normal_count_as_they_are():
+    """Student-t noise: its own law is calibrated, a normal law of the same deviation is not."""
+    rng = np.random.default_rng(2)
+    y = rng.standard_t(3, size=20_000)
+
+    class Told:
+        def predict_law(self, X):
+            return Law.student(X[:, 0], 1.0, 3.0)
+
+    class Deviation:
+        def predict(self, X, return_std):
+            return X[:, 0], np.full(len(X), 3**0.5)
+
+    X = np.zeros((20_000, 1))
+    right = CoverageDisplay.from_estimator(Told(), X, y)
+    wrong = CoverageDisplay.from_estimator(Deviation(), X, y)
+    error = np.sqrt(right.levels * (1 - right.levels) / 20_000)
+    assert (np.abs(right.coverage - right.levels) < 4 * error).all()
+    assert ((wrong.coverage - wrong.levels)[:15] > 4 * error[:15]).all()
+    bounds = PredictionDisplay.from_estimator(Told(), X, y)
+    assert bounds.high[0] == pytest.approx(stats.t(3).ppf(0.95))
 
 
 def test_reliability():

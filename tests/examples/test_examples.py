@@ -151,6 +151,20 @@ class TestPipelineIntervals:
         assert intervals.scores(1) == pytest.approx((0.5, 4.0, 4 + 20 * 3 / 4))
 
 
+class TestConformalIntervals:
+    def test_all_ways_make_intervals(self, capsys, tmp_path):
+        pytest.importorskip("mapie", reason="MAPIE is in the extra conformal")
+        figure = tmp_path / "intervals.png"
+        example = load("examples", "conformal_intervals")
+        found = example.main(["--quick", "--figure", str(figure)])
+        assert list(found) == list(example.WAYS)
+        for values in found.values():
+            assert (values[:, 0] > 0.6).all()
+            assert (values[:, 2] < 6).all()
+        assert "mean width" in capsys.readouterr().out
+        assert figure.exists()
+
+
 class TestClassificationCalibration:
     def test_a_forest_knows_more_than_it_says(self, capsys, tmp_path):
         figure = tmp_path / "reliability.png"

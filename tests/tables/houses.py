@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from resnet_gp.predictive import Law
+
 
 def houses(n=40, seed=0):
     """Return texts as they are read: numbers, some of them missing, categories and a target."""
@@ -22,8 +24,8 @@ class Echo:
         self.X_train_ = X.to_numpy()
         return self
 
-    def predict(self, X, return_std):
-        return X.to_numpy().sum(1), np.ones(len(X))
+    def predict_law(self, X):
+        return Law.normal(X.to_numpy().sum(1), 1.0)
 
     def save(self, path):
         path.write_text("echo")

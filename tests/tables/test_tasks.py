@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, r2_score
 
+from resnet_gp.predictive import Law
 from resnet_gp.tables.tasks import Classification, Regression
 
 
 def test_scores_of_regression():
     rng = np.random.default_rng(0)
-    truth, predictions = rng.normal(size=50), rng.uniform(0.5, 1, (50, 2))
+    truth, predictions = rng.normal(size=50), Law.normal(rng.uniform(0.5, 1, 50), 0.7)
     scores = Regression(0.5).scores(truth, predictions)
     table = Regression(0.5).table(predictions)
-    assert scores["r2"] == pytest.approx(r2_score(truth, predictions[:, 0]))
+    assert scores["r2"] == pytest.approx(r2_score(truth, predictions.mean))
     inside = (table["lower_50"] <= truth) & (truth <= table["upper_50"])
     assert scores["coverage"] == inside.mean()
     assert scores["width"] == pytest.approx((table["upper_50"] - table["lower_50"]).mean())

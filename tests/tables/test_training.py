@@ -21,7 +21,7 @@ def test_every_row_is_predicted_once_and_in_order(echo):
     assert result.out_of_fold.rows.tolist() == list(range(40))
     known = frame["age"].notna().to_numpy()
     expected = frame["size"].astype(float) + frame["age"].astype(float) + 1  # one city
-    assert result.out_of_fold.predictions[known, 0] == pytest.approx(expected[known].to_numpy())
+    assert result.out_of_fold.predictions.mean[known] == pytest.approx(expected[known].to_numpy())
 
 
 def test_folds_learn_nothing_from_the_rows_that_they_predict(echo):
@@ -32,7 +32,7 @@ def test_folds_learn_nothing_from_the_rows_that_they_predict(echo):
     after = before.copy()
     after.loc[changed, ["age", "city"]] = ["1e6", "Nice"]
     one, two = (
-        train(make_plan(frame, "price", folds=4)).out_of_fold.predictions
+        train(make_plan(frame, "price", folds=4)).out_of_fold.predictions.mean
         for frame in (before, after)
     )
     others = [row for row in mates if row != changed]
@@ -45,9 +45,9 @@ def test_the_trivial_predictor_knows_the_training_rows_only(echo):
     result = train(plan)
     for seen, test in plan.task.splits(plan.truth, 4, 0):
         y = plan.truth[seen]
-        assert result.out_of_fold.trivial[test] == pytest.approx(
-            np.tile([y.mean(), y.std(ddof=1)], (len(test), 1))
-        )
+        assert result.out_of_fold.trivial.mean[test] == pytest.approx(np.full(len(test), y.mean()))
+        deviation = y.std(ddof=1)
+        assert result.out_of_fold.trivial.std[test] == pytest.approx(np.full(len(test), deviation))
 
 
 def test_of_many_rows_some_folds_are_enough(echo, monkeypatch):
