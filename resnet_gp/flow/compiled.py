@@ -21,16 +21,19 @@ import numpy as np
 from numba import njit
 
 _BLOCK = 512  # columns at a time: a dozen buffers of this length stay in the first-level cache
+_STRIDE = _BLOCK + 24  # between buffers: a page would make their addresses look the same
 
 _MIRROR = 8  # rows whose columns are read and written together, a cache line
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _smallest(values):  # a reduction is vectorised only if it may be reassociated
-    smallest = values[0]
-    for value in values:
-        smallest = min(smallest, value)
-    return smallest
+def _count_below(values, bound):
+    """How many values are below a bound, in a form that is vectorised; that of min() is not."""
+    zero, one = values.dtype.type(0), values.dtype.type(1)
+    count = zero
+    for j in range(len(values)):
+        count += one if values[j] < bound else zero
+    return count
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -44,7 +47,7 @@ def _gaps(u, v, first, last, near, gap):
         v2, v3 = v[k + 2, first:last], v[k + 3, first:last]
         for j in range(len(gap)):
             gap[j] -= u0 * v0[j] + u1 * v1[j] + u2 * v2[j] + u3 * v3[j]
-    if _smallest(gap) < near:
+    if _count_below(gap, near) > zero:
         for j in range(len(gap)):
             if gap[j] < near:
                 total = zero
@@ -140,7 +143,7 @@ def covariance(points, table, plain, out, symmetric, start, stop):
     kappa, coefficients, power_basis = table
     n, m = out.shape[1], out.shape[2]
     zero, one = out.dtype.type(0), out.dtype.type(1)
-    buffers = np.empty((4, _BLOCK), out.dtype)
+    buffers = np.empty((4, _STRIDE), out.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
         for row in range(start, stop):
@@ -273,8 +276,8 @@ def gradient(points, table, limit, tangent, adjoint, units, symmetric, start, st
     largest, decrease = limit
     grad = adjoint[0]
     n, m = grad.shape[1], grad.shape[2]
-    buffers = np.empty((7, _BLOCK), grad.dtype)
-    turned = np.empty((_MIRROR, _BLOCK), grad.dtype)
+    buffers = np.empty((7, _STRIDE), grad.dtype)
+    turned = np.empty((_MIRROR, _STRIDE), grad.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
         for row in range(start, stop):

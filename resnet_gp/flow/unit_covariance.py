@@ -360,28 +360,21 @@ def _compiled_gradient(
         table = _arrays(depth.kappa, coefficients, power_basis)
         ends = _arrays(*(depth.kappa.new_empty(0, 0),) * 2)
     points = _points(unit1, unit2, scale1, scale2)
-    # Rows are each written by one thread; sums over rows are added up at the end.
-    rows_unit, rows_scale = torch.zeros_like(unit1), torch.zeros_like(scale1)
-    threads = len(ranges)
-    columns_unit = unit1.new_zeros(threads, *points[1].shape)
-    columns_scale = scale1.new_zeros(threads, *points[3].shape)
-    times = scale1.new_zeros(threads, *scale1.shape[:2])
-    own = zip(*_arrays(columns_unit, columns_scale, times), strict=True)
-    shared = _arrays(grad.contiguous(), rows_unit, rows_scale)
+    u, v, scale_u, scale_v, _ = points
+    # A row belongs to one thread; sums over rows are added up at the end.
+    shared = grad.contiguous().numpy(), np.zeros_like(u), np.zeros_like(scale_u)
+    shapes = v.shape, scale_v.shape, u.shape[:2]
+    sums = [np.zeros((len(ranges), *shape), u.dtype) for shape in shapes]
     gradient = functools.partial(compiled.gradient, points, table, ends, spec.is_tangent)
     in_threads(
         [
-            functools.partial(gradient, (*shared, *sums), units, symmetric, *rows)
-            for sums, rows in zip(own, ranges, strict=True)
+            functools.partial(gradient, (*shared, *own), units, symmetric, *rows)
+            for *own, rows in zip(*sums, ranges, strict=True)
         ]
     )
-    return (
-        rows_unit,
-        columns_unit.sum(0).mT,
-        rows_scale,
-        columns_scale.sum(0),
-        times.sum(0).sum_to_size(time.shape),
-    )
+    by_v, by_scale_v, by_time = (torch.from_numpy(one.sum(0)) for one in sums)
+    by_u, by_scale_u = map(torch.from_numpy, shared[1:])
+    return by_u, by_v.mT, by_scale_u, by_scale_v, by_time.sum_to_size(time.shape)
 
 
 def _points(
