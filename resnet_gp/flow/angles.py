@@ -60,8 +60,8 @@ _TRAVEL_TIME_COEFFICIENTS = np.array(
         1.8249675097740466942e-17,
     ]
 )
-# The same polynomial in powers, highest degree first: as well conditioned, and much cheaper.
-_TRAVEL_TIME_POWERS = cheb2poly(_TRAVEL_TIME_COEFFICIENTS)[::-1]
+# The same polynomial in powers: as well conditioned, and much cheaper.
+_TRAVEL_TIME_POWERS = cheb2poly(_TRAVEL_TIME_COEFFICIENTS)
 # H(theta) > 6 pi / theta - _TAIL: the constant of the expansion of H at theta = 0.
 _TAIL = 10.4706951566
 
@@ -87,29 +87,39 @@ def reduced_speed(theta: Array) -> Array:
     return flow_speed(theta) / np.sin(theta / 2) ** 3
 
 
+def power_series(coefficients: Array, x: Array) -> Array:
+    """sum_k coefficients_k x^k, with three calls of NumPy."""
+    powers = np.empty((len(coefficients), x.size))
+    powers[0] = 1
+    powers[1:] = x.ravel()
+    np.multiply.accumulate(powers, out=powers)
+    return (coefficients @ powers).reshape(x.shape)
+
+
 def travel_time(theta: Array) -> Array:
     """H(theta), the time that the flow takes from the angle pi to theta; inf at 0, 0 at pi."""
-    x = theta * (2 / math.pi) - 1
-    powers = np.vander(x.ravel(), len(_TRAVEL_TIME_POWERS))
-    smooth = (powers @ _TRAVEL_TIME_POWERS).reshape(theta.shape)
+    smooth = power_series(_TRAVEL_TIME_POWERS, theta * (2 / math.pi) - 1)
     return smooth * (math.pi - theta) ** 2 / theta
 
 
 def angle_at_travel_time(time: Array) -> Array:
     """H^{-1}: the angle that the flow reaches from pi after ``time`` > 0.
 
-    Newton's method from below. H is convex and decreasing, so it converges without safeguards
-    from any lower bound; H(theta) >= (pi - theta)^2 and H(theta) >= 6 pi / theta - 10.47 give two.
+    Halley's method from below, where H(theta) >= (pi - theta)^2 and H(theta) >= 6 pi / theta -
+    10.47. H is convex and decreasing, with derivative -1 / r and r = F(c) / sin(theta); r' is
+    theta / 2 pi - r cot(theta).
     """
     theta = np.maximum(math.pi - np.sqrt(time), 6 * math.pi / (time + _TAIL))
     for _ in range(60):
-        speed = (np.sin(theta) - theta * np.cos(theta)) / (2 * math.pi)
-        speed = np.where(
-            theta < 0.02, theta**3 / (6 * math.pi), speed
-        )  # accurate enough for Newton
-        step = (travel_time(theta) - time) * speed / np.sin(theta)
+        sine, cosine = np.sin(theta), np.cos(theta)
+        square = theta * theta
+        series = square / (6 * math.pi) * (1 + square / 15 + square * square / 157.5)
+        rate = np.where(theta < 0.02, series, (sine - theta * cosine) / (2 * math.pi * sine))
+        excess = travel_time(theta) - time
+        bend = theta / (2 * math.pi) - rate * cosine / sine
+        step = excess * rate / (1 - excess * bend / 2)
         theta = np.minimum(theta + step, math.pi)
-        if (np.abs(step) <= 1e-9 * theta).all():  # convergence is quadratic
+        if (np.abs(step) <= 1e-6 * theta).all():  # convergence is cubic
             break
     return theta
 

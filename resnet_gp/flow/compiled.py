@@ -21,16 +21,19 @@ import numpy as np
 from numba import njit
 
 _BLOCK = 512  # columns at a time: a dozen buffers of this length stay in the first-level cache
+_STRIDE = _BLOCK + 24  # between buffers: a page would make their addresses look the same
 
 _MIRROR = 8  # rows whose columns are read and written together, a cache line
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _smallest(values):  # a reduction is vectorised only if it may be reassociated
-    smallest = values[0]
-    for value in values:
-        smallest = min(smallest, value)
-    return smallest
+def _count_below(values, bound):
+    """How many values are below a bound, in a form that is vectorised; that of min() is not."""
+    zero, one = values.dtype.type(0), values.dtype.type(1)
+    count = zero
+    for j in range(len(values)):
+        count += one if values[j] < bound else zero
+    return count
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -44,7 +47,7 @@ def _gaps(u, v, first, last, near, gap):
         v2, v3 = v[k + 2, first:last], v[k + 3, first:last]
         for j in range(len(gap)):
             gap[j] -= u0 * v0[j] + u1 * v1[j] + u2 * v2[j] + u3 * v3[j]
-    if _smallest(gap) < near:
+    if _count_below(gap, near) > zero:
         for j in range(len(gap)):
             if gap[j] < near:
                 total = zero
@@ -67,16 +70,7 @@ def _table_variable(gap, kappa, x):
         x[j] = stretch * root / (math.sqrt(two - g) + root_two + kappa * root) - one
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _half_tangent_variable(gap, x):
-    """2 tan(theta / 4) - 1."""
-    one, two, root_two = gap.dtype.type(1), gap.dtype.type(2), gap.dtype.type(math.sqrt(2))
-    for j in range(len(gap)):
-        x[j] = two * (math.sqrt(gap[j]) / (math.sqrt(two - gap[j]) + root_two)) - one
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _polynomial(coefficients, power_basis, x, value, previous):
+def _evaluate(coefficients, power_basis, x, value, previous):
     zero, two = x.dtype.type(0), x.dtype.type(2)
     lead = 0  # zeros in front pad a short series to the length of others
     while lead + 4 < len(coefficients) and (
@@ -121,6 +115,10 @@ def _polynomial(coefficients, power_basis, x, value, previous):
         value[j] = x[j] * value[j] + (last - previous[j])
 
 
+_polynomial = njit(nogil=True, cache=True, error_model="numpy")(_evaluate)
+_contracted = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(_evaluate)
+
+
 @njit(nogil=True, cache=True)
 def _group_start(row, n, start):
     """The first row of this one's group, within its batch element."""
@@ -145,7 +143,7 @@ def covariance(points, table, plain, out, symmetric, start, stop):
     kappa, coefficients, power_basis = table
     n, m = out.shape[1], out.shape[2]
     zero, one = out.dtype.type(0), out.dtype.type(1)
-    buffers = np.empty((4, _BLOCK), out.dtype)
+    buffers = np.empty((4, _STRIDE), out.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
         for row in range(start, stop):
@@ -226,37 +224,34 @@ def _chain(points, adjoint, seen, maps, b, c, i, begin, last, units, weight, spa
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _limit_maps(gap, x, table, limit, maps, gap_end, spare):
-    """Value and derivatives of 1 - (1 - c_T) / largest; ``decrease`` is the rate of largest."""
-    one, two = gap.dtype.type(1), gap.dtype.type(2)
+def _polynomials(table, x, maps, spare):
     coefficients, power_basis = table
-    phi, largest, decrease = limit
     value, slope, speed = maps
-    _polynomial(coefficients[0], power_basis[0], x, value, spare)
-    for j in range(len(gap)):
-        gap_end[j] = gap[j] * value[j] * value[j]
-    _half_tangent_variable(gap, x)
-    _polynomial(phi, True, x, slope, spare)
-    _half_tangent_variable(gap_end, x)
-    _polynomial(phi, True, x, speed, spare)
+    _contracted(coefficients[0], power_basis[0], x, value, spare)
+    _contracted(coefficients[1], power_basis[1], x, slope, spare)
+    _contracted(coefficients[2], power_basis[2], x, speed, spare)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _limit_maps(gap, largest, decrease, maps):
+    """From the maps of a ``HorizonTable``, 1 - (1 - c_T) / largest and its derivatives."""
+    one, two = gap.dtype.type(1), gap.dtype.type(2)
+    value, slope, speed = maps
     inverse = one / largest
+    falling = decrease * inverse
     for j in range(len(gap)):
-        cube = value[j] * value[j] * value[j] * speed[j] * inverse
-        half, relative = gap[j] / two, gap_end[j] * inverse
-        slope[j] = cube / slope[j]
-        speed[j] = half * math.sqrt(half) * cube - relative * decrease * inverse
+        half, square = gap[j] / two, value[j] * value[j] * inverse
+        cube, relative = square * value[j], gap[j] * square
+        slope[j] = cube * slope[j]
+        speed[j] = half * math.sqrt(half) * cube * speed[j] - relative * falling
         value[j] = one - relative
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _depth_maps(gap, x, table, tangent, maps, spare):
-    """Value and derivatives of a ``DepthTable``."""
+def _depth_maps(gap, tangent, maps):
+    """From the maps of a ``DepthTable``, its value and derivatives."""
     zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
-    coefficients, power_basis = table
     value, slope, speed = maps
-    _polynomial(coefficients[0], power_basis[0], x, value, spare)
-    _polynomial(coefficients[1], power_basis[1], x, slope, spare)
-    _polynomial(coefficients[2], power_basis[2], x, speed, spare)
     if tangent:
         for j in range(len(gap)):
             sine = math.sqrt(gap[j] * (two - gap[j]))
@@ -268,21 +263,21 @@ def _depth_maps(gap, x, table, tangent, maps, spare):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def gradient(points, table, speeds, tangent, adjoint, units, symmetric, start, stop):
+def gradient(points, table, limit, tangent, adjoint, units, symmetric, start, stop):
     """Apply the chain rule to a gradient in the covariance.
 
-    ``table`` holds one map for the limit, and ``speeds`` phi, largest and its decrease, as kappa;
-    for a ``DepthTable`` it holds three, and phi is empty. Without ``units``, the gradients in u and
+    ``table`` holds three maps. ``limit`` is the largest gap and its decrease, as kappa, of a
+    ``HorizonTable``; both are empty for a ``DepthTable``. Without ``units``, the gradients in u and
     v are left out. With ``symmetric``, the two sets of points are the same: a row's slopes serve
     its column, too, and the gradient in the points is the sum of those in u and in v.
     """
     u, v, _, _, near = points
     kappa, coefficients, power_basis = table
-    phi, largest, decrease = speeds
+    largest, decrease = limit
     grad = adjoint[0]
     n, m = grad.shape[1], grad.shape[2]
-    buffers = np.empty((8, _BLOCK), grad.dtype)
-    turned = np.empty((_MIRROR, _BLOCK), grad.dtype)
+    buffers = np.empty((7, _STRIDE), grad.dtype)
+    turned = np.empty((_MIRROR, _STRIDE), grad.dtype)
     for first in range(0, m, _BLOCK):
         last = min(first + _BLOCK, m)
         for row in range(start, stop):
@@ -294,24 +289,18 @@ def gradient(points, table, speeds, tangent, adjoint, units, symmetric, start, s
             size = last - begin
             seen = grad[b, i, begin:last]
             if symmetric:
-                seen = buffers[7, :size]
+                seen = buffers[6, :size]
                 _add_mirror(grad, row, first, begin, last, start, stop, turned, seen)
-            gap, x, gap_end, spare = (
-                buffers[0, :size],
-                buffers[1, :size],
-                buffers[2, :size],
-                buffers[3, :size],
-            )
-            maps = (buffers[4, :size], buffers[5, :size], buffers[6, :size])
+            gap, x, spare = buffers[0, :size], buffers[1, :size], buffers[2, :size]
+            maps = buffers[3, :size], buffers[4, :size], buffers[5, :size]
             for c in range(u.shape[1]):
                 _gaps(u[b, c, i], v[b, c], begin, last, near, gap)
                 _table_variable(gap, kappa[t, c], x)
-                own = coefficients[t, c], power_basis[t, c]
-                if len(phi) > 0:
-                    limit = phi, largest[t, c], decrease[t, c]
-                    _limit_maps(gap, x, own, limit, maps, gap_end, spare)
+                _polynomials((coefficients[t, c], power_basis[t, c]), x, maps, spare)
+                if len(largest) > 0:
+                    _limit_maps(gap, largest[t, c], decrease[t, c], maps)
                 else:
-                    _depth_maps(gap, x, own, tangent, maps, spare)
+                    _depth_maps(gap, tangent, maps)
                 _chain(points, adjoint, seen, maps, b, c, i, begin, last, units, x, spare)
 
 

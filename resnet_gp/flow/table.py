@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.angles import Array, flow_angle, flow_speed, reduced_speed
+from resnet_gp.flow.angles import Array, flow_angle, power_series, reduced_speed
 from resnet_gp.flow.domain import DomainError
 
 MAX_HORIZON = 1e4
@@ -32,9 +32,11 @@ MAX_HORIZON = 1e4
 #: Polynomials have 1 + k * GROUP coefficients, so that compiled code can unroll their evaluation.
 GROUP = 4
 
-# Rounding noise of a table's values, and numbers of nodes to try.
+# Rounding noise of a table's values. A series that has fallen to its power 3/4 after 3/4 of the
+# nodes is as small as the noise after all of them; this asks for a little more.
 _NOISE = {torch.float64: 4e-16, torch.float32: 1.5e-8}
-_NODES = {torch.float64: (48, 96, 192), torch.float32: (24, 48, 96)}
+_TAIL = {torch.float64: 1e-13, torch.float32: 2e-7}
+_NODES = {torch.float64: (48, 96, 192, 384), torch.float32: (24, 48, 96, 192)}
 _WELL_CONDITIONED = 1.5
 
 
@@ -112,14 +114,19 @@ def _clenshaw(coefficients: tuple[Tensor, ...], x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class HorizonTable:
-    """p of the module's docstring for a batch of horizons.
+    """Tables of a batch of horizons, on the CPU; ``batch_shape`` is that of the horizons.
 
-    All tensors are on the CPU. ``kappa`` is ``batch_shape``, as are ``largest``, 1 - c_T of
-    opposite inputs, and ``decrease``, the speed at which it falls with T.
+    Attributes:
+        kappa: of the variable, ``batch_shape``.
+        polynomial: p of the module's docstring, ``batch_shape``.
+        maps: p, phi(tau_T) / phi(tau_0) and phi(tau_T), ``batch_shape x 3``.
+        largest: 1 - c_T of opposite inputs, ``batch_shape``.
+        decrease: the speed at which ``largest`` falls with T, ``batch_shape``.
     """
 
     kappa: Tensor
     polynomial: Polynomial
+    maps: Polynomial
     largest: Tensor
     decrease: Tensor
 
@@ -150,6 +157,7 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
     return HorizonTable(
         table.kappa.reshape(shape),
         table.polynomial.reshape(shape),
+        table.maps.reshape(torch.Size((*shape, 3))),
         table.largest.reshape(shape),
         table.decrease.reshape(shape),
     )
@@ -171,37 +179,47 @@ def moebius_parameter(horizon: float) -> float:
 
 @functools.lru_cache(maxsize=32)
 def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
-    kappas, rows, largest, decrease = zip(*(_series(T, dtype) for T in horizons), strict=True)
+    kappas, series, largest, decrease = zip(*(_series(T, dtype) for T in horizons), strict=True)
     return HorizonTable(
         torch.tensor(kappas, dtype=dtype),
-        Polynomial.from_chebyshev(rows, dtype),
+        Polynomial.from_chebyshev([three[0] for three in series], dtype),
+        Polynomial.from_chebyshev([row for three in series for row in three], dtype),
         torch.tensor(largest, dtype=dtype),
         torch.tensor(decrease, dtype=dtype),
     )
 
 
 @functools.lru_cache(maxsize=256)
-def _series(horizon: float, dtype: torch.dtype) -> tuple[float, Array, float, float]:
-    """kappa, the series of p, and 1 - c_T of opposite inputs with the speed at which it falls."""
+def _series(horizon: float, dtype: torch.dtype) -> tuple[float, list[Array], float, float]:
+    """kappa, the series of the three maps, and the largest gap with the speed of its decrease."""
     kappa = moebius_parameter(horizon)
     if dtype == torch.float32:  # rounded: the nodes must belong to the map that will be evaluated
         kappa = float(np.float32(kappa))
-    row = chebyshev_coefficients(functools.partial(_ratio_at, horizon, kappa), dtype)
-    ratio = row.sum()  # p at s = 1
-    speed = flow_speed(2 * np.arcsin(np.minimum(ratio, 1.0)))
-    return kappa, row, 2 * float(ratio) ** 2, float(speed)
+    maps = chebyshev_coefficients(functools.partial(_maps_at, horizon, kappa), dtype)
+    ratio, speed = maps[0].sum(), maps[2].sum()  # at s = 1
+    return kappa, maps, 2 * float(ratio) ** 2, float(ratio**3 * speed)
 
 
-def _ratio_at(horizon: float, kappa: float, s: Array) -> Array:
-    start = 4 * np.arctan(s / (1 + kappa - kappa * s))
-    return np.sin(flow_angle(start, horizon) / 2) / np.sin(start / 2)
+def _maps_at(horizon: float, kappa: float, s: Array) -> Array:
+    """The three maps, ``3 x n``."""
+    tau = s / (1 + kappa - kappa * s)
+    start = 4 * np.arctan(tau)
+    end = flow_angle(start, horizon)
+    speed = _reduced_speed(np.tan(end / 4))
+    return np.stack([np.sin(end / 2) / np.sin(start / 2), speed / _reduced_speed(tau), speed])
+
+
+def _reduced_speed(tau: Array) -> Array:
+    """``reduced_speed`` at tau = tan(theta / 4), from its polynomial."""
+    coefficients = speed_polynomial(torch.float64).coefficients.numpy()
+    return power_series(coefficients[::-1], 2 * tau - 1)
 
 
 @functools.cache
 def speed_polynomial(dtype: torch.dtype) -> Polynomial:
     """phi = F / sin^3(theta / 2) in the variable 2 tan(theta / 4) - 1, for every horizon."""
-    row = chebyshev_coefficients(lambda s: reduced_speed(4 * np.arctan(s)), dtype)
-    return Polynomial.from_chebyshev([row], dtype).reshape(torch.Size())
+    rows = chebyshev_coefficients(lambda s: reduced_speed(4 * np.arctan(s))[None], dtype)
+    return Polynomial.from_chebyshev(rows, dtype).reshape(torch.Size())
 
 
 def chebyshev_transform(values: Array, axis: int = -1) -> Array:
@@ -213,16 +231,21 @@ def chebyshev_transform(values: Array, axis: int = -1) -> Array:
     return np.moveaxis(series, 0, axis)
 
 
-def chebyshev_coefficients(function: Callable[[Array], Array], dtype: torch.dtype) -> Array:
-    """Coefficients in T_k(2 s - 1) of a function of s in [0, 1], to rounding, lowest degree first.
+def chebyshev_coefficients(functions: Callable[[Array], Array], dtype: torch.dtype) -> list[Array]:
+    """Coefficients in T_k(2 s - 1) of functions of s in [0, 1], to rounding, lowest degree first.
+
+    Args:
+        functions: the values of some functions at ``n`` points, ``functions x n``.
+        dtype: in which they are to be evaluated.
 
     Raises:
-        DomainError: the series does not converge fast enough.
+        DomainError: a series does not converge fast enough.
     """
-    for nodes in _NODES[dtype]:
-        phase = math.pi * (np.arange(nodes) + 0.5) / nodes
-        row = chebyshev_transform(function(np.cos(phase / 2) ** 2))
-        degree = np.nonzero(np.abs(row) > _NOISE[dtype] * np.abs(row).max())[0][-1]
-        if degree < 3 * nodes // 4:
-            return row[: degree + 1]
+    for count in _NODES[dtype]:
+        phase = math.pi * (np.arange(count) + 0.5) / count
+        rows = chebyshev_transform(functions(np.cos(phase / 2) ** 2))
+        sizes = np.abs(rows) / np.abs(rows).max(1, keepdims=True)
+        if sizes[:, 3 * count // 4 :].max() < _TAIL[dtype]:
+            degrees = [np.nonzero(size > _NOISE[dtype])[0][-1] for size in sizes]
+            return [row[: degree + 1] for row, degree in zip(rows, degrees, strict=True)]
     raise DomainError("the Chebyshev series did not converge")

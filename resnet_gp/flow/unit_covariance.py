@@ -22,7 +22,7 @@ from resnet_gp.flow.autograd import FlowFunction, compiled_loops
 from resnet_gp.flow.correlation import contrast as flow_contrast
 from resnet_gp.flow.correlation import flow, flow_and_slopes, flow_slopes, gap_flow
 from resnet_gp.flow.depth import LIMIT, DepthMap, depth_map, depth_slopes, depth_table
-from resnet_gp.flow.table import GROUP, horizon_table, speed_polynomial
+from resnet_gp.flow.table import GROUP, horizon_table
 from resnet_gp.threads import in_threads, row_ranges
 
 # Gaps below this are recomputed from the difference of the unit vectors: the error of 1 - <u, v>,
@@ -103,7 +103,9 @@ def unit_covariance_sum(
         if trailing == 3 and padding:
             x = torch.nn.functional.pad(x, (0, padding))
         own = components, *x.shape[1 - trailing :]
-        return x.expand(*batch, *own).reshape(count, *own)
+        if x.numel() != count * math.prod(own):
+            x = x.expand(*batch, *own)
+        return x.reshape(count, *own)
 
     if time.numel() == components:
         time = time.reshape(1, components)
@@ -345,43 +347,34 @@ def _compiled_gradient(
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
     if spec.is_limit:
         limit = horizon_table(time, unit1.dtype)
-        ratio = limit.polynomial
-        table = _arrays(limit.kappa, ratio.coefficients[..., None, :], ratio.power_basis[..., None])
-        phi = speed_polynomial(unit1.dtype).coefficients
-        ends = (limit.largest, limit.decrease)
-        if not spec.contrast:
-            ends = (torch.ones_like(limit.largest), torch.zeros_like(limit.decrease))
-        speeds = _arrays(phi, *ends)
+        table = _arrays(limit.kappa, limit.maps.coefficients, limit.maps.power_basis)
+        if spec.contrast:
+            ends = _arrays(limit.largest, limit.decrease)
+        else:
+            ends = _arrays(torch.ones_like(limit.largest), torch.zeros_like(limit.decrease))
     else:
         depth = depth_table(spec, time, unit1.dtype)
         three = (depth.value, depth.slope, depth.speed)
         coefficients = torch.stack([one.coefficients for one in three], dim=-2)
         power_basis = torch.stack([one.power_basis for one in three], dim=-1)
         table = _arrays(depth.kappa, coefficients, power_basis)
-        speeds = (unit1.new_empty(0).numpy(), *_arrays(depth.kappa, depth.kappa))
+        ends = _arrays(*(depth.kappa.new_empty(0, 0),) * 2)
     points = _points(unit1, unit2, scale1, scale2)
-    # Rows are each written by one thread; sums over rows are added up at the end.
-    rows_unit, rows_scale = torch.zeros_like(unit1), torch.zeros_like(scale1)
-    threads = len(ranges)
-    columns_unit = unit1.new_zeros(threads, *points[1].shape)
-    columns_scale = scale1.new_zeros(threads, *points[3].shape)
-    times = scale1.new_zeros(threads, *scale1.shape[:2])
-    own = zip(*_arrays(columns_unit, columns_scale, times), strict=True)
-    shared = _arrays(grad.contiguous(), rows_unit, rows_scale)
-    gradient = functools.partial(compiled.gradient, points, table, speeds, spec.is_tangent)
+    u, v, scale_u, scale_v, _ = points
+    # A row belongs to one thread; sums over rows are added up at the end.
+    shared = grad.contiguous().numpy(), np.zeros_like(u), np.zeros_like(scale_u)
+    shapes = v.shape, scale_v.shape, u.shape[:2]
+    sums = [np.zeros((len(ranges), *shape), u.dtype) for shape in shapes]
+    gradient = functools.partial(compiled.gradient, points, table, ends, spec.is_tangent)
     in_threads(
         [
-            functools.partial(gradient, (*shared, *sums), units, symmetric, *rows)
-            for sums, rows in zip(own, ranges, strict=True)
+            functools.partial(gradient, (*shared, *own), units, symmetric, *rows)
+            for *own, rows in zip(*sums, ranges, strict=True)
         ]
     )
-    return (
-        rows_unit,
-        columns_unit.sum(0).mT,
-        rows_scale,
-        columns_scale.sum(0),
-        times.sum(0).sum_to_size(time.shape),
-    )
+    by_v, by_scale_v, by_time = (torch.from_numpy(one.sum(0)) for one in sums)
+    by_u, by_scale_u = map(torch.from_numpy, shared[1:])
+    return by_u, by_v.mT, by_scale_u, by_scale_v, by_time.sum_to_size(time.shape)
 
 
 def _points(

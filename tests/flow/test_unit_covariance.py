@@ -290,3 +290,16 @@ def test_no_rows():
 
 def test_other_devices_use_torch():
     assert autograd.compiled_loops("compiled", torch.ones(1, device="meta")) is None
+
+
+def test_inputs_need_not_be_contiguous(path):
+    x, arguments = points(3, 40), hyperparameters()
+    for x1, x2 in ((x.mT, x.mT), (x.mT, points(30, 6, seed=1)[:, ::2])):
+        results = []
+        for sides in ((x1, x2), (x1.contiguous(), x2.contiguous())):
+            leaves = [leaf.clone().requires_grad_() for leaf in arguments]
+            K = summed(*sides, *leaves)
+            weights = points(*K.T.shape, seed=2).T
+            results.append((K.detach(), *torch.autograd.grad(K, leaves, weights)))
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
