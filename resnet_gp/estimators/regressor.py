@@ -45,9 +45,12 @@ from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_l
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
 from resnet_gp.fitting.units import Units
+from resnet_gp.kernels import ResNetSumKernel
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.models.posterior import to_array
 from resnet_gp.models.regression import RegressionModel
+from resnet_gp.models.residual_posterior import ResidualPosterior
+from resnet_gp.predictive.residual_law import ResidualLaw
 from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
@@ -199,8 +202,12 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         Variance w of the residual weights. Kernels of this package only.
     horizon_ : float or ndarray of shape (2,)
         T = w (1 - alpha)^2, the time for which correlations flow. (Leaky) ReLU family only.
-    outputscale_ : float or ndarray of shape (n_outputs,)
-        Output scale s, in the squared units of y.
+    outputscale_ : float or ndarray of shape (n_outputs,), (2,) or (2, n_outputs)
+        Output scale s, of each component, in the squared units of y.
+    residuals_ : {"student", "gaussian"}
+        Law of a new target; "gaussian" with fewer than ten rows.
+    residual_law_ : resnet_gp.predictive.residual_law.ResidualLaw or None
+        The law of residuals if it is "student", with its parameters ``nu0``, ``c`` and ``df``.
     noise_variance_ : float or ndarray of shape (n_outputs,)
         Noise variance of a target of mean weight, in the squared units of y, without ``alpha``.
         After sparse inference it is the one under which held-out rows have the highest density,
@@ -374,6 +381,19 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         """The fitted GPyTorch model."""
         return self._fitted.model
 
+    @property
+    def residual_law_(self) -> ResidualLaw | None:
+        """The law of residuals, None for the Gaussian one."""
+        posterior = self._fitted.posterior
+        if not (isinstance(posterior, ResidualPosterior) and posterior.residuals.fitted):
+            return None
+        return posterior.residuals
+
+    @property
+    def residuals_(self) -> str:
+        """What became of ``residuals``."""
+        return "gaussian" if self.residual_law_ is None else "student"
+
     def _check_parameters(self) -> list[KernelSpec]:
         """The kernels that the parameters describe, of one component."""
         check_choices(self, _CHOICES)
@@ -500,12 +520,26 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         scale = self._units.y.scale**2
         self.outputscale_ = float(model.covar_module.outputscale.detach()) * scale
         self.noise_variance_ = float(model.likelihood.noise.detach()) * scale
-        kernel = model.covar_module.base_kernel
-        if isinstance(kernel, ResNetKernel):
-            self.lengthscale_ = to_array(kernel.lengthscale)[0] * self._units.x.scale
-            self.weight_variance_ = float(kernel.weight_variance.detach())
-            if kernel.is_homogeneous:
-                self.horizon_ = float(kernel.horizon.detach())
+        self._publish_kernel(model.covar_module.base_kernel)
+
+    def _publish_kernel(self, kernel: Kernel) -> None:
+        """Hyperparameters of our kernels, with one more axis for two components."""
+        if isinstance(kernel, ResNetSumKernel):
+            components: tuple[ResNetKernel, ...] = kernel.components
+            shares = np.append(1.0, to_array(kernel.ratio).ravel())
+            self.outputscale_ = np.multiply.outer(shares, self.outputscale_)
+        elif isinstance(kernel, ResNetKernel):
+            components = (kernel,)
+        else:
+            return
+        found = {
+            "lengthscale_": [to_array(c.lengthscale)[0] * self._units.x.scale for c in components],
+            "weight_variance_": [float(c.weight_variance.detach()) for c in components],
+        }
+        if components[0].is_homogeneous:
+            found["horizon_"] = [float(c.horizon.detach()) for c in components]
+        for name, values in found.items():
+            setattr(self, name, values[0] if len(components) == 1 else np.array(values))
 
     def _warn(self, result: FitResult) -> None:
         if result.outcome is Outcome.INTERRUPTED:
