@@ -78,8 +78,8 @@ class ResidualPosterior(Posterior):
         mean, covariance = self.inner.joint(x, observation_noise)
         if not (observation_noise and self.residuals.fitted):
             return mean, covariance
-        before = covariance.diagonal(dim1=0, dim2=1).mT.sqrt()  # n, or n x p
-        stretch = torch.from_numpy(self.law(x).std).to(mean) / before.reshape(mean.shape)
+        before = torch.einsum("ii...->i...", covariance).sqrt()
+        stretch = torch.from_numpy(self.law(x).std).to(mean) / before
         return mean, covariance * stretch[:, None] * stretch[None]
 
     def mean(self, x: Tensor) -> Tensor:
