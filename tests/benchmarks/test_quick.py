@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from scripts import load
@@ -27,7 +28,7 @@ def test_regression_saves_every_cell_and_resumes(tmp_path, monkeypatch, capsys):
     benchmark = load("benchmarks", "regression")
     out = tmp_path / "cells.json"
     cells = benchmark.main(["--quick", "--out", str(out)])
-    assert len(cells) == 8
+    assert len(cells) == 10
     assert all(cell["rmse"] < 0.5 for cell in cells if cell["model"] != "ibnn")
     assert "mean rank" in capsys.readouterr().out
     monkeypatch.setattr(benchmark, "cells", lambda *_: pytest.fail("a cell was run twice"))
@@ -158,7 +159,7 @@ def test_scaling():
 
 def test_small_data(capsys):
     cells = load("benchmarks", "small_data").main(["--quick"])
-    assert len(cells.all) == 8
+    assert len(cells.all) == 10
     assert cells.values("rmse", model="resnet").mean() < 75  # the targets' deviation is 77
     assert 0.6 < cells.values("coverage", model="resnet").mean() < 0.98
     assert "diabetes: nlpd" in capsys.readouterr().out
@@ -172,3 +173,12 @@ def test_rows_outside_are_those_of_extreme_predictions():
     X, y = benchmark.diabetes()
     line = benchmark.LinearRegression().fit(X, y).predict(X)
     assert line[test].std() > 1.5 * line[train].std()
+
+
+def test_ablation():
+    cells = load("benchmarks", "ablation").main(["--quick"])
+    assert len(cells) == 3 * 2 * 2  # components, hyperparameters, residuals
+    assert all(np.isfinite([cell["nlpd"], cell["crps"]]).all() for cell in cells)
+    alike = [c for c in cells if c["components"] == 1 and c["hyperparameters"] == "map"]
+    assert alike[0]["rmse"] == alike[1]["rmse"]  # the residual law leaves means as they are
+    assert alike[0]["nlpd"] != alike[1]["nlpd"]

@@ -73,7 +73,7 @@ def test_joint_variances_are_those_of_the_law(kind):
 
 
 @pytest.mark.parametrize("kind", ["exact", "sparse", "mixture"])
-def test_left_out_laws_exclude_the_row_itself(kind):
+def test_left_out_moments_are_those_of_the_left_out_law(kind):
     posterior = with_residuals(kind)
     law = posterior.leave_one_out_law()
     mean, variance = posterior.leave_one_out()

@@ -1,0 +1,124 @@
+"""What does each part of the predictive law bring?
+
+    python benchmarks/ablation.py --data DIR          # sets up to 1500 rows, three splits each
+    python benchmarks/ablation.py --quick             # simulated data, seconds
+
+The regressor with one network, with two, and with both weighed ("auto"); at its most probable
+hyperparameters ("map"), averaged over draws ("laplace"), and up to 300 rows by the no-U-turn
+sampler ("nuts"); each with the Gaussian law and with the residual law ("student"), which share a
+fit. Prints means over splits, and mean ranks over the sets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from harness import Cell, Cells, fill, output, parsed, parser_of, print_table, simulated, timed
+from ranks import mean_ranks
+from regression_sets import DataSet, find_sets, load_set
+
+from resnet_gp import ResNetGPRegressor
+from resnet_gp.models.residual_posterior import ResidualPosterior
+from resnet_gp.predictive import Law
+from resnet_gp.predictive.scores import scores_of
+
+COMPONENTS = (1, 2, "auto")
+HYPERPARAMETERS = ("map", "laplace", "nuts")
+RESIDUALS = ("gaussian", "student")
+MEASURES = ("rmse", "nlpd", "crps", "coverage", "seconds")
+SPLITS, MOST_ROWS, CHAIN_ROWS = 3, 1500, 300
+
+
+def cells(data: DataSet, split: int, components: Any, hyperparameters: str) -> list[Cell]:
+    """One fit, scored with both laws."""
+    train, test = data.splits[split]
+    model = ResNetGPRegressor(
+        n_components=components, hyperparameters=hyperparameters, n_jobs=2, verbose=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, seconds = timed(lambda: model.fit(data.X[train], data.y[train]))
+    student, gaussian = model.predict_law(data.X[test]), gaussian_law(model, data.X[test])
+    about = {"data": data.name, "split": split, "rows": len(train)}
+    return [
+        {
+            **about, "components": components, "hyperparameters": hyperparameters,
+            "residuals": name, **scores_of(law, data.y[test])._asdict(), "seconds": seconds,
+        }
+        for name, law in zip(RESIDUALS, (gaussian, student), strict=True)
+    ]  # fmt: skip
+
+
+def gaussian_law(model: ResNetGPRegressor, X: np.ndarray) -> Law:
+    """The law of the same fit without its residual law."""
+    posterior, y = model._fitted.posterior, model._units.y
+    assert isinstance(posterior, ResidualPosterior)
+    return posterior.inner.law(model._standardised(X)).affine(y.mean, y.scale)
+
+
+def work(sets: list[DataSet]) -> Iterator[tuple[DataSet, int, Any, str]]:
+    for data in sets:
+        rows = len(data.splits[0][0])
+        ways = itertools.product(range(len(data.splits)), COMPONENTS, HYPERPARAMETERS)
+        for split, components, hyperparameters in ways:
+            if hyperparameters != "nuts" or rows <= CHAIN_ROWS:
+                yield data, split, components, hyperparameters
+
+
+def report(done: Cells) -> None:
+    names = list(dict.fromkeys(cell["data"] for cell in done.all))
+    for measure in MEASURES:
+        columns = {}
+        for way in itertools.product(COMPONENTS, HYPERPARAMETERS, RESIDUALS):
+            fixed = dict(zip(("components", "hyperparameters", "residuals"), way, strict=True))
+            columns[way] = [done.values(measure, data=name, **fixed) for name in names]
+        rows = [
+            [", ".join(map(str, way)), *(f"{v.mean():.3g}" if len(v) else "" for v in values)]
+            for way, values in columns.items()
+        ]
+        print_table(f"{measure}: means over splits", ["", *names], rows)
+    ways = list(itertools.product(COMPONENTS, HYPERPARAMETERS[:2], RESIDUALS))
+    table = []
+    for measure in MEASURES[:3]:
+        means = np.array(
+            [
+                [
+                    done.values(
+                        measure, data=name, components=c, hyperparameters=h, residuals=r
+                    ).mean()
+                    for c, h, r in ways
+                ]
+                for name in names
+            ]
+        )
+        ranks = mean_ranks(means[np.isfinite(means).all(1)])
+        table.append([measure, *(f"{rank:.2f}" for rank in ranks)])
+    print_table("mean ranks over sets", ["", *(", ".join(map(str, way)) for way in ways)], table)
+
+
+def main(arguments: list[str] | None = None) -> list[Cell]:
+    parser = parser_of(__doc__, ".npz regression sets", resumes=True)
+    parser.add_argument("--sets", nargs="+", default=["all"], help='names, or "all"')
+    parser.add_argument("--splits", type=int, default=SPLITS, help="at most")
+    options = parsed(parser, arguments)
+    if options.quick:
+        sets = [simulated(40, 10, splits=1)]
+    else:
+        chosen = None if options.sets == ["all"] else options.sets
+        sets = [load_set(path, options.splits) for path in find_sets(options.data, chosen)]
+    sets = [one for one in sets if len(one.splits[0][0]) <= MOST_ROWS]
+    todo = list(work(sorted(sets, key=lambda one: len(one.splits[0][0]))))
+    if options.quick:
+        todo = [one for one in todo if one[3] != "nuts"]
+    done = Cells(output(options, "ablation"), ["data", "split", "components", "hyperparameters"])
+    fill(done, todo, cells, options.seconds, lambda data, *way: (data.name, *way))
+    report(done)
+    return done.all
+
+
+if __name__ == "__main__":
+    main()
