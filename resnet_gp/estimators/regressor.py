@@ -109,8 +109,8 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
     n_components : {1, 2, "auto"}, default="auto"
         Number of independent networks whose sum is f: with two, k = s_1 k_1 + s_2 k_2, and each has
         its own lengthscales and depth, for a smooth and a rough part. "auto" weighs one and two by
-        their evidence up to 1000 rows and takes two beyond; it is one for a GPyTorch kernel and for
-        kernels that are not homogeneous.
+        their evidence up to 1000 rows and takes two beyond; it is one for all kernels but the ReLU
+        limit.
     depth : int or None, default=None
         Number of residual blocks; None for the limit.
     block_bias : bool, default=False
@@ -131,8 +131,8 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         posterior under these priors, by importance sampling around the "map"; the same draws give
         the evidence by which kernels are weighed. "nuts" does it by Pyro's no-U-turn sampler, for
         the likeliest kernel. Both need exact inference; they take seconds and minutes for hundreds
-        of rows. "auto" is "laplace" up to 1000 rows, and "map" beyond and for kernels that are not
-        homogeneous. "fixed" keeps the hyperparameters of the last fit with ``warm_start``, else the
+        of rows. "auto" is "laplace" up to 1000 rows for the ReLU limit and GPyTorch's kernels, and
+        "map" beyond and for kernels whose tables take long. "fixed" keeps the hyperparameters of the last fit with ``warm_start``, else the
         initial ones (of the standardised problem: unit lengthscales and output scale, T = 5, noise
         0.1). The choice is kept in ``hyperparameters_``.
     residuals : {"student", "gaussian"}, default="student"

@@ -94,7 +94,6 @@ def choose_hyperparameters(
         )
     if asked != "auto":
         return asked
-    # Each draw of a kernel that is not homogeneous would need tables that take seconds.
     quick = n <= INTEGRATED_ROWS and all(map(_is_quick, kernels))
     return "laplace" if exact and quick else "map"
 
@@ -121,7 +120,7 @@ def choose_components(
     for kernel in kernels:
         if asked != "auto":
             counts = [asked]
-        elif isinstance(kernel.kernel, Kernel) or not kernel.is_homogeneous:
+        elif isinstance(kernel.kernel, Kernel) or not _is_quick(kernel):
             counts = [1]
         else:
             counts = [1, 2] if n <= INTEGRATED_ROWS else [2]
@@ -130,4 +129,6 @@ def choose_components(
 
 
 def _is_quick(spec: KernelSpec) -> bool:
-    return isinstance(spec.kernel, Kernel) or spec.is_homogeneous
+    """Whether a new value of the hyperparameters needs no table that takes long."""
+    of_the_limit = spec.kernel == "limit" and spec.depth is None and spec.is_homogeneous
+    return isinstance(spec.kernel, Kernel) or of_the_limit

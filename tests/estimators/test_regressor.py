@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPRegressor
@@ -32,11 +33,32 @@ def not_repeats(_):
     return {"check_sample_weight_equivalence_on_dense_data": reason}
 
 
-@parametrize_with_checks([ResNetGPRegressor()], expected_failed_checks=not_repeats)
+def plain(**parameters):
+    """One kernel at its most probable hyperparameters, and the law of the model itself."""
+    usual = {"n_components": 1, "hyperparameters": "map", "residuals": "gaussian"}
+    return ResNetGPRegressor(**(usual | parameters))
+
+
+@parametrize_with_checks([plain()], expected_failed_checks=not_repeats)
 def test_sklearn_compatible_estimator(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the checks fit noise, constants and two rows
         check(estimator)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_fit_idempotent,
+        estimator_checks.check_estimators_pickle,
+        estimator_checks.check_methods_sample_order_invariance,
+        estimator_checks.check_dict_unchanged,
+    ],
+)
+def test_the_default_is_compatible(check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check("ResNetGPRegressor", ResNetGPRegressor())
 
 
 NOISE = 0.2
@@ -56,13 +78,13 @@ def data():
 @pytest.fixture(scope="module")
 def fitted(data):
     X, y = data
-    return ResNetGPRegressor(random_state=0).fit(X[:120], y[:120])
+    return plain(random_state=0).fit(X[:120], y[:120])
 
 
 @pytest.fixture(scope="module")
 def likeliest(data):
     X, y = data
-    return ResNetGPRegressor(hyperparameters="ml").fit(X[:120], y[:120])
+    return plain(hyperparameters="ml").fit(X[:120], y[:120])
 
 
 def test_predicts(fitted, data):
@@ -152,8 +174,8 @@ def test_gradient_vanishes_at_the_optimum(likeliest):
 
 def test_units_of_the_data_do_not_matter(data):
     X, y = data[0][:60], data[1][:60]
-    one = ResNetGPRegressor().fit(X, y)
-    other = ResNetGPRegressor().fit(1e5 * X - 3e6, 1e-4 * y + 7)
+    one = plain().fit(X, y)
+    other = plain().fit(1e5 * X - 3e6, 1e-4 * y + 7)
     mean, std = one.predict(X, return_std=True)
     mean_other, std_other = other.predict(1e5 * X - 3e6, return_std=True)
     np.testing.assert_allclose((mean_other - 7) * 1e4, mean, atol=1e-3)
@@ -168,14 +190,14 @@ def test_other_input_types(kind):
     X = np.arange(24.0).reshape(12, 2) % 7
     y = X[:, 0] - X[:, 1]
     convert = (lambda a: a.tolist()) if kind is list else (lambda a: a.astype(kind))
-    mean, std = ResNetGPRegressor().fit(convert(X), convert(y)).predict(convert(X), return_std=True)
+    mean, std = plain().fit(convert(X), convert(y)).predict(convert(X), return_std=True)
     assert mean.dtype == std.dtype == np.float64
     np.testing.assert_allclose(mean, y, atol=0.1)
 
 
 def test_constant_columns_and_constant_targets():
     X = np.column_stack([np.full(20, 0.1), np.linspace(0, 1, 20)])
-    fitted = ResNetGPRegressor().fit(X, np.full(20, 3.3))
+    fitted = plain().fit(X, np.full(20, 3.3))
     mean, std = fitted.predict(X, return_std=True)
     np.testing.assert_allclose(mean, 3.3)
     assert np.isfinite(std).all()
@@ -183,7 +205,7 @@ def test_constant_columns_and_constant_targets():
 
 def test_duplicate_rows_without_noise():
     X = np.repeat(np.linspace(-1, 1, 10)[:, None], 3, axis=0)
-    mean, std = ResNetGPRegressor().fit(X, X[:, 0] ** 2).predict(X, return_std=True)
+    mean, std = plain().fit(X, X[:, 0] ** 2).predict(X, return_std=True)
     np.testing.assert_allclose(mean, X[:, 0] ** 2, atol=1e-3)
     assert (std > 0).all()
 
@@ -191,7 +213,7 @@ def test_duplicate_rows_without_noise():
 @pytest.mark.parametrize("slope", [0.0, -1.0, 0.3, 1.0])
 def test_activations(data, slope):
     X, y = data[0][:50], data[1][:50]
-    model = ResNetGPRegressor(LeakyReLU(slope), max_iter=30)
+    model = plain(LeakyReLU(slope), max_iter=30)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = model.fit(X, y)
@@ -201,8 +223,8 @@ def test_activations(data, slope):
 
 def test_restarts_never_do_worse_and_follow_the_seed(data):
     X, y = data[0][:50], data[1][:50]
-    plain = ResNetGPRegressor().fit(X, y)
-    first, second = (ResNetGPRegressor(n_restarts=2, random_state=1).fit(X, y) for _ in range(2))
+    plain = plain().fit(X, y)
+    first, second = (plain(n_restarts=2, random_state=1).fit(X, y) for _ in range(2))
     assert first.loss_curve_[-1] <= plain.loss_curve_[-1] + 1e-6
     assert len(first.restart_values_) == 3
     assert first.restart_values_ == second.restart_values_
@@ -217,26 +239,26 @@ def test_pickle_and_clone(fitted, data):
 
 
 def test_cross_validation(data):
-    assert cross_val_score(ResNetGPRegressor(), data[0][:90], data[1][:90], cv=3).min() > 0.7
+    assert cross_val_score(plain(), data[0][:90], data[1][:90], cv=3).min() > 0.7
 
 
 def test_exact_inference_on_too_many_samples_is_refused_with_the_bytes(data):
     X, y = data
-    model = ResNetGPRegressor(inference="exact", max_exact_samples=100)
+    model = plain(inference="exact", max_exact_samples=100)
     with pytest.raises(ValueError, match=r"180 samples.*7\.78e\+05 bytes.*max_exact_samples"):
         model.fit(X, y)
 
 
 def test_the_choice_of_inference_is_logged_and_kept(data, caplog):
     with caplog.at_level(logging.INFO, logger="resnet_gp"):
-        fitted = ResNetGPRegressor(max_iter=30).fit(data[0][:30], data[1][:30])
+        fitted = plain(max_iter=30).fit(data[0][:30], data[1][:30])
     assert fitted.inference_ == "exact"
     assert "inference on 30 rows: exact" in caplog.text
 
 
 def test_no_convergence_is_a_warning_that_says_what_to_do(data):
     with pytest.warns(ConvergenceWarning, match="max_iter"):
-        ResNetGPRegressor(max_iter=1).fit(data[0][:40], data[1][:40])
+        plain(max_iter=1).fit(data[0][:40], data[1][:40])
 
 
 @pytest.mark.parametrize(
@@ -270,7 +292,7 @@ def test_no_convergence_is_a_warning_that_says_what_to_do(data):
 )
 def test_bad_parameters_are_named(data, parameters, message):
     with pytest.raises(ValueError, match=message):
-        ResNetGPRegressor(**parameters).fit(*data)
+        plain(**parameters).fit(*data)
 
 
 @pytest.mark.parametrize(
@@ -289,12 +311,12 @@ def test_bad_parameters_are_named(data, parameters, message):
 )
 def test_bad_data_is_refused(X, y, message):
     with pytest.raises(ValueError, match=message):
-        ResNetGPRegressor().fit(X, y)
+        plain().fit(X, y)
 
 
 def test_sparse_data_are_refused():
     with pytest.raises(TypeError, match="Sparse data was passed for X"):
-        ResNetGPRegressor().fit(csr_array(np.eye(3)), np.ones(3))
+        plain().fit(csr_array(np.eye(3)), np.ones(3))
 
 
 def test_wrong_number_of_features_is_refused(fitted):
@@ -325,7 +347,7 @@ def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypa
     )
     monkeypatch.setattr("resnet_gp.fitting.exact._PILOT_ABOVE", 100)
     monkeypatch.setattr("resnet_gp.fitting.exact._PILOT_ROWS", 60)
-    piloted = ResNetGPRegressor().fit(X, y)
+    piloted = plain().fit(X, y)
     starts = len(search._CANDIDATES)
     assert calls[:starts] == [(60, 1)] * starts
     [(samples, optima)] = calls[starts:]  # what the starts have found, each once
@@ -340,7 +362,7 @@ def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypa
 def two_outputs(data):
     X, y = data
     targets = np.column_stack([y, 100 + 30 * X[:, 1]])[:80]
-    return ResNetGPRegressor().fit(X[:80], targets), targets
+    return plain().fit(X[:80], targets), targets
 
 
 def test_several_outputs(two_outputs, data):
@@ -360,7 +382,7 @@ def test_several_outputs(two_outputs, data):
     assert fitted.predict_quantiles(X).shape == (10, 2, 3)
     assert fitted.predict_gradient(X).shape == (10, 3, 2)
     with pytest.raises(ValueError, match="alpha is in the squared units of one output"):
-        ResNetGPRegressor(alpha=0.1).fit(data[0][:80], targets)
+        plain(alpha=0.1).fit(data[0][:80], targets)
 
 
 def test_quantiles_are_those_of_the_predictive_normal(fitted, data):
@@ -388,7 +410,7 @@ def test_leave_one_out_predictions_are_calibrated_and_are_not_the_fit(fitted):
 
 def test_gradient_is_that_of_the_mean_in_units(data):
     X, y = data[0][:60], data[1][:60]
-    fitted = ResNetGPRegressor().fit(X * [1, 10, 0.1], y)
+    fitted = plain().fit(X * [1, 10, 0.1], y)
     at, step = X[:5] * [1, 10, 0.1], 1e-5
     mean, std = fitted.predict_gradient(at, return_std=True)
     for i, direction in enumerate(np.diag([1, 10, 0.1])):
@@ -402,7 +424,7 @@ def test_gradient_is_that_of_the_mean_in_units(data):
 def test_new_rows_count_as_if_they_had_been_there(data):
     X, y = data
     alpha = np.linspace(0, 0.1, 60)
-    fitted = ResNetGPRegressor(alpha=alpha[:40], max_iter=30).fit(X[:40], y[:40])
+    fitted = plain(alpha=alpha[:40], max_iter=30).fit(X[:40], y[:40])
     theta, scale = fitted.theta_.copy(), fitted.model_.extra_variance[-1].item() / alpha[39]
     returned = fitted.add_observations(X[40:60], y[40:60], alpha[40:])
     assert returned is fitted
@@ -422,10 +444,10 @@ def test_new_rows_count_as_if_they_had_been_there(data):
 
 def test_a_known_noise_is_kept_and_alpha_is_added_to_it(data):
     X, y = data[0][:60], data[1][:60]
-    fixed = ResNetGPRegressor(noise_variance=0.04).fit(X, y)
+    fixed = plain(noise_variance=0.04).fit(X, y)
     assert fixed.noise_variance_ == pytest.approx(0.04, rel=1e-6)
     assert len(fixed.theta_) == 5
-    split = ResNetGPRegressor(noise_variance=0.01, alpha=np.full(60, 0.03)).fit(X, y)
+    split = plain(noise_variance=0.01, alpha=np.full(60, 0.03)).fit(X, y)
     np.testing.assert_allclose(split.predict(X), fixed.predict(X), atol=1e-3)
 
 
@@ -433,7 +455,7 @@ def test_rows_of_much_noise_count_less(data):
     X, y = data[0][:60].copy(), data[1][:60].copy()
     y[::4] += 30
     alpha = np.where(np.arange(60) % 4 == 0, 900.0, 0.0)
-    fitted = ResNetGPRegressor(alpha=alpha).fit(X, y)
+    fitted = plain(alpha=alpha).fit(X, y)
     new = data[0][60:]
     assert np.sqrt(np.mean((fitted.predict(new) - smooth(new)) ** 2)) < 0.6
 
@@ -449,7 +471,7 @@ def aggregated():
 @pytest.mark.parametrize("inference", ["exact", "sparse"])
 def test_weights_say_how_much_noise_each_row_has(aggregated, inference):
     X, y, weight = aggregated
-    model = ResNetGPRegressor(inference=inference, n_inducing=80)
+    model = plain(inference=inference, n_inducing=80)
     weighted = clone(model).fit(X, y, sample_weight=weight)
     # of mean weight; the standard error of a variance of 300 normal numbers is 8 %
     assert weighted.noise_variance_ * weight.mean() == pytest.approx(1, abs=4 * 0.09)
@@ -462,7 +484,7 @@ def test_weights_say_how_much_noise_each_row_has(aggregated, inference):
 def test_rows_without_weight_are_left_out(aggregated, inference, tmp_path):
     X, y, weight = (part[:60] for part in aggregated)
     weight, alpha = np.where(np.arange(60) % 3 == 0, 0, weight), np.linspace(0, 0.2, 60)
-    model = ResNetGPRegressor(inference=inference, n_inducing=15, max_iter=20, alpha=alpha)
+    model = plain(inference=inference, n_inducing=15, max_iter=20, alpha=alpha)
     kept = weight > 0
     fewer = clone(model).set_params(alpha=alpha[kept])
     with warnings.catch_warnings():
@@ -488,7 +510,7 @@ def test_a_sample_of_rows_has_their_own_noise():
 
 def test_weights_in_all_that_knows_of_noise(aggregated):
     X, y, weight = (part[:50] for part in aggregated)
-    model = ResNetGPRegressor(max_iter=30).fit(X[:40], y[:40], sample_weight=weight[:40])
+    model = plain(max_iter=30).fit(X[:40], y[:40], sample_weight=weight[:40])
     std = model.loo_predict(return_std=True)[1]
     latent = model.loo_predict(return_std=True, observation_noise=False)[1]
     relative = weight[:40] / weight[:40].mean()
@@ -501,7 +523,7 @@ def test_weights_in_all_that_knows_of_noise(aggregated):
 
 def test_weights_are_routed(aggregated):
     X, y, weight = (part[:60] for part in aggregated)
-    model = ResNetGPRegressor(max_iter=5, noise_variance=1.0)
+    model = plain(max_iter=5, noise_variance=1.0)
     with sklearn.config_context(enable_metadata_routing=True), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         asked = clone(model).set_fit_request(sample_weight=True)
@@ -528,7 +550,7 @@ def test_weights_are_routed(aggregated):
 def test_bad_weights_are_named(aggregated, weight, message):
     X, y, _ = aggregated
     with pytest.raises(ValueError, match=message):
-        ResNetGPRegressor().fit(X[:60], y[:60], sample_weight=weight)
+        plain().fit(X[:60], y[:60], sample_weight=weight)
 
 
 @pytest.mark.parametrize(
@@ -548,7 +570,7 @@ def test_kernels_and_kinds_of_fit(data, parameters, tmp_path):
     X, y = data
     given = [k for k in parameters.values() if isinstance(k, gpytorch.kernels.Kernel)]
     before = [parameter.clone() for kernel in given for parameter in kernel.parameters()]
-    model = ResNetGPRegressor(**parameters, max_iter=40)
+    model = plain(**parameters, max_iter=40)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = model.fit(X[:80], y[:80])
@@ -569,7 +591,7 @@ def test_weak_priors_help_ten_rows(data):
 
     def densities(hyperparameters):
         for i in range(0, 50, 10):
-            fitted = ResNetGPRegressor(hyperparameters=hyperparameters)
+            fitted = plain(hyperparameters=hyperparameters)
             mean, std = fitted.fit(X[i : i + 10], y[i : i + 10]).predict(X[100:], return_std=True)
             assert fitted.converged_
             yield norm.logpdf(y[100:], mean, std).mean()
@@ -579,7 +601,7 @@ def test_weak_priors_help_ten_rows(data):
 
 def test_a_subset_chooses_the_hyperparameters_and_all_rows_predict(data):
     X, y = data
-    fitted = ResNetGPRegressor(hyperparameter_samples=60).fit(X, y)
+    fitted = plain(hyperparameter_samples=60).fit(X, y)
     assert len(fitted.model_.train_targets) == 180
     assert fitted.log_marginal_likelihood_value_ == pytest.approx(fitted.log_marginal_likelihood())
     assert fitted.score(X, y) > 0.95
@@ -588,7 +610,7 @@ def test_a_subset_chooses_the_hyperparameters_and_all_rows_predict(data):
 def test_warm_start_goes_on_from_the_last_fit(data):
     X, y = data[0][:60], data[1][:60]
     with pytest.warns(ConvergenceWarning):
-        fitted = ResNetGPRegressor(max_iter=1, warm_start=True).fit(X, y)
+        fitted = plain(max_iter=1, warm_start=True).fit(X, y)
     first = fitted.log_marginal_likelihood_value_
     fitted.set_params(max_iter=200).fit(X, y)
     assert fitted.converged_
@@ -601,10 +623,10 @@ def test_fixed_hyperparameters(data):
     X, y = data
     kernel = MaternKernel(2.5)
     kernel.lengthscale = 0.7
-    fitted = ResNetGPRegressor(kernel=kernel, hyperparameters="fixed").fit(X[:60], y[:60])
+    fitted = plain(kernel=kernel, hyperparameters="fixed").fit(X[:60], y[:60])
     assert fitted.model_.covar_module.base_kernel.lengthscale.item() == pytest.approx(0.7)
     assert fitted.n_iter_ == 0
-    learned = ResNetGPRegressor().fit(X[:60], y[:60])
+    learned = plain().fit(X[:60], y[:60])
     theta = learned.theta_.copy()
     learned.set_params(hyperparameters="fixed", warm_start=True).fit(X[60:], y[60:])
     np.testing.assert_array_equal(learned.theta_, theta)
@@ -639,7 +661,7 @@ def interrupt_after(monkeypatch, evaluations, kind=object):
 @pytest.mark.parametrize("evaluations", [1, 12, 40])
 def test_an_interrupted_fit_is_usable_and_goes_on(data, monkeypatch, evaluations):
     X, y = data[0][:60], data[1][:60]
-    model = ResNetGPRegressor(warm_start=True)
+    model = plain(warm_start=True)
     with monkeypatch.context() as patch:
         interrupt_after(patch, evaluations)
         with pytest.warns(ConvergenceWarning, match="interrupted"):
@@ -656,13 +678,13 @@ def test_an_interrupted_fit_is_usable_and_goes_on(data, monkeypatch, evaluations
 def test_an_interruption_before_anything_was_found_is_passed_on(data, monkeypatch):
     interrupt_after(monkeypatch, 0)
     with pytest.raises(KeyboardInterrupt):
-        ResNetGPRegressor().fit(data[0][:30], data[1][:30])
+        plain().fit(data[0][:30], data[1][:30])
 
 
 def test_a_checkpoint_carries_a_fit_over(data, monkeypatch, tmp_path):
     X, y = data[0][:60], data[1][:60]
     path = tmp_path / "fit.json"
-    model = ResNetGPRegressor(hyperparameters="ml", checkpoint=path)
+    model = plain(hyperparameters="ml", checkpoint=path)
     with monkeypatch.context() as patch:
         interrupt_after(patch, 60)
         with pytest.warns(ConvergenceWarning, match="interrupted"):
@@ -680,10 +702,10 @@ def test_a_checkpoint_carries_a_fit_over(data, monkeypatch, tmp_path):
 
 def test_a_bar_shows_on_demand_only(data, capsys):
     X, y = data[0][:20], data[1][:20]
-    ResNetGPRegressor(max_iter=200).fit(X, y)
-    ResNetGPRegressor(verbose=False).fit(X, y)
+    plain(max_iter=200).fit(X, y)
+    plain(verbose=False).fit(X, y)
     assert capsys.readouterr().err == ""
-    ResNetGPRegressor(verbose=True).fit(X, y)
+    plain(verbose=True).fit(X, y)
     shown = capsys.readouterr().err
     assert "fitting" in shown
     assert "log likelihood" in shown
@@ -691,7 +713,7 @@ def test_a_bar_shows_on_demand_only(data, capsys):
 
 def test_pipelines_and_grids(data):
     X, y = data[0][:60], data[1][:60]
-    pipeline = make_pipeline(QuantileTransformer(n_quantiles=20), ResNetGPRegressor(max_iter=60))
+    pipeline = make_pipeline(QuantileTransformer(n_quantiles=20), plain(max_iter=60))
     grid = GridSearchCV(pipeline, {"resnetgpregressor__depth": [None, 3]}, cv=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -701,7 +723,7 @@ def test_pipelines_and_grids(data):
 @pytest.fixture(scope="module")
 def sparse(data):
     X, y = data
-    model = ResNetGPRegressor(inference="sparse", n_inducing=60, hyperparameter_samples=80)
+    model = plain(inference="sparse", n_inducing=60, hyperparameter_samples=80)
     return model.fit(X[:120], y[:120])
 
 
@@ -724,7 +746,7 @@ def test_a_sparse_model_is_saved(data, outputs, tmp_path):
     X, y = data[0][:60], data[1][:60]
     targets = y if outputs is None else np.column_stack([y, 5 - y])
     alpha = 0.0 if outputs else np.full(60, 0.01)
-    model = ResNetGPRegressor(inference="sparse", n_inducing=20, alpha=alpha).fit(X, targets)
+    model = plain(inference="sparse", n_inducing=20, alpha=alpha).fit(X, targets)
     model.save(tmp_path / "model")
     loaded = ResNetGPRegressor.load(tmp_path / "model")
     for one, other in zip(
@@ -744,14 +766,14 @@ def test_what_needs_exact_inference_says_so(sparse, data, method):
 
 def test_too_many_rows_for_exact_inference_are_fitted_sparsely(data):
     X, y = data
-    fitted = ResNetGPRegressor(max_exact_samples=100, n_inducing=500, max_iter=20).fit(X, y)
+    fitted = plain(max_exact_samples=100, n_inducing=500, max_iter=20).fit(X, y)
     assert fitted.inference_ == "sparse"
     assert len(fitted.model_.inducing_points) == 180
 
 
 @pytest.mark.parametrize("kind", [ExactRegression, SparseRegression])
 def test_an_interrupted_sparse_fit_is_usable(data, monkeypatch, kind):
-    model = ResNetGPRegressor(inference="sparse", n_inducing=30, hyperparameter_samples=40)
+    model = plain(inference="sparse", n_inducing=30, hyperparameter_samples=40)
     interrupt_after(monkeypatch, 2, kind)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         model.fit(*data)
@@ -768,7 +790,7 @@ def test_what_inducing_points_miss_is_not_taken_for_noise(monkeypatch):
     def fit():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return ResNetGPRegressor(
+            return plain(
                 inference="sparse", n_inducing=40, hyperparameter_samples=100,
                 learn_inducing=False, max_iter=10,
             ).fit(X[:400], y[:400])  # fmt: skip
@@ -802,7 +824,7 @@ def test_passes_over_many_rows_are_few_unless_more_are_asked_for(data, monkeypat
     for name, few in (("_PILOT_ITERATIONS", 1), ("_FIRST_MOVES", 1), ("_LAST_MOVES", 2)):
         monkeypatch.setattr(f"resnet_gp.fitting.sparse.{name}", few)
     X, y = data
-    model = ResNetGPRegressor(inference="sparse", n_inducing=8, hyperparameter_samples=30)
+    model = plain(inference="sparse", n_inducing=8, hyperparameter_samples=30)
     model.fit(X[:120], y[:120])
     assert (model.n_iter_, model.converged_) == (2, False)
     with pytest.warns(ConvergenceWarning, match="stopped after 3 iterations"):
@@ -824,7 +846,7 @@ def test_of_many_rows_some_move_inducing_points_first(data, monkeypatch, tmp_pat
     """However early it is interrupted, all rows are behind the model."""
     monkeypatch.setattr("resnet_gp.fitting.sparse._MANY_ROWS", 100)
     monkeypatch.setattr("resnet_gp.fitting.sparse._SELECTION_ROWS", 60)
-    model = ResNetGPRegressor(
+    model = plain(
         inference="sparse", n_inducing=10, hyperparameter_samples=40, max_iter=4,
         checkpoint=tmp_path / "fit",
     )  # fmt: skip
@@ -850,7 +872,7 @@ def test_of_many_rows_some_move_inducing_points_first(data, monkeypatch, tmp_pat
 
 def test_a_checkpoint_carries_inducing_points_over(data, monkeypatch, tmp_path):
     X, y = data
-    model = ResNetGPRegressor(
+    model = plain(
         inference="sparse", n_inducing=10, hyperparameter_samples=40, checkpoint=tmp_path / "fit"
     )
     evaluate, left = optimiser.value_and_gradient, [4]
@@ -896,7 +918,7 @@ def test_log_density_is_that_of_the_predictive_law(fitted, data):
 
 def test_what_cannot_be_factorised_names_the_parameters(data):
     X = np.repeat(data[0][:3], 20, 0)
-    model = ResNetGPRegressor(noise_variance=1e-30, hyperparameters="fixed", dtype="float32")
+    model = plain(noise_variance=1e-30, hyperparameters="fixed", dtype="float32")
     with pytest.raises(np.linalg.LinAlgError, match="raise noise_variance or alpha"):
         model.fit(X, data[1][:60])
 
@@ -905,7 +927,7 @@ def test_what_cannot_be_factorised_names_the_parameters(data):
 @pytest.mark.parametrize("inference", ["exact", "sparse"])
 def test_only_ratios_of_weights_matter(aggregated, inference, factor):
     X, y, weight = (part[:60] for part in aggregated)
-    model = ResNetGPRegressor(inference=inference, n_inducing=20, max_iter=40)
+    model = plain(inference=inference, n_inducing=20, max_iter=40)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         expected = clone(model).fit(X, y, sample_weight=weight).predict(X, return_std=True)
@@ -915,10 +937,10 @@ def test_only_ratios_of_weights_matter(aggregated, inference, factor):
 
 def test_fits_and_gradients_in_any_mode_of_autograd(data):
     X, y = data[0][:30], data[1][:30]
-    expected = ResNetGPRegressor(max_iter=20).fit(X, y)
+    expected = plain(max_iter=20).fit(X, y)
     gradient = expected.predict_gradient(X, return_std=True)
     with torch.inference_mode():
-        found = ResNetGPRegressor(max_iter=20).fit(X, y)
+        found = plain(max_iter=20).fit(X, y)
         np.testing.assert_array_equal(found.predict(X), expected.predict(X))
         for one in (found, expected):
             np.testing.assert_allclose(one.predict_gradient(X, return_std=True), gradient)
@@ -931,7 +953,7 @@ def test_fits_and_gradients_in_any_mode_of_autograd(data):
 
 def test_warm_starts_check_names_and_shapes(data):
     X, y = data[0][:40], data[1][:40]
-    model = ResNetGPRegressor(kernel=RBFKernel(ard_num_dims=3), max_iter=10, warm_start=True)
+    model = plain(kernel=RBFKernel(ard_num_dims=3), max_iter=10, warm_start=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X, y)
@@ -945,7 +967,7 @@ def test_warm_starts_check_names_and_shapes(data):
 def test_warm_starts_check_the_columns():
     pd = pytest.importorskip("pandas")
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["a", "b"])
-    model = ResNetGPRegressor(hyperparameters="fixed", warm_start=True).fit(X, X["a"])
+    model = plain(hyperparameters="fixed", warm_start=True).fit(X, X["a"])
     model.fit(X, X["a"])
     with pytest.raises(ValueError, match=r"the last fit, \['a', 'b'\], got \['b', 'a'\]"):
         model.fit(X[["b", "a"]], X["a"])
