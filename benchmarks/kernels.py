@@ -52,7 +52,7 @@ from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.flow import covariance
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.flow.table import horizon_table
-from resnet_gp.kernels import keops
+from resnet_gp.kernels import ResNetSumKernel, keops
 from resnet_gp.threads import torch_threads
 
 FIGURE = HERE.parent / "docs" / "kernels.png"
@@ -209,6 +209,7 @@ FAMILY: dict[str, Callable[[], Kernel]] = {
     "100 blocks": lambda: ResNetLimitKernel(depth=100),
     "tangent": ResNetTangentKernel,
     "tangent, 100 blocks": lambda: ResNetTangentKernel(depth=100),
+    "sum of two": ResNetSumKernel,
     "erf": lambda: ResNetLimitKernel("erf"),
     "gelu": lambda: ResNetLimitKernel("gelu"),
     "tanh": lambda: ResNetLimitKernel("tanh"),
@@ -236,7 +237,8 @@ def family(d: int, dtype: torch.dtype, quick: bool) -> dict[str, dict[str, float
         first_calls: dict[str, list[float]] = {name: [] for name in names}
         for repeat in range(2 if quick else 3):
             for name, kernel in kernels.items():
-                kernel.weight_variance = 1.1 + 0.1 * repeat
+                for part in getattr(kernel, "components", (kernel,)):
+                    part.weight_variance = 1.1 + 0.1 * repeat
                 first_calls[name].append(timed(lambda k=kernel: k(x).to_dense())[1])
     return {
         name: {

@@ -9,6 +9,7 @@ from gpytorch.priors import GammaPrior
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.bayes import add_weak_priors, sample_hyperparameters, with_hyperparameters
 from resnet_gp.bayes.hyperparameters import current_hyperparameters
+from resnet_gp.kernels import ResNetSumKernel
 
 X = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2)
 
@@ -16,6 +17,13 @@ X = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2)
 @pytest.fixture
 def kernel():
     kernel = ScaleKernel(ResNetLimitKernel(input_bias=True, block_bias=True, ard_num_dims=2))
+    add_weak_priors(kernel.double())
+    return kernel
+
+
+@pytest.fixture
+def sum_kernel():
+    kernel = ScaleKernel(ResNetSumKernel(input_bias=True, ard_num_dims=2))
     add_weak_priors(kernel.double())
     return kernel
 
@@ -60,7 +68,9 @@ def test_values_are_differentiable(kernel):
     assert all(value.grad.isfinite().all() and (value.grad != 0).any() for value in values.values())
 
 
-def test_a_batch_of_values_makes_a_batch_of_kernels(kernel):
+@pytest.mark.parametrize("name", ["kernel", "sum_kernel"])
+def test_a_batch_of_values_makes_a_batch_of_kernels(request, name):
+    kernel = request.getfixturevalue(name)
     draws = [traced("", kernel)[1] for _ in range(4)]
     batch = {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
     together = with_hyperparameters("", kernel, batch)(X.expand(4, -1, -1)).to_dense()
