@@ -132,9 +132,9 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         the evidence by which kernels are weighed. "nuts" does it by Pyro's no-U-turn sampler, for
         the likeliest kernel. Both need exact inference; they take seconds and minutes for hundreds
         of rows. "auto" is "laplace" up to 1000 rows for the ReLU limit and GPyTorch's kernels, and
-        "map" beyond and for kernels whose tables take long. "fixed" keeps the hyperparameters of the last fit with ``warm_start``, else the
-        initial ones (of the standardised problem: unit lengthscales and output scale, T = 5, noise
-        0.1). The choice is kept in ``hyperparameters_``.
+        "map" beyond and for kernels whose tables take long. "fixed" keeps the hyperparameters of
+        the last fit with ``warm_start``, else the initial ones (of the standardised problem: unit
+        lengthscales and output scale, T = 5, noise 0.1). The choice is in ``hyperparameters_``.
     residuals : {"student", "gaussian"}, default="student"
         Law of a new target around its mean. "student" learns from leave-one-out residuals how the
         spread varies from place to place and how heavy its tails are; with little data it ends at

@@ -193,7 +193,7 @@ class RegressorMethods:
         Raises
         ------
         RuntimeError
-            The inference has no such closed form: it was not exact.
+            The inference has no such closed form.
         """
         check_is_fitted(self)
         mean, variance = self._fitted.posterior.leave_one_out(observation_noise)

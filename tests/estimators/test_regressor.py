@@ -213,7 +213,7 @@ def test_duplicate_rows_without_noise():
 @pytest.mark.parametrize("slope", [0.0, -1.0, 0.3, 1.0])
 def test_activations(data, slope):
     X, y = data[0][:50], data[1][:50]
-    model = plain(LeakyReLU(slope), max_iter=30)
+    model = plain(activation=LeakyReLU(slope), max_iter=30)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = model.fit(X, y)
@@ -223,9 +223,9 @@ def test_activations(data, slope):
 
 def test_restarts_never_do_worse_and_follow_the_seed(data):
     X, y = data[0][:50], data[1][:50]
-    plain = plain().fit(X, y)
+    one = plain().fit(X, y)
     first, second = (plain(n_restarts=2, random_state=1).fit(X, y) for _ in range(2))
-    assert first.loss_curve_[-1] <= plain.loss_curve_[-1] + 1e-6
+    assert first.loss_curve_[-1] <= one.loss_curve_[-1] + 1e-6
     assert len(first.restart_values_) == 3
     assert first.restart_values_ == second.restart_values_
 
@@ -345,8 +345,8 @@ def test_a_pilot_fit_leads_large_data_to_the_same_optimum(fitted, data, monkeypa
             calls.append((len(args[1].train_targets), len(args[3]))) or maximise(*args, **kwargs)
         ),
     )
-    monkeypatch.setattr("resnet_gp.fitting.exact._PILOT_ABOVE", 100)
-    monkeypatch.setattr("resnet_gp.fitting.exact._PILOT_ROWS", 60)
+    monkeypatch.setattr("resnet_gp.fitting.exact_mode._PILOT_ABOVE", 100)
+    monkeypatch.setattr("resnet_gp.fitting.exact_mode._PILOT_ROWS", 60)
     piloted = plain().fit(X, y)
     starts = len(search._CANDIDATES)
     assert calls[:starts] == [(60, 1)] * starts
@@ -757,9 +757,9 @@ def test_a_sparse_model_is_saved(data, outputs, tmp_path):
     assert loaded.log_marginal_likelihood() == pytest.approx(model.log_marginal_likelihood())
 
 
-@pytest.mark.parametrize("method", ["loo_predict", "predict_gradient", "add_observations"])
+@pytest.mark.parametrize("method", ["predict_gradient", "add_observations"])
 def test_what_needs_exact_inference_says_so(sparse, data, method):
-    arguments = {"loo_predict": 0, "predict_gradient": 1, "add_observations": 2}[method]
+    arguments = {"predict_gradient": 1, "add_observations": 2}[method]
     with pytest.raises(UnsupportedError, match='need inference="exact"'):
         getattr(sparse, method)(*data[:arguments])
 
