@@ -9,6 +9,7 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; each name 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -23,7 +24,7 @@ from ranks import critical_difference, friedman, mean_ranks
 
 PAGES = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
 MARK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-KERNELS = {"resnet": "ours", "matern": "Matérn", "rbf": "RBF", "ibnn": "I-BNN"}
+KERNELS = {"one": "ours", "matern": "Matérn", "rbf": "RBF", "ibnn": "I-BNN"}
 PEERS = {
     "sklearn": "scikit-learn's GP",
     "forest": "forest",
@@ -118,7 +119,7 @@ def regression(measure: str) -> str:
              difference(ours - ibnn)]
         )  # fmt: skip
         if with_coverage:
-            rows[-1].append(percent(float(splits.values(name, "resnet", "coverage").mean())))
+            rows[-1].append(percent(float(splits.values(name, "one", "coverage").mean())))
     means = splits.means(measure)
     ranks = [f"{rank:.2f}" for rank in mean_ranks(means)]
     rows.append(["mean rank", "", "", *ranks, f"p = {friedman(means):.2g}", ""])
@@ -145,17 +146,50 @@ def ranks() -> str:
     return table(headings, rows)
 
 
+def law() -> str:
+    """The default beside one kernel at its mode with a Gaussian law."""
+    models = ["resnet", "one"]
+    splits = Splits(models)
+    rows = []
+    for name in splits.names:
+        row = [name, *splits.rows_and_splits(name)]
+        for measure in ("rmse", "nlpd", "crps"):
+            row += [number(float(splits.values(name, m, measure).mean())) for m in models]
+        row += [percent(float(splits.values(name, m, "coverage").mean())) for m in models]
+        rows.append(row)
+    pairs = ([heading, "before"] for heading in ("RMSE", "NLPD", "CRPS", "in 90 % intervals"))
+    return table(["set", "rows", "splits", *itertools.chain(*pairs)], rows)
+
+
+def law_ranks() -> str:
+    """Mean ranks of the default and of four kernels at their modes."""
+    models = {
+        "resnet": "the default", "one": "one limit kernel", "matern": "ARD Matérn-5/2",
+        "rbf": "ARD RBF",
+    }  # fmt: skip
+    splits = Splits(models)
+    rows = []
+    for measure in ("rmse", "nlpd", "crps"):
+        means = splits.means(measure)
+        own = (f"{rank:.2f}" for rank in mean_ranks(means))
+        name = f"mean rank by {measure.upper()}, {len(means)} sets"
+        rows.append([name, *own, f"{friedman(means):.2g}"])
+    covered = splits.means("coverage").mean(0)
+    rows.append(["in 90 % intervals", *(percent(float(one)) for one in covered), ""])
+    return table(["", *models.values(), "Friedman's p"], rows)
+
+
 def standard() -> str:
     """The nine standard sets, beside published figures."""
-    splits = Splits(["resnet"])
+    splits = Splits(["one"])
     rows = []
     for name in filter(splits.cells.__contains__, DEEP_ENSEMBLES):
         row = [name, *splits.rows_and_splits(name)]
         for i, measure in enumerate(("rmse", "nlpd")):
-            own = float(splits.values(name, "resnet", measure).mean())
+            own = float(splits.values(name, "one", measure).mean())
             papers = (f"{source[name][i]:.2f}" for source in (DEEP_ENSEMBLES, MC_DROPOUT))
             row += [number(own), *(paper.translate(MINUS) for paper in papers)]
-        rows.append([*row, percent(float(splits.values(name, "resnet", "coverage").mean()))])
+        rows.append([*row, percent(float(splits.values(name, "one", "coverage").mean()))])
     papers = ["ensembles", "dropout"]
     headings = ["set", "rows", "splits", "RMSE", *papers, "NLPD", *papers, COVERAGE]
     return table(headings, rows)
@@ -163,7 +197,7 @@ def standard() -> str:
 
 def peers() -> str:
     """Other packages, on the sets that all of them have finished."""
-    models = {"resnet": "ours", **PEERS}
+    models = {"one": "ours", **PEERS}
     splits = Splits(models)
     if not splits.names:
         return "No set is finished.\n"
@@ -266,6 +300,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "regression-rmse": lambda: regression("rmse"),
     "regression-nlpd": lambda: regression("nlpd"),
     "regression-ranks": ranks,
+    "regression-law": law,
+    "regression-law-ranks": law_ranks,
     "regression-standard": standard,
     "regression-peers": peers,
     "sparse-fit": sparse,

@@ -264,7 +264,8 @@ def report(done: Cells) -> None:
 
 
 def by_split(done: Cells, name: str, model: str, measure: str) -> dict[int, float]:
-    return {cell["split"]: cell[measure] for cell in done.where(data=name, model=model)}
+    cells = done.where(data=name, model=model)
+    return {cell["split"]: cell[measure] for cell in cells if measure in cell}
 
 
 def complete(done: Cells, names: list[str], models: list[str], measure: str) -> np.ndarray:
