@@ -15,6 +15,7 @@ import warnings
 from typing import Any
 
 from harness import output, parsed, parser_of, save, simulated, timed
+from regression import PLAIN
 from regression_sets import DataSet, find_sets, load_set
 
 from resnet_gp import ResNetGPRegressor
@@ -31,9 +32,9 @@ def measure(data: DataSet, split: int, restarts: int) -> dict[str, object]:
         print(f"{type(fitted).__name__}: {seconds:.1f} s", flush=True)
         return fitted, seconds
 
-    ours, our_seconds = fit(ResNetGPRegressor(random_state=0))
+    ours, our_seconds = fit(ResNetGPRegressor(**PLAIN))
     theirs, their_seconds = fit(matern_model(X.shape[1]))
-    restarted, restart_seconds = fit(ResNetGPRegressor(n_restarts=restarts, random_state=0))
+    restarted, restart_seconds = fit(ResNetGPRegressor(n_restarts=restarts, **PLAIN))
     return {
         "data": data.name,
         "shape": list(X.shape),

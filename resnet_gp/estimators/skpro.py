@@ -167,7 +167,8 @@ class ProbaRegressor(BaseProbaRegressor):
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Parameters for skpro's tests."""
-        return [{"estimator": ResNetGPRegressor(max_iter=count)} for count in (1, 2)]
+        quick = {"n_components": 1, "hyperparameters": "map"}
+        return [{"estimator": ResNetGPRegressor(max_iter=n, **quick)} for n in (1, 2)]
 
 
 def _targets(y: Any) -> Array:

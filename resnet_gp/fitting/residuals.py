@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from resnet_gp.fitting.inference import Fitted, Training
+from resnet_gp.models.posterior import UnsupportedError
 from resnet_gp.models.residual_posterior import ResidualPosterior
 from resnet_gp.predictive.residual_law import ResidualLaw
 
@@ -14,16 +15,18 @@ from resnet_gp.predictive.residual_law import ResidualLaw
 def with_residual_law(fitted: Fitted, training: Training) -> Fitted:
     """The same fit with a law of new targets that is learned from its left-out residuals.
 
-    Raises:
-        UnsupportedError: the inference has no leave-one-out predictions.
+    Without leave-one-out predictions the law stays that of the fit.
     """
-    posterior = ResidualPosterior.fit(
-        fitted.posterior,
-        fitted.model.covar_module,
-        training.x,
-        training.y,
-        fitted.num_optimised,
-    )
+    try:
+        posterior = ResidualPosterior.fit(
+            fitted.posterior,
+            fitted.model.covar_module,
+            training.x,
+            training.y,
+            fitted.num_optimised,
+        )
+    except UnsupportedError:
+        return fitted
     return replace(fitted, posterior=posterior)
 
 
@@ -31,6 +34,8 @@ def with_saved_residual_law(
     fitted: Fitted, training: Training, tensors: dict[str, Tensor]
 ) -> Fitted:
     """The inverse of ``Fitted.tensors``, for a fit that was restored without its residual law."""
+    if not ResidualLaw.is_in(tensors):
+        return fitted
     posterior = ResidualPosterior(
         fitted.posterior,
         ResidualLaw.from_tensors(tensors),

@@ -171,7 +171,7 @@ class Law:
         if levels.ndim > 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles must be numbers between 0 and 1, got {q!r}")
         found = np.empty((*self.shape, levels.size))
-        flat = found.reshape(-1, levels.size)
+        flat = found.reshape(math.prod(self.shape), levels.size)
         for rows, part in self._slices():
             for k, level in enumerate(levels.ravel()):
                 flat[rows, k] = part._inverse(np.broadcast_to(level, part.shape))

@@ -211,6 +211,11 @@ class ResidualLaw:
             ),
         }
 
+    @staticmethod
+    def is_in(tensors: dict[str, Tensor]) -> bool:
+        """Whether ``tensors`` of a law are among these."""
+        return "residual_squares" in tensors
+
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ResidualLaw:
         """The inverse of ``tensors``; other keys are ignored."""

@@ -94,7 +94,7 @@ def local_fit(x, y, initial_rows, learn_inducing, max_iter=100):
         DEFAULT, True, False, None, None, 0, 100, np.random.RandomState(0), progress_bar("", False)
     )
     some = Training(training.x[chosen], training.y[chosen])
-    start, _ = Sparse(20, learn_inducing).fit_model(some, search)
+    start, _, _ = Sparse(20, learn_inducing).fit_model(some, search)
     model = SparseRegression(training.x, training.y, DEFAULT.build(D), start.inducing_points)
     search.prepare(model)
     set_raw(model, raw := get_raw(start))

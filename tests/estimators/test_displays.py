@@ -66,7 +66,7 @@ def test_predictions_against_truth_in_given_axes(fitted, data):
     _, ax = pyplot.subplots()
     display = PredictionDisplay.from_estimator(fitted, *data, ax=ax)
     assert display.ax_ is ax
-    np.testing.assert_array_equal(display.y_pred, fitted.predict(data[0]))
+    np.testing.assert_allclose(display.y_pred, fitted.predict(data[0]), rtol=1e-12)
     bounds = fitted.predict_quantiles(data[0], (0.05, 0.95)).T
     np.testing.assert_allclose([display.low, display.high], bounds)
 

@@ -20,7 +20,9 @@ def simulated(rows, seed):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return ResNetGPRegressor(verbose=False).fit(*simulated(60, 0))
+    return ResNetGPRegressor(n_components=1, hyperparameters="map", residuals="gaussian").fit(
+        *simulated(60, 0)
+    )
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -41,7 +43,10 @@ def test_split_conformal_coverage_is_what_theory_says(fitted, score):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_cross_conformal_refits_the_regressor(score):
     conformal = regression.CrossConformalRegressor(
-        ResNetGPRegressor(verbose=False), 0.9, conformity_score=score, cv=4
+        ResNetGPRegressor(n_components=1, hyperparameters="map", residuals="gaussian"),
+        0.9,
+        conformity_score=score,
+        cv=4,
     )
     conformal.fit_conformalize(*simulated(48, 2))
     X, y = simulated(2000, 3)

@@ -158,9 +158,10 @@ class TestConformalIntervals:
         example = load("examples", "conformal_intervals")
         found = example.main(["--quick", "--figure", str(figure)])
         assert list(found) == list(example.WAYS)
-        for values in found.values():
-            assert (values[:, 0] > 0.6).all()
-            assert (values[:, 2] < 6).all()
+        for of in found.values():
+            assert min(of.coverage) > 0.6
+            assert max(of.width) < 6
+            assert np.shape(of.by_input) == (2, 8)
         assert "mean width" in capsys.readouterr().out
         assert figure.exists()
 

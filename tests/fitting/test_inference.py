@@ -12,6 +12,8 @@ from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.optimiser import Outcome
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
+from resnet_gp.models.exact_posterior import ExactPosterior
+from resnet_gp.models.posterior import UnsupportedError
 from resnet_gp.progress import progress_bar
 
 RNG = np.random.default_rng(0)
@@ -106,7 +108,7 @@ def test_one_more_way_needs_no_other_change(monkeypatch, tmp_path):
         "resnet_gp.estimators.regressor.choose_inference",
         lambda asked, *others: Subset() if asked != "exact" else chosen(asked, *others),
     )
-    model = ResNetGPRegressor(max_iter=20).fit(X, Y)
+    model = ResNetGPRegressor(residuals="gaussian", max_iter=20).fit(X, Y)
     assert model.inference_ == "subset"
     alone = ResNetGPRegressor(max_iter=20, inference="exact").fit(X[:30], Y[:30])
     assert not np.allclose(model.predict(X[:3]), alone.predict(X[:3]))  # of other units
@@ -121,3 +123,17 @@ def test_a_subset_is_random_but_always_the_same():
     assert not torch.equal(some.x, TRAINING.x[:10])
     assert TRAINING.sample(60) is TRAINING
     assert TRAINING.sample(None) is TRAINING
+
+
+def test_without_left_out_predictions_the_law_stays_gaussian(monkeypatch, tmp_path):
+    pytest.importorskip("safetensors")
+
+    def refuse(self):
+        raise UnsupportedError("no such closed form")
+
+    monkeypatch.setattr(ExactPosterior, "leave_one_out_law", refuse)
+    model = ResNetGPRegressor(hyperparameters="map", max_iter=20).fit(X, Y)
+    assert model.residuals_ == "gaussian"
+    model.save(tmp_path / "model")
+    again = ResNetGPRegressor.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict_law(X[:4]).std, model.predict_law(X[:4]).std)
