@@ -167,7 +167,7 @@ class ProbaRegressor(BaseProbaRegressor):
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Parameters for skpro's tests."""
-        quick = {"n_components": 1, "hyperparameters": "map"}
+        quick: dict[str, Any] = {"n_components": 1, "hyperparameters": "map"}
         return [{"estimator": ResNetGPRegressor(max_iter=n, **quick)} for n in (1, 2)]
 
 

@@ -123,7 +123,7 @@ class SparsePosterior(Posterior):
         features: the hyperparameters, taken as they are now.
         statistics: of the training rows.
         noise_variance: learned noise variance, a scalar.
-        rows: the training rows; only leave-one-out predictions read them.
+        rows: the training rows; those of this process are kept for leave-one-out predictions.
     """
 
     def __init__(
@@ -133,7 +133,8 @@ class SparsePosterior(Posterior):
         noise_variance: Tensor,
         rows: RowSums,
     ) -> None:
-        self.features, self.noise_variance, self.rows = features, noise_variance, rows
+        self.features, self.noise_variance = features, noise_variance
+        self._keep(rows)
         self.factor = posterior_factor(statistics.gram)
         self.bound = float(_bound(statistics, self.factor))
         whitened = torch.cholesky_solve(statistics.projection, self.factor)
@@ -146,10 +147,14 @@ class SparsePosterior(Posterior):
         points, inner = model.inducing_points.detach(), tensors["inducing_factor"]
         posterior.features = InducingFeatures(model.covar_module, points, inner)
         posterior.noise_variance = model.likelihood.noise.detach().squeeze()
-        posterior.rows = model.rows
+        posterior._keep(model.rows)
         posterior.bound = float(tensors["bound"])
         posterior.factor, posterior.weights = tensors["factor"], tensors["weights"]
         return posterior
+
+    def _keep(self, rows: RowSums) -> None:
+        self.is_vector = rows.is_vector
+        self.rows = rows if isinstance(rows, LocalRows) else None
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -201,7 +206,7 @@ class SparsePosterior(Posterior):
             UnsupportedError: the rows are not in this process.
         """
         rows = self.rows
-        if not isinstance(rows, LocalRows):
+        if rows is None:
             raise UnsupportedError("leave-one-out predictions need the rows in one process")
         noises = (self.noise_variance + rows.extra_variance) / rows.sample_weight
         sizes = [len(part) for part in self._slices(rows.x)]
@@ -229,7 +234,7 @@ class SparsePosterior(Posterior):
 
     def _mean(self, cross: Tensor) -> Tensor:
         mean = cross @ self.weights
-        return mean[:, 0] if self.rows.is_vector else mean
+        return mean[:, 0] if self.is_vector else mean
 
     def _whitened(self, cross: Tensor) -> tuple[Tensor, Tensor]:
         v = self.features.whiten(cross)
