@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from mapie.regression import CrossConformalRegressor, SplitConformalRegressor
@@ -86,35 +86,33 @@ WAYS = {
 
 
 # %%
-@dataclass
-class Found:
+class Found(NamedTuple):
     """Of each training set: mean width, coverage, and coverage in `BINS` along the first input."""
 
-    width: list[float] = field(default_factory=list)
-    coverage: list[float] = field(default_factory=list)
-    by_input: list[np.ndarray] = field(default_factory=list)
+    width: np.ndarray
+    coverage: np.ndarray
+    by_input: np.ndarray
 
-    def add(self, X: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-        inside = (low <= y) & (y <= high)
-        place = np.digitize(X[:, 0], BINS[1:-1])
-        self.width.append(np.mean(high - low))
-        self.coverage.append(inside.mean())
-        self.by_input.append(np.array([inside[place == k].mean() for k in range(len(BINS) - 1)]))
+
+def judged(X: np.ndarray, y: np.ndarray, intervals: Bounds) -> Found:
+    low, high = intervals
+    inside, place = (low <= y) & (y <= high), np.digitize(X[:, 0], BINS[1:-1])
+    by_input = np.array([inside[place == k].mean() for k in range(len(BINS) - 1)])
+    return Found(np.mean(high - low), np.mean(inside), by_input)
 
 
 def measured(draws: int, rows: int, new_rows: int) -> dict[str, Found]:
-    found = {way: Found() for way in WAYS}
+    found = {way: [] for way in WAYS}
     for draw in range(draws):
         X, y = simulated(rows, draw)
         new, truth = simulated(new_rows, draws + draw)
         for way, intervals in WAYS.items():
-            found[way].add(new, truth, *intervals(X, y, new))
-    return found
+            found[way].append(judged(new, truth, intervals(X, y, new)))
+    return {way: Found(*map(np.stack, zip(*each, strict=True))) for way, each in found.items()}
 
 
-def mean_and_error(values: list, scale: float = 1) -> tuple[np.ndarray, np.ndarray]:
-    each = scale * np.array(values)
-    return each.mean(0), each.std(0, ddof=1) / np.sqrt(len(each))
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
 
 
 def draw_figure(path: Path, found: dict[str, Found]) -> None:
@@ -145,8 +143,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Found]:
         found = measured(*(2, 40, 200) if options.quick else (DRAWS, ROWS, NEW_ROWS))
     print(f"{'':22s}{'coverage':>16s}{'where x_0 > 1':>16s}{'mean width':>16s}")
     for way, of in found.items():
-        noisy = [shares[BINS[:-1] >= 1].mean() for shares in of.by_input]
-        cells = ["{:.1f} ± {:.1f} %".format(*mean_and_error(v, 100)) for v in (of.coverage, noisy)]
+        shares = of.coverage, of.by_input[:, BINS[:-1] >= 1].mean(1)
+        cells = ["{:.1f} ± {:.1f} %".format(*mean_and_error(100 * share)) for share in shares]
         cells.append("{:.2f} ± {:.2f}".format(*mean_and_error(of.width)))
         print(f"{way:22s}" + "".join(f"{cell:>16s}" for cell in cells))
     if options.figure:
