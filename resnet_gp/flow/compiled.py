@@ -180,14 +180,6 @@ def covariance(points, table, plain, out, symmetric, start, stop):
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _total(values):
-    total = values.dtype.type(0)
-    for value in values:
-        total += value
-    return total
-
-
-@njit(nogil=True, cache=True, fastmath=True)
 def _dot(values, others):
     total = values.dtype.type(0)
     for j in range(len(values)):

@@ -8,6 +8,7 @@ import oracle
 import pytest
 import torch
 
+from resnet_gp.flow.correlation import flow_and_slopes
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.table import (
     GROUP,
@@ -16,6 +17,7 @@ from resnet_gp.flow.table import (
     chebyshev_coefficients,
     horizon_table,
     speed_polynomial,
+    table_variable,
 )
 
 EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
@@ -131,3 +133,19 @@ def test_coefficients_of_a_known_series():
 def test_a_series_that_does_not_converge_raises(dtype):
     with pytest.raises(DomainError, match="did not converge"):
         chebyshev_coefficients(lambda s: np.sqrt(s)[None], dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("horizon", [0.0, 1e-6, 0.1, 1.0, 100.0, 1e4])
+def test_maps_are_those_of_the_derivatives(horizon, dtype):
+    """The compiled gradients evaluate them; phi itself is another way to the same numbers."""
+    gap = torch.tensor([2.0**-20, 0.125, 0.9, 1.5, 2], dtype=dtype)
+    table = horizon_table(tensor(horizon).squeeze(), dtype)
+    ratio, quotient, speed = table.maps(table_variable(gap, table.kappa)[:, None]).unbind(-1)
+    end, slope, pace = flow_and_slopes(gap, torch.tensor(horizon, dtype=dtype))
+    bound = {"rtol": (200 + 2 * horizon) * EPS[dtype], "atol": 0}  # p falls to 6 / T
+    torch.testing.assert_close(gap * ratio**2, end, **bound)
+    torch.testing.assert_close(ratio**3 * quotient, slope, **bound)
+    torch.testing.assert_close((gap / 2) ** 1.5 * ratio**3 * speed, pace, **bound)
+    torch.testing.assert_close(table.largest, end[-1], **bound)
+    torch.testing.assert_close(table.decrease, pace[-1], **bound)
