@@ -275,6 +275,18 @@ def test_fit_prints_and_writes_what_it_found(fitted_houses):
     assert inside.mean() == pytest.approx(ours["coverage"])
 
 
+def test_two_networks_are_reported(tmp_path, monkeypatch):
+    from resnet_gp.estimators import regressor
+
+    chosen = regressor.choose_components
+    monkeypatch.setattr(regressor, "choose_components", lambda kernels, _, n: chosen(kernels, 2, n))
+    result = invoke_fit(tmp_path, houses(), "price [EUR]", "--drop", "name")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["model"]["kernels"] == ["limit + limit"]
+    assert set(report["relevance"]) == {"size", "age", "city"}
+
+
 def test_predictions_are_those_of_the_saved_model(fitted_houses, tmp_path):
     pd = pytest.importorskip("pandas")
     from resnet_gp import ResNetGPRegressor

@@ -12,7 +12,7 @@ from scipy.stats import binom
 from sklearn.utils.validation import check_is_fitted
 
 from resnet_gp.estimators.laws import law_of
-from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.estimators.relevance import relevance_of
 from resnet_gp.predictive.law import Law
 from resnet_gp.predictive.scores import LEVEL
 
@@ -356,6 +356,8 @@ class ReliabilityDisplay(_Display):
 class RelevanceDisplay(_Display):
     """Inverse lengthscales of the standardised features: how fast f varies along each.
 
+    Of two components, the one that varies faster counts, feature by feature.
+
     Attributes
     ----------
     names : ndarray of shape (n_features,)
@@ -375,10 +377,10 @@ class RelevanceDisplay(_Display):
             The estimator has no lengthscales: it was fitted with a kernel of your own.
         """
         check_is_fitted(estimator)
-        if not hasattr(estimator, "lengthscale_"):
+        relevance = relevance_of(estimator)
+        if relevance is None:
             raise ValueError("estimator has no lengthscale_: its kernel is not one of this package")
-        deviation = Standardiser.of(estimator.X_train_).scale
-        return cls(_names(estimator), deviation / estimator.lengthscale_).plot(ax=ax)
+        return cls(_names(estimator), relevance).plot(ax=ax)
 
     def _draw(self, ax: Any) -> None:
         order = np.argsort(self.relevance)

@@ -80,10 +80,12 @@ def draw(path: Path, plan: Plan, result: Result) -> None:
 
 
 def _facts(model: Any) -> dict[str, Any]:
-    """Fitted attributes that are single numbers or texts."""
+    """Fitted attributes that are numbers or texts; of two components, lists of two."""
     names = (
-        "hyperparameters", "inference_", "noise_variance_", "outputscale_", "weight_variance_",
-        "horizon_", "log_marginal_likelihood_value_", "n_iter_", "converged_", "slope_",
+        "hyperparameters_", "kernels_", "inference_", "noise_variance_", "outputscale_",
+        "weight_variance_", "horizon_", "log_marginal_likelihood_value_", "n_iter_", "converged_",
+        "slope_",
     )  # fmt: skip
     facts = {name.rstrip("_"): getattr(model, name) for name in names if hasattr(model, name)}
-    return {k: v.item() if isinstance(v, np.generic | np.ndarray) else v for k, v in facts.items()}
+    arrays = np.generic | np.ndarray
+    return {k: v.tolist() if isinstance(v, arrays) else v for k, v in facts.items()}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.estimators.relevance import relevance_of
 from resnet_gp.tables.columns import Columns
 from resnet_gp.tables.plan import Plan
 from resnet_gp.tables.reading import TableError, numbering_rows
@@ -115,9 +115,9 @@ def _fit(plan: Plan, columns: Columns, rows: NDArray[np.int64]) -> tuple[Any, li
 
 
 def _relevance(model: Any, columns: Columns) -> dict[str, float]:
-    if not hasattr(model, "lengthscale_"):
+    each = relevance_of(model)
+    if each is None:
         return {}
-    each = Standardiser.of(model.X_train_).scale / model.lengthscale_
     total = dict.fromkeys(columns.names, 0.0)
     for name, value in zip(columns.origins, each, strict=True):
         total[name] = math.hypot(total[name], value)
