@@ -75,8 +75,8 @@ _OPTIONAL = ("max_iter", "hyperparameter_samples", "max_exact_samples")
 # Parameters that may differ between a fit and the one that continues from its checkpoint; alpha
 # counts as data.
 _NOT_DIGESTED = (
-    "checkpoint", "verbose", "warm_start", "max_iter", "n_restarts", "device", "n_chains",
-    "n_draws", "n_jobs", "random_state", "alpha",
+    "checkpoint", "residuals", "verbose", "warm_start", "max_iter", "n_restarts", "device",
+    "n_chains", "n_draws", "n_jobs", "random_state", "alpha",
 )  # fmt: skip
 
 

@@ -40,6 +40,8 @@ class Evidence(NamedTuple):
         probability: of the kernel, for equal prior probabilities.
         effective_draws: 1 / sum of squared weights.
         pareto_k: shape of the tail of the weights; above .7 they are carried by few draws.
+
+    A kernel without draws is ``RULED_OUT``.
     """
 
     log_evidence: float
@@ -48,16 +50,19 @@ class Evidence(NamedTuple):
     pareto_k: float
 
 
+RULED_OUT = Evidence(-math.inf, 0.0, math.nan, math.nan)
+
+
 @dataclass(frozen=True)
 class IntegratedFit(Fitted):
     """A fit whose posterior is a mixture over draws; its model is at the most probable mode.
 
     Attributes:
-        evidence: of each kernel of the search, in order; None for those without draws.
+        evidence: of each kernel of the search, in order.
         members: number of the kernel, and all raw parameters, of each member.
     """
 
-    evidence: tuple[Evidence | None, ...] = field(kw_only=True)
+    evidence: tuple[Evidence, ...] = field(kw_only=True)
     members: tuple[tuple[int, Array], ...] = field(kw_only=True)
 
     @property
@@ -66,15 +71,13 @@ class IntegratedFit(Fitted):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        none = Evidence(-math.inf, 0.0, math.nan, math.nan)
-        columns = np.transpose([one or none for one in self.evidence])
+        columns = np.transpose(self.evidence)
         return {f"{name}_": column for name, column in zip(Evidence._fields, columns, strict=True)}
 
     def tensors(self) -> dict[str, Tensor]:
-        empty = Evidence(*[math.nan] * len(Evidence._fields))
         raw = {f"members.raw.{i}": torch.from_numpy(raw) for i, (_, raw) in enumerate(self.members)}
         return super().tensors() | raw | {
-            "evidence": torch.tensor([one or empty for one in self.evidence], dtype=torch.float64),
+            "evidence": torch.tensor(self.evidence, dtype=torch.float64),
             "members.kernel": torch.tensor([number for number, _ in self.members]),
         }  # fmt: skip
 
@@ -117,9 +120,7 @@ class Integrated(Inference):
             return Exact().restore(training, search, tensors)
         each, number = search.each(), number_of(tensors)
         model = restored_model(training, each[number], tensors)
-        evidence = tuple(
-            None if math.isnan(row[0]) else Evidence(*row) for row in tensors["evidence"].tolist()
-        )
+        evidence = tuple(Evidence(*row) for row in tensors["evidence"].tolist())
         numbers = tensors["members.kernel"].tolist()
         members = tuple(
             (int(one), tensors[f"members.raw.{i}"].cpu().numpy()) for i, one in enumerate(numbers)
@@ -177,7 +178,7 @@ def _mixture(drawn: list[_Drawn], training: Training, search: Search) -> Integra
         members.append((one.mode.number, raw))
         posteriors.append(_model(one.mode.search, training, raw).posterior())
     best = drawn[int(evidence.argmax())].mode
-    found: list[Evidence | None] = [None] * (1 + len(search.others))
+    found = [RULED_OUT] * (1 + len(search.others))
     for one, p in zip(drawn, probability, strict=True):
         w = one.weights
         found[one.mode.number] = Evidence(w.log_evidence, float(p), w.effective_draws, w.pareto_k)

@@ -48,6 +48,13 @@ def tabulated_parameters(module: Module) -> dict[str, Parameter]:
     }
 
 
+def tabulated_entries(module: Module) -> NDArray[np.bool_]:
+    """Which entries of ``get_raw`` belong to ``tabulated_parameters``."""
+    tabulated = tabulated_parameters(module)
+    free = [(name, p.numel()) for name, p in module.named_parameters() if p.requires_grad]
+    return np.repeat([name in tabulated for name, _ in free], [size for _, size in free])
+
+
 def maximise_on_lattice(
     objective: Callable[[], Tensor],
     module: Module,
@@ -70,8 +77,7 @@ def maximise_on_lattice(
         return maximise(
             objective, module, bounds, candidates, restarts, max_iter, watch=watch, **options
         )
-    free = [(name, p.numel()) for name, p in module.named_parameters() if p.requires_grad]
-    on_lattice = np.repeat([name in tabulated for name, _ in free], [size for _, size in free])
+    on_lattice = tabulated_entries(module)
     box = np.array([bounds.get(name, (-np.inf, np.inf)) for name in tabulated])
     ends = np.ceil(box[:, 0] / _STEP), np.floor(box[:, 1] / _STEP)
 

@@ -19,7 +19,7 @@ from resnet_gp.fitting.density import Density, curvature, density
 from resnet_gp.fitting.exact_mode import fit_exact
 from resnet_gp.fitting.importance import Proposal
 from resnet_gp.fitting.inference import Training
-from resnet_gp.fitting.lattice import tabulated_parameters
+from resnet_gp.fitting.lattice import tabulated_entries, tabulated_parameters
 from resnet_gp.fitting.optimiser import (
     FitResult,
     Hyperparameters,
@@ -165,7 +165,8 @@ def around(mode: Mode) -> Iterator[tuple[Density, Proposal]]:
     Its vectors leave out parameters for whose values kernels make tables: these stay at the mode.
     """
     model = copy.deepcopy(mode.model)
-    freeze_tabulated(model)
+    for parameter in tabulated_parameters(model).values():
+        parameter.requires_grad_(False)
     at = get_raw(model)
     density_of_prior = prior_density(model)
 
@@ -182,19 +183,8 @@ def around(mode: Mode) -> Iterator[tuple[Density, Proposal]]:
         yield posterior, Proposal.of(at, curvature(posterior.gradients, at), widths)
 
 
-def freeze_tabulated(model: ExactRegression) -> None:
-    """Exclude the parameters for whose values kernels make tables from the free ones."""
-    for parameter in tabulated_parameters(model).values():
-        parameter.requires_grad_(False)
-
-
 def all_raw(mode: ExactRegression, free: Array) -> Array:
     """All raw parameters of a model from those that were drawn; the others stay at the mode."""
-    model = copy.deepcopy(mode)
-    freeze_tabulated(model)
-    set_raw(model, free)
-    model.requires_grad_(True)
-    names = [name for name, p in mode.named_parameters() if p.requires_grad]
-    parameters = dict(model.named_parameters())
-    flat = torch.cat([parameters[name].detach().reshape(-1) for name in names])
-    return np.asarray(flat.double().cpu().numpy())
+    raw = get_raw(mode)
+    raw[~tabulated_entries(mode)] = free
+    return raw

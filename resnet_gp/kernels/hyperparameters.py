@@ -16,6 +16,16 @@ from resnet_gp.kernels.priors import register_value_prior
 class KernelWithHyperparameters(Kernel):
     """A kernel whose hyperparameter ``name`` is the transform of its parameter ``raw_name``."""
 
+    @property
+    def is_stationary(self) -> bool:
+        return False
+
+    def _refuse_last_dim_is_batch(self, last_dim_is_batch: bool) -> None:
+        if last_dim_is_batch:
+            raise RuntimeError(
+                f"{type(self).__name__} does not accept the last_dim_is_batch argument."
+            )
+
     def _add(
         self,
         name: str,

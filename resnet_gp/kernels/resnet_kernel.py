@@ -145,10 +145,6 @@ class ResNetKernel(KernelWithHyperparameters):
         """T = w (1 - alpha)^2, the time of the correlation flow; ``batch_shape x 1 x 1``."""
         return self.weight_variance * (1 - self.negative_slope) ** 2
 
-    @property
-    def is_stationary(self) -> bool:
-        return False
-
     def forward(
         self,
         x1: Tensor,
@@ -157,10 +153,7 @@ class ResNetKernel(KernelWithHyperparameters):
         last_dim_is_batch: bool = False,
         **params: Any,
     ) -> Tensor:
-        if last_dim_is_batch:
-            raise RuntimeError(
-                f"{type(self).__name__} does not accept the last_dim_is_batch argument."
-            )
+        self._refuse_last_dim_is_batch(last_dim_is_batch)
         input_bias_variance = self.input_bias_variance if self.input_bias else None
         if not self.is_homogeneous:
             return general_covariance(

@@ -118,10 +118,6 @@ class ResNetSumKernel(KernelWithHyperparameters):
         """Whether each component is one scalar map of the correlation."""
         return self.components[0].is_homogeneous
 
-    @property
-    def is_stationary(self) -> bool:
-        return False
-
     def forward(
         self,
         x1: Tensor,
@@ -130,10 +126,7 @@ class ResNetSumKernel(KernelWithHyperparameters):
         last_dim_is_batch: bool = False,
         **params: Any,
     ) -> Tensor:
-        if last_dim_is_batch:
-            raise RuntimeError(
-                f"{type(self).__name__} does not accept the last_dim_is_batch argument."
-            )
+        self._refuse_last_dim_is_batch(last_dim_is_batch)
         if not self.is_homogeneous:
             return self._one_by_one(x1, x2, diag)
         first, ratio = self.components[0], self.ratio

@@ -103,7 +103,7 @@ class ExactPosterior(Posterior):
     @torch.no_grad()
     def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
         """In closed form (Rasmussen & Williams 2006, equation 5.12)."""
-        precision = torch.cholesky_inverse(self.cholesky).diagonal()
+        precision = self.precision().diagonal()
         variance = 1 / precision
         if not observation_noise:
             variance = (variance - self.row_noise).clamp_(min=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class ExactMixture(Posterior):
         return mean, self._average([covariance for _, covariance in parts]) + between
 
     def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
-        parts, shares = self._left_out()
+        parts, shares = self._left_out
         if not observation_noise:
             y = self.members[0].train_y
             parts = [
@@ -86,13 +87,13 @@ class ExactMixture(Posterior):
         return self._moments(parts, shares)
 
     def leave_one_out_law(self) -> Law:
-        parts, shares = self._left_out()
+        parts, shares = self._left_out
         return Law.mixture([normal_law(*part) for part in parts], shares.cpu().numpy())
 
     def leave_pair_out(self) -> NDArray[np.float64] | None:
-        shares = to_array(self._left_out()[1])
-        return pairs_of(self.members, shares)
+        return pairs_of(self.members, to_array(self._left_out[1]))
 
+    @cached_property
     def _left_out(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Each member's mean and variance of each left-out target, and its share there.
 

@@ -105,13 +105,9 @@ def prior_density(model: Module) -> Callable[[], Tensor]:
     if not owners:
         return lambda: torch.zeros(())
     if normal:
-        sizes = [closure(module).numel() for module, _, closure in normal]
-        spread = torch.cat(
-            [p.scale.reshape(-1).expand(n) for (_, p, _), n in zip(normal, sizes, strict=True)]
-        )
-        centre = torch.cat(
-            [p.loc.reshape(-1).expand(n) for (_, p, _), n in zip(normal, sizes, strict=True)]
-        )
+        laws = [prior.expand(closure(module).shape) for module, prior, closure in normal]
+        centre = torch.cat([law.loc.reshape(-1) for law in laws])
+        spread = torch.cat([law.scale.reshape(-1) for law in laws])
         constant = -(spread.log() + 0.5 * math.log(2 * math.pi)).sum()
 
     def density() -> Tensor:

@@ -58,7 +58,7 @@ class ResidualPosterior(Posterior):
             num_optimised: hyperparameters that were optimised on these rows, and not averaged over.
         """
         rows = neighbour_rows(len(train_x))
-        near = train_x[torch.from_numpy(rows).to(train_x.device)]
+        near = train_x[torch.from_numpy(rows)]
         residuals = ResidualLaw.fit(
             to_array(train_y)[rows],
             inner.leave_one_out_law()[rows],
@@ -92,22 +92,21 @@ class ResidualPosterior(Posterior):
         return self.inner.mean_and_covariance(x)
 
     def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
-        mean, variance = self.inner.leave_one_out(observation_noise)
         if not (observation_noise and self.residuals.fitted):
-            return mean, variance
+            return self.inner.leave_one_out(observation_noise)
         law = self.leave_one_out_law()
-        return mean, torch.from_numpy(law.variance).to(mean)
+        mean, variance = (torch.from_numpy(part) for part in (law.mean, law.variance))
+        return mean.to(self.train_y), variance.to(self.train_y)
 
     def leave_one_out_law(self) -> Law:
         """As ``Posterior.leave_one_out_law``; no row counts as its own neighbour."""
-        law, rows = self.inner.leave_one_out_law(), self._rows()
+        law = self.inner.leave_one_out_law()
         if not self.residuals.fitted:
             return law
-        scale = np.empty(law.shape)
-        everywhere = np.arange(len(self.train_x))
-        others = np.setdiff1d(everywhere, rows)
-        near = self.train_x[torch.from_numpy(rows)]
+        rows, near = neighbour_rows(len(self.train_x)), self._near
+        others = np.setdiff1d(np.arange(len(self.train_x)), rows)
         pairs = None if len(others) else self.inner.leave_pair_out()
+        scale = np.empty(law.shape)
         distances = _distances(self.metric, near, near)
         scale[rows] = self.residuals.local_scale_left_out(distances, pairs)
         if len(others):
@@ -135,11 +134,13 @@ class ResidualPosterior(Posterior):
     def tensors(self) -> dict[str, Tensor]:
         return self.inner.tensors() | self.residuals.tensors()
 
-    def _rows(self) -> NDArray[np.intp]:
-        return neighbour_rows(len(self.train_x))
+    @property
+    def _near(self) -> Tensor:
+        """Training inputs whose residuals count."""
+        return self.train_x[torch.from_numpy(neighbour_rows(len(self.train_x)))]
 
     def _local_scale(self, x: Tensor) -> Array:
-        near = self.train_x[torch.from_numpy(self._rows()).to(x.device)]
+        near = self._near
         parts = x.split(max(1, _ENTRIES // len(near)))
         scales = [self.residuals.local_scale(_distances(self.metric, part, near)) for part in parts]
         return np.concatenate(scales)
