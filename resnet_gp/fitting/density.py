@@ -91,7 +91,10 @@ def _value(_: list[Parameter], objective: Objective) -> float:
 
 
 def _gradient(parameters: list[Parameter], objective: Objective) -> Array:
-    return gradient_of(objective, parameters)[1]
+    gradient = gradient_of(objective, parameters)[1]
+    if not np.isfinite(gradient).all():
+        raise torch.linalg.LinAlgError("the gradient is not finite in this precision")
+    return gradient
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from resnet_gp.fitting.inference import Fitted, Inference, Training
 from resnet_gp.fitting.modes import Mode, all_raw, around, find_modes, higher, most_probable
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, set_raw
 from resnet_gp.fitting.search import Search
+from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.mixture import ExactMixture
 
@@ -104,15 +106,19 @@ class Integrated(Inference):
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
-        """Average over draws; if Ctrl-C comes before they are done, the mode is the result."""
+        """Average over draws.
+
+        The mode is the result if Ctrl-C comes before they are done, or if the covariance can be
+        factorised at the mode and nowhere around it.
+        """
         modes = find_modes(training.sample(search.max_samples), search, known)
         if modes[-1].result.interrupted:
             return conditioned(most_probable(modes), training)
+        best = max(modes, key=lambda mode: mode.result.value)
         try:
             drawn = _draw(modes)
-            return _mixture(drawn, training, search)
+            return _mixture(drawn, training, search) if drawn else conditioned(best, training)
         except KeyboardInterrupt:
-            best = max(modes, key=lambda mode: mode.result.value)
             return conditioned(replace(best, result=best.result.but_interrupted()), training)
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
@@ -135,13 +141,14 @@ class Integrated(Inference):
 
 
 def _draw(modes: list[Mode]) -> list[_Drawn]:
-    """Weighted draws under each kernel that is not hopeless."""
+    """Weighted draws under each kernel that is not hopeless, and not impossible near its mode."""
     drawn: list[_Drawn] = []
     for mode in sorted(modes, key=lambda mode: -mode.result.value):
         best = max((one.laplace for one in drawn), default=-math.inf)
-        found = _draw_around(mode, best - _HOPELESS, _SEARCHES)
-        if found is not None:
-            drawn.append(found)
+        with suppress(*IMPOSSIBLE, FloatingPointError):
+            found = _draw_around(mode, best - _HOPELESS, _SEARCHES)
+            if found is not None:
+                drawn.append(found)
     return drawn
 
 

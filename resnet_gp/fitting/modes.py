@@ -134,8 +134,11 @@ def most_probable(modes: list[Mode]) -> Mode:
         return max(modes, key=_schwarz)
 
     def evidence(mode: Mode) -> float:
-        with around(mode) as (_, proposal):
-            return proposal.log_evidence(mode.result.value)
+        try:
+            with around(mode) as (_, proposal):
+                return proposal.log_evidence(mode.result.value)
+        except IMPOSSIBLE:  # next to the mode
+            return -math.inf
 
     return max(modes, key=evidence)
 

@@ -182,26 +182,6 @@ class ResidualLaw:
         self._check_left_out(squared_distances, pairs)
         return self._scale(squared_distances, True, pairs)
 
-    def at(self, law: Law, squared_distances: Array) -> Law:
-        """This law at new points, from the Gaussian law of targets there.
-
-        Args:
-            law: normal laws or mixtures of them, noise included, at ``m`` points.
-            squared_distances: from the points to the training rows, ``m x n``.
-
-        Raises:
-            ValueError: shapes do not match, or a value is out of range.
-        """
-        return self.scaled(law, self.local_scale(squared_distances))
-
-    def left_out(self, law: Law, squared_distances: Array, pairs: Array | None = None) -> Law:
-        """This law of each training target given the others, from the arguments of ``fit``.
-
-        Raises:
-            ValueError: shapes do not match, or a value is out of range.
-        """
-        return self.scaled(law, self.local_scale_left_out(squared_distances, pairs))
-
     def tensors(self) -> dict[str, Tensor]:
         """Return what a file must hold."""
         return {

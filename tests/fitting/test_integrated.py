@@ -177,6 +177,24 @@ def test_an_interrupt_between_draws_leaves_the_mode(monkeypatch):
     assert np.isfinite(model.predict(NEW)).all()
 
 
+def test_where_nothing_can_be_computed_around_a_mode_the_mode_stays(monkeypatch):
+    draw = integrated._draw_around
+
+    def fails(mode, *options):
+        if mode.number in failing:
+            raise torch.linalg.LinAlgError("not positive definite")
+        return draw(mode, *options)
+
+    monkeypatch.setattr(integrated, "_draw_around", fails)
+    failing = {0, 1}
+    model = make(kernel=["limit", MaternKernel(2.5)]).fit(X, Y)
+    assert not isinstance(model._fitted, IntegratedFit)
+    assert np.isfinite(model.predict(NEW, return_std=True)).all()
+    failing = {0}
+    model = make(kernel=["limit", MaternKernel(2.5)]).fit(X, Y)
+    assert model.probability_.tolist() == [0, 1]
+
+
 def test_all_weight_on_one_draw_leaves_one_member(monkeypatch):
     smoothed = integrated.Weights.smoothed
 
