@@ -28,6 +28,7 @@ from resnet_gp.estimators.checks import (
     torch_device,
 )
 from resnet_gp.estimators.persistence import Persistent
+from resnet_gp.estimators.regressor_attributes import RegressorAttributes
 from resnet_gp.estimators.regressor_methods import RegressorMethods
 from resnet_gp.fitting.checkpoint import Checkpoint, digest_of
 from resnet_gp.fitting.choice import (
@@ -37,20 +38,14 @@ from resnet_gp.fitting.choice import (
     choose_hyperparameters,
     choose_inference,
 )
-from resnet_gp.fitting.inference import Fitted, Inference
+from resnet_gp.fitting.inference import Inference
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
-from resnet_gp.fitting.optimiser import FitResult, Outcome, get_raw
+from resnet_gp.fitting.optimiser import FitResult, Outcome
 from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
 from resnet_gp.fitting.units import Units
-from resnet_gp.kernels import ResNetSumKernel
-from resnet_gp.kernels.resnet_kernel import ResNetKernel
-from resnet_gp.models.posterior import to_array
-from resnet_gp.models.regression import RegressionModel
-from resnet_gp.models.residual_posterior import ResidualPosterior
-from resnet_gp.predictive.residual_law import ResidualLaw
 from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
@@ -80,14 +75,9 @@ _NOT_DIGESTED = (
 )  # fmt: skip
 
 
-# Attributes that only some fits have.
-_SOMETIMES = (
-    "draws_", "effective_draws_", "horizon_", "lengthscale_", "log_evidence_", "pareto_k_",
-    "probability_", "weight_variance_",
-)  # fmt: skip
-
-
-class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstimator):
+class ResNetGPRegressor(
+    RegressorAttributes, RegressorMethods, Persistent, RegressorMixin, BaseEstimator
+):
     r"""Gaussian process regression with the kernel of an infinitely wide and deep ResNet.
 
     The model, for inputs and targets that are standardised internally, is
@@ -214,7 +204,7 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         since the bound counts as noise whatever the inducing points cannot represent.
     log_marginal_likelihood_value_ : float
         Log marginal likelihood of the standardised targets, in nats; its lower bound if inference
-        is not exact.
+        is not exact, and its mean over the draws with "laplace" and "nuts".
     restart_values_ : list of float
         Maximum of each run of the optimiser.
     loss_curve_ : list of float
@@ -376,24 +366,6 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
         tags.target_tags.multi_output = True
         return tags
 
-    @property
-    def model_(self) -> RegressionModel:
-        """The fitted GPyTorch model."""
-        return self._fitted.model
-
-    @property
-    def residual_law_(self) -> ResidualLaw | None:
-        """The law of residuals, None for the Gaussian one."""
-        posterior = self._fitted.posterior
-        if not (isinstance(posterior, ResidualPosterior) and posterior.residuals.fitted):
-            return None
-        return posterior.residuals
-
-    @property
-    def residuals_(self) -> str:
-        """What became of ``residuals``."""
-        return "gaussian" if self.residual_law_ is None else "student"
-
     def _check_parameters(self) -> list[KernelSpec]:
         """The kernels that the parameters describe, of one component."""
         check_choices(self, _CHOICES)
@@ -504,42 +476,6 @@ class ResNetGPRegressor(RegressorMethods, Persistent, RegressorMixin, BaseEstima
             if self.residuals == "student":
                 self._fitted = with_saved_residual_law(self._fitted, training, state)
         self.__dict__.update(self._fitted.attributes)
-
-    def _publish(self, fitted: Fitted) -> None:
-        """Set the attributes that describe a fit."""
-        for name in _SOMETIMES:
-            self.__dict__.pop(name, None)  # of an earlier fit
-        self._fitted, result, model = fitted, fitted.result, fitted.model
-        self.__dict__.update(fitted.attributes)
-        self.theta_ = get_raw(model)
-        self.log_marginal_likelihood_value_ = fitted.posterior.log_marginal_likelihood()
-        self.restart_values_ = result.values
-        self.loss_curve_ = [-value for value in result.trace]
-        self.n_iter_, self.converged_ = result.iterations, result.converged
-        self.fit_interrupted_ = result.interrupted
-        scale = self._units.y.scale**2
-        self.outputscale_ = float(model.covar_module.outputscale.detach()) * scale
-        self.noise_variance_ = float(model.likelihood.noise.detach()) * scale
-        self._publish_kernel(model.covar_module.base_kernel)
-
-    def _publish_kernel(self, kernel: Kernel) -> None:
-        """Hyperparameters of our kernels, with one more axis for two components."""
-        if isinstance(kernel, ResNetSumKernel):
-            components: tuple[ResNetKernel, ...] = kernel.components
-            shares = np.append(1.0, to_array(kernel.ratio).ravel())
-            self.outputscale_ = np.multiply.outer(shares, self.outputscale_)
-        elif isinstance(kernel, ResNetKernel):
-            components = (kernel,)
-        else:
-            return
-        found = {
-            "lengthscale_": [to_array(c.lengthscale)[0] * self._units.x.scale for c in components],
-            "weight_variance_": [float(c.weight_variance.detach()) for c in components],
-        }
-        if components[0].is_homogeneous:
-            found["horizon_"] = [float(c.horizon.detach()) for c in components]
-        for name, values in found.items():
-            setattr(self, name, values[0] if len(components) == 1 else np.array(values))
 
     def _warn(self, result: FitResult) -> None:
         if result.outcome is Outcome.INTERRUPTED:

@@ -147,6 +147,9 @@ class RegressorMethods:
     ) -> Array:
         """Joint draws from the posterior predictive distribution.
 
+        They are normal, with the mean and the covariance of ``predict(X, return_cov=True)``. For
+        the tails of single targets, take ``predict_law(X).sample``.
+
         Parameters
         ----------
         X : array-like of shape (n_samples_X, n_features)
