@@ -95,6 +95,9 @@ def main() -> None:
         _send(answers, _ERROR, f"{type(error).__name__}: {error}")
     else:
         _send(answers, _DONE, None)
+    # The caller stops this process now. Libraries that rewrite their caches when Python ends, as
+    # KeOps does, would be stopped half-way and leave an empty file that nothing can load.
+    os._exit(0)
 
 
 def _send(stream: BinaryIO, kind: str, content: Any) -> None:
