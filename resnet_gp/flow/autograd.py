@@ -80,11 +80,11 @@ def _widened(value: Any) -> Any:
 @functools.cache
 def _numba_module(name: str) -> ModuleType | None:
     try:
-        return importlib.import_module(f"resnet_gp.flow.{name}")
+        return importlib.import_module(f"resnet_gp.{name}")
     except (ImportError, RuntimeError):  # numba is an extra, and wants a folder for its cache
         return None
 
 
 def compiled_loops(name: str, tensor: Tensor) -> ModuleType | None:
-    """A module of ``resnet_gp.flow`` with compiled loops, or None where it cannot be used."""
+    """A module of the package with compiled loops, or None where it cannot be used."""
     return _numba_module(name) if tensor.device.type == "cpu" else None

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -66,19 +67,17 @@ def resnet_covariance(
         ValueError: the horizon is outside the table's range, the growth factor overflows, or
             options that exclude each other.
     """
-    options = variance, contrast, depth, layers
-    w = weight_variance
-    return _sum(
-        x1,
-        x2,
-        w[..., None, :, :] if w.dim() else w.reshape(1, 1, 1),
-        None,
-        negative_slope,
-        None if lengthscale is None else _one_component(lengthscale),
-        None if input_bias_variance is None else _one_component(input_bias_variance),
-        *options,
-        diag,
+    network = one_network(
+        weight_variance,
+        negative_slope=negative_slope,
+        lengthscale=lengthscale,
+        input_bias_variance=input_bias_variance,
+        depth=depth,
+        layers=layers,
+        variance=variance,
+        contrast=contrast,
     )
+    return network.covariance(x1, x2, diag)
 
 
 def _one_component(x: Tensor) -> Tensor:
@@ -126,71 +125,129 @@ def resnet_sum_covariance(
     Raises:
         ValueError: as ``resnet_covariance``, or the numbers of components differ.
     """
-    count = outputscale.shape[-1] if outputscale.dim() else 0
-    if weight_variance.shape[-3:] != (count, 1, 1):
-        raise ValueError(
-            "weight_variance must be batch_shape x C x 1 x 1 and outputscale batch_shape x C; got "
-            f"{tuple(weight_variance.shape)} and {tuple(outputscale.shape)}"
-        )
-    if (
-        lengthscale is not None
-        and lengthscale.dim() > 2
-        and lengthscale.shape[-3] not in (1, count)
-    ):
-        raise ValueError(
-            f"lengthscale must be batch_shape x C x 1 x d with C = {count}, "
-            f"got {tuple(lengthscale.shape)}"
-        )
-    return _sum(
-        x1,
-        x2,
+    networks = Networks(
         weight_variance,
         outputscale,
-        negative_slope,
-        lengthscale,
-        input_bias_variance,
-        variance,
-        contrast,
-        depth,
-        layers,
-        diag,
+        negative_slope=negative_slope,
+        lengthscale=lengthscale,
+        input_bias_variance=input_bias_variance,
+        depth=depth,
+        layers=layers,
+        variance=variance,
+        contrast=contrast,
     )
+    return networks.covariance(x1, x2, diag)
 
 
-def _sum(
-    x1: Tensor,
-    x2: Tensor,
-    weight_variance: Tensor,
-    outputscale: Tensor | None,
-    negative_slope: float,
-    lengthscale: Tensor | None,
-    input_bias_variance: Tensor | None,
-    variance: Variance,
-    contrast: bool,
-    depth: int | None,
-    layers: Layers,
-    diag: bool,
-) -> Tensor:
-    check_options(variance, contrast, depth, layers)
-    spec = DepthMap(negative_slope, depth, layers, contrast)
-    time = weight_variance * (1 - negative_slope) ** 2 if spec.is_limit else weight_variance
-    # Half of each factor belongs to each side, so that the matrix of one set is symmetric.
-    factors = []
-    if variance == "full":
-        factors.append(growth_factor(weight_variance, negative_slope, depth)[..., 0])
-    if outputscale is not None:
-        factors.append(outputscale.sqrt()[..., None])
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """Keyword arguments of ``resnet_sum_covariance``."""
 
-    def side(x: Tensor) -> tuple[Tensor, Tensor]:
-        unit, scale = unit_and_scale(x[..., None, :, :], lengthscale, input_bias_variance, variance)
-        return unit, functools.reduce(operator.mul, factors, scale)
+    negative_slope: float = 0.0
+    lengthscale: Tensor | None = None
+    input_bias_variance: Tensor | None = None
+    depth: int | None = None
+    layers: Layers = "readout"
+    variance: Variance = "full"
+    contrast: bool = False
 
-    unit1, scale1 = side(x1)
-    unit2, scale2 = (unit1, scale1) if same_values(x1, x2) else side(x2)
-    if diag:
-        each = scale1 * scale2 * single_pairs(unit1, unit2, time[..., 0], spec)
-        return each.sum(-2)
-    return unit_covariance_sum(unit1, unit2, scale1, scale2, time[..., 0, 0], spec)
+
+@dataclass(frozen=True)
+class Networks(_Options):
+    """C independent networks at some hyperparameters, the arguments of ``resnet_sum_covariance``.
+
+    Raises:
+        ValueError: options that exclude each other, or numbers of components that differ.
+    """
+
+    weight_variance: Tensor
+    outputscale: Tensor | None
+
+    def __post_init__(self) -> None:
+        check_options(self.variance, self.contrast, self.depth, self.layers)
+        if self.outputscale is not None:
+            self._check_components(self.outputscale)
+
+    def _check_components(self, outputscale: Tensor) -> None:
+        w, lengthscale = self.weight_variance, self.lengthscale
+        count = outputscale.shape[-1] if outputscale.dim() else 0
+        if w.shape[-3:] != (count, 1, 1):
+            raise ValueError(
+                "weight_variance must be batch_shape x C x 1 x 1 and outputscale batch_shape x C; "
+                f"got {tuple(w.shape)} and {tuple(outputscale.shape)}"
+            )
+        wrong = lengthscale is not None and lengthscale.dim() > 2
+        if wrong and lengthscale is not None and lengthscale.shape[-3] not in (1, count):
+            raise ValueError(
+                f"lengthscale must be batch_shape x C x 1 x d with C = {count}, "
+                f"got {tuple(lengthscale.shape)}"
+            )
+
+    @property
+    def map(self) -> DepthMap:
+        """The map of correlations from the input layer to the last, a function of the time."""
+        return DepthMap(self.negative_slope, self.depth, self.layers, self.contrast)
+
+    @property
+    def time(self) -> Tensor:
+        """The horizon T of the limit, else the weight variance w; ``batch_shape x C``."""
+        w = self.weight_variance[..., 0, 0]
+        return w * (1 - self.negative_slope) ** 2 if self.map.is_limit else w
+
+    def factor(self) -> Tensor | None:
+        """Factor of all scales, ``batch_shape x C x 1``: that of the covariance is its square.
+
+        Half of it belongs to each side, so that the matrix of one set of inputs is symmetric.
+        """
+        factors = []
+        if self.variance == "full":
+            w = self.weight_variance
+            factors.append(growth_factor(w, self.negative_slope, self.depth)[..., 0])
+        if self.outputscale is not None:
+            factors.append(self.outputscale.sqrt()[..., None])
+        return functools.reduce(operator.mul, factors) if factors else None
+
+    def points(self, x: Tensor, factor: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Unit vectors, ``batch_shape x C x n x d``, and scales, ``batch_shape x C x n``.
+
+        Args:
+            x: ``batch_shape x n x d``.
+            factor: as ``factor`` returns it.
+        """
+        unit, scale = unit_and_scale(
+            x[..., None, :, :], self.lengthscale, self.input_bias_variance, self.variance
+        )
+        return unit, scale if factor is None else scale * factor
+
+    def covariance(self, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+        """See ``resnet_sum_covariance``."""
+        factor = self.factor()
+        unit1, scale1 = self.points(x1, factor)
+        unit2, scale2 = (unit1, scale1) if same_values(x1, x2) else self.points(x2, factor)
+        if diag:
+            pairs = single_pairs(unit1, unit2, self.time[..., None], self.map)
+            return (scale1 * scale2 * pairs).sum(-2)
+        return unit_covariance_sum(unit1, unit2, scale1, scale2, self.time, self.map)
+
+
+def one_network(
+    weight_variance: Tensor, outputscale: Tensor | None = None, **options: Any
+) -> Networks:
+    """The network of ``resnet_covariance``, as a sum of one.
+
+    Args:
+        weight_variance, options: as there, without a dimension of components.
+        outputscale: a factor of the covariance, ``batch_shape``; None for 1.
+    """
+    w = weight_variance
+    for name in ("lengthscale", "input_bias_variance"):
+        if options.get(name) is not None:
+            options[name] = _one_component(options[name])
+    return Networks(
+        w[..., None, :, :] if w.dim() else w.reshape(1, 1, 1),
+        None if outputscale is None else outputscale[..., None],
+        **options,
+    )
 
 
 def check_options(variance: Variance, contrast: bool, depth: int | None, layers: Layers) -> None:

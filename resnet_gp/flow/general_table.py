@@ -243,7 +243,7 @@ class _TableCovariance(FlowFunction):
         if covariance.dim() == 2:
             return _single_pairs(networks, variance1, variance2, covariance, slopes=False)[0]
         grids = _grids(networks, variance1, variance2, False, covariance.dtype)
-        compiled = compiled_loops("compiled_cells", covariance)
+        compiled = compiled_loops("flow.compiled_cells", covariance)
         if compiled is None:
             each = zip(grids, variance1, variance2, covariance, strict=True)
             out = torch.stack([grid.matrix(*own)[0] for grid, *own in each])
@@ -272,7 +272,7 @@ def _table_gradient(settings: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         fields = grad * _single_pairs(networks, variance1, variance2, covariance, slopes=True)
         return fields[0], fields[1], fields[2], fields[3].sum(-1), fields[4].sum(-1)
     grids = _grids(networks, variance1, variance2, True, covariance.dtype)
-    compiled = compiled_loops("compiled_cells", covariance)
+    compiled = compiled_loops("flow.compiled_cells", covariance)
     if compiled is not None:
         return _compiled_gradient(compiled, grids, variance1, variance2, covariance, grad)
     sums = []

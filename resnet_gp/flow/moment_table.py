@@ -69,7 +69,7 @@ def _node_fields(
     grid: TableGrid, variance1: Tensor, variance2: Tensor, covariance: Tensor
 ) -> Tensor:
     """``fields x p x n x m x k`` at variances ``p x n`` and ``p x m``."""
-    compiled = compiled_loops("compiled_cells", covariance)
+    compiled = compiled_loops("flow.compiled_cells", covariance)
     if compiled is None:
         each = zip(variance1, variance2, covariance, strict=True)
         return torch.stack([grid.matrix(*own) for own in each], dim=1)

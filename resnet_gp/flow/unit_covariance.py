@@ -27,7 +27,7 @@ from resnet_gp.threads import in_threads, row_ranges
 
 # Gaps below this are recomputed from the difference of the unit vectors: the error of 1 - <u, v>,
 # a few eps, is too large for the derivatives where the gap itself is small.
-_NEAR: dict[torch.dtype, Any] = {
+NEAR: dict[torch.dtype, Any] = {
     torch.float64: np.float64(2.0**-13),
     torch.float32: np.float32(2.0**-6),
 }
@@ -141,7 +141,7 @@ class _UnitCovariance(FlowFunction):
         time: Tensor,
         spec: DepthMap,
     ) -> Tensor:
-        compiled = compiled_loops("compiled", unit1)
+        compiled = compiled_loops("flow.compiled", unit1)
         if compiled is not None:
             return _compiled_forward(compiled, unit1, unit2, scale1, scale2, time, spec)
         unit2, scale2 = _other(unit1, unit2), _other(scale1, scale2)
@@ -168,7 +168,7 @@ class _UnitCovariance(FlowFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved, spec, needs = ctx.saved_tensors, ctx.spec, ctx.needs_input_grad
-        compiled = compiled_loops("compiled", saved[0])
+        compiled = compiled_loops("flow.compiled", saved[0])
         # Tensors under torch.func transforms have no memory that compiled loops could read.
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             found = _differentiable_gradient(saved, grad, spec)
@@ -298,7 +298,7 @@ class _UnitGap(FlowFunction):
 
 def _unit_gap(unit1: Tensor, unit2: Tensor) -> Tensor:
     gap = (1 - unit1 @ unit2.mT).clamp_(max=2)
-    near = (gap < float(_NEAR[gap.dtype])).nonzero(as_tuple=True)
+    near = (gap < float(NEAR[gap.dtype])).nonzero(as_tuple=True)
     batch = gap.shape[:-2]
     unit1, unit2 = unit1.expand(*batch, -1, -1), unit2.expand(*batch, -1, -1)
     for first in range(0, len(near[0]), _NEAR_PAIRS):
@@ -319,17 +319,7 @@ def _compiled_forward(
     batch, _, n, _ = unit1.shape
     m = _other(unit1, unit2).shape[-2]
     out = unit1.new_empty(batch, n, m)
-    if spec.is_limit:
-        limit = horizon_table(time, unit1.dtype)
-        kappa, value = limit.kappa, limit.polynomial
-        coefficients = value.coefficients
-        if spec.contrast:
-            coefficients = coefficients * limit.largest[..., None].rsqrt()
-    else:
-        depth = depth_table(spec, time, unit1.dtype)
-        kappa, value = depth.kappa, depth.value
-        coefficients = value.coefficients
-    table = _arrays(kappa, coefficients, value.power_basis)
+    table = value_table(time, unit1.dtype, spec)
     symmetric = unit2 is None
     points = _points(unit1, unit2, scale1, scale2)
     arguments = (points, table, spec.is_tangent, out.numpy(), symmetric)
@@ -346,20 +336,7 @@ def _compiled_gradient(
     symmetric = unit2 is None
     batch, n, m = grad.shape
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
-    if spec.is_limit:
-        limit = horizon_table(time, unit1.dtype)
-        table = _arrays(limit.kappa, limit.maps.coefficients, limit.maps.power_basis)
-        if spec.contrast:
-            ends = _arrays(limit.largest, limit.decrease)
-        else:
-            ends = _arrays(torch.ones_like(limit.largest), torch.zeros_like(limit.decrease))
-    else:
-        depth = depth_table(spec, time, unit1.dtype)
-        three = (depth.value, depth.slope, depth.speed)
-        coefficients = torch.stack([one.coefficients for one in three], dim=-2)
-        power_basis = torch.stack([one.power_basis for one in three], dim=-1)
-        table = _arrays(depth.kappa, coefficients, power_basis)
-        ends = _arrays(*(depth.kappa.new_empty(0, 0),) * 2)
+    table, ends = gradient_tables(time, unit1.dtype, spec)
     points = _points(unit1, unit2, scale1, scale2)
     u, v, scale_u, scale_v, _ = points
     # A row belongs to one thread; sums over rows are added up at the end.
@@ -378,12 +355,45 @@ def _compiled_gradient(
     return by_u, by_v.mT, by_scale_u, by_scale_v, by_time.sum_to_size(time.shape)
 
 
+def value_table(time: Tensor, dtype: torch.dtype, spec: DepthMap) -> tuple[Any, ...]:
+    """``table`` of the compiled covariance, for the shape of the time."""
+    if spec.is_limit:
+        limit = horizon_table(time, dtype)
+        kappa, value = limit.kappa, limit.polynomial
+        coefficients = value.coefficients
+        if spec.contrast:
+            coefficients = coefficients * limit.largest[..., None].rsqrt()
+    else:
+        depth = depth_table(spec, time, dtype)
+        kappa, value = depth.kappa, depth.value
+        coefficients = value.coefficients
+    return _arrays(kappa, coefficients, value.power_basis)
+
+
+def gradient_tables(
+    time: Tensor, dtype: torch.dtype, spec: DepthMap
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """``table`` and ``limit`` of the compiled gradient, for the shape of the time."""
+    if spec.is_limit:
+        limit = horizon_table(time, dtype)
+        table = _arrays(limit.kappa, limit.maps.coefficients, limit.maps.power_basis)
+        if spec.contrast:
+            return table, _arrays(limit.largest, limit.decrease)
+        return table, _arrays(torch.ones_like(limit.largest), torch.zeros_like(limit.decrease))
+    depth = depth_table(spec, time, dtype)
+    three = (depth.value, depth.slope, depth.speed)
+    coefficients = torch.stack([one.coefficients for one in three], dim=-2)
+    power_basis = torch.stack([one.power_basis for one in three], dim=-1)
+    nothing = depth.kappa.new_empty(*(0,) * time.dim())
+    return _arrays(depth.kappa, coefficients, power_basis), _arrays(nothing, nothing)
+
+
 def _points(
     unit1: Tensor, unit2: Tensor | None, scale1: Tensor, scale2: Tensor | None
 ) -> tuple[Any, ...]:
     """``points`` of the compiled loops."""
     tensors = (unit1, _other(unit1, unit2).mT, scale1, _other(scale1, scale2))
-    return *_arrays(*(tensor.detach().contiguous() for tensor in tensors)), _NEAR[unit1.dtype]
+    return *_arrays(*(tensor.detach().contiguous() for tensor in tensors)), NEAR[unit1.dtype]
 
 
 def _arrays(*tensors: Tensor) -> tuple[Any, ...]:

@@ -10,7 +10,13 @@ from gpytorch.priors import Prior
 from torch import Tensor
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, any_activation
-from resnet_gp.flow.covariance import Variance, check_options, resnet_covariance
+from resnet_gp.flow.covariance import (
+    Networks,
+    Variance,
+    check_options,
+    one_network,
+    resnet_covariance,
+)
 from resnet_gp.flow.depth import Layers, checked_depth
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.kernels.constraints import log_positive
@@ -154,7 +160,6 @@ class ResNetKernel(KernelWithHyperparameters):
         **params: Any,
     ) -> Tensor:
         self._refuse_last_dim_is_batch(last_dim_is_batch)
-        input_bias_variance = self.input_bias_variance if self.input_bias else None
         if not self.is_homogeneous:
             return general_covariance(
                 x1,
@@ -164,20 +169,24 @@ class ResNetKernel(KernelWithHyperparameters):
                 block_bias_variance=self.block_bias_variance if self.block_bias else None,
                 depth=self.depth,
                 lengthscale=self.lengthscale,
-                input_bias_variance=input_bias_variance,
+                input_bias_variance=self.input_bias_variance if self.input_bias else None,
                 diag=diag,
                 path="table" if self.is_tabulated else "direct",
             )
-        return resnet_covariance(
-            x1,
-            x2,
-            self.weight_variance,
-            negative_slope=self.negative_slope,
-            lengthscale=self.lengthscale,
-            input_bias_variance=input_bias_variance,
-            depth=self.depth,
-            layers=self.layers,
-            variance=self.variance,
-            contrast=self.contrast,
-            diag=diag,
-        )
+        return resnet_covariance(x1, x2, diag=diag, **self._arguments())
+
+    def networks(self, outputscale: Tensor) -> Networks:
+        """The kernel as ``flow`` computes it, times an output scale; of the (leaky) ReLU family."""
+        return one_network(outputscale=outputscale, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "weight_variance": self.weight_variance,
+            "negative_slope": self.negative_slope,
+            "lengthscale": self.lengthscale,
+            "input_bias_variance": self.input_bias_variance if self.input_bias else None,
+            "depth": self.depth,
+            "layers": self.layers,
+            "variance": self.variance,
+            "contrast": self.contrast,
+        }

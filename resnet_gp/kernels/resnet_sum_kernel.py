@@ -12,7 +12,7 @@ from gpytorch.priors import Prior
 from torch import Tensor
 
 from resnet_gp.activations import AnyActivation
-from resnet_gp.flow.covariance import resnet_sum_covariance
+from resnet_gp.flow.covariance import Networks, resnet_sum_covariance
 from resnet_gp.kernels.hyperparameters import KernelWithHyperparameters
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel
@@ -129,21 +129,28 @@ class ResNetSumKernel(KernelWithHyperparameters):
         self._refuse_last_dim_is_batch(last_dim_is_batch)
         if not self.is_homogeneous:
             return self._one_by_one(x1, x2, diag)
+        return resnet_sum_covariance(x1, x2, diag=diag, **self._arguments())
+
+    def networks(self, outputscale: Tensor) -> Networks:
+        """The kernel as ``flow`` computes it, times an output scale; of the (leaky) ReLU family."""
+        arguments = self._arguments()
+        scales = outputscale[..., None] * arguments.pop("outputscale")
+        return Networks(outputscale=scales, **arguments)
+
+    def _arguments(self) -> dict[str, Any]:
         first, ratio = self.components[0], self.ratio
-        return resnet_sum_covariance(
-            x1,
-            x2,
-            self._stacked("weight_variance"),
-            torch.cat([torch.ones_like(ratio[..., :1]), ratio], -1),
-            negative_slope=first.negative_slope,
-            lengthscale=self._stacked("lengthscale"),
-            input_bias_variance=self._stacked("input_bias_variance") if first.input_bias else None,
-            depth=first.depth,
-            layers=first.layers,
-            variance=first.variance,
-            contrast=first.contrast,
-            diag=diag,
-        )
+        bias = self._stacked("input_bias_variance") if first.input_bias else None
+        return {
+            "weight_variance": self._stacked("weight_variance"),
+            "outputscale": torch.cat([torch.ones_like(ratio[..., :1]), ratio], -1),
+            "negative_slope": first.negative_slope,
+            "lengthscale": self._stacked("lengthscale"),
+            "input_bias_variance": bias,
+            "depth": first.depth,
+            "layers": first.layers,
+            "variance": first.variance,
+            "contrast": first.contrast,
+        }
 
     def _stacked(self, name: str) -> Tensor:
         return torch.stack([getattr(component, name) for component in self.components], -3)

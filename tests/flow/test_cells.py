@@ -82,7 +82,7 @@ def test_single_pairs_take_their_own_tables_only(tables):
 
 
 def test_compiled_nodes_are_those_of_torch(grid):
-    loops = compiled_loops("compiled_cells", grid.coefficients)
+    loops = compiled_loops("flow.compiled_cells", grid.coefficients)
     if loops is None:
         pytest.skip("numba is not installed")
     variance1, variance2, angle = inputs(4, 3, 5)

@@ -61,10 +61,10 @@ class TestBothPaths:
     """The loops in numba and the plain torch path are one function."""
 
     def test_numba_is_used_where_it_is_there(self, compiled):
-        assert compiled_loops("compiled", torch.ones(1)) is not None
+        assert compiled_loops("flow.compiled", torch.ones(1)) is not None
 
     def test_other_devices_use_torch(self):
-        assert compiled_loops("compiled", torch.ones(1, device="meta")) is None
+        assert compiled_loops("flow.compiled", torch.ones(1, device="meta")) is None
 
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize(

@@ -289,7 +289,7 @@ def test_no_rows():
 
 
 def test_other_devices_use_torch():
-    assert autograd.compiled_loops("compiled", torch.ones(1, device="meta")) is None
+    assert autograd.compiled_loops("flow.compiled", torch.ones(1, device="meta")) is None
 
 
 def test_inputs_need_not_be_contiguous(path):
