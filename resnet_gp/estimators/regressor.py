@@ -41,6 +41,7 @@ from resnet_gp.fitting.choice import (
 from resnet_gp.fitting.inference import Inference
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
+from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
 from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
 from resnet_gp.fitting.search import Search
@@ -54,7 +55,7 @@ _LOGGER = logging.getLogger("resnet_gp")
 _CHOICES = {
     "hyperparameters": ("auto", "laplace", "map", "ml", "nuts", "fixed"),
     "residuals": ("student", "gaussian"),
-    "inference": ("auto", "exact", "sparse"),
+    "inference": ("auto", "exact", "nearest", "sparse"),
     "dtype": ("float64", "float32"),
 }
 _LEAST = {
@@ -63,10 +64,11 @@ _LEAST = {
     "n_restarts": 0,
     "max_iter": 1,
     "n_inducing": 1,
+    "n_neighbors": 1,
     "hyperparameter_samples": 2,
     "max_exact_samples": 1,
 }
-_OPTIONAL = ("max_iter", "hyperparameter_samples", "max_exact_samples")
+_OPTIONAL = ("max_iter", "n_neighbors", "hyperparameter_samples", "max_exact_samples")
 # Parameters that may differ between a fit and the one that continues from its checkpoint; alpha
 # counts as data.
 _NOT_DIGESTED = (
@@ -105,10 +107,18 @@ class ResNetGPRegressor(
         Number of residual blocks; None for the limit.
     block_bias : bool, default=False
         Give the residual blocks biases of learned variance ("limit" only).
-    inference : {"auto", "exact", "sparse"}, default="auto"
-        "exact" factorises an n x n matrix; "sparse" maximises the collapsed bound of Titsias (2009)
-        with ``n_inducing`` inducing points, in passes over all rows. "auto" is exact if memory and
-        patience allow. The choice is logged and kept in ``inference_``.
+    inference : {"auto", "exact", "nearest", "sparse"}, default="auto"
+        "exact" factorises an n x n matrix. "nearest" conditions each prediction on the
+        ``n_neighbors`` nearest training rows (Vecchia 1988), and learns hyperparameters from rows
+        that are left out of their own neighbourhoods: for any number of rows. "sparse" maximises
+        the collapsed bound of Titsias (2009) with ``n_inducing`` inducing points, in passes over
+        all rows. "auto" is exact if memory and patience allow, else nearest. The choice is logged
+        and kept in ``inference_``.
+    n_neighbors : int or None, default=None
+        Number of training rows on which "nearest" conditions a prediction, at most that of the
+        rows. None for the least of 64, 128, 256 and 400 whose CRPS of left-out rows is within one
+        percent of the best; the choice is in ``n_neighbors_``. Time per prediction grows with the
+        third power.
     n_inducing : int, default=1000
         Number of inducing points of sparse inference. They start at rows chosen by greedy
         conditional variance (Burt et al. 2020), or at cluster centres if they are learned.
@@ -172,7 +182,9 @@ class ResNetGPRegressor(
         hyperparameters below, are those of the mode of the most probable kernel.
     draws_ : resnet_gp.bayes.Draws
         Draws of the hyperparameters of the standardised problem. Only with "nuts".
-    inference_ : {"exact", "sparse"}
+    inference_ : {"exact", "nearest", "sparse"}
+    n_neighbors_ : int
+        Only with "nearest".
     hyperparameters_ : str
         What became of ``hyperparameters="auto"``.
     kernels_ : list of str
@@ -196,7 +208,7 @@ class ResNetGPRegressor(
         Output scale s, of each component, in the squared units of y.
     residuals_ : {"student", "gaussian"}
         Law of a new target; "gaussian" with fewer than ten rows.
-    residual_law_ : resnet_gp.predictive.residual_law.ResidualLaw or None
+    residual_law_ : ResidualLaw, LocalScale or None
         The law of residuals if it is "student", with its parameters ``nu0``, ``c`` and ``df``.
     noise_variance_ : float or ndarray of shape (n_outputs,)
         Noise variance of a target of mean weight, in the squared units of y, without ``alpha``.
@@ -238,6 +250,7 @@ class ResNetGPRegressor(
         depth: int | None = None,
         block_bias: bool = False,
         inference: InferenceName = "auto",
+        n_neighbors: int | None = None,
         n_inducing: int = 1000,
         learn_inducing: bool = True,
         hyperparameters: HyperparametersName = "auto",
@@ -264,6 +277,7 @@ class ResNetGPRegressor(
         self.depth = depth
         self.block_bias = block_bias
         self.inference = inference
+        self.n_neighbors = n_neighbors
         self.n_inducing = n_inducing
         self.learn_inducing = learn_inducing
         self.hyperparameters = hyperparameters
@@ -345,14 +359,14 @@ class ResNetGPRegressor(
             "inference on %d rows: %s, hyperparameters: %s",
             n, self.inference_, self.hyperparameters_,
         )  # fmt: skip
-        self._specs = choose_components(kernels, self.n_components, n)
+        self._specs = choose_components(kernels, self.n_components, n, chosen)
         self.kernels_ = [spec.name for spec in self._specs]
         inference = self._with_hyperparameters(chosen)
         with torch.inference_mode(False), progress_bar("fitting", self.verbose) as bar:
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
                 fitted = inference.fit(training, self._search(bar, weight), known)
-                if self.residuals == "student":
+                if self.residuals == "student" and not inference.learns_residuals:
                     fitted = with_residual_law(fitted, training)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
@@ -399,7 +413,10 @@ class ResNetGPRegressor(
         return choose_inference(
             name,
             n,
-            Sparse(self.n_inducing, self.learn_inducing),
+            (
+                Nearest(self.n_neighbors, self.residuals == "student"),
+                Sparse(self.n_inducing, self.learn_inducing),
+            ),
             self.max_exact_samples,
             torch_device(self.device),
             getattr(torch, self.dtype),
@@ -473,7 +490,7 @@ class ResNetGPRegressor(
             search = self._search(None)
             inference = self._with_hyperparameters(self._chosen_inference(self.inference_, 0))
             self._fitted = inference.restore(training, search, tensors)
-            if self.residuals == "student":
+            if self.residuals == "student" and not inference.learns_residuals:
                 self._fitted = with_saved_residual_law(self._fitted, training, state)
         self.__dict__.update(self._fitted.attributes)
 

@@ -10,9 +10,11 @@ from resnet_gp.fitting.optimiser import get_raw
 from resnet_gp.fitting.units import Units
 from resnet_gp.kernels import ResNetSumKernel
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
+from resnet_gp.models.nearest_posterior import NearestPosterior
 from resnet_gp.models.posterior import to_array
 from resnet_gp.models.regression import RegressionModel
 from resnet_gp.models.residual_posterior import ResidualPosterior
+from resnet_gp.predictive.local_scale import LocalScale
 from resnet_gp.predictive.residual_law import ResidualLaw
 
 # Attributes that only some fits have.
@@ -34,12 +36,22 @@ class RegressorAttributes:
         return self._fitted.model
 
     @property
-    def residual_law_(self) -> ResidualLaw | None:
+    def residual_law_(self) -> ResidualLaw | LocalScale | None:
         """The law of residuals, None for the Gaussian one."""
         posterior = self._fitted.posterior
+        if isinstance(posterior, NearestPosterior):
+            return None if posterior.local_scale.is_normal else posterior.local_scale
         if not (isinstance(posterior, ResidualPosterior) and posterior.residuals.fitted):
             return None
         return posterior.residuals
+
+    @property
+    def n_neighbors_(self) -> int:
+        """Neighbours of a prediction."""
+        posterior = self._fitted.posterior
+        if not isinstance(posterior, NearestPosterior):
+            raise AttributeError(f'n_neighbors_ needs inference="nearest", not {posterior}')
+        return posterior.n_neighbors
 
     @property
     def residuals_(self) -> str:

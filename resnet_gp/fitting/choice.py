@@ -13,9 +13,8 @@ from gpytorch.kernels import Kernel
 from resnet_gp.fitting.exact import Exact
 from resnet_gp.fitting.inference import Inference
 from resnet_gp.fitting.kernel_spec import KernelSpec
-from resnet_gp.fitting.sparse import Sparse
 
-InferenceName = Literal["auto", "exact", "sparse"]
+InferenceName = Literal["auto", "exact", "nearest", "sparse"]
 HyperparametersName = Literal["auto", "laplace", "map", "ml", "nuts", "fixed"]
 
 #: Most rows for which, by default, hyperparameters are integrated out and the number of components
@@ -31,17 +30,17 @@ _EXACT_ROWS = {"cpu": 12_000, "cuda": 30_000}
 def choose_inference(
     asked: str,
     n: int,
-    sparse: Sparse,
+    others: Sequence[Inference],
     max_exact_samples: int | None,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Inference:
-    """The inference of this name; for "auto", exact if memory and patience allow, else sparse.
+    """The inference of this name; for "auto", exact if memory and patience allow, else nearest.
 
     Args:
         asked: the estimator's parameter ``inference``.
         n: rows.
-        sparse: sparse inference as it is wanted.
+        others: inferences that are not exact, as they are wanted; the first is that of "auto".
         max_exact_samples: the most rows for exact inference; None for a limit from the memory.
         device, dtype: of the matrices.
 
@@ -54,11 +53,11 @@ def choose_inference(
         raise ValueError(
             f"exact inference on {n} samples would need about {needed:.3g} bytes "
             f"({needed / 2**30:.1f} GiB) and is refused above {limit}; "
-            'set inference="sparse" or raise max_exact_samples'
+            f'set inference="{others[0].name}" or raise max_exact_samples'
         )
     if asked == "auto":
-        asked = Exact.name if n <= limit else sparse.name
-    return {Exact.name: Exact(), sparse.name: sparse}[asked]
+        asked = Exact.name if n <= limit else others[0].name
+    return next(one for one in (Exact(), *others) if one.name == asked)
 
 
 def _exact_limit(device: torch.device, dtype: torch.dtype) -> int:
@@ -99,16 +98,18 @@ def choose_hyperparameters(
 
 
 def choose_components(
-    kernels: Sequence[KernelSpec], asked: Literal[1, 2, "auto"], n: int
+    kernels: Sequence[KernelSpec], asked: Literal[1, 2, "auto"], n: int, inference: Inference
 ) -> list[KernelSpec]:
     """The kernels with the numbers of components to compare.
 
     Args:
         kernels: of one component.
         asked: the estimator's parameter ``n_components``. For "auto", one and two up to a thousand
-            rows, and two beyond, where it was the better choice on nearly all sets; one for kernels
-            that cannot have two, or only slowly.
+            rows and with inference that leaves rows out; two for more rows with other inference,
+            where it was the better choice on nearly all sets; one for kernels that cannot have two,
+            or only slowly.
         n: rows.
+        inference: what ``choose_inference`` found.
 
     Raises:
         ValueError: two components are asked for, and a kernel cannot have them; or ``asked`` is
@@ -123,7 +124,7 @@ def choose_components(
         elif isinstance(kernel.kernel, Kernel) or not _is_quick(kernel):
             counts = [1]
         else:
-            counts = [1, 2] if n <= INTEGRATED_ROWS else [2]
+            counts = [1, 2] if n <= INTEGRATED_ROWS or inference.learns_residuals else [2]
         found += [replace(kernel, n_components=count) for count in counts]
     return found
 

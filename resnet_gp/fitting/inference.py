@@ -119,9 +119,11 @@ class Inference(ABC):
 
     Attributes:
         name: the value of the estimator's parameter ``inference``.
+        learns_residuals: whether its posterior has the law of residuals, as part of the model.
     """
 
     name: ClassVar[str]
+    learns_residuals: ClassVar[bool] = False
 
     @abstractmethod
     def fit(

@@ -74,7 +74,7 @@ def find_modes(
         ValueError: ``known`` belongs to none of the kernels.
     """
     if known is not None:
-        known = {name: value for name, value in known.items() if name != "inducing_points"}
+        known = shared_hyperparameters(known)
     each = list(enumerate(search.each()))
     mine = None
     if known is not None:
@@ -84,6 +84,12 @@ def find_modes(
     if len(each) == 1:
         return [_find(*each[0], training, known if each[0][0] == mine else None)]
     return _in_threads([(i, one, training, known if i == mine else None) for i, one in each])
+
+
+def shared_hyperparameters(known: Hyperparameters) -> Hyperparameters:
+    """Those of the kernel and the noise, which every inference has."""
+    shared = ("covar_module.", "likelihood.")
+    return {name: value for name, value in known.items() if name.startswith(shared)}
 
 
 def _find(number: int, search: Search, training: Training, known: Hyperparameters | None) -> Mode:

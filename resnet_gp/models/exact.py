@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.exact_posterior import ExactPosterior
-from resnet_gp.models.regression import RegressionModel
+from resnet_gp.models.regression import RegressionModel, extended, row_noise
 
 
 class ExactRegression(ExactGP, RegressionModel):
@@ -61,10 +61,8 @@ class ExactRegression(ExactGP, RegressionModel):
 
     def row_noise(self) -> Tensor:
         """Noise variance of each training target, ``n``."""
-        noise = self.likelihood.noise.expand(len(self.train_targets))
-        if self.extra_variance is not None:
-            noise = noise + self.extra_variance
-        return noise if self.sample_weight is None else noise / self.sample_weight
+        noise, n = self.likelihood.noise, len(self.train_targets)
+        return row_noise(noise, n, self.extra_variance, self.sample_weight)
 
     def unscaled_covariance(self) -> Tensor:
         """Covariance of f at the training inputs over the output scale, ``n x n``."""
@@ -108,13 +106,9 @@ class ExactRegression(ExactGP, RegressionModel):
     @torch.no_grad()
     def extend(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
         train_x: Tensor = self.train_inputs[0]
-        old, new = self.extra_variance, extra_variance
-        if old is not None or new is not None:
-            old = torch.zeros_like(train_x[:, 0]) if old is None else old
-            new = torch.zeros_like(x[:, 0]) if new is None else new
-            self.extra_variance = torch.cat([old, new])
-        if self.sample_weight is not None:
-            self.sample_weight = torch.cat([self.sample_weight, torch.ones_like(x[:, 0])])
+        self.extra_variance, self.sample_weight = extended(
+            self.extra_variance, self.sample_weight, train_x, x, extra_variance
+        )
         targets = torch.cat([self.train_targets, y])
         self.set_train_data(torch.cat([train_x, x]), targets, strict=False)
 

@@ -160,29 +160,30 @@ class ExactPosterior(Posterior):
         if not with_variance:
             return mean, None
         whitened = self._whiten(slopes.reshape(k * d, n)).square().sum(0).reshape(k, d)
-        variance = (self._prior_slope_variance(x) - whitened).clamp_(min=0)
+        variance = (prior_slope_variance(self.covar_module, x) - whitened).clamp_(min=0)
         return mean, variance if mean.dim() == 2 else variance[..., None].expand_as(mean)
-
-    def _prior_slope_variance(self, x: Tensor) -> Tensor:
-        """d^2 k(a, b) / da_i db_i at a = b = x, ``n x d``."""
-        a, b = (x.detach().clone().requires_grad_() for _ in range(2))
-        pairs = self.covar_module(a, b, diag=True)
-        try:
-            (slope,) = torch.autograd.grad(pairs.sum(), a, create_graph=True, allow_unused=True)
-            if slope is None:  # GPyTorch's stationary kernels return a constant there
-                raise RuntimeError
-            mixed = [
-                torch.autograd.grad(column.sum(), b, retain_graph=True)[0][:, i]
-                for i, column in enumerate(slope.unbind(-1))
-            ]
-        except RuntimeError as error:
-            raise UnsupportedError(
-                "the kernel gives no second derivatives where its inputs coincide"
-            ) from error
-        return torch.stack(mixed, -1)
 
     def _whiten(self, cross: Tensor) -> Tensor:
         return torch.linalg.solve_triangular(self.cholesky, cross.mT, upper=False)
+
+
+def prior_slope_variance(kernel: Kernel, x: Tensor) -> Tensor:
+    """d^2 k(a, b) / da_i db_i at a = b = x, ``n x d``; raises ``UnsupportedError``."""
+    a, b = (x.detach().clone().requires_grad_() for _ in range(2))
+    pairs = kernel(a, b, diag=True)
+    try:
+        (slope,) = torch.autograd.grad(pairs.sum(), a, create_graph=True, allow_unused=True)
+        if slope is None:  # GPyTorch's stationary kernels return a constant there
+            raise RuntimeError
+        mixed = [
+            torch.autograd.grad(column.sum(), b, retain_graph=True)[0][:, i]
+            for i, column in enumerate(slope.unbind(-1))
+        ]
+    except RuntimeError as error:
+        raise UnsupportedError(
+            "the kernel gives no second derivatives where its inputs coincide"
+        ) from error
+    return torch.stack(mixed, -1)
 
 
 def pairs_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from gpytorch import Module
 from gpytorch.kernels import ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
@@ -44,7 +45,7 @@ class RegressionModel(Module):
         Raises:
             UnsupportedError: the model cannot take further rows.
         """
-        raise UnsupportedError('further observations need inference="exact"')
+        raise UnsupportedError('further observations need inference="exact" or "nearest"')
 
     @abstractmethod
     def _row_noise(self) -> dict[str, Tensor | None]:
@@ -57,3 +58,36 @@ class RegressionModel(Module):
             for name, value in self._row_noise().items()
             if value is not None and bool((value != _USUAL[name]).any())
         }
+
+
+def row_noise(
+    noise: Tensor, rows: int, extra_variance: Tensor | None, sample_weight: Tensor | None
+) -> Tensor:
+    """Noise variance of each target, ``n``, from the learned variance and what is known of rows."""
+    total = noise.expand(rows)
+    if extra_variance is not None:
+        total = total + extra_variance
+    return total if sample_weight is None else total / sample_weight
+
+
+def extended(
+    extra_variance: Tensor | None,
+    sample_weight: Tensor | None,
+    old: Tensor,
+    new: Tensor,
+    new_variance: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Known noise variances and weights of rows and of further ones of weight 1.
+
+    Args:
+        extra_variance, sample_weight: of the old rows.
+        old, new: the inputs, of which only the numbers count.
+        new_variance: known noise variances of the new rows.
+    """
+    if extra_variance is not None or new_variance is not None:
+        before = torch.zeros_like(old[:, 0]) if extra_variance is None else extra_variance
+        after = torch.zeros_like(new[:, 0]) if new_variance is None else new_variance
+        extra_variance = torch.cat([before, after])
+    if sample_weight is not None:
+        sample_weight = torch.cat([sample_weight, torch.ones_like(new[:, 0])])
+    return extra_variance, sample_weight

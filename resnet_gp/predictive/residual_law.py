@@ -17,18 +17,18 @@ from resnet_gp.predictive.law import Law
 Array = NDArray[np.float64]
 
 LEAST_ROWS = 10
-_NEIGHBOURS = 20
+NEIGHBOURS = 20
 _MOST_ROWS = 5000  # that serve as neighbours
-_LARGEST_SQUARE = 25.0  # of a standardised residual, in the local scale
-_LEAST_RESIDUAL = 0.03  # standard deviations, in the density that is maximised
+LARGEST_SQUARE = 25.0  # of a standardised residual, in the local scale
+LEAST_RESIDUAL = 0.03  # standard deviations, in the density that is maximised
 _OPTIMISM = 1.5  # log of new over left-out squared residuals, per p / (n + p)
 
 # Priors: median and logarithmic deviation of nu0 and c; shape and rate of the gamma law of df.
-_NU0 = 50.0, 1.5
-_C = 1.0, 0.2
-_DF = 2.0, 0.1
-_BOUNDS = (0.01, 1e5), (0.05, 20.0), (2.5, 1000.0)  # of nu0, c and df
-_START = 50.0, 1.0, 20.0
+NU0 = 50.0, 1.5
+C = 1.0, 0.2
+DF = 2.0, 0.1
+BOUNDS = (0.01, 1e5), (0.05, 20.0), (2.5, 1000.0)  # of nu0, c and df
+START = 50.0, 1.0, 20.0
 
 _SLICE = 2**20  # distances at a time
 
@@ -85,7 +85,7 @@ class ResidualLaw:
     @property
     def k(self) -> int:
         """Neighbours that count: 20, or fewer of n rows, n - 2."""
-        return min(_NEIGHBOURS, len(self.squares) - 2)
+        return min(NEIGHBOURS, len(self.squares) - 2)
 
     @classmethod
     def fit(
@@ -131,7 +131,7 @@ class ResidualLaw:
         near, total = law._sums(squared_distances, True, pairs)
 
         members = optimism * np.square((values - left_out.means) / left_out.scales)
-        members += _LEAST_RESIDUAL**2
+        members += LEAST_RESIDUAL**2
         with np.errstate(divide="ignore"):
             weights = np.log(left_out.weights) - np.log(left_out.scales)
 
@@ -141,10 +141,10 @@ class ResidualLaw:
             each = weights - (df + 1) / 2 * np.log1p(members / (df * variance))
             density = np.logaddexp.reduce(each, axis=0) - np.log(variance) / 2
             height = gammaln((df + 1) / 2) - gammaln(df / 2) - math.log(math.pi * df) / 2
-            return -float(density.sum() + density.size * height + _log_prior(nu0, c, df))
+            return -float(density.sum() + density.size * height + log_prior(nu0, c, df))
 
-        found = minimize(loss, np.log(_START), method="L-BFGS-B", bounds=np.log(_BOUNDS))
-        nu0, c, df = np.clip(np.exp(found.x), *np.transpose(_BOUNDS))
+        found = minimize(loss, np.log(START), method="L-BFGS-B", bounds=np.log(BOUNDS))
+        nu0, c, df = np.clip(np.exp(found.x), *np.transpose(BOUNDS))
         return replace(law, nu0=float(nu0), c=float(c), df=float(df))
 
     def with_rows(self, y: ArrayLike, left_out: Law) -> ResidualLaw:
@@ -300,14 +300,15 @@ def _neighbour_weights(distances: Array, k: int) -> Array:
 
 
 def _clipped(z: Array, optimism: float) -> Array:
-    return np.minimum(optimism * np.square(z), _LARGEST_SQUARE)
+    return np.minimum(optimism * np.square(z), LARGEST_SQUARE)
 
 
-def _log_prior(nu0: float, c: float, df: float) -> float:
-    shape, rate = _DF
+def log_prior(nu0: float, c: float, df: float) -> float:
+    """Log density of the logarithms of the three parameters, without its constant."""
+    shape, rate = DF
     return (
-        -0.5 * (math.log(nu0 / _NU0[0]) / _NU0[1]) ** 2
-        - 0.5 * (math.log(c / _C[0]) / _C[1]) ** 2
+        -0.5 * (math.log(nu0 / NU0[0]) / NU0[1]) ** 2
+        - 0.5 * (math.log(c / C[0]) / C[1]) ** 2
         + shape * math.log(df)
         - rate * df
     )

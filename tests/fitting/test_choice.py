@@ -3,21 +3,22 @@ import torch
 
 from resnet_gp.fitting import choice
 from resnet_gp.fitting.choice import choose_inference
+from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.sparse import Sparse
 
 CPU = torch.device("cpu")
 
 
 def choose(asked, n, limit=None, dtype=torch.float64):
-    return choose_inference(asked, n, Sparse(10), limit, CPU, dtype).name
+    return choose_inference(asked, n, (Nearest(), Sparse(10)), limit, CPU, dtype).name
 
 
 def test_auto_is_exact_up_to_the_limit():
     assert choose("auto", 100) == "exact"
-    assert choose("auto", 100, limit=99) == "sparse"
+    assert choose("auto", 100, limit=99) == "nearest"
 
 
-@pytest.mark.parametrize("asked", ["exact", "sparse"])
+@pytest.mark.parametrize("asked", ["exact", "nearest", "sparse"])
 def test_what_is_asked_for_is_taken(asked):
     assert choose(asked, 100) == asked
 
@@ -32,8 +33,8 @@ def test_the_limit_follows_from_memory_but_is_never_hours(monkeypatch):
     monkeypatch.setattr(choice.os, "sysconf", pages.__getitem__)
     rows = int((2**21 / 24) ** 0.5)  # half of it for three matrices
     assert choose("auto", rows) == "exact"
-    assert choose("auto", rows + 1) == "sparse"
+    assert choose("auto", rows + 1) == "nearest"
     assert choose("auto", rows + 1, dtype=torch.float32) == "exact"
     pages["SC_PHYS_PAGES"] = 2**40
     assert choose("auto", 12_000) == "exact"
-    assert choose("auto", 12_001) == "sparse"
+    assert choose("auto", 12_001) == "nearest"

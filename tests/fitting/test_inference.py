@@ -9,6 +9,7 @@ from resnet_gp.fitting import choice
 from resnet_gp.fitting.exact import Exact
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.kernel_spec import KernelSpec
+from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import Outcome
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
@@ -20,7 +21,7 @@ RNG = np.random.default_rng(0)
 X = RNG.uniform(-2, 2, size=(60, 2))
 Y = np.sin(2 * X[:, 0]) + X[:, 1] ** 2 + 0.1 * RNG.normal(size=60)
 TRAINING = Training(torch.from_numpy(X), torch.from_numpy((Y - Y.mean()) / Y.std()))
-WAYS = {"exact": Exact(), "sparse": Sparse(20)}
+WAYS = {"exact": Exact(), "nearest": Nearest(20, student=False), "sparse": Sparse(20)}
 
 
 def search(**options):

@@ -1,0 +1,324 @@
+r"""Laws of targets given their neighbours, in numba: one loop over the rows, each by itself.
+
+A row of ``index``, ``b x m``, lists the members of a neighbourhood from the farthest to the nearest
+and, last, the row whose target is predicted. With L L' the covariance of the members' targets and
+z = L^{-1} y, each z_j is the standardised error of a target given all members before it, so that
+the last one is that of the prediction, with mean y - L_mm z_m and deviation L_mm.
+
+Arrays are C-contiguous, in tuples:
+
+``points``    unit vectors, ``c x n x d`` with d a multiple of GROUP, their scales, ``c x n``, and
+              the gap below which it is computed from differences: as in ``flow/compiled.py``
+``table``     as there, without a batch
+``targets``   y, ``n x p``, and the noise variance of each, ``n``
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from resnet_gp.flow.compiled import (
+    _BLOCK,
+    _depth_maps,
+    _gaps,
+    _limit_maps,
+    _polynomial,
+    _polynomials,
+    _table_variable,
+)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _factorise(a):
+    """Cholesky factor of a lower triangle, in place, four rows at a time; False if there is none.
+
+    For the sizes of neighbourhoods it takes half the time of LAPACK, and allocates nothing.
+    """
+    zero, one = a.dtype.type(0), a.dtype.type(1)
+    for first in range(0, len(a), 4):
+        last = min(first + 4, len(a))
+        done = 0
+        if last == first + 4:
+            done = first
+            p0, p1, p2, p3 = a[first], a[first + 1], a[first + 2], a[first + 3]
+            for j in range(0, first, 2):  # ``first`` is even
+                q0, q1 = a[j], a[j + 1]
+                s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = zero
+                for k in range(j):
+                    x, y = q0[k], q1[k]
+                    s00 += p0[k] * x
+                    s01 += p0[k] * y
+                    s10 += p1[k] * x
+                    s11 += p1[k] * y
+                    s20 += p2[k] * x
+                    s21 += p2[k] * y
+                    s30 += p3[k] * x
+                    s31 += p3[k] * y
+                d0, below, d1 = one / q0[j], q1[j], one / q1[j + 1]
+                p0[j] = (p0[j] - s00) * d0
+                p1[j] = (p1[j] - s10) * d0
+                p2[j] = (p2[j] - s20) * d0
+                p3[j] = (p3[j] - s30) * d0
+                p0[j + 1] = (p0[j + 1] - s01 - below * p0[j]) * d1
+                p1[j + 1] = (p1[j + 1] - s11 - below * p1[j]) * d1
+                p2[j + 1] = (p2[j + 1] - s21 - below * p2[j]) * d1
+                p3[j + 1] = (p3[j + 1] - s31 - below * p3[j]) * d1
+        for i in range(first, last):
+            for j in range(done, i + 1):
+                total = zero
+                for k in range(j):
+                    total += a[i, k] * a[j, k]
+                if j < i:
+                    a[i, j] = (a[i, j] - total) / a[j, j]
+                elif a[i, i] - total > zero:
+                    a[i, i] = math.sqrt(a[i, i] - total)
+                else:
+                    return False
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _gather(points, members, own):
+    """Copy the points of a neighbourhood, their transpose and their scales."""
+    units, scales, _ = points
+    u, v, scale = own
+    for c in range(len(units)):
+        for i in range(len(members)):
+            scale[c, i] = scales[c, members[i]]
+            for k in range(units.shape[2]):
+                value = units[c, members[i], k]
+                u[c, i, k] = value
+                v[c, k, i] = value
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
+    """The lower triangle of the covariance of a neighbourhood's targets.
+
+    The noise is at least ``floor`` times the variance of f: neighbours may coincide. ``pairs`` are
+    filled with the gap of each pair, its variable of the table, and the product of its scales,
+    ``c x (m (m + 1) / 2)``, row by row of the triangle.
+    """
+    u, v, scale = own
+    kappa, coefficients, power_basis = table
+    gaps, variables, products = pairs
+    one, m = a.dtype.type(1), len(a)
+    for c in range(len(u)):
+        first = 0
+        for i in range(m):
+            _gaps(u[c, i], v[c], 0, i + 1, near, gaps[c, first : first + i + 1])
+            for j in range(i + 1):
+                products[c, first + j] = scale[c, i] * scale[c, j]
+            first += i + 1
+        for first in range(0, gaps.shape[1], _BLOCK):
+            last = min(first + _BLOCK, gaps.shape[1])
+            gap, x, product = gaps[c, first:last], variables[c, first:last], products[c, first:last]
+            ratio, spare = buffers[0, : len(gap)], buffers[1, : len(gap)]
+            _table_variable(gap, kappa[c], x)
+            _polynomial(coefficients[c], power_basis[c], x, ratio, spare)
+            total = buffers[2, first:last]
+            if c == 0:
+                total[:] = 0
+            if plain:
+                for j in range(len(gap)):
+                    total[j] += product[j] * ratio[j]
+            else:
+                for j in range(len(gap)):
+                    total[j] += product[j] * (one - gap[j] * ratio[j] * ratio[j])
+    first = 0
+    for i in range(m):
+        a[i, : i + 1] = buffers[2, first : first + i + 1]
+        first += i + 1
+        least = floor * a[i, i]
+        a[i, i] += noises[i] if noises[i] > least else least
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _whiten(a, y, z):
+    """z = L^{-1} y, ``m x p``."""
+    for q in range(y.shape[1]):
+        for i in range(len(a)):
+            total = y[i, q]
+            for j in range(i):
+                total -= a[i, j] * z[q, j]
+            z[q, i] = total / a[i, i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _unwhiten(a, size, z, out):
+    """out = L^{-T} z for the leading block of this size, 0 below."""
+    zero = a.dtype.type(0)
+    out[:size] = z[:size]
+    out[size:] = zero
+    for i in range(size - 1, -1, -1):
+        out[i] /= a[i, i]
+        factor = out[i]
+        for j in range(i):
+            out[j] -= factor * a[i, j]
+
+
+@njit(nogil=True, cache=True)
+def _workspace(units, m, p):
+    """Arrays for one neighbourhood at a time, as the other functions take them."""
+    components, d, entries = len(units), units.shape[2], m * (m + 1) // 2
+    dtype = units.dtype
+    u, v = np.empty((components, m, d), dtype), np.empty((components, d, m), dtype)
+    own = u, v, np.empty((components, m), dtype)
+    shape = components, entries
+    pairs = np.empty(shape, dtype), np.empty(shape, dtype), np.empty(shape, dtype)
+    rows = np.empty((m, p), dtype), np.empty(m, dtype)
+    return own, pairs, rows, np.empty((3, max(entries, _BLOCK)), dtype), np.zeros((m, m), dtype)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def laws(points, table, plain, targets, floor, index, out, start, stop):
+    """Fill ``out``: deviations L_mm, ``b``, and z, ``b x p x m``; NaN where a factor fails.
+
+    The last target of a neighbourhood is used for the last z alone: with 0 there, the mean of the
+    prediction is -L_mm z_m.
+    """
+    y, noise = targets
+    deviations, whitened = out
+    m = index.shape[1]
+    own, pairs, (values, noises), buffers, a = _workspace(points[0], m, y.shape[1])
+    for row in range(start, stop):
+        members = index[row]
+        _gather(points, members, own)
+        for i in range(m):
+            noises[i] = noise[members[i]]
+            values[i] = y[members[i]]
+        _fill(own, points[2], table, plain, noises, floor, pairs, buffers, a)
+        if _factorise(a):
+            _whiten(a, values, whitened[row])
+            deviations[row] = a[m - 1, m - 1]
+        else:
+            whitened[row] = np.nan
+            deviations[row] = np.nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _in_covariance(a, z, vectors, out):
+    """Fill ``out`` with the gradient of -log s - z_m^2 / 2, row by row of the lower triangle.
+
+    Entries off the diagonal count twice. With w = L^{-T} e_m and alpha the weights of the
+    neighbours, the gradients are
+
+        log s       w w' / 2
+        z_m^2 / 2   -z_m (alpha w' + w alpha') / 2 - z_m^2 w w' / 2
+    """
+    m, p, one, half = len(a), len(z), a.dtype.type(1), a.dtype.type(0.5)
+    w, alpha, unit = vectors[0], vectors[1], vectors[2]
+    unit[:] = 0
+    unit[m - 1] = one
+    _unwhiten(a, m, unit, w)
+    out[:] = 0
+    for q in range(p):
+        error = z[q, m - 1]
+        _unwhiten(a, m - 1, z[q], alpha)
+        first = 0
+        for i in range(m):
+            of_w, of_alpha = (error * error - one) * w[i] + error * alpha[i], error * w[i]
+            for j in range(i + 1):
+                out[first + j] += of_w * w[j] + of_alpha * alpha[j]
+            first += i + 1
+    for i in range(m):
+        out[i * (i + 3) // 2] *= half
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _to_points(u, scale, weights, values, by_u, by_scale):
+    """Add the gradients in a neighbourhood's points, from those in its pairs.
+
+    ``weights`` are the gradients in the inner products, ``values`` times both scales those of the
+    covariances; both row by row of the triangle.
+    """
+    first = 0
+    for i in range(len(u)):
+        total = scale[i] * 0
+        for j in range(i + 1):
+            total += values[first + j] * scale[j]
+            by_scale[j] += values[first + j] * scale[i]
+        by_scale[i] += total
+        for j in range(i):
+            weight = weights[first + j]
+            for k in range(u.shape[1]):
+                by_u[i, k] += weight * u[j, k]
+                by_u[j, k] += weight * u[i, k]
+        first += i + 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _to_pairs(slopes, product, maps, weights, values):
+    """Gradients in inner products and, over both scales, in covariances; returns that in time."""
+    value, slope, speed = maps
+    total = slopes.dtype.type(0)
+    for j in range(len(slopes)):
+        seen = slopes[j] * product[j]
+        total += seen * speed[j]
+        weights[j] = seen * slope[j]
+        values[j] = slopes[j] * value[j]
+    return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def densities(points, tables, limit, plain, targets, floor, index, sums, start, stop):
+    """Sum of -log s - z_m^2 / 2 over neighbourhoods, and its gradient.
+
+    ``tables`` are one of the map and one of its three maps, ``limit`` is as in
+    ``compiled.gradient``. ``sums`` are the gradients in the unit vectors, ``c x n x d``, their
+    scales, ``c x n``, the times, ``c``, and the noises, ``n``, then the value and the number of
+    neighbourhoods whose factor failed; they are added to.
+    """
+    table, (_, coefficients, power_basis) = tables
+    largest, decrease = limit
+    y, noise = targets
+    by_unit, by_scale, by_time, by_noise, totals = sums
+    m, p = index.shape[1], y.shape[1]
+    own, pairs, (values, noises), buffers, a = _workspace(points[0], m, p)
+    gaps, variables, products = pairs
+    u, _, scale = own
+    dtype, entries = u.dtype, gaps.shape[1]
+    vectors, z = np.empty((3, m), dtype), np.empty((p, m), dtype)
+    slopes, weights, scaled = np.empty(entries, dtype), np.empty(entries, dtype), buffers[2]
+    own_u, own_scale, spare = np.empty_like(u), np.empty_like(scale), np.empty((4, _BLOCK), dtype)
+    for row in range(start, stop):
+        members = index[row]
+        _gather(points, members, own)
+        for i in range(m):
+            noises[i] = noise[members[i]]
+            values[i] = y[members[i]]
+        _fill(own, points[2], table, plain, noises, floor, pairs, buffers, a)
+        if not _factorise(a):
+            totals[1] += 1
+            continue
+        _whiten(a, values, z)
+        for q in range(p):
+            totals[0] -= math.log(a[m - 1, m - 1]) + z[q, m - 1] * z[q, m - 1] / 2
+        _in_covariance(a, z, vectors, slopes)
+        for i in range(m):
+            by_noise[members[i]] += slopes[i * (i + 3) // 2]
+        own_u[:] = 0
+        own_scale[:] = 0
+        for c in range(len(u)):
+            for first in range(0, entries, _BLOCK):
+                last = min(first + _BLOCK, entries)
+                gap, size = gaps[c, first:last], last - first
+                maps = spare[0, :size], spare[1, :size], spare[2, :size]
+                x, rest = variables[c, first:last], spare[3, :size]
+                _polynomials((coefficients[c], power_basis[c]), x, maps, rest)
+                if len(largest) > 0:
+                    _limit_maps(gap, largest[c], decrease[c], maps)
+                else:
+                    _depth_maps(gap, plain, maps)
+                by_time[c] += _to_pairs(
+                    slopes[first:last], products[c, first:last], maps, weights[first:last],
+                    scaled[first:last],
+                )  # fmt: skip
+            _to_points(u[c], scale[c], weights, scaled, own_u[c], own_scale[c])
+            for i in range(m):
+                by_scale[c, members[i]] += own_scale[c, i]
+                for k in range(u.shape[2]):
+                    by_unit[c, members[i], k] += own_u[c, i, k]

@@ -1,0 +1,150 @@
+"""Gaussian process regression that conditions each target on its nearest rows: the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gpytorch.kernels import Kernel, ScaleKernel
+from gpytorch.likelihoods import GaussianLikelihood
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_gp.kernels.constraints import log_positive
+from resnet_gp.models.metric import correlation_widths
+from resnet_gp.models.nearest_posterior import NearestPosterior, left_out_members
+from resnet_gp.models.neighbourhoods import Rows, compact, log_density
+from resnet_gp.models.neighbours import Neighbours
+from resnet_gp.models.posterior import to_array
+from resnet_gp.models.regression import RegressionModel, extended, row_noise
+from resnet_gp.predictive.local_scale import LocalScale
+
+#: Neighbours on which a target is conditioned while hyperparameters are learned.
+TRAINING_NEIGHBORS = 64
+#: Rows whose densities choose the hyperparameters.
+TRAINING_ROWS = 2000
+
+
+class NearestRegression(RegressionModel):
+    """y = f(x) + noise, where each target is seen given those of its nearest rows.
+
+    The log marginal likelihood is the log density of 2000 random rows, each given its 64 nearest
+    others: what is learned is what predicts (Vecchia 1988; Wu et al. 2022). Rows stay neighbours
+    until ``look_up`` finds them again, as the metric depends on the hyperparameters.
+
+    Args:
+        train_x: ``n x d``.
+        train_y: ``n`` or ``n x p``.
+        kernel: any GPyTorch kernel without an output scale of its own.
+        n_neighbors: k of the posterior.
+        local_scale: the posterior's law of a target; None for a normal law.
+        extra_variance, sample_weight: as for ``ExactRegression``.
+    """
+
+    extra_variance: Tensor | None
+    sample_weight: Tensor | None
+
+    def __init__(
+        self,
+        train_x: Tensor,
+        train_y: Tensor,
+        kernel: Kernel,
+        n_neighbors: int = TRAINING_NEIGHBORS,
+        local_scale: LocalScale | None = None,
+        extra_variance: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.train_x, self.train_y = train_x, train_y
+        self.register_buffer("extra_variance", extra_variance)
+        self.register_buffer("sample_weight", sample_weight)
+        self.n_neighbors = n_neighbors
+        self.local_scale = local_scale or LocalScale()
+        self.likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
+        self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
+        self._sample: _Sample | None = None
+        self.to(train_x)
+
+    def row_noise(self) -> Tensor:
+        """Noise variance of each training target, ``n``."""
+        noise, n = self.likelihood.noise, len(self.train_x)
+        return row_noise(noise, n, self.extra_variance, self.sample_weight)
+
+    def look_up(self) -> None:
+        """Find the neighbours of the sampled rows in the present metric."""
+        self._sample = _Sample.of(self)
+
+    def log_marginal_likelihood(self) -> Tensor:
+        if self._sample is None:
+            self.look_up()
+        assert self._sample is not None
+        sample, members = self._sample.rows, self._sample.members
+        noise = self._row_noise_at(self._sample.numbers)
+        return log_density(self.covar_module, replace(sample, noise=noise), members)
+
+    @torch.no_grad()
+    def posterior(self) -> NearestPosterior:
+        """The process given its training data."""
+        return NearestPosterior(
+            self.covar_module,
+            Rows(self.train_x, self._columns(), self.row_noise()),
+            self.train_y.dim() == 1,
+            self.likelihood.noise.detach().squeeze(),
+            self.local_scale,
+            self.n_neighbors,
+        )
+
+    def extend(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
+        self.extra_variance, self.sample_weight = extended(
+            self.extra_variance, self.sample_weight, self.train_x, x, extra_variance
+        )
+        self.train_x, self.train_y = torch.cat([self.train_x, x]), torch.cat([self.train_y, y])
+        self._sample = None
+
+    def _columns(self) -> Tensor:
+        return self.train_y.reshape(len(self.train_y), -1)
+
+    def _row_noise_at(self, rows: Tensor) -> Tensor:
+        extra, weight = self.extra_variance, self.sample_weight
+        return row_noise(
+            self.likelihood.noise,
+            len(rows),
+            None if extra is None else extra[rows],
+            None if weight is None else weight[rows],
+        )
+
+    def _row_noise(self) -> dict[str, Tensor | None]:
+        return {"extra_variance": self.extra_variance, "sample_weight": self.sample_weight}
+
+
+class _Sample(NamedTuple):
+    """Rows and their neighbours.
+
+    Attributes:
+        numbers: of the rows that are members, among all rows.
+        rows: these rows.
+        members: ``b x (k + 1)``, of these rows.
+    """
+
+    numbers: Tensor
+    rows: Rows
+    members: Tensor
+
+    @classmethod
+    def of(cls, model: NearestRegression) -> _Sample:
+        x = model.train_x
+        index = Neighbours(to_array(x / correlation_widths(model.covar_module, x)))
+        chosen = sample_rows(len(x), TRAINING_ROWS)
+        members = left_out_members(index, chosen, TRAINING_NEIGHBORS).to(x.device)
+        numbers = torch.unique(members)
+        noise = x.new_zeros(len(x))
+        rows, own = compact(Rows(x, model._columns(), noise), members)
+        return cls(numbers, rows, own)
+
+
+def sample_rows(n: int, count: int, before: int = 0) -> NDArray[np.intp]:
+    """The same random ``count`` rows of n each time, after the first ``before`` of the order."""
+    order = np.random.RandomState(0).permutation(n)
+    return order[before : before + count] if n >= before + count else order[-count:]

@@ -1,0 +1,234 @@
+"""Laws of targets given those of their neighbours, for any kernel.
+
+A neighbourhood is a row of ``members``: rows of the data from the farthest neighbour to the nearest
+and, last, the row whose target is predicted. With L L' the covariance of the members' targets,
+z = L^{-1} y holds the standardised error of each target given all members that are farther. The
+last one, z_m, is that of the prediction, whose deviation is s = L_mm (Vecchia 1988).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from gpytorch.kernels import Kernel, ScaleKernel
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from resnet_gp.flow.autograd import compiled_loops
+from resnet_gp.flow.covariance import Networks
+from resnet_gp.flow.depth import DepthMap
+from resnet_gp.flow.table import GROUP
+from resnet_gp.flow.unit_covariance import NEAR, gradient_tables, value_table
+from resnet_gp.kernels.resnet_kernel import ResNetKernel
+from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
+from resnet_gp.threads import in_threads, row_ranges
+
+#: The noise of a target is at least this share of the variance of f: neighbours may coincide.
+FLOOR = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+_ENTRIES = {"cpu": 2**21, "cuda": 2**27}  # of covariances that are alive at a time
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Data whose rows are members of neighbourhoods.
+
+    Attributes:
+        x: ``n x d``.
+        y: ``n x p``.
+        noise: variance of the noise of each target, ``n``.
+    """
+
+    x: Tensor
+    y: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """Whitened neighbourhoods.
+
+    Attributes:
+        deviation: s, ``b``; NaN where a covariance could not be factorised.
+        z: ``b x p x m``.
+    """
+
+    deviation: Tensor
+    z: Tensor
+
+
+@torch.no_grad()
+def whitened(kernel: Kernel, rows: Rows, members: Tensor) -> Neighbourhoods:
+    """Factorise the covariance of each neighbourhood.
+
+    Args:
+        kernel: covariance of f.
+        rows: the members and no others; targets and noises of rows that are predicted may be 0.
+        members: ``b x m``.
+    """
+    loops = _loops(kernel, rows.x)
+    if loops is not None:
+        return _Compiled.of(loops, kernel, rows).whitened(members)
+    m = members.shape[1]
+    parts = [_whitened(kernel, rows, part) for part in members.split(_chunk(rows.x, m))]
+    deviations, z = zip(*parts, strict=True)
+    return Neighbourhoods(torch.cat(deviations), torch.cat(z))
+
+
+def log_density(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
+    """Sum of the log densities of the predicted targets, in nats, under normal laws.
+
+    Differentiable once in the kernel's hyperparameters and the noises.
+
+    Args:
+        kernel, rows, members: as in ``whitened``.
+
+    Raises:
+        torch.linalg.LinAlgError: a covariance is not positive definite in this precision.
+    """
+    loops = _loops(kernel, rows.x)
+    if loops is not None:
+        value = _Compiled.of(loops, kernel, rows).log_density(members)
+    else:
+        parts = members.split(_chunk(rows.x, members.shape[1]))
+        found = [
+            checkpoint(_log_density, kernel, rows, part, use_reentrant=False) for part in parts
+        ]
+        value = torch.stack(found).sum()
+    return value - 0.5 * len(members) * rows.y.shape[1] * math.log(2 * math.pi)
+
+
+def compact(rows: Rows, members: Tensor) -> tuple[Rows, Tensor]:
+    """The rows that are members, and where among them each member is."""
+    used, index = torch.unique(members, return_inverse=True)
+    return Rows(rows.x[used], rows.y[used], rows.noise[used]), index
+
+
+def _chunk(x: Tensor, m: int) -> int:
+    return max(1, _ENTRIES.get(x.device.type, _ENTRIES["cuda"]) // m**2)
+
+
+def _whitened(kernel: Kernel, rows: Rows, members: Tensor) -> tuple[Tensor, Tensor]:
+    covariance = kernel(rows.x[members]).to_dense()
+    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
+    noise = torch.maximum(rows.noise[members], FLOOR[covariance.dtype] * diagonal.detach())
+    factor, failed = torch.linalg.cholesky_ex(covariance + torch.diag_embed(noise))
+    z = torch.linalg.solve_triangular(factor, rows.y[members], upper=False).mT
+    deviation = factor[:, -1, -1]
+    if bool(failed.any()):
+        deviation = torch.where(failed > 0, torch.nan, deviation)
+        z = torch.where((failed > 0)[:, None, None], torch.nan, z)
+    return deviation, z
+
+
+def _log_density(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
+    """-log s - z_m^2 / 2, summed."""
+    deviation, z = _whitened(kernel, rows, members)
+    if bool(deviation.isnan().any()):
+        raise torch.linalg.LinAlgError("the covariance of a neighbourhood cannot be factorised")
+    return -z.shape[1] * deviation.log().sum() - z[..., -1].square().sum() / 2
+
+
+def _loops(kernel: Kernel, x: Tensor) -> ModuleType | None:
+    """The compiled loops, or None where the kernel is not of the family that they know."""
+    own = kernel.base_kernel if isinstance(kernel, ScaleKernel) else None
+    if not isinstance(own, ResNetKernel | ResNetSumKernel) or not own.is_homogeneous:
+        return None
+    if kernel.active_dims is not None or own.active_dims is not None or x.dtype not in FLOOR:
+        return None
+    return compiled_loops("models.compiled_neighbourhoods", x)
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """Arguments of the compiled loops, of the rows that are members."""
+
+    loops: ModuleType
+    networks: Networks
+    rows: Rows
+
+    @classmethod
+    def of(cls, loops: ModuleType, kernel: Any, rows: Rows) -> _Compiled:
+        return cls(loops, kernel.base_kernel.networks(kernel.outputscale), rows)
+
+    def whitened(self, members: Tensor) -> Neighbourhoods:
+        unit, scale = self._points()
+        table = value_table(self.networks.time.detach(), unit.dtype, self.networks.map)
+        b, m, p = *members.shape, self.rows.y.shape[1]
+        deviation, z = self.rows.y.new_empty(b), self.rows.y.new_empty(b, p, m)
+        arguments = (
+            _arrays(unit, scale), table, self.networks.map.is_tangent, _targets(self.rows),
+            FLOOR[unit.dtype], members.numpy(), (deviation.numpy(), z.numpy()),
+        )  # fmt: skip
+        laws = functools.partial(self.loops.laws, *arguments)
+        in_threads([functools.partial(laws, *part) for part in row_ranges(b, m * m)])
+        return Neighbourhoods(deviation, z)
+
+    def log_density(self, members: Tensor) -> Tensor:
+        density: Tensor = _LogDensity.apply(
+            *self._points(), self.networks.time, self.rows.noise,
+            (self.loops, self.networks.map, self.rows.y, members),
+        )  # fmt: skip
+        return density
+
+    def _points(self) -> tuple[Tensor, Tensor]:
+        unit, scale = self.networks.points(self.rows.x, self.networks.factor())
+        return torch.nn.functional.pad(unit, (0, -unit.shape[-1] % GROUP)), scale
+
+
+def _arrays(unit: Tensor, scale: Tensor) -> tuple[Any, ...]:
+    unit, scale = (x.detach().contiguous() for x in (unit, scale))
+    return unit.numpy(), scale.numpy(), NEAR[unit.dtype]
+
+
+def _targets(rows: Rows) -> tuple[Any, Any]:
+    y, noise = (x.detach().contiguous().numpy() for x in (rows.y, rows.noise))
+    return y, noise
+
+
+class _LogDensity(Function):
+    """The sum of log densities and, at the same time, its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        unit: Tensor,
+        scale: Tensor,
+        time: Tensor,
+        noise: Tensor,
+        settings: tuple[ModuleType, DepthMap, Tensor, Tensor],
+    ) -> Tensor:
+        loops, spec, y, members = settings
+        tables, limit = gradient_tables(time.detach(), unit.dtype, spec)
+        points, dtype = _arrays(unit, scale), y.numpy().dtype
+        arguments = (
+            points, (value_table(time.detach(), unit.dtype, spec), tables), limit, spec.is_tangent,
+            _targets(Rows(y, y, noise)), FLOOR[unit.dtype], members.numpy(),
+        )  # fmt: skip
+        ranges = row_ranges(len(members), members.shape[1] ** 2)
+        shapes: Sequence[Any] = (unit.shape, scale.shape, time.shape, noise.shape, (2,))
+        sums = [tuple(np.zeros(shape, dtype) for shape in shapes) for _ in ranges]
+        run = functools.partial(loops.densities, *arguments)
+        in_threads(
+            [functools.partial(run, own, *part) for own, part in zip(sums, ranges, strict=True)]
+        )
+        totals = [torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True)]
+        *gradients, (value, failed) = totals
+        if failed > 0:
+            raise torch.linalg.LinAlgError("the covariance of a neighbourhood cannot be factorised")
+        ctx.save_for_backward(*gradients)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *(grad * x for x in ctx.saved_tensors), None
