@@ -106,7 +106,7 @@ class Nearest(Inference):
             if search.fixed or mode.result.interrupted:
                 yield self._candidate(model, mode.result, mode.number)
                 return
-            result = _learn(model, own)
+            result = learn(model, own)
             yield self._candidate(model, result, mode.number)
             if result.interrupted:
                 return
@@ -135,7 +135,7 @@ class _Candidate:
     score: float
 
 
-def _learn(model: NearestRegression, search: Search) -> FitResult:
+def learn(model: NearestRegression, search: Search) -> FitResult:
     """Maximise the density of the sampled rows, and look up their neighbours now and then."""
     rows = min(TRAINING_ROWS, len(model.train_x))
     for _ in range(_ROUNDS):

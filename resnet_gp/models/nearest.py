@@ -77,12 +77,16 @@ class NearestRegression(RegressionModel):
         self._sample = _Sample.of(self)
 
     def log_marginal_likelihood(self) -> Tensor:
+        return log_density(self.covar_module, *self._sampled())
+
+    def _sampled(self) -> tuple[Rows, Tensor]:
+        """The sampled rows and their neighbours, and which of them are members of what."""
         if self._sample is None:
             self.look_up()
         assert self._sample is not None
         sample, members = self._sample.rows, self._sample.members
         noise = self._row_noise_at(self._sample.numbers)
-        return log_density(self.covar_module, replace(sample, noise=noise), members)
+        return replace(sample, noise=noise), members
 
     @torch.no_grad()
     def posterior(self) -> NearestPosterior:
