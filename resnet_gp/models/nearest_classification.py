@@ -6,6 +6,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from resnet_gp.models.calibration import LOG_SLOPES, class_scores
 from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.models.neighbourhoods import predicted_means
 
@@ -44,16 +45,11 @@ class NearestClassification(NearestRegression):
 
     @property
     def slope(self) -> Tensor:
-        """b."""
-        return self.raw_slope.exp()
+        """b, between e^-5 and e^8."""
+        return self.raw_slope.clamp(*LOG_SLOPES).exp()
 
     def log_marginal_likelihood(self) -> Tensor:
         rows, members = self._sampled()
         scores = class_scores(predicted_means(self.covar_module, rows, members) + self.offset)
         labels = class_scores(rows.y[members[:, -1]] + self.offset).argmax(1)
         return -torch.nn.functional.cross_entropy(self.slope * scores, labels, reduction="sum")
-
-
-def class_scores(means: Tensor) -> Tensor:
-    """One score for each class, also where two classes share a column."""
-    return torch.cat([-means, means], 1) if means.shape[1] == 1 else means

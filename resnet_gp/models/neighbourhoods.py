@@ -214,13 +214,14 @@ class _Compiled:
 
     def means(self, members: Tensor) -> Tensor:
         with torch.no_grad():
-            deviation, z = _factorised(*vars(self.whitened(members)).values())
+            found = self.whitened(members)
+            deviation, z = _factorised(found.deviation, found.z)
             means = self.rows.y[members[:, -1]] - deviation[:, None] * z[..., -1]
-        found: Tensor = _Means.apply(
+        result: Tensor = _Means.apply(
             *self._points(), self.networks.time, self.rows.noise,
             (means, (self.loops, self.networks.map, self.rows.y, members)),
         )  # fmt: skip
-        return found
+        return result
 
     def _points(self) -> tuple[Tensor, Tensor]:
         unit, scale = self.networks.points(self.rows.x, self.networks.factor())
@@ -285,7 +286,8 @@ class _Means(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        _, gradients = _gradients(*ctx.saved_tensors, ctx.settings, grad)
+        unit, scale, time, noise = ctx.saved_tensors
+        _, gradients = _gradients(unit, scale, time, noise, ctx.settings, grad)
         return *gradients, None
 
 
