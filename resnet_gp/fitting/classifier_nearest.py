@@ -34,6 +34,7 @@ from resnet_gp.models.nearest import TRAINING_NEIGHBORS, TRAINING_ROWS, sample_r
 from resnet_gp.models.nearest_classification import NearestClassification
 from resnet_gp.models.nearest_member import NearestMember
 from resnet_gp.models.nearest_posterior import NearestPosterior
+from resnet_gp.models.neighbourhoods import Neighbourhoods
 
 # Rows, other than those of the search where there are enough, whose left-out means choose among
 # kernels and numbers of neighbours, and give the temperature.
@@ -78,8 +79,10 @@ class NearestFit(ClassifierFit):
         ]
         _, setting, model = min(fitted, key=lambda one: one[0])
         model.n_neighbors = self._neighbors(model, held_out)
-        member = NearestMember.of(model, setting.active_dims)
-        slope = fit_slope(held_out.scores(member.posterior), held_out.labels)
+        found = held_out.neighbourhoods(model.posterior())
+        outputscale = found.z[..., -1].square().mean(0)  # of the highest density
+        member = NearestMember.of(model, setting.active_dims, outputscale)
+        slope = fit_slope(held_out.scores(found), held_out.labels)
         ensemble, settings = Ensemble([member], model.offset), [_learned(setting, model)]
         return Solution(ensemble, settings, slope, {"n_neighbors_": model.n_neighbors})
 
@@ -135,14 +138,17 @@ class _HeldOut:
         rows = sample_rows(len(problem.x), _CHOICE_ROWS, before=TRAINING_ROWS)
         return cls(rows, problem.targets[rows], problem.labels[rows])
 
-    def scores(self, posterior: NearestPosterior) -> Tensor:
-        """One score for each class, from the nearest others of each row; ``m x C``."""
-        found = posterior.left_out(self.rows)
+    def neighbourhoods(self, posterior: NearestPosterior) -> Neighbourhoods:
+        """Of the nearest others of each row."""
+        return posterior.left_out(self.rows)
+
+    def scores(self, found: Neighbourhoods) -> Tensor:
+        """One score for each class, ``m x C``."""
         return class_scores(self.targets - found.deviation[:, None] * found.z[..., -1])
 
     def log_loss(self, posterior: NearestPosterior) -> float:
         """Mean log-loss at the best temperature, in nats."""
-        scores = self.scores(posterior)
+        scores = self.scores(self.neighbourhoods(posterior))
         return log_loss(fit_slope(scores, self.labels) * scores, self.labels)
 
 

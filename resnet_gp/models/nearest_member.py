@@ -24,18 +24,22 @@ class NearestMember(Member):
         model: holds the training rows, with some columns of the inputs, and the hyperparameters.
         columns: these columns.
         noise: variance of the noise over the mean variance of the kernel.
+        outputscale: variance of each output's process over that of the model, ``p``.
     """
 
     model: NearestRegression
     columns: tuple[int, ...]
     noise: float
+    outputscale: Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: NearestRegression, columns: tuple[int, ...]) -> NearestMember:
+    def of(
+        cls, model: NearestRegression, columns: tuple[int, ...], outputscale: Tensor
+    ) -> NearestMember:
         """The member of a fitted model."""
         variance = model.covar_module(model.train_x, diag=True).mean()
-        return cls(model, columns, float(model.likelihood.noise / variance))
+        return cls(model, columns, float(model.likelihood.noise / variance), outputscale)
 
     @functools.cached_property
     def posterior(self) -> NearestPosterior:
@@ -45,7 +49,8 @@ class NearestMember(Member):
         return self.posterior.mean(x[:, self.columns])
 
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.posterior.mean_and_variance(x[:, self.columns])
+        mean, variance = self.posterior.mean_and_variance(x[:, self.columns])
+        return mean, variance * self.outputscale
 
     def tensors(self) -> dict[str, Tensor]:
         parameters = {_MODEL + name: p.detach() for name, p in self.model.named_parameters()}
@@ -53,6 +58,7 @@ class NearestMember(Member):
             "targets": self.model.train_y,
             "columns": torch.tensor(self.columns),
             "n_neighbors": torch.tensor(self.model.n_neighbors),
+            "outputscale": self.outputscale,
         }
 
     @classmethod
@@ -63,4 +69,4 @@ class NearestMember(Member):
         model = NearestRegression(x[:, columns], tensors["targets"], kernel, k)
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[_MODEL + name])
-        return cls.of(model, columns)
+        return cls.of(model, columns, tensors["outputscale"])
