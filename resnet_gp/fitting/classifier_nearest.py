@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,15 +31,19 @@ from resnet_gp.fitting.search import Search
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.models.calibration import class_scores, fit_slope, log_loss
 from resnet_gp.models.ensemble import Ensemble
-from resnet_gp.models.nearest import TRAINING_NEIGHBORS, TRAINING_ROWS, sample_rows
+from resnet_gp.models.nearest import sample_rows
 from resnet_gp.models.nearest_classification import NearestClassification
 from resnet_gp.models.nearest_member import NearestMember
 from resnet_gp.models.nearest_posterior import NearestPosterior
 from resnet_gp.models.neighbourhoods import Neighbourhoods
 
+_LOGGER = logging.getLogger("resnet_gp")
+
 # Rows, other than those of the search where there are enough, whose left-out means choose among
 # kernels and numbers of neighbours, and give the temperature.
 _CHOICE_ROWS = 3000
+# Neighbours with which kernels are compared.
+_FIRST_NEIGHBORS = 64
 # Numbers of neighbours to choose from, the first within this share of the least log-loss.
 _NEIGHBORS, _WITHIN = (64, 128, 256), 0.02
 # Lengthscales of a start without input bias, in standard deviations: they make the bias small.
@@ -73,18 +78,25 @@ class NearestFit(ClassifierFit):
 
     def solve(self, problem: Problem) -> Solution:
         held_out = _HeldOut.of(problem)
-        fitted = [
-            (held_out.log_loss(model.posterior()), setting, model)
-            for setting, model in self._models(problem)
-        ]
+        fitted = []
+        for setting, model in self._models(problem):
+            loss = held_out.log_loss(model.posterior())
+            _LOGGER.info("%s: log-loss %.4f of left-out labels", setting.name, loss)
+            fitted.append((loss, setting, model))
         _, setting, model = min(fitted, key=lambda one: one[0])
         model.n_neighbors = self._neighbors(model, held_out)
         found = held_out.neighbourhoods(model.posterior())
         outputscale = found.z[..., -1].square().mean(0)  # of the highest density
         member = NearestMember.of(model, setting.active_dims, outputscale)
         slope = fit_slope(held_out.scores(found), held_out.labels)
-        ensemble, settings = Ensemble([member], model.offset), [_learned(setting, model)]
-        return Solution(ensemble, settings, slope, {"n_neighbors_": model.n_neighbors})
+        ensemble, own = Ensemble([member], model.offset), _own_kernel(model, problem)
+        attributes: dict[str, Any] = {"n_neighbors_": model.n_neighbors}
+        if own is not None:
+            setting = setting._replace(
+                horizon=own.horizon.item(), input_bias_variance=own.input_bias_variance.item()
+            )
+            attributes["lengthscale_"] = own.lengthscale.detach().numpy().ravel()
+        return Solution(ensemble, [setting], slope, attributes)
 
     def _models(self, problem: Problem) -> Iterator[tuple[KernelSetting, NearestClassification]]:
         """A learned model of each kind of kernel."""
@@ -100,7 +112,7 @@ class NearestFit(ClassifierFit):
             setting = settings[best.index]
             x = problem.x[:, setting.active_dims]
             kernel = self.kernel(setting, problem.given)
-            model = NearestClassification(x, centred, offset, kernel, TRAINING_NEIGHBORS)
+            model = NearestClassification(x, centred, offset, kernel, _FIRST_NEIGHBORS)
             slope = fit_slope(
                 class_scores(best.held_out.mean + offset), problem.labels[torch.from_numpy(rows)]
             )
@@ -115,6 +127,7 @@ class NearestFit(ClassifierFit):
         if len(counts) == 1:
             return counts[0]
         losses = [held_out.log_loss(posterior.but(n_neighbors=k)) for k in counts]
+        _LOGGER.info("log-losses %s with %s neighbours", np.round(losses, 4), counts)
         close = (1 + _WITHIN) * min(losses)
         return next(k for k, loss in zip(counts, losses, strict=True) if loss <= close)
 
@@ -135,7 +148,7 @@ class _HeldOut:
 
     @classmethod
     def of(cls, problem: Problem) -> _HeldOut:
-        rows = sample_rows(len(problem.x), _CHOICE_ROWS, before=TRAINING_ROWS)
+        rows = sample_rows(len(problem.x), _CHOICE_ROWS, before=NearestClassification.training_rows)
         return cls(rows, problem.targets[rows], problem.labels[rows])
 
     def neighbourhoods(self, posterior: NearestPosterior) -> Neighbourhoods:
@@ -192,10 +205,7 @@ def _learn(
         raise KeyboardInterrupt
 
 
-def _learned(setting: KernelSetting, model: NearestClassification) -> KernelSetting:
-    """The setting with what was learned."""
-    kernel = model.covar_module.base_kernel
-    if not isinstance(kernel, ResNetKernel) or setting.name == "given":
-        return setting
-    horizon, bias = float(kernel.horizon.detach()), float(kernel.input_bias_variance.detach())
-    return setting._replace(horizon=horizon, input_bias_variance=bias)
+def _own_kernel(model: NearestClassification, problem: Problem) -> ResNetKernel | None:
+    """The network whose hyperparameters were learned; None for a given kernel."""
+    kernel: Any = model.covar_module.base_kernel
+    return kernel if problem.given is None else None

@@ -137,7 +137,7 @@ class _Candidate:
 
 def learn(model: NearestRegression, search: Search) -> FitResult:
     """Maximise the density of the sampled rows, and look up their neighbours now and then."""
-    rows = min(TRAINING_ROWS, len(model.train_x))
+    rows = min(model.training_rows, len(model.train_x))
     for _ in range(_ROUNDS):
         model.look_up()
         shorter = search.at_most(_ITERATIONS)

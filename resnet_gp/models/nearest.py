@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class NearestRegression(RegressionModel):
         extra_variance, sample_weight: as for ``ExactRegression``.
     """
 
+    training_rows: ClassVar[int] = TRAINING_ROWS
+    training_neighbors: ClassVar[int] = TRAINING_NEIGHBORS
     extra_variance: Tensor | None
     sample_weight: Tensor | None
 
@@ -140,8 +142,8 @@ class _Sample(NamedTuple):
     def of(cls, model: NearestRegression) -> _Sample:
         x = model.train_x
         index = Neighbours(to_array(x / correlation_widths(model.covar_module, x)))
-        chosen = sample_rows(len(x), TRAINING_ROWS)
-        members = left_out_members(index, chosen, TRAINING_NEIGHBORS).to(x.device)
+        chosen = sample_rows(len(x), model.training_rows)
+        members = left_out_members(index, chosen, model.training_neighbors).to(x.device)
         numbers = torch.unique(members)
         noise = x.new_zeros(len(x))
         rows, own = compact(Rows(x, model._columns(), noise), members)

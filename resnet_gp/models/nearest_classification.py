@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
@@ -14,10 +16,10 @@ from resnet_gp.models.neighbourhoods import predicted_means
 class NearestClassification(NearestRegression):
     """Class probabilities softmax(b mean), where each mean is seen given the nearest others.
 
-    The log marginal likelihood is that of the labels of 2000 random rows, each with the mean that
-    its 64 nearest others predict. The density of the targets, by which regression learns, is no
-    guide where most of the columns are constant around a row: there it grows without end as the
-    output scale falls. Means do not depend on the scale, which stays 1.
+    The log marginal likelihood is that of the labels of 8000 random rows, each with the mean that
+    its 32 nearest others predict: more rows tell more than more neighbours. The density of the
+    targets, by which regression learns, is no guide where most columns are constant around a row:
+    it grows without end as the output scale falls. Means do not depend on the scale, which stays 1.
 
     Args:
         train_x: ``n x d``.
@@ -28,6 +30,8 @@ class NearestClassification(NearestRegression):
         n_neighbors: k of the posterior.
     """
 
+    training_rows: ClassVar[int] = 8000
+    training_neighbors: ClassVar[int] = 32
     offset: Tensor
 
     def __init__(

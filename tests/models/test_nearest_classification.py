@@ -6,7 +6,6 @@ from scipy.optimize import approx_fprime
 
 from resnet_gp.fitting.optimiser import get_raw, value_and_gradient
 from resnet_gp.kernels import ResNetLimitKernel, ResNetSumKernel, ResNetTangentKernel
-from resnet_gp.models import nearest
 from resnet_gp.models.calibration import class_scores
 from resnet_gp.models.leave_one_out import leave_one_out
 from resnet_gp.models.nearest_classification import NearestClassification
@@ -44,7 +43,7 @@ def model_of(kernel, classes=3):
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_given_all_others_it_is_the_closed_form_of_exact_regression(kernel, classes):
-    model, labels = model_of(kernel, classes)  # of fewer rows than 64
+    model, labels = model_of(kernel, classes)  # of fewer rows than 32
     with torch.no_grad():
         covariance = model.covar_module(model.train_x).to_dense()
         means = leave_one_out(covariance, model.train_y, 0.3).mean + model.offset
@@ -55,7 +54,7 @@ def test_given_all_others_it_is_the_closed_form_of_exact_regression(kernel, clas
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_its_gradient_is_that_of_differences(kernel, classes, monkeypatch):
-    monkeypatch.setattr(nearest, "TRAINING_NEIGHBORS", 6)
+    monkeypatch.setattr(NearestClassification, "training_neighbors", 6)
     model, _ = model_of(kernel, classes)
     model.look_up()
     objective, at = model.log_marginal_likelihood, get_raw(model)
