@@ -204,6 +204,33 @@ class RegressorMethods:
             return self._units.mean(mean)
         return self._units.mean(mean), self._units.deviation(variance)
 
+    def loo_predict_law(self, rows: ArrayLike | None = None) -> Law:
+        """Predictive laws of training targets, each from all the others.
+
+        As ``loo_predict``, which describes it; cross-validation without a further fit.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows,), default=None
+            Numbers of the training rows, counted without those of weight 0; None for all. With
+            ``inference="nearest"`` time grows with their number.
+
+        Returns
+        -------
+        law : resnet_gp.predictive.Law
+            Of shape (n_rows,) or (n_rows, n_outputs), in the units of y.
+
+        Raises
+        ------
+        IndexError
+            A number is not that of a training row.
+        RuntimeError
+            The inference has no such closed form.
+        """
+        check_is_fitted(self)
+        chosen = None if rows is None else np.arange(len(self.X_train_))[np.asarray(rows)]
+        return self._units.law(self._fitted.posterior.leave_one_out_law(chosen))
+
     def predict_gradient(
         self, X: ArrayLike, return_std: bool = False
     ) -> Array | tuple[Array, Array]:

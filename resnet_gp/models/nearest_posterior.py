@@ -99,8 +99,8 @@ class NearestPosterior(Posterior):
         latent = (left_out.deviation.square() - self.rows.noise).clamp_(min=0)
         return mean, for_outputs(latent, mean)
 
-    def leave_one_out_law(self) -> Law:
-        return self._left_out_law(np.arange(len(self.rows.x)))
+    def leave_one_out_law(self, rows: Indices | None = None) -> Law:
+        return self._left_out_law(np.arange(len(self.rows.x)) if rows is None else rows)
 
     def left_out(self, rows: Indices) -> Neighbourhoods:
         """Targets of some rows given those of their nearest others, in the order of the rows."""

@@ -77,9 +77,14 @@ class Posterior(ABC):
         """
         raise UnsupportedError('leave-one-out predictions need inference="exact"')
 
-    def leave_one_out_law(self) -> Law:
-        """Predictive law of each training target given all other targets; raises as above."""
-        return normal_law(*self.leave_one_out())
+    def leave_one_out_law(self, rows: NDArray[np.intp] | None = None) -> Law:
+        """Predictive law of each training target given all other targets; raises as above.
+
+        Args:
+            rows: numbers of the targets; None for all.
+        """
+        law = normal_law(*self.leave_one_out())
+        return law if rows is None else law[rows]
 
     def leave_pair_out(self) -> NDArray[np.float64] | None:
         """Standardised residuals of each row (column) where one more row (row) is left out too.
