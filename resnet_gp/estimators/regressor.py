@@ -116,9 +116,9 @@ class ResNetGPRegressor(
         and kept in ``inference_``.
     n_neighbors : int or None, default=None
         Number of training rows on which "nearest" conditions a prediction, at most that of the
-        rows. None for the least of 64, 128, 256 and 400 whose CRPS of left-out rows is within one
+        rows. None for the least of 64, 128, 256 and 400 whose CRPS of left-out rows is within 0.3
         percent of the best; the choice is in ``n_neighbors_``. Time per prediction grows with the
-        third power.
+        square, then the third power.
     n_inducing : int, default=1000
         Number of inducing points of sparse inference. They start at rows chosen by greedy
         conditional variance (Burt et al. 2020), or at cluster centres if they are learned.
@@ -140,8 +140,9 @@ class ResNetGPRegressor(
         spread varies from place to place and how heavy its tails are; with little data it ends at
         "gaussian", the law of the model itself.
     hyperparameter_samples : int or None, default=2000
-        Exact inference chooses the hyperparameters on a random subset of at most this many rows and
-        predicts from all rows; sparse inference starts from the same choice. None for all rows.
+        Exact inference maximises the marginal likelihood up to this many rows, of all rows for
+        None; more rows choose the hyperparameters as "nearest" does. Sparse inference starts from
+        an exact fit to a random subset of this size.
     noise_variance : float or None, default=None
         Known noise variance, in the squared units of y; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0

@@ -24,7 +24,7 @@ INTEGRATED_ROWS = 1000
 # Exact inference, where the user sets no limit: n x n matrices alive at the peak, their share of
 # the memory, and the rows that take minutes to factorise.
 _MATRICES, _MEMORY_SHARE = 3, 0.5
-_EXACT_ROWS = {"cpu": 12_000, "cuda": 30_000}
+_EXACT_ROWS = {"cpu": 5000, "cuda": 30_000}
 
 
 def choose_inference(

@@ -165,3 +165,8 @@ def with_parameters(model: Model, tensors: dict[str, Tensor]) -> Model:
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[_MODEL + name])
     return model
+
+
+def number_of(tensors: dict[str, Tensor]) -> int:
+    """Which of the search's kernels a file holds."""
+    return int(tensors["kernel"])

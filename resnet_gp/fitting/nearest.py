@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from resnet_gp.fitting.exact import number_of
 from resnet_gp.fitting.inference import (
     Fitted,
     Inference,
     Training,
+    number_of,
     with_parameters,
     with_row_tensors,
 )
@@ -38,7 +38,7 @@ _ROUNDS, _ITERATIONS = 2, 25
 # Rows, no training rows where there are enough, whose left-out predictions choose among models.
 _CHOICE_ROWS, _CHOICE_NEIGHBORS, _MOST = 1000, 128, 400
 # Numbers of neighbours to choose from, the first within this share of the best one's score.
-_NEIGHBORS, _WITHIN = (64, 128, 256, 400), 0.01
+_NEIGHBORS, _WITHIN = (64, 128, 256, 400), 0.003
 
 
 @dataclass(frozen=True)
@@ -65,24 +65,29 @@ class Nearest(Inference):
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
+        found = self.learn(training, search, known)
+        model, posterior = found.model, found.model.posterior()
+        numbers = _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,)
+        scores = {
+            k: self._score(posterior.but(n_neighbors=k))
+            for k in dict.fromkeys(min(number, len(training)) for number in numbers)
+        }
+        enough = (1 + _WITHIN) * min(score for score, _ in scores.values())
+        model.n_neighbors = next(k for k, (score, _) in scores.items() if score <= enough)
+        model.local_scale = scores[model.n_neighbors][1]
+        return Fitted(model, model.posterior(), found.result, found.number)
+
+    def learn(
+        self, training: Training, search: Search, known: Hyperparameters | None = None
+    ) -> Learned:
+        """Choose kernel and hyperparameters; arguments and errors as for ``fit``."""
         if known is None and search.checkpoint is not None and not search.fixed:
             known = _stored(search)
         candidates = list(self._candidates(training, search, known))
         best = min(candidates, key=lambda one: one.score)
-        interrupted = any(one.result.interrupted for one in candidates)
-        result = best.result.but_interrupted() if interrupted else best.result
-        model, posterior = best.model, best.model.posterior()
-        scores = {}
-        for k in _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,):
-            count = min(k, len(training))
-            if count not in scores:
-                scores[count] = self._score(posterior.but(n_neighbors=count))
-        least = min(score for score, _ in scores.values())
-        model.n_neighbors = next(
-            k for k, (score, _) in scores.items() if score <= (1 + _WITHIN) * least
-        )
-        model.local_scale = scores[model.n_neighbors][1]
-        return Fitted(model, model.posterior(), result, best.number)
+        if any(one.result.interrupted for one in candidates):
+            return replace(best, result=best.result.but_interrupted())
+        return best
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
         number = number_of(tensors)
@@ -94,14 +99,14 @@ class Nearest(Inference):
 
     def _candidates(
         self, training: Training, search: Search, known: Hyperparameters | None
-    ) -> Iterator[_Candidate]:
+    ) -> Iterator[Learned]:
         """Models to choose from; after Ctrl-C, the last one is at the best point so far."""
         some = training.sample(_FIRST_ROWS)
         starting = replace(search, checkpoint=None, fixed=search.fixed or known is not None)
         modes = find_modes(some, starting, known)
         for mode in modes:
             model = _model(training, mode.search)
-            _copy_hyperparameters(mode.model, model)
+            copy_hyperparameters(mode.model, model)
             own = replace(search.each()[mode.number], fixed=search.fixed)
             if search.fixed or mode.result.interrupted:
                 yield self._candidate(model, mode.result, mode.number)
@@ -111,10 +116,10 @@ class Nearest(Inference):
             if result.interrupted:
                 return
 
-    def _candidate(self, model: NearestRegression, result: FitResult, number: int) -> _Candidate:
+    def _candidate(self, model: NearestRegression, result: FitResult, number: int) -> Learned:
         k = min(_CHOICE_NEIGHBORS if self.n_neighbors is None else self.n_neighbors, _MOST)
         score, _ = self._score(model.posterior().but(n_neighbors=min(k, len(model.train_x))))
-        return _Candidate(model, result, number, score)
+        return Learned(model, result, number, score)
 
     def _score(self, posterior: NearestPosterior) -> tuple[float, LocalScale]:
         """Mean CRPS of left-out targets, and the local scale that was fitted to them."""
@@ -126,7 +131,7 @@ class Nearest(Inference):
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Learned:
     """A fitted model, the result of its search, its kernel's number and its mean CRPS."""
 
     model: NearestRegression
@@ -154,8 +159,8 @@ def _learn(model: NearestRegression, search: Search) -> FitResult:
     return result
 
 
-def _copy_hyperparameters(source: RegressionModel, target: RegressionModel) -> None:
-    """Those of the kernel and the noise."""
+def copy_hyperparameters(source: RegressionModel, target: RegressionModel) -> None:
+    """Set those of the kernel and the noise to the ones of another model."""
     own = dict(source.named_parameters())
     with torch.no_grad():
         for name, parameter in target.named_parameters():

@@ -23,6 +23,8 @@ from resnet_gp.predictive.local_scale import LocalScale
 
 #: Neighbours on which a target is conditioned while hyperparameters are learned.
 TRAINING_NEIGHBORS = 64
+#: As for other models, but their matrices are large.
+LEAST_NOISE = {torch.float64: 1e-11, torch.float32: 1e-5}
 #: Rows whose densities choose the hyperparameters.
 TRAINING_ROWS = 2000
 
@@ -45,6 +47,7 @@ class NearestRegression(RegressionModel):
 
     extra_variance: Tensor | None
     sample_weight: Tensor | None
+    least_noise = LEAST_NOISE
 
     def __init__(
         self,
