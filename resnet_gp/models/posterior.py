@@ -106,7 +106,7 @@ class Posterior(ABC):
             UnsupportedError: the inference cannot take further rows.
             torch.linalg.LinAlgError: the new covariance is not positive definite.
         """
-        raise UnsupportedError('further observations need inference="exact"')
+        raise UnsupportedError('further observations need inference="exact" or "nearest"')
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
         """Mean of the gradient of f, ``n x d`` or ``n x d x p``, and its variances or None.
@@ -116,7 +116,7 @@ class Posterior(ABC):
         Raises:
             UnsupportedError: the inference has no gradient, or the kernel no second derivatives.
         """
-        raise UnsupportedError('gradients need inference="exact"')
+        raise UnsupportedError('gradients need inference="exact" or "nearest"')
 
 
 def normal_law(mean: Tensor, variance: Tensor) -> Law:
