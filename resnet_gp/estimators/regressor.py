@@ -367,7 +367,7 @@ class ResNetGPRegressor(
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
                 fitted = inference.fit(training, self._search(bar, weight), known)
-                if self.residuals == "student" and not inference.learns_residuals:
+                if self.residuals == "student" and not inference.leaves_rows_out:
                     fitted = with_residual_law(fitted, training)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
@@ -491,7 +491,7 @@ class ResNetGPRegressor(
             search = self._search(None)
             inference = self._with_hyperparameters(self._chosen_inference(self.inference_, 0))
             self._fitted = inference.restore(training, search, tensors)
-            if self.residuals == "student" and not inference.learns_residuals:
+            if self.residuals == "student" and not inference.leaves_rows_out:
                 self._fitted = with_saved_residual_law(self._fitted, training, state)
         self.__dict__.update(self._fitted.attributes)
 

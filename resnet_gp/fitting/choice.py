@@ -124,7 +124,7 @@ def choose_components(
         elif isinstance(kernel.kernel, Kernel) or not _is_quick(kernel):
             counts = [1]
         else:
-            counts = [1, 2] if n <= INTEGRATED_ROWS or inference.learns_residuals else [2]
+            counts = [1, 2] if n <= INTEGRATED_ROWS or inference.leaves_rows_out else [2]
         found += [replace(kernel, n_components=count) for count in counts]
     return found
 

@@ -119,11 +119,12 @@ class Inference(ABC):
 
     Attributes:
         name: the value of the estimator's parameter ``inference``.
-        learns_residuals: whether its posterior has the law of residuals, as part of the model.
+        leaves_rows_out: whether kernels are compared by left-out rows, and the law of residuals is
+            part of the fit.
     """
 
     name: ClassVar[str]
-    learns_residuals: ClassVar[bool] = False
+    leaves_rows_out: ClassVar[bool] = False
 
     @abstractmethod
     def fit(

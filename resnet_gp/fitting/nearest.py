@@ -60,7 +60,7 @@ class Nearest(Inference):
     student: bool = True
 
     name = "nearest"
-    learns_residuals = True
+    leaves_rows_out = True
 
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
