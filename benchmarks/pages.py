@@ -232,8 +232,12 @@ def sparse() -> str:
 
 
 LARGE = {
-    "resnet": "ours", "catboost": "CatBoost", "lightgbm": "LightGBM", "sgpr": "SGPR", "svgp": "SVGP",
-}  # fmt: skip
+    "resnet": "ours",
+    "catboost": "CatBoost",
+    "lightgbm": "LightGBM",
+    "sgpr": "SGPR",
+    "svgp": "SVGP",
+}
 
 
 def large() -> str:
