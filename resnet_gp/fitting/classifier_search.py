@@ -1,13 +1,14 @@
 """Fit a classifier's ensemble: average the kernels that predict left-out labels best.
 
-Regression on +-1 targets, one class against the rest; ``MemberFit`` is the protocol of inference.
+Regression on +-1 targets, one class against the rest; ``ClassifierFit`` is the protocol of
+inference.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.fitting.kernel_search import Candidate, scaled_covariance, search
-from resnet_gp.models.calibration import fit_slope
+from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel
+from resnet_gp.models.calibration import class_scores, fit_slope
 from resnet_gp.models.ensemble import Ensemble, ExactMember, Member
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.inducing_features import InducingFeatures
@@ -29,7 +31,6 @@ NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
 _SEARCH_SAMPLES = 800
 _MEMBERS, _MEMBERS_ABOVE = 10, 4
 _SELECTION_ROWS = 10_000
-_EXACT_SAMPLES = 5000
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,18 @@ class Problem:
     Attributes:
         x: inputs, ``n x d``.
         labels: integers from 0 to C - 1, ``n``.
+        settings: of the kernels.
+        given: the user's kernel, if there is one.
         generator: draws subsets.
-        tick: called after each kernel.
+        bar: progress bar that each kernel advances.
     """
 
     x: Tensor
     labels: Tensor
-    kernels: Sequence[Kernel]
+    settings: Sequence[KernelSetting]
+    given: Kernel | None
     generator: np.random.RandomState
-    tick: Callable[[], object]
+    bar: Any
 
     @property
     def targets(self) -> Tensor:
@@ -55,15 +59,36 @@ class Problem:
         targets = 2 * torch.nn.functional.one_hot(self.labels).double() - 1
         return targets[:, 1:] if targets.shape[1] == 2 else targets
 
+    def kernel(self, index: int) -> Kernel:
+        """The kernel of one setting."""
+        return make_kernel(self.settings[index], self.given)
+
     def ticking(self) -> Iterator[Kernel]:
         """The kernels, each followed by a tick."""
-        for kernel in self.kernels:
-            yield kernel
-            self.tick()
+        for index in range(len(self.settings)):
+            yield self.kernel(index)
+            self.bar.update()
 
 
-class MemberFit(ABC):
-    """Fits a member of the ensemble to all rows, with a kernel that the search has chosen.
+@dataclass(frozen=True)
+class Solution:
+    """A fitted ensemble and how it was made.
+
+    Attributes:
+        posterior: of the latent functions, one for each class, or one for two classes.
+        settings: of each member's kernel.
+        slope: b, where class probabilities are softmax(b mean).
+        attributes: further fitted attributes of the estimator, by name.
+    """
+
+    posterior: Ensemble
+    settings: list[KernelSetting]
+    slope: float
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class ClassifierFit(ABC):
+    """One way to fit the ensemble of a classifier.
 
     Attributes:
         name: of the inference, as users write it.
@@ -74,10 +99,57 @@ class MemberFit(ABC):
     member: ClassVar[type[Member]]
 
     @abstractmethod
-    def __call__(
+    def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The columns of the inputs that kernels may see, from those of each encoding."""
+
+    def steps(self, kernels: int) -> int | None:
+        """Steps of the progress bar for so many kernels, if they are known."""
+        return kernels
+
+    @abstractmethod
+    def solve(self, problem: Problem) -> Solution:
+        """Choose kernels, and fit their regressions to all rows."""
+
+    @abstractmethod
+    def kernel(self, setting: KernelSetting, given: Kernel | None) -> Kernel:
+        """The kernel with which a member is read from its tensors."""
+
+
+class MemberFit(ClassifierFit):
+    """Averages the regressions that predict left-out targets best, among kernels of a grid."""
+
+    def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        return list(blocks)
+
+    def kernel(self, setting: KernelSetting, given: Kernel | None) -> Kernel:
+        return make_kernel(setting, given)
+
+    def solve(self, problem: Problem) -> Solution:
+        targets = problem.targets
+        offset = targets.mean(0)
+        centred = targets - offset
+        rows = spread_rows(problem.labels.numpy(), problem.generator)
+        keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
+        best = search(problem.ticking(), problem.x[rows], centred[rows], NOISE_LEVELS, keep)
+        members, held_out = zip(
+            *(self.member_of(problem, centred, one) for one in best), strict=True
+        )
+        scores = class_scores(torch.stack(held_out).mean(0) + offset)
+        return Solution(
+            Ensemble(members, offset),
+            [problem.settings[candidate.index] for candidate in best],
+            fit_slope(scores, problem.labels),
+        )
+
+    @abstractmethod
+    def member_of(
         self, problem: Problem, targets: Tensor, candidate: Candidate
     ) -> tuple[Member, Tensor]:
-        """The member, and its leave-one-out means, ``n x p``, from centred targets, ``n x p``."""
+        """Fit a member to all rows, with a kernel that the search has chosen.
+
+        Returns:
+            The member, and its leave-one-out means, ``n x p``, from centred targets, ``n x p``.
+        """
 
 
 class ExactMemberFit(MemberFit):
@@ -85,10 +157,10 @@ class ExactMemberFit(MemberFit):
 
     name, member = "exact", ExactMember
 
-    def __call__(
+    def member_of(
         self, problem: Problem, targets: Tensor, candidate: Candidate
     ) -> tuple[Member, Tensor]:
-        kernel, noise = problem.kernels[candidate.index], candidate.noise
+        kernel, noise = problem.kernel(candidate.index), candidate.noise
         scale, held_out = candidate.scale, candidate.held_out
         if len(held_out.mean) < len(problem.x):
             covariance, scale = scaled_covariance(kernel, problem.x)
@@ -109,10 +181,10 @@ class SparseMemberFit(MemberFit):
     n_inducing: int
     name, member = "sparse", SparseMember
 
-    def __call__(
+    def member_of(
         self, problem: Problem, targets: Tensor, candidate: Candidate
     ) -> tuple[Member, Tensor]:
-        kernel = problem.kernels[candidate.index]
+        kernel = problem.kernel(candidate.index)
         order = problem.generator.permutation(len(problem.x))
         rows = problem.x[torch.from_numpy(order[:_SELECTION_ROWS])]
         points = rows[greedy_inducing_points(kernel, rows, min(self.n_inducing, len(rows)))]
@@ -122,52 +194,7 @@ class SparseMemberFit(MemberFit):
         return SparseMember.of(spectrum, noise, held_out), held_out.mean
 
 
-def member_fit(inference: str, n_rows: int, n_inducing: int) -> MemberFit:
-    """Return the inference of that name; "auto" is exact up to 5000 rows."""
-    exact, sparse = ExactMemberFit(), SparseMemberFit(n_inducing)
-    if inference == "auto":
-        return exact if n_rows <= _EXACT_SAMPLES else sparse
-    return {one.name: one for one in (exact, sparse)}[inference]
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A fitted ensemble and how it was made.
-
-    Attributes:
-        posterior: of the latent functions, one for each class, or one for two classes.
-        chosen: index of each member's kernel.
-        slope: b, where class probabilities are softmax(b mean).
-    """
-
-    posterior: Ensemble
-    chosen: list[int]
-    slope: float
-
-
-def solve(problem: Problem, fit: MemberFit) -> Solution:
-    """Average the regressions that predict left-out targets best, fitted to all rows by ``fit``."""
-    targets = problem.targets
-    offset = targets.mean(0)
-    centred = targets - offset
-    rows = _spread_rows(problem.labels.numpy(), problem.generator)
-    keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
-    best = search(problem.ticking(), problem.x[rows], centred[rows], NOISE_LEVELS, keep)
-    members, held_out = zip(*(fit(problem, centred, one) for one in best), strict=True)
-    scores = all_scores(torch.stack(held_out).mean(0) + offset)
-    return Solution(
-        Ensemble(members, offset),
-        [candidate.index for candidate in best],
-        fit_slope(scores, problem.labels),
-    )
-
-
-def all_scores(scores: Tensor) -> Tensor:
-    """One score for each class, also where two classes share a column."""
-    return torch.cat([-scores, scores], 1) if scores.shape[1] == 1 else scores
-
-
-def _spread_rows(labels: NDArray[Any], generator: np.random.RandomState) -> NDArray[np.int64]:
+def spread_rows(labels: NDArray[Any], generator: np.random.RandomState) -> NDArray[np.int64]:
     """A random subset of the rows for the search, stratified by class; all rows if they are few."""
     order = generator.permutation(len(labels))
     if len(order) <= _SEARCH_SAMPLES:

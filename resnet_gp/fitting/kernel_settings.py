@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from gpytorch.kernels import Kernel
 
+from resnet_gp.fitting.kernel_spec import checked_kernel
 from resnet_gp.kernels import ResNetLimitKernel, ResNetTangentKernel
 
 HORIZONS = (0.5, 2.0, 5.0, 15.0, 40.0, 100.0)
@@ -16,9 +18,9 @@ class KernelSetting(NamedTuple):
     """One kernel to try.
 
     Attributes:
-        name: "limit" or "tangent".
-        horizon: T.
-        input_bias_variance: 0 for none.
+        name: "limit", "tangent" or "given".
+        horizon: T; NaN for a given kernel.
+        input_bias_variance: 0 for none, NaN for a given kernel.
         active_dims: the columns of the inputs that the kernel uses.
     """
 
@@ -29,7 +31,12 @@ class KernelSetting(NamedTuple):
 
 
 def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSetting]:
-    """List all settings of "limit", "tangent" or "both", for each block of columns."""
+    """List all settings of "limit", "tangent" or "both", for each block of columns.
+
+    A given kernel has one setting, for the first block.
+    """
+    if name == "given":
+        return [KernelSetting("given", math.nan, math.nan, blocks[0])]
     names = ("limit", "tangent") if name == "both" else (name,)
     return [
         KernelSetting(kind, horizon, bias, block)
@@ -40,12 +47,16 @@ def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSett
     ]
 
 
-def make_kernel(setting: KernelSetting) -> Kernel:
+def make_kernel(setting: KernelSetting, given: Kernel | None = None) -> Kernel:
     """Make the kernel in float64, without growth, which any output scale absorbs.
+
+    A given kernel is copied.
 
     The limit kernel is the contrast of the correlation: at long horizons all correlations are close
     to one, and noise would have to be tiny not to hide their differences.
     """
+    if given is not None:
+        return checked_kernel(given, len(setting.active_dims)).requires_grad_(False)
     bias = setting.input_bias_variance
     common: dict[str, Any] = {
         "variance": "no_growth",

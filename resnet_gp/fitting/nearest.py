@@ -111,7 +111,7 @@ class Nearest(Inference):
             if search.fixed or mode.result.interrupted:
                 yield self._candidate(model, mode.result, mode.number)
                 return
-            result = _learn(model, own)
+            result = learn(model, own)
             yield self._candidate(model, result, mode.number)
             if result.interrupted:
                 return
@@ -140,9 +140,9 @@ class Learned:
     score: float
 
 
-def _learn(model: NearestRegression, search: Search) -> FitResult:
+def learn(model: NearestRegression, search: Search) -> FitResult:
     """Maximise the density of the sampled rows, and look up their neighbours now and then."""
-    rows = min(TRAINING_ROWS, len(model.train_x))
+    rows = min(model.training_rows, len(model.train_x))
     for _ in range(_ROUNDS):
         model.look_up()
         shorter = search.at_most(_ITERATIONS)

@@ -8,7 +8,13 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-_LOG_SLOPES = (-5.0, 8.0)
+#: Bounds of log b.
+LOG_SLOPES = (-5.0, 8.0)
+
+
+def class_scores(means: Tensor) -> Tensor:
+    """One score for each class, also where two classes share a column."""
+    return torch.cat([-means, means], 1) if means.shape[1] == 1 else means
 
 
 def smoothed_labels(labels: Tensor, n_classes: int, pseudo_counts: float) -> Tensor:
@@ -28,6 +34,12 @@ def smoothed_labels(labels: Tensor, n_classes: int, pseudo_counts: float) -> Ten
     return (1 - share) * one_hot + share / n_classes
 
 
+def log_loss(logits: Tensor, labels: Tensor, pseudo_counts: float = 0.5) -> float:
+    """Mean log-loss of softmax(logits), in nats, with labels as ``fit_slope`` smooths them."""
+    truth = smoothed_labels(labels, logits.shape[1], pseudo_counts)
+    return -float((truth * torch.log_softmax(logits, 1)).sum(1).mean())
+
+
 def fit_slope(scores: Tensor, labels: Tensor, pseudo_counts: float = 0.5) -> float:
     """Fit the inverse temperature b of softmax(b scores) to labels.
 
@@ -43,5 +55,5 @@ def fit_slope(scores: Tensor, labels: Tensor, pseudo_counts: float = 0.5) -> flo
     def loss(log_slope: float) -> float:
         return -float((truth * torch.log_softmax(math.exp(log_slope) * scores, 1)).sum())
 
-    found = minimize_scalar(loss, bounds=_LOG_SLOPES, method="bounded", options={"xatol": 1e-4})
+    found = minimize_scalar(loss, bounds=LOG_SLOPES, method="bounded", options={"xatol": 1e-4})
     return math.exp(float(found.x))

@@ -263,27 +263,93 @@ def _to_pairs(slopes, product, maps, weights, values):
     return total
 
 
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _of_means(a, z, weights, vectors, out):
+    """Fill ``out`` with the gradient of a weighted sum of the means y - s z_m, as above.
+
+    The gradient of s z_m is -s (alpha w' + w alpha') / 2.
+    """
+    m, p, one, half = len(a), len(z), a.dtype.type(1), a.dtype.type(0.5)
+    w, alpha, total = vectors[0], vectors[1], vectors[2]
+    total[:] = 0
+    for q in range(p):  # of weighted z, whose solution is the weighted alpha
+        for i in range(m - 1):
+            total[i] += weights[q] * z[q, i]
+    _unwhiten(a, m - 1, total, alpha)
+    total[:] = 0
+    total[m - 1] = one
+    _unwhiten(a, m, total, w)
+    s = a[m - 1, m - 1]
+    first = 0
+    for i in range(m):
+        of_w, of_alpha = s * alpha[i], s * w[i]
+        for j in range(i + 1):
+            out[first + j] = of_w * w[j] + of_alpha * alpha[j]
+        first += i + 1
+    for i in range(m):
+        out[i * (i + 3) // 2] *= half
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
-def densities(points, tables, limit, plain, targets, floor, index, sums, start, stop):
+def _spread(own, tables, limit, plain, pairs, members, slopes, spares, sums):
+    """Add to ``sums`` the gradients that follow from ``slopes``, those in a covariance."""
+    u, _, scale = own
+    _, coefficients, power_basis = tables
+    largest, decrease = limit
+    gaps, variables, products = pairs
+    weights, scaled, own_u, own_scale, spare = spares
+    by_unit, by_scale, by_time, by_noise, _ = sums
+    m, entries = len(members), gaps.shape[1]
+    for i in range(m):
+        by_noise[members[i]] += slopes[i * (i + 3) // 2]
+    own_u[:] = 0
+    own_scale[:] = 0
+    for c in range(len(u)):
+        for first in range(0, entries, _BLOCK):
+            last = min(first + _BLOCK, entries)
+            gap, size = gaps[c, first:last], last - first
+            maps = spare[0, :size], spare[1, :size], spare[2, :size]
+            x, rest = variables[c, first:last], spare[3, :size]
+            _polynomials((coefficients[c], power_basis[c]), x, maps, rest)
+            if len(largest) > 0:
+                _limit_maps(gap, largest[c], decrease[c], maps)
+            else:
+                _depth_maps(gap, plain, maps)
+            by_time[c] += _to_pairs(
+                slopes[first:last], products[c, first:last], maps, weights[first:last],
+                scaled[first:last],
+            )  # fmt: skip
+        _to_points(u[c], scale[c], weights, scaled, own_u[c], own_scale[c])
+        for i in range(m):
+            by_scale[c, members[i]] += own_scale[c, i]
+            for k in range(u.shape[2]):
+                by_unit[c, members[i], k] += own_u[c, i, k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def densities(points, tables, limit, plain, targets, floor, index, weights, sums, start, stop):
     """Sum of -log s - z_m^2 / 2 over neighbourhoods, and its gradient.
+
+    With ``weights``, ``b x p`` where it is not empty, the gradient is that of the sum of these
+    times the means y - s z_m.
 
     ``tables`` are one of the map and one of its three maps, ``limit`` is as in
     ``compiled.gradient``. ``sums`` are the gradients in the unit vectors, ``c x n x d``, their
     scales, ``c x n``, the times, ``c``, and the noises, ``n``, then the value and the number of
     neighbourhoods whose factor failed; they are added to.
     """
-    table, (_, coefficients, power_basis) = tables
-    largest, decrease = limit
+    table, of_maps = tables
     y, noise = targets
-    by_unit, by_scale, by_time, by_noise, totals = sums
+    totals = sums[4]
     m, p = index.shape[1], y.shape[1]
     own, pairs, (values, noises), buffers, a = _workspace(points[0], m, p)
-    gaps, variables, products = pairs
     u, _, scale = own
-    dtype, entries = u.dtype, gaps.shape[1]
-    vectors, z = np.empty((3, m), dtype), np.empty((p, m), dtype)
-    slopes, weights, scaled = np.empty(entries, dtype), np.empty(entries, dtype), buffers[2]
-    own_u, own_scale, spare = np.empty_like(u), np.empty_like(scale), np.empty((4, _BLOCK), dtype)
+    dtype, entries = u.dtype, pairs[0].shape[1]
+    vectors, z, slopes = np.empty((3, m), dtype), np.empty((p, m), dtype), np.empty(entries, dtype)
+    spares = (
+        np.empty(entries, dtype), buffers[2], np.empty_like(u), np.empty_like(scale),
+        np.empty((4, _BLOCK), dtype),
+    )  # fmt: skip
     for row in range(start, stop):
         members = index[row]
         _gather(points, members, own)
@@ -297,28 +363,8 @@ def densities(points, tables, limit, plain, targets, floor, index, sums, start, 
         _whiten(a, values, z)
         for q in range(p):
             totals[0] -= math.log(a[m - 1, m - 1]) + z[q, m - 1] * z[q, m - 1] / 2
-        _in_covariance(a, z, vectors, slopes)
-        for i in range(m):
-            by_noise[members[i]] += slopes[i * (i + 3) // 2]
-        own_u[:] = 0
-        own_scale[:] = 0
-        for c in range(len(u)):
-            for first in range(0, entries, _BLOCK):
-                last = min(first + _BLOCK, entries)
-                gap, size = gaps[c, first:last], last - first
-                maps = spare[0, :size], spare[1, :size], spare[2, :size]
-                x, rest = variables[c, first:last], spare[3, :size]
-                _polynomials((coefficients[c], power_basis[c]), x, maps, rest)
-                if len(largest) > 0:
-                    _limit_maps(gap, largest[c], decrease[c], maps)
-                else:
-                    _depth_maps(gap, plain, maps)
-                by_time[c] += _to_pairs(
-                    slopes[first:last], products[c, first:last], maps, weights[first:last],
-                    scaled[first:last],
-                )  # fmt: skip
-            _to_points(u[c], scale[c], weights, scaled, own_u[c], own_scale[c])
-            for i in range(m):
-                by_scale[c, members[i]] += own_scale[c, i]
-                for k in range(u.shape[2]):
-                    by_unit[c, members[i], k] += own_u[c, i, k]
+        if len(weights) > 0:
+            _of_means(a, z, weights[row], vectors, slopes)
+        else:
+            _in_covariance(a, z, vectors, slopes)
+        _spread(own, of_maps, limit, plain, pairs, members, slopes, spares, sums)

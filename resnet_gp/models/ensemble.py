@@ -16,7 +16,7 @@ _ROWS = 4096
 class Member(ABC):
     """The posterior of regression with one kernel and one noise level, ``p`` targets at a time.
 
-    Exact and sparse members differ in what they keep; an ensemble, the classifier and its files
+    Members differ in what they keep; an ensemble, the classifier and its files
     know only these methods.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class NearestRegression(RegressionModel):
         extra_variance, sample_weight: as for ``ExactRegression``.
     """
 
+    training_rows: ClassVar[int] = TRAINING_ROWS
+    training_neighbors: ClassVar[int] = TRAINING_NEIGHBORS
     extra_variance: Tensor | None
     sample_weight: Tensor | None
     least_noise = LEAST_NOISE
@@ -80,12 +82,16 @@ class NearestRegression(RegressionModel):
         self._sample = _Sample.of(self)
 
     def log_marginal_likelihood(self) -> Tensor:
+        return log_density(self.covar_module, *self._sampled())
+
+    def _sampled(self) -> tuple[Rows, Tensor]:
+        """The sampled rows and their neighbours, and which of them are members of what."""
         if self._sample is None:
             self.look_up()
         assert self._sample is not None
         sample, members = self._sample.rows, self._sample.members
         noise = self._row_noise_at(self._sample.numbers)
-        return log_density(self.covar_module, replace(sample, noise=noise), members)
+        return replace(sample, noise=noise), members
 
     @torch.no_grad()
     def posterior(self) -> NearestPosterior:
@@ -139,8 +145,8 @@ class _Sample(NamedTuple):
     def of(cls, model: NearestRegression) -> _Sample:
         x = model.train_x
         index = Neighbours(to_array(x / correlation_widths(model.covar_module, x)))
-        chosen = sample_rows(len(x), TRAINING_ROWS)
-        members = left_out_members(index, chosen, TRAINING_NEIGHBORS).to(x.device)
+        chosen = sample_rows(len(x), model.training_rows)
+        members = left_out_members(index, chosen, model.training_neighbors).to(x.device)
         numbers = torch.unique(members)
         noise = x.new_zeros(len(x))
         rows, own = compact(Rows(x, model._columns(), noise), members)

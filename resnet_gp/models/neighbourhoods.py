@@ -107,6 +107,24 @@ def log_density(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
     return value - 0.5 * len(members) * rows.y.shape[1] * math.log(2 * math.pi)
 
 
+def predicted_means(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
+    """Means of the predicted targets given those of their neighbours, ``b x p``.
+
+    Differentiable once in the kernel's hyperparameters and the noises.
+
+    Args:
+        kernel, rows, members: as in ``whitened``.
+
+    Raises:
+        torch.linalg.LinAlgError: a covariance is not positive definite in this precision.
+    """
+    loops = _loops(kernel, rows.x)
+    if loops is not None:
+        return _Compiled.of(loops, kernel, rows).means(members)
+    parts = members.split(_chunk(rows.x, members.shape[1]))
+    return torch.cat([checkpoint(_means, kernel, rows, x, use_reentrant=False) for x in parts])
+
+
 def compact(rows: Rows, members: Tensor) -> tuple[Rows, Tensor]:
     """The rows that are members, and where among them each member is."""
     used, index = torch.unique(members, return_inverse=True)
@@ -132,10 +150,24 @@ def _whitened(kernel: Kernel, rows: Rows, members: Tensor) -> tuple[Tensor, Tens
 
 def _log_density(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
     """-log s - z_m^2 / 2, summed."""
-    deviation, z = _whitened(kernel, rows, members)
-    if bool(deviation.isnan().any()):
-        raise torch.linalg.LinAlgError("the covariance of a neighbourhood cannot be factorised")
+    deviation, z = _factorised(*_whitened(kernel, rows, members))
     return -z.shape[1] * deviation.log().sum() - z[..., -1].square().sum() / 2
+
+
+def _means(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
+    """y - s z_m."""
+    deviation, z = _factorised(*_whitened(kernel, rows, members))
+    return rows.y[members[:, -1]] - deviation[:, None] * z[..., -1]
+
+
+def _factorised(deviation: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    if bool(deviation.isnan().any()):
+        raise _failure()
+    return deviation, z
+
+
+def _failure() -> torch.linalg.LinAlgError:
+    return torch.linalg.LinAlgError("the covariance of a neighbourhood cannot be factorised")
 
 
 def _loops(kernel: Kernel, x: Tensor) -> ModuleType | None:
@@ -180,6 +212,17 @@ class _Compiled:
         )  # fmt: skip
         return density
 
+    def means(self, members: Tensor) -> Tensor:
+        with torch.no_grad():
+            found = self.whitened(members)
+            deviation, z = _factorised(found.deviation, found.z)
+            means = self.rows.y[members[:, -1]] - deviation[:, None] * z[..., -1]
+        result: Tensor = _Means.apply(
+            *self._points(), self.networks.time, self.rows.noise,
+            (means, (self.loops, self.networks.map, self.rows.y, members)),
+        )  # fmt: skip
+        return result
+
     def _points(self) -> tuple[Tensor, Tensor]:
         unit, scale = self.networks.points(self.rows.x, self.networks.factor())
         return torch.nn.functional.pad(unit, (0, -unit.shape[-1] % GROUP)), scale
@@ -195,6 +238,10 @@ def _targets(rows: Rows) -> tuple[Any, Any]:
     return y, noise
 
 
+Settings = tuple[ModuleType, DepthMap, Tensor, Tensor]
+"""The loops, the map of correlations, the targets and the members."""
+
+
 class _LogDensity(Function):
     """The sum of log densities and, at the same time, its gradient."""
 
@@ -205,26 +252,12 @@ class _LogDensity(Function):
         scale: Tensor,
         time: Tensor,
         noise: Tensor,
-        settings: tuple[ModuleType, DepthMap, Tensor, Tensor],
+        settings: Settings,
     ) -> Tensor:
-        loops, spec, y, members = settings
-        tables, limit = gradient_tables(time.detach(), unit.dtype, spec)
-        points, dtype = _arrays(unit, scale), y.numpy().dtype
-        arguments = (
-            points, (value_table(time.detach(), unit.dtype, spec), tables), limit, spec.is_tangent,
-            _targets(Rows(y, y, noise)), FLOOR[unit.dtype], members.numpy(),
-        )  # fmt: skip
-        ranges = row_ranges(len(members), members.shape[1] ** 2)
-        shapes: Sequence[Any] = (unit.shape, scale.shape, time.shape, noise.shape, (2,))
-        sums = [tuple(np.zeros(shape, dtype) for shape in shapes) for _ in ranges]
-        run = functools.partial(loops.densities, *arguments)
-        in_threads(
-            [functools.partial(run, own, *part) for own, part in zip(sums, ranges, strict=True)]
-        )
-        totals = [torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True)]
-        *gradients, (value, failed) = totals
+        y = settings[2]
+        (value, failed), gradients = _gradients(unit, scale, time, noise, settings, y[:0])
         if failed > 0:
-            raise torch.linalg.LinAlgError("the covariance of a neighbourhood cannot be factorised")
+            raise _failure()
         ctx.save_for_backward(*gradients)
         return value.clone()
 
@@ -232,3 +265,47 @@ class _LogDensity(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return *(grad * x for x in ctx.saved_tensors), None
+
+
+class _Means(Function):
+    """The means, whose gradient takes one more pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        unit: Tensor,
+        scale: Tensor,
+        time: Tensor,
+        noise: Tensor,
+        settings: tuple[Tensor, Settings],
+    ) -> Tensor:
+        means, ctx.settings = settings
+        ctx.save_for_backward(unit, scale, time, noise)
+        return means
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        unit, scale, time, noise = ctx.saved_tensors
+        _, gradients = _gradients(unit, scale, time, noise, ctx.settings, grad)
+        return *gradients, None
+
+
+def _gradients(
+    unit: Tensor, scale: Tensor, time: Tensor, noise: Tensor, settings: Settings, weights: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """What the loops ``densities`` add up: the last of its sums, and the gradients."""
+    loops, spec, y, members = settings
+    tables, limit = gradient_tables(time.detach(), unit.dtype, spec)
+    arguments = (
+        _arrays(unit, scale), (value_table(time.detach(), unit.dtype, spec), tables), limit,
+        spec.is_tangent, _targets(Rows(y, y, noise)), FLOOR[unit.dtype], members.numpy(),
+        weights.contiguous().numpy(),
+    )  # fmt: skip
+    ranges = row_ranges(len(members), members.shape[1] ** 2)
+    shapes: Sequence[Any] = (unit.shape, scale.shape, time.shape, noise.shape, (2,))
+    sums = [tuple(np.zeros(shape, y.numpy().dtype) for shape in shapes) for _ in ranges]
+    run = functools.partial(loops.densities, *arguments)
+    in_threads([functools.partial(run, own, *part) for own, part in zip(sums, ranges, strict=True)])
+    *gradients, value = [torch.from_numpy(sum(parts)) for parts in zip(*sums, strict=True)]
+    return value, gradients

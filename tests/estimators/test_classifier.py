@@ -6,7 +6,7 @@ import pytest
 import torch
 from gpytorch.kernels import LinearKernel, RBFKernel
 from sklearn.base import clone
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -15,7 +15,7 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPClassifier
-from resnet_gp.fitting import classifier_search
+from resnet_gp.fitting import classifier_choice, classifier_nearest, classifier_search
 
 
 @parametrize_with_checks([ResNetGPClassifier(kernel="limit")])
@@ -39,6 +39,8 @@ WAYS = {
     "tangent": {"kernel": "tangent"},
     "given": {"kernel": RBFKernel()},
     "sparse": {"inference": "sparse", "n_inducing": 60},
+    "nearest": {"kernel": "limit", "inference": "nearest", "n_neighbors": 40},
+    "nearest given": {"kernel": RBFKernel(), "inference": "nearest", "n_neighbors": 40},
 }
 
 
@@ -84,7 +86,7 @@ def test_decision_function_and_latent_functions(fitted, way):
 def test_save_load_and_pickle(fitted, way, tmp_path):
     X, _ = rings(30, 3)
     fitted.save(tmp_path / "model")
-    objects = {"kernel": RBFKernel()} if way == "given" else {}
+    objects = {"kernel": RBFKernel()} if "given" in way else {}
     loaded = ResNetGPClassifier.load(tmp_path / "model", **objects)
     for other in (loaded, pickle.loads(pickle.dumps(fitted))):
         np.testing.assert_array_equal(other.predict_proba(X), fitted.predict_proba(X))
@@ -171,8 +173,8 @@ def test_large_data_are_searched_in_part_and_use_all_rows(monkeypatch):
 
 def test_inference_follows_the_number_of_rows(monkeypatch):
     X, y = rings(60, 0)
-    monkeypatch.setattr(classifier_search, "_EXACT_SAMPLES", 50)
-    assert ResNetGPClassifier("limit", n_inducing=20).fit(X, y).inference_ == "sparse"
+    monkeypatch.setattr(classifier_choice, "_EXACT_SAMPLES", 50)
+    assert ResNetGPClassifier("tangent", n_neighbors=20).fit(X, y).inference_ == "nearest"
     assert ResNetGPClassifier("limit").fit(X[:50], y[:50]).inference_ == "exact"
 
 
@@ -182,6 +184,66 @@ def test_a_bar_shows_on_demand(capsys):
     assert capsys.readouterr().err == ""
     ResNetGPClassifier("limit", verbose=True).fit(X, y)
     assert "fitting" in capsys.readouterr().err
+
+
+def test_nearest_rows_serve_many_and_rare_classes():
+    """Ten digits, of which two are rare, with more neighbours than there are rows."""
+    X, y = load_digits(return_X_y=True)
+    kept = (y < 8) | (np.arange(len(y)) % 6 == 0)
+    X, y = X[kept][:, :40], y[kept]
+    train = np.random.default_rng(0).permutation(len(y))[:600]
+    test = np.setdiff1d(np.arange(len(y)), train)
+    model = ResNetGPClassifier(
+        "limit", inference="nearest", n_neighbors=10_000, categorical_features=None
+    )
+    model.fit(X[train], y[train].astype(str))
+    assert model.n_neighbors_ == 599
+    assert model.lengthscale_.shape == (40,)
+    p = model.predict_proba(X[test])
+    assert p.shape[1] == 10
+    rare = y[test] >= 8
+    assert 0.03 < (y[train] >= 8).mean() < 0.08
+    assert (p.argmax(1) == y[test]).mean() > 0.95
+    assert (p.argmax(1) == y[test])[rare].mean() > 0.7
+    np.testing.assert_allclose(model.predict_proba(X[test][:1]), p[:1], rtol=1e-9)
+    model.set_params(inference="exact").fit(X[train][:100], y[train][:100])
+    assert not hasattr(model, "n_neighbors_")
+
+
+def test_lengthscales_tell_which_inputs_matter():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 4))
+    y = np.sin(3 * X[:, 1]) > 0
+    model = ResNetGPClassifier("limit", inference="nearest", n_neighbors=50).fit(X, y)
+    others = np.delete(model.lengthscale_, 1)
+    assert model.lengthscale_[1] < 0.3 * others.min()
+    X = rng.normal(size=(500, 4))
+    assert model.score(X, np.sin(3 * X[:, 1]) > 0) > 0.9
+
+
+def test_nearest_rows_see_codes_as_numbers_and_as_categories():
+    rng = np.random.default_rng(0)
+    X = rng.integers(9, size=(400, 2)).astype(float)
+    y = rng.permuted(np.arange(9) % 2)[X[:, 0].astype(int)] ^ (X[:, 1] > 4)
+    model = ResNetGPClassifier("limit", inference="nearest", n_neighbors=30)
+    model.fit(X[:200], y[:200])
+    assert model.lengthscale_.shape == (2 + 9 + 9,)
+    assert model.views_.tolist() == [0]
+    assert model.score(X[200:], y[200:]) > 0.97
+
+
+def test_ctrl_c_keeps_the_last_fit(monkeypatch):
+    X, y = rings(60, 0)
+    model = ResNetGPClassifier("limit", inference="nearest", n_neighbors=20).fit(X, y)
+    expected = model.predict_proba(X)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(classifier_nearest.NearestClassification, "look_up", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*rings(70, 1))
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
 
 
 def test_pipelines_grids_and_clones():
@@ -202,6 +264,8 @@ def test_pipelines_grids_and_clones():
         ({"kernel": RBFKernel(batch_shape=torch.Size([2]))}, "batch_shape"),
         ({"inference": "mcmc"}, "inference must be"),
         ({"n_inducing": 0}, "n_inducing"),
+        ({"n_neighbors": 0}, "n_neighbors"),
+        ({"n_neighbors": 2.5}, "n_neighbors"),
         ({"categorical_features": [2]}, "there is no column 2"),
         ({"categorical_features": ["colour"]}, "there is no column 'colour'"),
         ({"categorical_features": [True]}, "a mask of 1 for 2"),
