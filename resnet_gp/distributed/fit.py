@@ -100,7 +100,7 @@ def standardised(partitions: Partitions, units: Units) -> DaskRows:
 def _standardised(k: int, pair: Pair, units: Units) -> Block:
     x = in_standard_units(f"partition {k} of X", pair[0], units.x)
     y = in_standard_units(f"partition {k} of y", pair[1], units.y)
-    return x, y.reshape(len(y), -1)
+    return x, y[:, None] if y.ndim == 1 else y
 
 
 def _length(block: Block) -> int:

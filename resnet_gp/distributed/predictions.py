@@ -92,8 +92,8 @@ class DistributedFit:
 
         Returns:
             Both of shape ``n``, or ``n x p`` if y had columns. They are arrays; of a dask.array,
-            lazy dask.arrays with its chunks of rows; of a dask.dataframe, lazy series, or frames if
-            y had columns, with its partitions and its index.
+            lazy dask.arrays with its chunks of rows, but no empty ones; of a dask.dataframe, lazy
+            series, or frames if y had columns, with its partitions and its index.
 
         A collection whose chunks have unknown sizes, as any dask.dataframe, is read once to learn
         them. ``dask.compute(mean, std)`` computes what both need once.
