@@ -19,6 +19,8 @@ from resnet_gp.models.neighbours import Neighbours, nearest_first
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+_TREE = 40  # bytes of the k-d tree for each point
+
 
 class Near(NamedTuple):
     """Rows near to some points, the nearest first.
@@ -56,8 +58,8 @@ class PartitionIndex:
         self.neighbours, self.first = Neighbours(points), first
 
     def __sizeof__(self) -> int:
-        """Dask moves what is small to what is large; the tree takes about half of the points."""
-        return int(1.5 * self.neighbours.points.nbytes)
+        """Dask moves what is small to what is large."""
+        return int(self.neighbours.points.nbytes + _TREE * len(self.neighbours))
 
     def nearest(self, points: Array, k: int) -> Near:
         """The k nearest rows of the partition; k at most their number."""
