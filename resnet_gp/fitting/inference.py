@@ -50,11 +50,17 @@ class Training:
         """A fixed random subset of at most ``size`` rows; all rows for None."""
         if size is None or len(self) <= size:
             return self
-        rows = torch.from_numpy(np.random.RandomState(0).permutation(len(self))[:size])
-        rows = rows.to(self.x.device)
+        rows = sampled_numbers(len(self), size).to(self.x.device)
         others = (self.extra_variance, self.sample_weight)
         chosen = (None if values is None else values[rows] for values in others)
         return Training(self.x[rows], self.y[rows], *chosen)
+
+
+def sampled_numbers(n: int, size: int) -> Tensor:
+    """Numbers of the rows that ``Training.sample`` draws from n."""
+    if n <= size:
+        return torch.arange(n)
+    return torch.from_numpy(np.random.RandomState(0).permutation(n)[:size])
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from resnet_gp.fitting.inference import (
     with_parameters,
     with_row_tensors,
 )
+from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.modes import find_modes
 from resnet_gp.fitting.optimiser import (
     FitResult,
@@ -39,6 +41,37 @@ _ROUNDS, _ITERATIONS = 2, 25
 _CHOICE_ROWS, _CHOICE_NEIGHBORS, _MOST = 1000, 128, 400
 # Numbers of neighbours to choose from, the first within this share of the best one's score.
 _NEIGHBORS, _WITHIN = (64, 128, 256, 400), 0.003
+
+
+class RowSource(ABC):
+    """What the fit needs of standardised training rows, wherever they are."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def sample(self, size: int) -> Training:
+        """The rows that ``Training.sample`` draws."""
+
+    @abstractmethod
+    def model(self, spec: KernelSpec) -> NearestRegression:
+        """A model of all rows; its number of neighbours and its local scale are set later."""
+
+
+@dataclass(frozen=True)
+class _Here(RowSource):
+    training: Training
+
+    def __len__(self) -> int:
+        return len(self.training)
+
+    def sample(self, size: int) -> Training:
+        return self.training.sample(size)
+
+    def model(self, spec: KernelSpec) -> NearestRegression:
+        rows = self.training
+        kernel, known = spec.build(rows.x.shape[1]), (rows.extra_variance, rows.sample_weight)
+        return NearestRegression(rows.x, rows.y, kernel, 1, None, *known)
 
 
 @dataclass(frozen=True)
@@ -65,25 +98,37 @@ class Nearest(Inference):
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
-        found = self.learn(training, search, known)
+        return self.fit_to(_Here(training), search, known)
+
+    def fit_to(
+        self, source: RowSource, search: Search, known: Hyperparameters | None = None
+    ) -> Fitted:
+        """``fit``, with rows that may be elsewhere."""
+        found = self._learn_from(source, search, known)
         model, posterior = found.model, found.model.posterior()
         numbers = _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,)
         scores = {
             k: self._score(posterior.but(n_neighbors=k))
-            for k in dict.fromkeys(min(number, len(training)) for number in numbers)
+            for k in dict.fromkeys(min(number, len(source)) for number in numbers)
         }
         enough = (1 + _WITHIN) * min(score for score, _ in scores.values())
         model.n_neighbors = next(k for k, (score, _) in scores.items() if score <= enough)
         model.local_scale = scores[model.n_neighbors][1]
-        return Fitted(model, model.posterior(), found.result, found.number)
+        posterior = posterior.but(n_neighbors=model.n_neighbors, local_scale=model.local_scale)
+        return Fitted(model, posterior, found.result, found.number)
 
     def learn(
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Learned:
         """Choose kernel and hyperparameters; arguments and errors as for ``fit``."""
+        return self._learn_from(_Here(training), search, known)
+
+    def _learn_from(
+        self, source: RowSource, search: Search, known: Hyperparameters | None
+    ) -> Learned:
         if known is None and search.checkpoint is not None and not search.fixed:
             known = _stored(search)
-        candidates = list(self._candidates(training, search, known))
+        candidates = list(self._candidates(source, search, known))
         best = min(candidates, key=lambda one: one.score)
         if any(one.result.interrupted for one in candidates):
             return replace(best, result=best.result.but_interrupted())
@@ -91,21 +136,22 @@ class Nearest(Inference):
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
         number = number_of(tensors)
-        model = _model(with_row_tensors(training, tensors), search.each()[number])
+        source = _Here(with_row_tensors(training, tensors))
+        model = _model(source, search.each()[number])
         with_parameters(model, tensors)
         model.n_neighbors = int(tensors["n_neighbors"])
         model.local_scale = LocalScale.from_tensors(tensors)
         return Fitted(model, model.posterior(), FitResult.not_searched(), number)
 
     def _candidates(
-        self, training: Training, search: Search, known: Hyperparameters | None
+        self, source: RowSource, search: Search, known: Hyperparameters | None
     ) -> Iterator[Learned]:
         """Models to choose from; after Ctrl-C, the last one is at the best point so far."""
-        some = training.sample(_FIRST_ROWS)
+        some = source.sample(_FIRST_ROWS)
         starting = replace(search, checkpoint=None, fixed=search.fixed or known is not None)
         modes = find_modes(some, starting, known)
         for mode in modes:
-            model = _model(training, mode.search)
+            model = _model(source, mode.search)
             copy_hyperparameters(mode.model, model)
             own = replace(search.each()[mode.number], fixed=search.fixed)
             if search.fixed or mode.result.interrupted:
@@ -118,12 +164,13 @@ class Nearest(Inference):
 
     def _candidate(self, model: NearestRegression, result: FitResult, number: int) -> Learned:
         k = min(_CHOICE_NEIGHBORS if self.n_neighbors is None else self.n_neighbors, _MOST)
-        score, _ = self._score(model.posterior().but(n_neighbors=min(k, len(model.train_x))))
+        posterior = model.posterior()
+        score, _ = self._score(posterior.but(n_neighbors=min(k, len(posterior.rows))))
         return Learned(model, result, number, score)
 
     def _score(self, posterior: NearestPosterior) -> tuple[float, LocalScale]:
         """Mean CRPS of left-out targets, and the local scale that was fitted to them."""
-        rows = sample_rows(len(posterior.rows.x), _CHOICE_ROWS, before=TRAINING_ROWS)
+        rows = sample_rows(len(posterior.rows), _CHOICE_ROWS, before=TRAINING_ROWS)
         left_out = posterior.left_out(rows)
         scale = LocalScale.fit(to_array(left_out.z)) if self.student else LocalScale()
         law = posterior.but(local_scale=scale).law_of(left_out, rows)
@@ -142,7 +189,7 @@ class Learned:
 
 def learn(model: NearestRegression, search: Search) -> FitResult:
     """Maximise the density of the sampled rows, and look up their neighbours now and then."""
-    rows = min(model.training_rows, len(model.train_x))
+    rows = min(model.training_rows, len(model.rows()))
     for _ in range(_ROUNDS):
         model.look_up()
         shorter = search.at_most(_ITERATIONS)
@@ -167,10 +214,8 @@ def copy_hyperparameters(source: RegressionModel, target: RegressionModel) -> No
             parameter.copy_(own[name])
 
 
-def _model(training: Training, search: Search) -> NearestRegression:
-    kernel = search.spec.build(training.x.shape[1])
-    rows = training.extra_variance, training.sample_weight
-    model = NearestRegression(training.x, training.y, kernel, 1, None, *rows)
+def _model(source: RowSource, search: Search) -> NearestRegression:
+    model = source.model(search.spec)
     search.prepare(model)
     return model
 

@@ -30,27 +30,13 @@ from resnet_gp.flow.table import GROUP
 from resnet_gp.flow.unit_covariance import NEAR, gradient_tables, value_table
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
+from resnet_gp.models.training_rows import Rows, TrainingRows
 from resnet_gp.threads import in_threads, row_ranges
 
 #: The noise of a target is at least this share of the variance of f: neighbours may coincide.
 FLOOR = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 _ENTRIES = {"cpu": 2**21, "cuda": 2**27}  # of covariances that are alive at a time
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Data whose rows are members of neighbourhoods.
-
-    Attributes:
-        x: ``n x d``.
-        y: ``n x p``.
-        noise: variance of the noise of each target, ``n``.
-    """
-
-    x: Tensor
-    y: Tensor
-    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -125,10 +111,10 @@ def predicted_means(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
     return torch.cat([checkpoint(_means, kernel, rows, x, use_reentrant=False) for x in parts])
 
 
-def compact(rows: Rows, members: Tensor) -> tuple[Rows, Tensor]:
+def compact(rows: TrainingRows, members: Tensor) -> tuple[Rows, Tensor]:
     """The rows that are members, and where among them each member is."""
     used, index = torch.unique(members, return_inverse=True)
-    return Rows(rows.x[used], rows.y[used], rows.noise[used]), index
+    return rows.take(used), index
 
 
 def _chunk(x: Tensor, m: int) -> int:
