@@ -98,9 +98,9 @@ def _gather(points, members, own):
 def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     """The lower triangle of the covariance of a neighbourhood's targets.
 
-    The noise is at least ``floor`` times the variance of f: neighbours may coincide. ``pairs`` are
-    filled with the gap of each pair, its variable of the table, and the product of its scales,
-    ``c x (m (m + 1) / 2)``, row by row of the triangle.
+    The noise is at least ``floor`` times the variance of f: neighbours may coincide. ``noises``
+    below it are set to 0. ``pairs`` are filled with the gap of each pair, its variable of the
+    table, and the product of its scales, ``c x (m (m + 1) / 2)``, row by row of the triangle.
     """
     u, v, scale = own
     kappa, coefficients, power_basis = table
@@ -133,7 +133,11 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
         a[i, : i + 1] = buffers[2, first : first + i + 1]
         first += i + 1
         least = floor * a[i, i]
-        a[i, i] += noises[i] if noises[i] > least else least
+        if noises[i] < least:
+            noises[i] = 0
+            a[i, i] += least
+        else:
+            a[i, i] += noises[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -299,7 +303,8 @@ def densities(points, tables, limit, plain, targets, floor, index, sums, start, 
             totals[0] -= math.log(a[m - 1, m - 1]) + z[q, m - 1] * z[q, m - 1] / 2
         _in_covariance(a, z, vectors, slopes)
         for i in range(m):
-            by_noise[members[i]] += slopes[i * (i + 3) // 2]
+            if noises[i] > 0:  # not the floor
+                by_noise[members[i]] += slopes[i * (i + 3) // 2]
         own_u[:] = 0
         own_scale[:] = 0
         for c in range(len(u)):
