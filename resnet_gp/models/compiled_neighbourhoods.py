@@ -30,6 +30,8 @@ from resnet_gp.flow.compiled import (
     _table_variable,
 )
 
+_LEAST_NOISE = 1e-37  # as in ``neighbourhoods``
+
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def _factorise(a):
@@ -98,8 +100,8 @@ def _gather(points, members, own):
 def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     """The lower triangle of the covariance of a neighbourhood's targets.
 
-    The noise is at least ``floor`` times the variance of f: neighbours may coincide. ``noises``
-    below it are set to 0. ``pairs`` are filled with the gap of each pair, its variable of the
+    The noise is more than ``floor`` times the variance of f: neighbours may coincide. ``noises``
+    below that are set to 0. ``pairs`` are filled with the gap of each pair, its variable of the
     table, and the product of its scales, ``c x (m (m + 1) / 2)``, row by row of the triangle.
     """
     u, v, scale = own
@@ -132,7 +134,7 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     for i in range(m):
         a[i, : i + 1] = buffers[2, first : first + i + 1]
         first += i + 1
-        least = floor * a[i, i]
+        least = floor * a[i, i] + _LEAST_NOISE
         if noises[i] < least:
             noises[i] = 0
             a[i, i] += least

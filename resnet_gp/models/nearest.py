@@ -85,8 +85,8 @@ class NearestRegression(RegressionModel):
         return log_density(self.covar_module, replace(sample, noise=noise), members)
 
     @torch.no_grad()
-    def posterior(self) -> NearestPosterior:
-        """The process given its training data."""
+    def posterior(self, widths: Tensor | None = None) -> NearestPosterior:
+        """The process given its training data; ``widths`` are as for ``NearestPosterior``."""
         return NearestPosterior(
             self.covar_module,
             Rows(self.train_x, self._columns(), self.row_noise()),
@@ -94,6 +94,7 @@ class NearestRegression(RegressionModel):
             self.likelihood.noise.detach().squeeze(),
             self.local_scale,
             self.n_neighbors,
+            widths,
         )
 
     def extend(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
