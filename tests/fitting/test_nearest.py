@@ -92,8 +92,8 @@ def test_it_finds_the_hyperparameters_of_the_process():
 
 def test_learning_raises_the_density_of_left_out_rows(fitted):
     """Above that at the exact fit to some of the rows, where it starts."""
-    rows = training()
-    start = Exact().fit(rows.sample(40), search(with_priors=False))
+    rows = training(60)  # few enough to be neighbours of each other
+    start = Exact().fit(rows.sample(30), search(with_priors=False))
     learned = Nearest(student=False).fit(rows, search(with_priors=False))
     model = NearestRegression(rows.x, rows.y, SPECS[1].build(2))
     optimiser.set_raw(model, hyperparameters(start))
@@ -128,18 +128,18 @@ def test_a_start_is_improved(fitted):
     assert again.result.value > fitted.result.value - 0.1
 
 
-@pytest.mark.parametrize("ways", [(Exact(), Nearest(30)), (Sparse(30), Nearest(30))], ids=str)
+@pytest.mark.parametrize("ways", [(Exact(), Nearest(30)), (Sparse(15, False), Nearest(30))], ids=str)
 def test_each_way_starts_where_another_ended(ways):
-    rows = training()
+    rows = training(60)
     first, second = ways
-    one = first.fit(rows, search(max_iter=20))
+    one = first.fit(rows, search(max_iter=8))
     other = second.fit(rows, search(fixed=True), one.hyperparameters)
     shared = other.hyperparameters
     assert all(torch.equal(value, one.hyperparameters[name]) for name, value in shared.items())
     back = first.fit(rows, search(fixed=True), shared) if isinstance(first, Exact) else None
     assert back is None or torch.equal(back.posterior.mean(NEW), one.posterior.mean(NEW))
     error = other.posterior.mean(NEW) - one.posterior.mean(NEW)
-    assert error.abs().max() < 0.2
+    assert error.abs().max() < 0.4
 
 
 def test_the_number_of_neighbours_is_what_was_asked_for():
@@ -172,14 +172,14 @@ def test_as_few_neighbours_are_chosen_as_lose_next_to_nothing(monkeypatch):
 
 
 def test_the_better_kernel_is_taken():
-    rows = training()
-    alone = [Nearest(20).fit(rows, search(kernel)) for kernel in ("short", 1)]
+    rows = training(60)
+    alone = [Nearest(20).fit(rows, search(kernel, max_iter=8)) for kernel in ("short", 1)]
     scores = [
         one.posterior.leave_one_out_law().crps(rows.y.numpy()).mean() for one in alone
     ]
     assert scores[1] < scores[0]
     for kernels, number in ((("short", 1), 1), ((1, "short"), 0)):
-        both = Nearest(20).fit(rows, search(*kernels))
+        both = Nearest(20).fit(rows, search(*kernels, max_iter=8))
         assert both.number == number
         assert torch.equal(both.posterior.mean(NEW), alone[1].posterior.mean(NEW))
 
@@ -310,15 +310,15 @@ def test_ctrl_c_while_neighbours_are_looked_up(monkeypatch, calls):
     assert np.isfinite(one.result.value)
 
 
-@pytest.mark.parametrize("calls", range(5))
+@pytest.mark.parametrize("calls", range(4))
 def test_ctrl_c_during_the_choices_leaves_what_was_learned(monkeypatch, calls):
     """Left-out predictions choose among kernels and numbers of neighbours."""
     monkeypatch.setattr(nearest, "_NEIGHBORS", (5, 20, 60))
     monkeypatch.setattr(nearest, "_CHOICE_NEIGHBORS", 20)
-    rows = training(80)
-    learned = [Nearest(20).fit(rows, search(kernel)) for kernel in ("short", 1)]
+    rows = training(61)
+    learned = [Nearest(20).fit(rows, search(kernel, max_iter=5)) for kernel in ("short", 1)]
     interrupted(monkeypatch, NearestPosterior, "left_out", calls)
-    one = Nearest().fit(rows, search("short", 1))
+    one = Nearest().fit(rows, search("short", 1, max_iter=5))
     assert one.result.interrupted
     np.testing.assert_array_equal(hyperparameters(one), hyperparameters(learned[one.number]))
     assert one.number == (0 if calls < 2 else 1)
@@ -335,7 +335,7 @@ def test_ctrl_c_before_anything_was_found_is_passed_on(monkeypatch):
 @pytest.mark.parametrize("kernels", [(1,), ("short", 1)])
 def test_a_checkpoint_carries_a_fit_over(monkeypatch, tmp_path, kernels):
     """After Ctrl-C in the last kernel's learning: no exact fit is repeated for it."""
-    rows, evaluate, left = training(), optimiser.value_and_gradient, [12]
+    rows, evaluate, left = training(60), optimiser.value_and_gradient, [12]
     last = SPECS[kernels[-1]]
     count = len(list(last.build(2).parameters())) + 2
 
