@@ -70,12 +70,12 @@ def fitted():
 
 def test_it_finds_the_hyperparameters_of_the_process():
     """Targets drawn from a known process: those of exact inference, and not far from the truth."""
-    generator = np.random.default_rng(0)
-    x = torch.from_numpy(generator.uniform(-2, 2, size=(200, 2)))
+    generator = np.random.default_rng(1)
+    x = torch.from_numpy(generator.uniform(-2, 2, size=(120, 2)))
     kernel = MaternKernel(2.5, ard_num_dims=2).double()
     kernel.lengthscale = torch.tensor([0.5, 2.0], dtype=torch.float64)
-    covariance = kernel(x).to_dense().detach() + 0.02 * torch.eye(200, dtype=torch.float64)
-    y = torch.linalg.cholesky(covariance) @ torch.from_numpy(generator.normal(size=200))
+    covariance = kernel(x).to_dense().detach() + 0.02 * torch.eye(120, dtype=torch.float64)
+    y = torch.linalg.cholesky(covariance) @ torch.from_numpy(generator.normal(size=120))
     rows = Training(x, y)
     ways = Nearest(student=False), Exact()
     found, exact = (one.fit(rows, search("matern")) for one in ways)
@@ -128,7 +128,9 @@ def test_a_start_is_improved(fitted):
     assert again.result.value > fitted.result.value - 0.1
 
 
-@pytest.mark.parametrize("ways", [(Exact(), Nearest(30)), (Sparse(15, False), Nearest(30))], ids=str)
+@pytest.mark.parametrize(
+    "ways", [(Exact(), Nearest(30)), (Sparse(15, False), Nearest(30))], ids=str
+)
 def test_each_way_starts_where_another_ended(ways):
     rows = training(60)
     first, second = ways
@@ -174,9 +176,7 @@ def test_as_few_neighbours_are_chosen_as_lose_next_to_nothing(monkeypatch):
 def test_the_better_kernel_is_taken():
     rows = training(60)
     alone = [Nearest(20).fit(rows, search(kernel, max_iter=8)) for kernel in ("short", 1)]
-    scores = [
-        one.posterior.leave_one_out_law().crps(rows.y.numpy()).mean() for one in alone
-    ]
+    scores = [one.posterior.leave_one_out_law().crps(rows.y.numpy()).mean() for one in alone]
     assert scores[1] < scores[0]
     for kernels, number in ((("short", 1), 1), ((1, "short"), 0)):
         both = Nearest(20).fit(rows, search(*kernels, max_iter=8))

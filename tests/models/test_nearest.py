@@ -26,6 +26,7 @@ KERNELS = {
     "tangent": lambda: ResNetTangentKernel(input_bias=True),
     "sum": lambda: ResNetSumKernel(input_bias=True, variance="no_growth", ard_num_dims=D),
     "matern": lambda: MaternKernel(2.5, ard_num_dims=D),
+    "erf": lambda: ResNetLimitKernel("erf", depth=1, input_bias=True),
 }
 
 

@@ -38,7 +38,9 @@ def extra_variance(n=N):
 
 
 def at(model, noise=0.04):
-    model.likelihood.noise = torch.tensor(noise, dtype=torch.float64)  # floats would be rounded to float32
+    model.likelihood.noise = torch.tensor(
+        noise, dtype=torch.float64
+    )  # floats would be rounded to float32
     model.covar_module.outputscale = torch.tensor(1.7, dtype=torch.float64)
     return model
 
@@ -146,7 +148,9 @@ def test_errors_fall_with_the_number_of_neighbours(kernel):
     x = data(n=300)[0]
     truth = exact(x, x[:, 0], kernel)
     generator = torch.Generator().manual_seed(2)
-    factor = torch.linalg.cholesky(truth.covar_module(x).to_dense().detach() + 0.04 * torch.eye(300, dtype=torch.float64))
+    factor = torch.linalg.cholesky(
+        truth.covar_module(x).to_dense().detach() + 0.04 * torch.eye(300, dtype=torch.float64)
+    )
     y = factor @ torch.randn(300, dtype=torch.float64, generator=generator)
     new = points(200)
     mean, variance = exact(x, y, kernel).mean_and_variance(new)
@@ -173,7 +177,9 @@ def test_the_local_scale_is_that_of_the_neighbours(path, outputs):
     for i in range(5):
         near = distances[i].argsort()[:k].flip(0)
         with torch.no_grad():
-            covariance = plain.covar_module(x[near]).to_dense() + 0.04 * torch.eye(k, dtype=torch.float64)
+            covariance = plain.covar_module(x[near]).to_dense() + 0.04 * torch.eye(
+                k, dtype=torch.float64
+            )
         z = torch.linalg.solve_triangular(
             torch.linalg.cholesky(covariance), columns[near], upper=False
         )
@@ -299,7 +305,9 @@ def test_conditioning_row_by_row_is_conditioning_at_once(monkeypatch, outputs, w
     all_rows = step.but(n_neighbors=N)
     close(all_rows.mean_and_variance(new), truth.mean_and_variance(new))
     without = first.condition(x[25:], y[25:])
-    torch.testing.assert_close(without.rows.noise[25:], torch.full((15,), 0.04, dtype=torch.float64))
+    torch.testing.assert_close(
+        without.rows.noise[25:], torch.full((15,), 0.04, dtype=torch.float64)
+    )
 
 
 def test_more_copies_than_neighbours(path):
