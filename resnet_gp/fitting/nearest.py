@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from resnet_gp.fitting.inference import (
     with_row_tensors,
 )
 from resnet_gp.fitting.kernel_spec import KernelSpec
-from resnet_gp.fitting.modes import find_modes
+from resnet_gp.fitting.modes import Mode, find_modes, most_probable
 from resnet_gp.fitting.optimiser import (
     FitResult,
     Hyperparameters,
@@ -35,7 +36,7 @@ from resnet_gp.predictive.local_scale import LocalScale
 
 # Rows of the exact fits from which the search starts.
 _FIRST_ROWS = 600
-# Searches of this many iterations, between which neighbours are looked up again.
+# Searches of this many iterations, more if more are asked for, with a new look-up before each.
 _ROUNDS, _ITERATIONS = 2, 25
 # Rows, no training rows where there are enough, whose left-out predictions choose among models.
 _CHOICE_ROWS, _CHOICE_NEIGHBORS, _MOST = 1000, 128, 400
@@ -104,18 +105,27 @@ class Nearest(Inference):
         self, source: RowSource, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
         """``fit``, with rows that may be elsewhere."""
-        found = self._learn_from(source, search, known)
-        model, posterior = found.model, found.model.posterior()
-        numbers = _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,)
-        scores = {
-            k: self._score(posterior.but(n_neighbors=k))
-            for k in dict.fromkeys(min(number, len(source)) for number in numbers)
-        }
-        enough = (1 + _WITHIN) * min(score for score, _ in scores.values())
-        model.n_neighbors = next(k for k, (score, _) in scores.items() if score <= enough)
-        model.local_scale = scores[model.n_neighbors][1]
-        posterior = posterior.but(n_neighbors=model.n_neighbors, local_scale=model.local_scale)
-        return Fitted(model, posterior, found.result, found.number)
+        best = self._learn_from(source, search, known)
+        model, interrupted = best.model, best.result.interrupted
+        wanted = _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,)
+        counts = sorted({min(k, len(source)) for k in wanted})
+        scores = {best.n_neighbors: (best.score, best.local_scale)}
+        try:
+            posterior = model.posterior()
+            for k in counts if not interrupted else ():
+                if k not in scores:
+                    scores[k] = self._score(posterior.but(n_neighbors=k))
+            model.look_up()
+        except KeyboardInterrupt:
+            interrupted = True
+        found = [k for k in counts if k in scores]
+        least = min((scores[k][0] for k in found), default=math.inf)
+        model.n_neighbors, model.local_scale = next(
+            ((k, scores[k][1]) for k in found if scores[k][0] <= (1 + _WITHIN) * least),
+            (counts[0], best.local_scale),
+        )
+        result = best.result.but_interrupted() if interrupted else best.result
+        return Fitted(model, model.posterior(), result, best.number)
 
     def learn(
         self, training: Training, search: Search, known: Hyperparameters | None = None
@@ -126,8 +136,6 @@ class Nearest(Inference):
     def _learn_from(
         self, source: RowSource, search: Search, known: Hyperparameters | None
     ) -> Learned:
-        if known is None and search.checkpoint is not None and not search.fixed:
-            known = _stored(search)
         candidates = list(self._candidates(source, search, known))
         best = min(candidates, key=lambda one: one.score)
         if any(one.result.interrupted for one in candidates):
@@ -141,32 +149,31 @@ class Nearest(Inference):
         with_parameters(model, tensors)
         model.n_neighbors = int(tensors["n_neighbors"])
         model.local_scale = LocalScale.from_tensors(tensors)
-        return Fitted(model, model.posterior(), FitResult.not_searched(), number)
+        posterior = model.posterior(tensors["neighbour_widths"])
+        return Fitted(model, posterior, FitResult.not_searched(), number)
 
     def _candidates(
         self, source: RowSource, search: Search, known: Hyperparameters | None
     ) -> Iterator[Learned]:
         """Models to choose from; after Ctrl-C, the last one is at the best point so far."""
-        some = source.sample(_FIRST_ROWS)
-        starting = replace(search, checkpoint=None, fixed=search.fixed or known is not None)
-        modes = find_modes(some, starting, known)
-        for mode in modes:
-            model = _model(source, mode.search)
+        for mode in _modes(source.sample(_FIRST_ROWS), search, known):
+            model, result = _model(source, mode.search), mode.result
             copy_hyperparameters(mode.model, model)
-            own = replace(search.each()[mode.number], fixed=search.fixed)
-            if search.fixed or mode.result.interrupted:
-                yield self._candidate(model, mode.result, mode.number)
-                return
-            result = learn(model, own)
-            yield self._candidate(model, result, mode.number)
-            if result.interrupted:
+            if not (search.fixed or result.interrupted):
+                result = learn(model, search.each()[mode.number], result)
+            candidate = self._candidate(model, result, mode.number)
+            yield candidate
+            if candidate.result.interrupted:
                 return
 
     def _candidate(self, model: NearestRegression, result: FitResult, number: int) -> Learned:
         k = min(_CHOICE_NEIGHBORS if self.n_neighbors is None else self.n_neighbors, _MOST)
-        posterior = model.posterior()
-        score, _ = self._score(posterior.but(n_neighbors=min(k, len(posterior.rows))))
-        return Learned(model, result, number, score)
+        k = min(k, len(model.rows()))
+        try:
+            score, scale = self._score(model.posterior().but(n_neighbors=k))
+        except KeyboardInterrupt:
+            score, scale, result = math.inf, LocalScale(), result.but_interrupted()
+        return Learned(model, result, number, k, score, scale)
 
     def _score(self, posterior: NearestPosterior) -> tuple[float, LocalScale]:
         """Mean CRPS of left-out targets, and the local scale that was fitted to them."""
@@ -179,27 +186,69 @@ class Nearest(Inference):
 
 @dataclass(frozen=True)
 class Learned:
-    """A fitted model, the result of its search, its kernel's number and its mean CRPS."""
+    """A fitted model, the result of its search, and how well it predicts left-out rows.
+
+    Attributes:
+        model, result: of the search.
+        number: of the kernel.
+        n_neighbors: of the left-out predictions.
+        score: their mean CRPS; infinite if Ctrl-C came before it was known.
+        local_scale: fitted to them.
+    """
 
     model: NearestRegression
     result: FitResult
     number: int
+    n_neighbors: int
     score: float
+    local_scale: LocalScale
 
 
-def learn(model: NearestRegression, search: Search) -> FitResult:
-    """Maximise the density of the sampled rows, and look up their neighbours now and then."""
-    rows = min(model.training_rows, len(model.rows()))
-    for _ in range(_ROUNDS):
-        model.look_up()
-        shorter = search.at_most(_ITERATIONS)
+def _modes(training: Training, search: Search, known: Hyperparameters | None) -> Iterator[Mode]:
+    """Where each kernel's learning starts: at what a checkpoint holds of it, or an exact fit.
+
+    ``known`` hyperparameters are those of one kernel, and leave the others out.
+    """
+    each, stored = search.each(), {}
+    if known is None and not search.fixed:
+        stored = {
+            number: kept
+            for number, one in enumerate(each)
+            if one.checkpoint is not None and (kept := one.checkpoint.read()) is not None
+        }
+    search = replace(search, checkpoint=None, fixed=search.fixed or known is not None)
+    if not stored:
+        modes = find_modes(training, search, known)
+        interrupted = any(mode.result.interrupted for mode in modes)
+        yield from [most_probable(modes)] if interrupted else modes
+        return
+    for number, one in enumerate(each):
+        alone = replace(one, checkpoint=None, fixed=number in stored)
+        (mode,) = find_modes(training, alone, stored.get(number))
+        yield replace(mode, number=number)
+
+
+def learn(model: NearestRegression, search: Search, result: FitResult | None = None) -> FitResult:
+    """Maximise the density of the sampled rows, and look up their neighbours now and then.
+
+    Args:
+        model: is left at the best point.
+        search: of its kernel.
+        result: of the search which led to the start, if there was one.
+    """
+    result = FitResult.not_searched() if result is None else result
+    rows, rounds = min(model.training_rows, len(model.rows())), _ROUNDS
+    if search.max_iter is not None:
+        rounds = max(rounds, math.ceil(search.max_iter / _ITERATIONS))
+    for done in range(1, rounds + 1):
         start = get_raw(model)
         try:
-            result = shorter.maximise(model, [start], keep=True, unit=rows)
+            model.look_up()
+            result = search.at_most(_ITERATIONS).maximise(model, [start], keep=True, unit=rows)
         except KeyboardInterrupt:
             set_raw(model, start)
-            return FitResult.not_searched().but_interrupted()
-        if result.interrupted:
+            return result.but_interrupted()
+        if result.interrupted or (result.converged and done >= _ROUNDS):
             break
     if result.outcome is Outcome.OUT_OF_ITERATIONS and search.max_iter is None:
         return replace(result, outcome=Outcome.CUT_SHORT)
@@ -218,9 +267,3 @@ def _model(source: RowSource, search: Search) -> NearestRegression:
     model = source.model(search.spec)
     search.prepare(model)
     return model
-
-
-def _stored(search: Search) -> Hyperparameters | None:
-    """The hyperparameters that a checkpoint keeps, of whichever kernel."""
-    parts = [one.checkpoint.read() for one in search.each() if one.checkpoint is not None]
-    return next((known for known in parts if known is not None), None)

@@ -101,8 +101,8 @@ class NearestRegression(RegressionModel):
         return replace(sample, noise=noise), members
 
     @torch.no_grad()
-    def posterior(self) -> NearestPosterior:
-        """The process given its training data."""
+    def posterior(self, widths: Tensor | None = None) -> NearestPosterior:
+        """The process given its training data; ``widths`` are as for ``NearestPosterior``."""
         return NearestPosterior(
             self.covar_module,
             self.rows(),
@@ -110,6 +110,7 @@ class NearestRegression(RegressionModel):
             self.likelihood.noise.detach().squeeze(),
             self.local_scale,
             self.n_neighbors,
+            widths,
         )
 
     def extend(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:

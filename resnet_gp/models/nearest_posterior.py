@@ -14,7 +14,7 @@ from torch import Tensor
 
 from resnet_gp.models.exact_posterior import prior_slope_variance
 from resnet_gp.models.metric import correlation_widths, metric_rows
-from resnet_gp.models.neighbourhoods import FLOOR, Neighbourhoods, compact, whitened
+from resnet_gp.models.neighbourhoods import Neighbourhoods, compact, whitened, with_noise
 from resnet_gp.models.posterior import (
     Posterior,
     covariance_for_outputs,
@@ -33,7 +33,7 @@ Indices = NDArray[np.intp]
 
 _CHUNK = 1024  # points at a time
 _DENSITY_ROWS = 1000  # whose densities stand for those of all rows
-_GRADIENT_PAIRS = 200_000  # of points whose gradients are alive at a time
+_GRADIENT_ENTRIES = 2**21  # of the covariances of neighbours that are alive at a time
 
 
 class NearestPosterior(Posterior):
@@ -50,6 +50,7 @@ class NearestPosterior(Posterior):
         noise_variance: learned noise variance, a scalar.
         local_scale: the law of targets.
         n_neighbors: k; all rows if there are fewer.
+        widths: by which inputs are divided, ``d``; None for those of these rows.
     """
 
     def __init__(
@@ -60,13 +61,15 @@ class NearestPosterior(Posterior):
         noise_variance: Tensor,
         local_scale: LocalScale,
         n_neighbors: int,
+        widths: Tensor | None = None,
     ) -> None:
         self.covar_module, self.rows, self.is_vector = covar_module, rows, is_vector
         self.noise_variance, self.local_scale = noise_variance, local_scale
         self.n_neighbors = n_neighbors
-        some = rows.take(metric_rows(len(rows)))
-        self.widths = correlation_widths(covar_module, some.x)
-        self.index = rows.searched(self.widths)
+        if widths is None:
+            widths = correlation_widths(covar_module, rows.take(metric_rows(len(rows))).x)
+        self.widths = widths
+        self.index = rows.searched(widths)
 
     def but(self, **changes: Any) -> NearestPosterior:
         """The same posterior with other attributes, and the same index."""
@@ -75,7 +78,8 @@ class NearestPosterior(Posterior):
         return other
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"n_neighbors": torch.tensor(self.n_neighbors)} | self.local_scale.tensors()
+        own = {"n_neighbors": torch.tensor(self.n_neighbors), "neighbour_widths": self.widths}
+        return own | self.local_scale.tensors()
 
     def law(self, x: Tensor, observation_noise: bool = True) -> Law:
         mean, variance, factors = self._predicted(x)
@@ -174,7 +178,7 @@ class NearestPosterior(Posterior):
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
         """That of the process given the neighbours of each point, which stay the same nearby."""
-        rows = max(1, _GRADIENT_PAIRS // min(self.n_neighbors, len(self.rows)))
+        rows = max(1, _GRADIENT_ENTRIES // min(self.n_neighbors, len(self.rows)) ** 2)
         with torch.inference_mode(False), torch.enable_grad():
             parts = [self._gradient(part, with_variance) for part in x.clone().split(rows)]
         means, variances = zip(*parts, strict=True)
@@ -201,10 +205,7 @@ class NearestPosterior(Posterior):
 
     def _factor(self, x: Tensor, noise: Tensor) -> Tensor:
         """Cholesky factors of ``b`` covariances, from ``b x m x d`` points and their noises."""
-        covariance = self.covar_module(x).to_dense()
-        diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-        noise = torch.maximum(noise, FLOOR[covariance.dtype] * diagonal)
-        return torch.linalg.cholesky(covariance + torch.diag_embed(noise))
+        return torch.linalg.cholesky(with_noise(self.covar_module(x).to_dense(), noise))
 
     def _coordinates(self, x: Tensor) -> Array:
         return to_array(x / self.widths)

@@ -35,6 +35,8 @@ from resnet_gp.threads import in_threads, row_ranges
 
 #: The noise of a target is at least this share of the variance of f: neighbours may coincide.
 FLOOR = {torch.float64: 1e-12, torch.float32: 1e-5}
+#: The noise of a target whose f has no variance, which is known: variances stay positive.
+LEAST_NOISE = 1e-37
 
 _ENTRIES = {"cpu": 2**21, "cuda": 2**27}  # of covariances that are alive at a time
 
@@ -117,15 +119,20 @@ def compact(rows: TrainingRows, members: Tensor) -> tuple[Rows, Tensor]:
     return rows.take(used), index
 
 
+def with_noise(covariance: Tensor, noise: Tensor) -> Tensor:
+    """Covariances of targets, ``... x m x m``, from those of f and the noises, ``... x m``."""
+    diagonal = covariance.diagonal(dim1=-2, dim2=-1).detach()
+    floor = FLOOR[covariance.dtype] * diagonal + LEAST_NOISE
+    return covariance + torch.diag_embed(torch.maximum(noise, floor))
+
+
 def _chunk(x: Tensor, m: int) -> int:
     return max(1, _ENTRIES.get(x.device.type, _ENTRIES["cuda"]) // m**2)
 
 
 def _whitened(kernel: Kernel, rows: Rows, members: Tensor) -> tuple[Tensor, Tensor]:
-    covariance = kernel(rows.x[members]).to_dense()
-    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-    noise = torch.maximum(rows.noise[members], FLOOR[covariance.dtype] * diagonal.detach())
-    factor, failed = torch.linalg.cholesky_ex(covariance + torch.diag_embed(noise))
+    covariance = with_noise(kernel(rows.x[members]).to_dense(), rows.noise[members])
+    factor, failed = torch.linalg.cholesky_ex(covariance)
     z = torch.linalg.solve_triangular(factor, rows.y[members], upper=False).mT
     deviation = factor[:, -1, -1]
     if bool(failed.any()):
