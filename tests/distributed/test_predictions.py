@@ -84,18 +84,15 @@ def test_killing_a_worker_loses_nothing(client, fitted, data, chunked, monkeypat
     np.testing.assert_allclose(fitted.predict(x[:20])[0], expected[:20], rtol=1e-12)
 
 
-def test_the_caller_gets_no_rows_of_a_collection(client, fitted, data, chunked):
-    """All that comes back while predictions are computed on the workers are their states."""
-    [lazy] = chunked(data[0], rows=100)
-    gathered = []
-    gather = client.gather
-    try:
-        client.gather = lambda *rest, **named: gathered.append(rest) or gather(*rest, **named)
-        persisted = client.persist(fitted.predict(lazy))
-        distributed.wait(persisted)
-    finally:
-        client.gather = gather
-    assert gathered == []
+def test_a_collection_is_not_computed_before_its_predictions(fitted):
+    @dask.delayed
+    def block():
+        raise OSError("computed")
+
+    mean, std = fitted.predict(da.from_delayed(block(), (5, 3), dtype=float))
+    for part in (mean, std):
+        with pytest.raises(OSError, match="computed"):
+            part.compute()
 
 
 def test_checks_rows(fitted, data, chunked):
