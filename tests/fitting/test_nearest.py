@@ -129,7 +129,7 @@ def test_a_start_is_improved(fitted):
 
 
 @pytest.mark.parametrize(
-    "ways", [(Exact(), Nearest(30)), (Sparse(15, False), Nearest(30))], ids=str
+    "ways", [(Exact(), Nearest(30)), (Sparse(15, False), Nearest(30))], ids=["exact", "sparse"]
 )
 def test_each_way_starts_where_another_ended(ways):
     rows = training(60)
