@@ -36,7 +36,8 @@ from resnet_gp.predictive.local_scale import LocalScale
 
 # Rows of the exact fits from which the search starts.
 _FIRST_ROWS = 600
-# Searches of this many iterations, more if more are asked for, with a new look-up before each.
+# Searches of this many iterations, between which neighbours are looked up again; more searches if
+# more iterations are asked for.
 _ROUNDS, _ITERATIONS = 2, 25
 # Rows, no training rows where there are enough, whose left-out predictions choose among models.
 _CHOICE_ROWS, _CHOICE_NEIGHBORS, _MOST = 1000, 128, 400
