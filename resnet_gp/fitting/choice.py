@@ -53,7 +53,7 @@ def choose_inference(
         raise ValueError(
             f"exact inference on {n} samples would need about {needed:.3g} bytes "
             f"({needed / 2**30:.1f} GiB) and is refused above {limit}; "
-            f'set inference="{others[0].name}" or raise max_exact_samples'
+            'set inference="nearest" or raise max_exact_samples'
         )
     if asked == "auto":
         asked = Exact.name if n <= limit else others[0].name

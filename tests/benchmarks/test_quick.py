@@ -188,7 +188,7 @@ def test_ablation():
 def test_calibration(capsys):
     benchmark = load("benchmarks", "calibration")
     cells = benchmark.main(["--quick"])
-    assert len(cells.all) == 2 * len(benchmark.SETTINGS)
+    assert len(cells.all) == len(benchmark.SETTINGS)
     pits = np.concatenate([cell["pit"] for cell in cells.all])
     assert ((pits > 0) & (pits < 1)).all()
     assert "in 90 % interval" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.fitting import get_raw
 from resnet_gp.fitting.optimiser import set_raw
 from resnet_gp.kernels import ResNetSumKernel
-from resnet_gp.models import ExactRegression, nearest
+from resnet_gp.models import ExactRegression
 from resnet_gp.models.metric import correlation_widths
 from resnet_gp.models.nearest import NearestRegression, sample_rows
 
@@ -77,8 +77,8 @@ def test_the_likelihood_is_that_of_each_row_given_all_others(path, outputs, rows
 
 
 def test_with_few_neighbours_they_are_the_nearest_others(path, monkeypatch):
-    monkeypatch.setattr(nearest, "TRAINING_NEIGHBORS", 4)
-    monkeypatch.setattr(nearest, "TRAINING_ROWS", 11)
+    monkeypatch.setattr(NearestRegression, "training_neighbors", 4)
+    monkeypatch.setattr(NearestRegression, "training_rows", 11)
     one = model(kernel="matern")
     widths = correlation_widths(one.covar_module, one.train_x)
     distances = cdist(one.train_x / widths, one.train_x / widths)
@@ -97,8 +97,8 @@ def test_with_few_neighbours_they_are_the_nearest_others(path, monkeypatch):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_gradcheck(path, monkeypatch, kernel):
-    monkeypatch.setattr(nearest, "TRAINING_NEIGHBORS", 7)
-    monkeypatch.setattr(nearest, "TRAINING_ROWS", 15)
+    monkeypatch.setattr(NearestRegression, "training_neighbors", 7)
+    monkeypatch.setattr(NearestRegression, "training_rows", 15)
     one = model(2, kernel, of_rows())
     raw = get_raw(one)
     one.look_up()
@@ -126,7 +126,7 @@ def test_single_precision(path):
 
 def test_neighbours_stay_until_they_are_looked_up(monkeypatch):
     """So that the density is smooth in the hyperparameters, whose metric moves."""
-    monkeypatch.setattr(nearest, "TRAINING_NEIGHBORS", 4)
+    monkeypatch.setattr(NearestRegression, "training_neighbors", 4)
     one = model(kernel="matern")
     one.look_up()
     with torch.no_grad():
