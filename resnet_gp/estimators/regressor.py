@@ -142,7 +142,7 @@ class ResNetGPRegressor(
     hyperparameter_samples : int or None, default=2000
         Exact inference maximises the marginal likelihood up to this many rows, of all rows for
         None; more rows choose the hyperparameters as "nearest" does. Sparse inference starts from
-        an exact fit to a random subset of this size.
+        an exact fit to a random subset of this size, "nearest" from one to 600 rows.
     noise_variance : float or None, default=None
         Known noise variance, in the squared units of y; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
@@ -157,7 +157,7 @@ class ResNetGPRegressor(
         Number of further runs of the optimiser, from random initial values.
     max_iter : int or None, default=None
         Iterations of each run. None for 200, but 25 in passes of sparse inference over more than
-        20,000 rows, which take seconds each.
+        20,000 rows, which take seconds each, and twice 25 with "nearest".
     max_exact_samples : int or None, default=None
         Largest number of rows for exact inference; None for a limit from memory and device.
     device : str, default="auto"
@@ -216,8 +216,9 @@ class ResNetGPRegressor(
         After sparse inference it is the one under which held-out rows have the highest density,
         since the bound counts as noise whatever the inducing points cannot represent.
     log_marginal_likelihood_value_ : float
-        Log marginal likelihood of the standardised targets, in nats; its lower bound if inference
-        is not exact, and its mean over the draws with "laplace" and "nuts".
+        Log marginal likelihood of the standardised targets, in nats; its lower bound after sparse
+        inference, its mean over the draws with "laplace" and "nuts", and with "nearest" the log
+        density of 1000 rows, each given its nearest others, scaled up to all rows.
     restart_values_ : list of float
         Maximum of each run of the optimiser.
     loss_curve_ : list of float

@@ -176,9 +176,10 @@ class RegressorMethods:
     def loo_predict(
         self, return_std: bool = False, observation_noise: bool = True
     ) -> Array | tuple[Array, Array]:
-        """Predictions of each training target from all the others, in closed form.
+        """Predictions of each training target from all the others.
 
-        The hyperparameters stay those of the fit to all rows (Rasmussen & Williams 2006, eq. 5.12).
+        The hyperparameters stay those of the fit to all rows. In closed form (Rasmussen & Williams
+        2006, eq. 5.12), or with "nearest" as predictions from the nearest others.
 
         Parameters
         ----------
@@ -253,7 +254,7 @@ class RegressorMethods:
         Raises
         ------
         RuntimeError
-            Inference was not exact, or the kernel has no second derivatives.
+            Inference was sparse, or the kernel has no second derivatives.
         """
         x = self._standardised(X)
         mean, variance = self._fitted.posterior.gradient(x, return_std)
@@ -264,7 +265,8 @@ class RegressorMethods:
     def add_observations(self, X: ArrayLike, y: ArrayLike, alpha: float | ArrayLike = 0.0) -> Any:
         """Condition on further rows at the hyperparameters and the scaling of the last fit.
 
-        Costs O(n^2 k) for k new rows, by a block update of the Cholesky factor.
+        Exact inference updates its Cholesky factor by a block, in O(n^2 k) for k new rows. With
+        "nearest", the rows are appended to those among which neighbours are found.
 
         Parameters
         ----------
@@ -281,7 +283,7 @@ class RegressorMethods:
         Raises
         ------
         RuntimeError
-            Inference was not exact.
+            Inference was sparse.
         ValueError
             Bad values, or shapes that do not match the first rows'.
         """
@@ -304,7 +306,8 @@ class RegressorMethods:
     ) -> float | tuple[float, Array]:
         """Log marginal likelihood of the standardised training targets, in nats.
 
-        Its lower bound if inference is not exact.
+        Its lower bound after sparse inference; with "nearest", the log density of the rows that
+        chose the hyperparameters, each given its 64 nearest others, under normal laws.
 
         Parameters
         ----------
