@@ -1,13 +1,12 @@
-"""How much time, and how much of the driver's memory, does a fit on Dask workers take?
+"""How much time and memory does a fit on Dask workers take, and how much do its predictions?
 
-    python benchmarks/dask_fit.py [--rows 1000000] [--workers 2]
+    python benchmarks/dask_fit.py [--rows 1000000] [--workers 2] [--partitions 20]
     python benchmarks/dask_fit.py --quick
 
-Synthetic rows (d = 8) that are made and held by the workers alone; m = 512 inducing points.
-Hyperparameters and inducing points are first fitted to 50,000 of the rows, then to all of them by
-at most 10 iterations of L-BFGS-B. Prints seconds in all and per evaluation of the bound with its
-gradient, the processor time of both (which does not depend on other processes of the machine), the
-driver's peak resident memory, and the error on new rows.
+Synthetic rows (d = 8), up to ten million, that are made and held by the workers alone. Prints the
+seconds and the processor time of the fit and of 100,000 predictions that stay distributed, the
+peaks of resident memory of the caller and of each worker until the end of both, and the error to
+the function.
 """
 
 from __future__ import annotations
@@ -24,20 +23,14 @@ from distributed import Client, LocalCluster
 from harness import high_water_mark, output, parser_of, save
 
 from resnet_gp.distributed import fit
+from resnet_gp.distributed.fit import DEFAULT
 
 D, NOISE = 8, 0.3
-# Dask makes glibc return the memory of every chunk's matrices at once; requesting it again would
-# take a third of the time.
-KEEP_MEMORY = {
-    f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": 2**30
-    for name in ("TRIM", "MMAP")
-}
 
 
 @contextmanager
 def local_client(workers: int, processes: bool) -> Iterator[Client]:
-    """A client of workers on this machine that have one thread each and keep their memory."""
-    dask.config.set(KEEP_MEMORY)
+    """A client of workers on this machine that have one thread each."""
     cluster = LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=processes, dashboard_address=":0"
     )
@@ -45,23 +38,30 @@ def local_client(workers: int, processes: bool) -> Iterator[Client]:
         yield client
 
 
+def processor_seconds(client: Client) -> tuple[float, float]:
+    """Of the caller and of all workers, which do not depend on other processes of the machine."""
+    return time.process_time(), sum(client.run(time.process_time).values())
+
+
 def truth(x: np.ndarray) -> np.ndarray:
     return np.sin(2 * x[:, 0]) + np.abs(x[:, 1]) + np.cos(x[:, 2] + x[:, 3])
 
 
-def rows_of_block(block: np.ndarray, block_id: tuple[int, ...], size: int) -> np.ndarray:
+def rows_of_block(
+    block: np.ndarray, block_id: tuple[int, ...], size: int, seed: int = 0
+) -> np.ndarray:
     """Inputs and, in the last column, targets; the same each time they are made."""
-    rng = np.random.default_rng(block_id[0])
+    rng = np.random.default_rng([seed, block_id[0]])
     x = rng.normal(size=(size, D))
     y = truth(x) + NOISE * rng.normal(size=size)
     return np.column_stack([x, y])
 
 
-def simulated(rows: int, partitions: int) -> tuple[da.Array, da.Array]:
+def simulated(rows: int, partitions: int, seed: int = 0) -> tuple[da.Array, da.Array]:
     size = rows // partitions
-    seeds = da.zeros((partitions, 1), chunks=1)
+    numbers = da.zeros((partitions, 1), chunks=1)
     chunks = ((size,) * partitions, (D + 1,))
-    table = da.map_blocks(rows_of_block, seeds, size=size, chunks=chunks, dtype=float)
+    table = da.map_blocks(rows_of_block, numbers, size=size, seed=seed, chunks=chunks, dtype=float)
     return table[:, :D], table[:, D]
 
 
@@ -71,39 +71,37 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--partitions", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
-    rows, m, initial = (2000, 50, 500) if options.quick else (options.rows, 512, 50_000)
-    evaluations: list[tuple[float, float]] = []
-    processor: list[float] = []
+    rows, partitions, new, settings = options.rows, options.partitions, 100_000, {}
+    if options.quick:
+        rows, partitions, new = 2000, 4, 400
+        settings = {"kernels": DEFAULT[:1], "n_neighbors": 64, "max_iter": 5}
     with local_client(options.workers, processes=not options.quick) as client:
-        x, y = simulated(rows, options.partitions)
-        start, driver = time.perf_counter(), time.process_time()
-
-        def note(count: int, bound: float, seconds: float) -> None:
-            evaluations.append((time.perf_counter(), seconds))
-            processor.append(sum(client.run(time.process_time).values()))
-            since = time.perf_counter() - start
-            print(f"{since:6.0f} s  evaluation {count}: {bound:.1f}", flush=True)
-
-        found = fit(
-            client, x, y, n_inducing=m, initial_rows=initial,
-            hyperparameter_samples=min(2000, initial), on_evaluation=note,
-        )  # fmt: skip
-        seconds, driver = time.perf_counter() - start, time.process_time() - driver
-    new = np.random.default_rng(10**6).normal(size=(5000, D))
-    mean, deviation = found.predict(new)
-    ends = [end for end, _ in evaluations]
+        x, y = simulated(rows, partitions)
+        start, *used = time.perf_counter(), *processor_seconds(client)
+        found = fit(client, x, y, **settings)
+        fitted, *used_by_fit = time.perf_counter(), *processor_seconds(client)
+        points, targets = simulated(new, 10, seed=1)
+        mean, std = found.predict(points)
+        error, covered, deviation = dask.compute(
+            ((mean - points.map_blocks(truth, drop_axis=1, dtype=float)) ** 2).mean(),
+            (abs(targets - mean) < 2 * std).mean(),
+            std.mean(),
+        )
+        predicted, *used_by_both = time.perf_counter(), *processor_seconds(client)
+        peaks = list(client.run(high_water_mark).values())
+    ones = truth(np.random.default_rng(2).normal(size=(5000, D)))
     result = {
-        "rows": rows, "d": D, "m": m, "workers": options.workers, "partitions": options.partitions,
-        "seconds": seconds,
-        "seconds before all rows": ends[0] - evaluations[0][1] - start,
-        "evaluations": len(ends), "iterations": found.result.iterations,
-        "seconds per evaluation with gradient": float(np.median(np.diff(ends))),
-        "processor seconds of the workers per evaluation": float(np.median(np.diff(processor))),
-        "processor seconds of the driver": driver,
-        "driver peak MiB": high_water_mark() / 2**20,
-        "rmse to the truth": float(np.sqrt(np.mean((mean - truth(new)) ** 2))),
-        "rmse of zero": float(np.std(truth(new))), "noise": NOISE,
-        "deviation": float(deviation.mean()), "bound": found.result.value,
+        "rows": rows, "d": D, "workers": options.workers, "partitions": partitions,
+        "seconds of the fit": fitted - start,
+        "processor seconds of caller and workers": list(np.subtract(used_by_fit, used)),
+        "iterations": found.result.iterations,
+        "kernel": found.kernel.name, "neighbors": found.n_neighbors,
+        "predictions": new, "seconds of the predictions": predicted - fitted,
+        "processor seconds of these": list(np.subtract(used_by_both, used_by_fit)),
+        "caller peak MiB": high_water_mark() / 2**20,
+        "worker peaks MiB": [peak / 2**20 for peak in peaks],
+        "rmse to the truth": float(np.sqrt(error)), "rmse of the mean": float(np.std(ones)),
+        "noise": NOISE, "deviation": float(deviation), "within two deviations": float(covered),
     }  # fmt: skip
     print(json.dumps(result, indent=1))
     save(result, output(options, "dask_fit"))

@@ -231,6 +231,37 @@ def sparse() -> str:
     return table(headings, rows, text=2)
 
 
+LARGE = {
+    "resnet": "ours",
+    "catboost": "CatBoost",
+    "lightgbm": "LightGBM",
+    "sgpr": "SGPR",
+    "svgp": "SVGP",
+}
+
+
+def large() -> str:
+    """Sets of many rows, on the splits that each model has finished."""
+    cells, rows = results("large"), []
+    models = [model for model in LARGE if cells.where(model=model)]
+    names = dict.fromkeys(cell["data"] for cell in cells.all if "nlpd" in cell)
+
+    def mean(name: str, model: str, measure: str) -> float | None:
+        values = cells.values(measure, data=name, model=model)
+        return float(values.mean()) if len(values) else None
+
+    for name in names:
+        own = cells.where(data=name, model="resnet")
+        row = [name, f"{own[0]['rows']:,}", str(len(own))]
+        for measure in ("rmse", "nlpd"):
+            means = (mean(name, model, measure) for model in models)
+            row += ["" if value is None else number(value) for value in means]
+        row += [percent(mean(name, "resnet", "coverage") or 0.0)]
+        rows.append([*row, number(mean(name, "resnet", "seconds") or 0.0, 2)])
+    headings = [f"{m}, {LARGE[model]}" for m in ("RMSE", "NLPD") for model in models]
+    return table(["set", "rows", "splits", *headings, COVERAGE, "seconds"], rows)
+
+
 def scaling() -> str:
     cells = sorted(results("scaling").all, key=lambda cell: cell["rows"])
     rows = [
@@ -305,6 +336,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "regression-standard": standard,
     "regression-peers": peers,
     "sparse-fit": sparse,
+    "large": large,
     "scaling": scaling,
     "bayesian-optimisation": bayesian_optimisation,
     "import-time": import_time,

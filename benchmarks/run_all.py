@@ -48,8 +48,10 @@ BENCHMARKS = {
     "finite_posterior": Benchmark(30, resumes=True),
     "bayesian_optimisation": Benchmark(120, resumes=True),
     "simulation_based_calibration": Benchmark(60, resumes=True),
+    "calibration": Benchmark(60, resumes=True),
     "classification": Benchmark(240, data=True, resumes=True),
     "regression": Benchmark(600, data=True, resumes=True),
+    "large": Benchmark(300, data=True, resumes=True),
 }
 
 

@@ -4,11 +4,10 @@
     python benchmarks/scaling.py --quick
 
 A smooth function of six features (two have no effect) with noise of deviation 0.2. Compares the
-regressor with exact inference (hyperparameters from at most 2000 rows, up to 16,000 rows in all),
-with sparse inference (300 inducing points), and the sparse fit on two Dask workers of one thread
-with its own defaults (up to 50,000 rows are first fitted by the caller). Prints seconds of the fit,
-after a small one that compiles and wakes the workers; the error to the function at 5000 new points;
-and the share of their targets in 90 % intervals. Draws docs/images/scaling.png.
+regressor with exact inference (hyperparameters from at most 2000 rows, up to 16,000 rows in all)
+and with sparse inference (300 inducing points). Prints seconds of the fit, after a small one that
+compiles; the error to the function at 5000 new points; and the share of their targets in 90 %
+intervals. Draws docs/images/scaling.png. Fits on Dask workers: ``dask_fit.py``.
 """
 
 from __future__ import annotations
@@ -16,19 +15,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-import dask.array as da
 import numpy as np
-from dask_fit import local_client
-from distributed import Client
 from harness import IMAGES, Cell, Cells, fill, output, parser_of, print_table, subplots, timed
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp import distributed as on_workers
 
 D, NOISE, NEW = 6, 0.2, 5000
 ROWS = (500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000)
-MOST = {"exact": 16_000, "sparse": 10**9, "dask": 10**9}
-WARM_UP, PARTITIONS = 100, 8
+MOST = {"exact": 16_000, "sparse": 10**9}
+WARM_UP = 100
 
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 #: From rows, targets, inducing points and iterations: predictions, and whether it converged.
@@ -53,16 +48,6 @@ def regressor(inference: str) -> Fit:
             warnings.simplefilter("ignore")  # the result says whether it converged
             model.fit(x, y)
         return lambda new: model.predict(new, return_std=True), model.converged_
-
-    return fit
-
-
-def workers(client: Client) -> Fit:
-    def fit(x: np.ndarray, y: np.ndarray, inducing: int, iterations: int) -> tuple[Predict, bool]:
-        size = -(-len(x) // PARTITIONS)
-        rows, targets = da.from_array(x, chunks=(size, D)), da.from_array(y, chunks=size)
-        found = on_workers.fit(client, rows, targets, n_inducing=inducing)
-        return found.predict, found.result.converged
 
     return fit
 
@@ -105,14 +90,12 @@ def main(arguments: list[str] | None = None) -> Cells:
         options.rows, inducing, iterations = [60], 10, 2
     cells = Cells(output(options, "scaling"), ["inference", "rows"])
     todo = [(way, rows) for rows in options.rows for way, most in MOST.items() if rows <= most]
-    with local_client(2, processes=not options.quick) as client:
-        fits = {way: workers(client) if way == "dask" else regressor(way) for way in MOST}
-        fill(
-            cells,
-            todo,
-            lambda way, rows: measure(fits[way], way, rows, inducing, iterations),
-            options.seconds,
-        )
+    fill(
+        cells,
+        todo,
+        lambda way, rows: measure(regressor(way), way, rows, inducing, iterations),
+        options.seconds,
+    )
     print_table(
         f"d = {D}, {inducing} inducing points",
         ["rows", "inference", "seconds", "predictions", "error", "in 90 % interval"],

@@ -279,7 +279,9 @@ def test_two_networks_are_reported(tmp_path, monkeypatch):
     from resnet_gp.estimators import regressor
 
     chosen = regressor.choose_components
-    monkeypatch.setattr(regressor, "choose_components", lambda kernels, _, n: chosen(kernels, 2, n))
+    monkeypatch.setattr(
+        regressor, "choose_components", lambda kernels, _, *how: chosen(kernels, 2, *how)
+    )
     result = invoke_fit(tmp_path, houses(), "price [EUR]", "--drop", "name")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -12,8 +12,8 @@ from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.gp_regression import GPRegression, each
 from resnet_gp.bayes.hyperparameters import current_hyperparameters
 from resnet_gp.bayes.nuts import run_nuts
-from resnet_gp.fitting.exact import Exact, number_of, restored_model
-from resnet_gp.fitting.inference import Fitted, Inference, Training
+from resnet_gp.fitting.exact import Exact, restored_model
+from resnet_gp.fitting.inference import Fitted, Inference, Training, number_of
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw
 from resnet_gp.fitting.search import Search, threads_for
 from resnet_gp.models.exact import ExactRegression

@@ -10,6 +10,8 @@ from dask.delayed import delayed
 from distributed import Client, Future
 from numpy.typing import NDArray
 
+from resnet_gp.fitting.standardise import FarInputError, Standardiser
+
 Array = NDArray[np.float64]
 Pair: TypeAlias = tuple[Array, Array]
 
@@ -40,17 +42,17 @@ class Partitions:
 
     def __init__(self, client: Client, x: Any, y: Any) -> None:
         for name, collection in (("X", x), ("y", y)):
-            if not hasattr(collection, "to_delayed"):
+            if not is_collection(collection):
                 raise TypeError(
                     f"{name} must be a dask.array or dask.dataframe, "
                     f"got {type(collection).__name__}"
                 )
         if x.ndim != 2 or y.ndim not in (1, 2):
             raise ValueError(f"X must be n x d and y n or n x p, got {x.ndim} and {y.ndim} dims")
-        x, y = _one_block_of_columns(x), _one_block_of_columns(y)
+        x, y = one_block_of_columns(x), one_block_of_columns(y)
         if hasattr(x, "chunks") and hasattr(y, "chunks"):
             y = _like_rows_of(x, y)
-        blocks, targets = _blocks(x), _blocks(y)
+        blocks, targets = blocks_of(x), blocks_of(y)
         if len(blocks) != len(targets):
             raise ValueError(f"X has {len(blocks)} partitions, and y has {len(targets)}")
         self.client = client
@@ -67,7 +69,13 @@ class Partitions:
         self.pairs: list[Future] = client.compute(pairs)
 
 
-def _one_block_of_columns(collection: Any) -> Any:
+def is_collection(values: Any) -> bool:
+    """Whether these are a dask.array or a dask.dataframe."""
+    return hasattr(values, "to_delayed")
+
+
+def one_block_of_columns(collection: Any) -> Any:
+    """The same collection; an array's chunks hold all columns."""
     if hasattr(collection, "chunks") and collection.ndim == 2 and collection.numblocks[1] > 1:
         return collection.rechunk({1: -1})
     return collection
@@ -83,7 +91,8 @@ def _like_rows_of(x: Any, y: Any) -> Any:
     return y if x.chunks[0] == y.chunks[0] else y.rechunk({0: x.chunks[0]})
 
 
-def _blocks(collection: Any) -> list[Any]:
+def blocks_of(collection: Any) -> list[Any]:
+    """The partitions of a collection in their order, each a task."""
     return list(np.ravel(np.asarray(collection.to_delayed(), dtype=object)))
 
 
@@ -139,3 +148,11 @@ def checked_block(
     if not np.isfinite(values).all():
         raise ValueError(f"{title} has values that are missing or not finite")
     return values
+
+
+def in_standard_units(title: str, values: Array, scaler: Standardiser) -> Array:
+    """Standardised values; ValueError that names the block if one is too far away."""
+    try:
+        return np.asarray(scaler(values).numpy())
+    except FarInputError as error:
+        raise ValueError(f"{title}: {error}") from error

@@ -41,7 +41,7 @@ def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[
         value = getattr(estimator, name)
         if value is None and name in optional:
             continue
-        if not isinstance(value, Integral) or int(value) < bound:
+        if type(value) is bool or not isinstance(value, Integral) or int(value) < bound:
             raise ValueError(f"{name} must be an integer of at least {bound}, got {value!r}")
 
 

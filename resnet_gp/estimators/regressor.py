@@ -116,9 +116,9 @@ class ResNetGPRegressor(
         and kept in ``inference_``.
     n_neighbors : int or None, default=None
         Number of training rows on which "nearest" conditions a prediction, at most that of the
-        rows. None for the least of 64, 128, 256 and 400 whose CRPS of left-out rows is within one
+        rows. None for the least of 64, 128, 256 and 400 whose CRPS of left-out rows is within 0.3
         percent of the best; the choice is in ``n_neighbors_``. Time per prediction grows with the
-        third power.
+        square, then the third power.
     n_inducing : int, default=1000
         Number of inducing points of sparse inference. They start at rows chosen by greedy
         conditional variance (Burt et al. 2020), or at cluster centres if they are learned.
@@ -140,8 +140,9 @@ class ResNetGPRegressor(
         spread varies from place to place and how heavy its tails are; with little data it ends at
         "gaussian", the law of the model itself.
     hyperparameter_samples : int or None, default=2000
-        Exact inference chooses the hyperparameters on a random subset of at most this many rows and
-        predicts from all rows; sparse inference starts from the same choice. None for all rows.
+        Exact inference maximises the marginal likelihood up to this many rows, of all rows for
+        None; more rows choose the hyperparameters as "nearest" does. Sparse inference starts from
+        an exact fit to a random subset of this size, "nearest" from one to 600 rows.
     noise_variance : float or None, default=None
         Known noise variance, in the squared units of y; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
@@ -156,7 +157,7 @@ class ResNetGPRegressor(
         Number of further runs of the optimiser, from random initial values.
     max_iter : int or None, default=None
         Iterations of each run. None for 200, but 25 in passes of sparse inference over more than
-        20,000 rows, which take seconds each.
+        20,000 rows, which take seconds each, and twice 25 with "nearest".
     max_exact_samples : int or None, default=None
         Largest number of rows for exact inference; None for a limit from memory and device.
     device : str, default="auto"
@@ -215,8 +216,9 @@ class ResNetGPRegressor(
         After sparse inference it is the one under which held-out rows have the highest density,
         since the bound counts as noise whatever the inducing points cannot represent.
     log_marginal_likelihood_value_ : float
-        Log marginal likelihood of the standardised targets, in nats; its lower bound if inference
-        is not exact, and its mean over the draws with "laplace" and "nuts".
+        Log marginal likelihood of the standardised targets, in nats; its lower bound after sparse
+        inference, its mean over the draws with "laplace" and "nuts", and with "nearest" the log
+        density of 1000 rows, each given its nearest others, scaled up to all rows.
     restart_values_ : list of float
         Maximum of each run of the optimiser.
     loss_curve_ : list of float
@@ -366,7 +368,7 @@ class ResNetGPRegressor(
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
                 fitted = inference.fit(training, self._search(bar, weight), known)
-                if self.residuals == "student" and not inference.learns_residuals:
+                if self.residuals == "student" and not inference.leaves_rows_out:
                     fitted = with_residual_law(fitted, training)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
@@ -490,7 +492,7 @@ class ResNetGPRegressor(
             search = self._search(None)
             inference = self._with_hyperparameters(self._chosen_inference(self.inference_, 0))
             self._fitted = inference.restore(training, search, tensors)
-            if self.residuals == "student" and not inference.learns_residuals:
+            if self.residuals == "student" and not inference.leaves_rows_out:
                 self._fitted = with_saved_residual_law(self._fitted, training, state)
         self.__dict__.update(self._fitted.attributes)
 

@@ -29,6 +29,7 @@ class RegressorAttributes:
 
     _fitted: Fitted
     _units: Units
+    inference_: str
 
     @property
     def model_(self) -> RegressionModel:
@@ -50,7 +51,9 @@ class RegressorAttributes:
         """Neighbours of a prediction."""
         posterior = self._fitted.posterior
         if not isinstance(posterior, NearestPosterior):
-            raise AttributeError(f'n_neighbors_ needs inference="nearest", not {posterior}')
+            raise AttributeError(
+                f'n_neighbors_ needs inference="nearest", that of this fit is "{self.inference_}"'
+            )
         return posterior.n_neighbors
 
     @property

@@ -176,9 +176,10 @@ class RegressorMethods:
     def loo_predict(
         self, return_std: bool = False, observation_noise: bool = True
     ) -> Array | tuple[Array, Array]:
-        """Predictions of each training target from all the others, in closed form.
+        """Predictions of each training target from all the others.
 
-        The hyperparameters stay those of the fit to all rows (Rasmussen & Williams 2006, eq. 5.12).
+        The hyperparameters stay those of the fit to all rows. In closed form (Rasmussen & Williams
+        2006, eq. 5.12), or with "nearest" as predictions from the nearest others.
 
         Parameters
         ----------
@@ -204,6 +205,33 @@ class RegressorMethods:
             return self._units.mean(mean)
         return self._units.mean(mean), self._units.deviation(variance)
 
+    def loo_predict_law(self, rows: ArrayLike | None = None) -> Law:
+        """Predictive laws of training targets, each from all the others.
+
+        As ``loo_predict``, which describes it; cross-validation without a further fit.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows,), default=None
+            Numbers of the training rows, counted without those of weight 0; None for all. With
+            ``inference="nearest"`` time grows with their number.
+
+        Returns
+        -------
+        law : resnet_gp.predictive.Law
+            Of shape (n_rows,) or (n_rows, n_outputs), in the units of y.
+
+        Raises
+        ------
+        IndexError
+            A number is not that of a training row.
+        RuntimeError
+            The inference has no such closed form.
+        """
+        check_is_fitted(self)
+        chosen = None if rows is None else np.arange(len(self.X_train_))[np.asarray(rows)]
+        return self._units.law(self._fitted.posterior.leave_one_out_law(chosen))
+
     def predict_gradient(
         self, X: ArrayLike, return_std: bool = False
     ) -> Array | tuple[Array, Array]:
@@ -226,7 +254,7 @@ class RegressorMethods:
         Raises
         ------
         RuntimeError
-            Inference was not exact, or the kernel has no second derivatives.
+            Inference was sparse, or the kernel has no second derivatives.
         """
         x = self._standardised(X)
         mean, variance = self._fitted.posterior.gradient(x, return_std)
@@ -237,7 +265,8 @@ class RegressorMethods:
     def add_observations(self, X: ArrayLike, y: ArrayLike, alpha: float | ArrayLike = 0.0) -> Any:
         """Condition on further rows at the hyperparameters and the scaling of the last fit.
 
-        Costs O(n^2 k) for k new rows, by a block update of the Cholesky factor.
+        Exact inference updates its Cholesky factor by a block, in O(n^2 k) for k new rows. With
+        "nearest", the rows are appended to those among which neighbours are found.
 
         Parameters
         ----------
@@ -254,7 +283,7 @@ class RegressorMethods:
         Raises
         ------
         RuntimeError
-            Inference was not exact.
+            Inference was sparse.
         ValueError
             Bad values, or shapes that do not match the first rows'.
         """
@@ -277,7 +306,8 @@ class RegressorMethods:
     ) -> float | tuple[float, Array]:
         """Log marginal likelihood of the standardised training targets, in nats.
 
-        Its lower bound if inference is not exact.
+        Its lower bound after sparse inference; with "nearest", the log density of the rows that
+        chose the hyperparameters, each given its 64 nearest others, under normal laws.
 
         Parameters
         ----------

@@ -24,7 +24,7 @@ INTEGRATED_ROWS = 1000
 # Exact inference, where the user sets no limit: n x n matrices alive at the peak, their share of
 # the memory, and the rows that take minutes to factorise.
 _MATRICES, _MEMORY_SHARE = 3, 0.5
-_EXACT_ROWS = {"cpu": 12_000, "cuda": 30_000}
+_EXACT_ROWS = {"cpu": 5000, "cuda": 30_000}
 
 
 def choose_inference(
@@ -53,7 +53,7 @@ def choose_inference(
         raise ValueError(
             f"exact inference on {n} samples would need about {needed:.3g} bytes "
             f"({needed / 2**30:.1f} GiB) and is refused above {limit}; "
-            f'set inference="{others[0].name}" or raise max_exact_samples'
+            'set inference="nearest" or raise max_exact_samples'
         )
     if asked == "auto":
         asked = Exact.name if n <= limit else others[0].name
@@ -124,7 +124,7 @@ def choose_components(
         elif isinstance(kernel.kernel, Kernel) or not _is_quick(kernel):
             counts = [1]
         else:
-            counts = [1, 2] if n <= INTEGRATED_ROWS or inference.learns_residuals else [2]
+            counts = [1, 2] if n <= INTEGRATED_ROWS or inference.leaves_rows_out else [2]
         found += [replace(kernel, n_components=count) for count in counts]
     return found
 

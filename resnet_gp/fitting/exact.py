@@ -8,19 +8,23 @@ from resnet_gp.fitting.inference import (
     Fitted,
     Inference,
     Training,
+    number_of,
     with_parameters,
     with_row_tensors,
 )
 from resnet_gp.fitting.modes import Mode, find_modes, most_probable
+from resnet_gp.fitting.nearest import Nearest, copy_hyperparameters
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw
 from resnet_gp.fitting.search import Search
 from resnet_gp.models.exact import ExactRegression
 
 
 class Exact(Inference):
-    """Hyperparameters from at most ``max_samples`` rows of the search, predictions from all.
+    """Hyperparameters by marginal likelihood, predictions from one factor of all rows.
 
-    Of several kernels, it takes the most probable one.
+    Of several kernels, it takes the most probable one. More rows than ``max_samples`` of the search
+    choose kernel and hyperparameters as ``Nearest`` does: all of them count, where marginal
+    likelihood would be that of a subset.
     """
 
     name = "exact"
@@ -28,8 +32,16 @@ class Exact(Inference):
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
-        mode = most_probable(find_modes(training.sample(search.max_samples), search, known))
-        return conditioned(mode, training)
+        some = training.sample(search.max_samples)
+        if search.fixed or len(some) == len(training):
+            return conditioned(most_probable(find_modes(some, search, known)), training)
+        found = Nearest(student=False).learn(training, search, known)
+        model = search.each()[found.number].exact_model(training)
+        copy_hyperparameters(found.model, model)
+        if model.likelihood.noise_covar.raw_noise.requires_grad:
+            least = model.least_noise[training.x.dtype]
+            model.likelihood.noise = model.likelihood.noise.detach().clamp(min=least)
+        return Fitted(model, model.posterior(), found.result, found.number)
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
         number = number_of(tensors)
@@ -45,11 +57,6 @@ def conditioned(mode: Mode, training: Training) -> Fitted:
         model = mode.search.exact_model(training)
         set_raw(model, get_raw(mode.model))
     return Fitted(model, model.posterior(), mode.result, mode.number)
-
-
-def number_of(tensors: dict[str, Tensor]) -> int:
-    """Which of the search's kernels a file holds."""
-    return int(tensors["kernel"])
 
 
 def restored_model(

@@ -50,11 +50,17 @@ class Training:
         """A fixed random subset of at most ``size`` rows; all rows for None."""
         if size is None or len(self) <= size:
             return self
-        rows = torch.from_numpy(np.random.RandomState(0).permutation(len(self))[:size])
-        rows = rows.to(self.x.device)
+        rows = sampled_numbers(len(self), size).to(self.x.device)
         others = (self.extra_variance, self.sample_weight)
         chosen = (None if values is None else values[rows] for values in others)
         return Training(self.x[rows], self.y[rows], *chosen)
+
+
+def sampled_numbers(n: int, size: int) -> Tensor:
+    """Numbers of the rows that ``Training.sample`` draws from n."""
+    if n <= size:
+        return torch.arange(n)
+    return torch.from_numpy(np.random.RandomState(0).permutation(n)[:size])
 
 
 @dataclass(frozen=True)
@@ -119,11 +125,12 @@ class Inference(ABC):
 
     Attributes:
         name: the value of the estimator's parameter ``inference``.
-        learns_residuals: whether its posterior has the law of residuals, as part of the model.
+        leaves_rows_out: whether kernels are compared by left-out rows, and the law of residuals is
+            part of the fit.
     """
 
     name: ClassVar[str]
-    learns_residuals: ClassVar[bool] = False
+    leaves_rows_out: ClassVar[bool] = False
 
     @abstractmethod
     def fit(
@@ -165,3 +172,8 @@ def with_parameters(model: Model, tensors: dict[str, Tensor]) -> Model:
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[_MODEL + name])
     return model
+
+
+def number_of(tensors: dict[str, Tensor]) -> int:
+    """Which of the search's kernels a file holds."""
+    return int(tensors["kernel"])

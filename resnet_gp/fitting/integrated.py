@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.fitting.exact import Exact, conditioned, number_of, restored_model
+from resnet_gp.fitting.exact import Exact, conditioned, restored_model
 from resnet_gp.fitting.importance import Weights, resample
-from resnet_gp.fitting.inference import Fitted, Inference, Training
+from resnet_gp.fitting.inference import Fitted, Inference, Training, number_of
 from resnet_gp.fitting.modes import Mode, all_raw, around, find_modes, higher, most_probable
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, set_raw
 from resnet_gp.fitting.search import Search

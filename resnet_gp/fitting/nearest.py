@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from resnet_gp.fitting.exact import number_of
 from resnet_gp.fitting.inference import (
     Fitted,
     Inference,
     Training,
+    number_of,
     with_parameters,
     with_row_tensors,
 )
-from resnet_gp.fitting.modes import find_modes
+from resnet_gp.fitting.kernel_spec import KernelSpec
+from resnet_gp.fitting.modes import Mode, find_modes, most_probable
 from resnet_gp.fitting.optimiser import (
     FitResult,
     Hyperparameters,
@@ -33,12 +36,44 @@ from resnet_gp.predictive.local_scale import LocalScale
 
 # Rows of the exact fits from which the search starts.
 _FIRST_ROWS = 600
-# Searches of this many iterations, between which neighbours are looked up again.
+# Searches of this many iterations, between which neighbours are looked up again; more searches if
+# more iterations are asked for.
 _ROUNDS, _ITERATIONS = 2, 25
 # Rows, no training rows where there are enough, whose left-out predictions choose among models.
 _CHOICE_ROWS, _CHOICE_NEIGHBORS, _MOST = 1000, 128, 400
 # Numbers of neighbours to choose from, the first within this share of the best one's score.
-_NEIGHBORS, _WITHIN = (64, 128, 256, 400), 0.01
+_NEIGHBORS, _WITHIN = (64, 128, 256, 400), 0.003
+
+
+class RowSource(ABC):
+    """What the fit needs of standardised training rows, wherever they are."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def sample(self, size: int) -> Training:
+        """The rows that ``Training.sample`` draws."""
+
+    @abstractmethod
+    def model(self, spec: KernelSpec) -> NearestRegression:
+        """A model of all rows; its number of neighbours and its local scale are set later."""
+
+
+@dataclass(frozen=True)
+class _Here(RowSource):
+    training: Training
+
+    def __len__(self) -> int:
+        return len(self.training)
+
+    def sample(self, size: int) -> Training:
+        return self.training.sample(size)
+
+    def model(self, spec: KernelSpec) -> NearestRegression:
+        rows = self.training
+        kernel, known = spec.build(rows.x.shape[1]), (rows.extra_variance, rows.sample_weight)
+        return NearestRegression(rows.x, rows.y, kernel, 1, None, *known)
 
 
 @dataclass(frozen=True)
@@ -60,65 +95,90 @@ class Nearest(Inference):
     student: bool = True
 
     name = "nearest"
-    learns_residuals = True
+    leaves_rows_out = True
 
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
-        if known is None and search.checkpoint is not None and not search.fixed:
-            known = _stored(search)
-        candidates = list(self._candidates(training, search, known))
-        best = min(candidates, key=lambda one: one.score)
-        interrupted = any(one.result.interrupted for one in candidates)
-        result = best.result.but_interrupted() if interrupted else best.result
-        model, posterior = best.model, best.model.posterior()
-        scores = {}
-        for k in _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,):
-            count = min(k, len(training))
-            if count not in scores:
-                scores[count] = self._score(posterior.but(n_neighbors=count))
-        least = min(score for score, _ in scores.values())
-        model.n_neighbors = next(
-            k for k, (score, _) in scores.items() if score <= (1 + _WITHIN) * least
+        return self.fit_to(_Here(training), search, known)
+
+    def fit_to(
+        self, source: RowSource, search: Search, known: Hyperparameters | None = None
+    ) -> Fitted:
+        """``fit``, with rows that may be elsewhere."""
+        best = self._learn_from(source, search, known)
+        model, interrupted = best.model, best.result.interrupted
+        wanted = _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,)
+        counts = sorted({min(k, len(source)) for k in wanted})
+        scores = {best.n_neighbors: (best.score, best.local_scale)}
+        try:
+            posterior = model.posterior()
+            for k in counts if not interrupted else ():
+                if k not in scores:
+                    scores[k] = self._score(posterior.but(n_neighbors=k))
+            model.look_up()
+        except KeyboardInterrupt:
+            interrupted = True
+        found = [k for k in counts if k in scores]
+        least = min((scores[k][0] for k in found), default=math.inf)
+        model.n_neighbors, model.local_scale = next(
+            ((k, scores[k][1]) for k in found if scores[k][0] <= (1 + _WITHIN) * least),
+            (counts[0], best.local_scale),
         )
-        model.local_scale = scores[model.n_neighbors][1]
+        result = best.result.but_interrupted() if interrupted else best.result
         return Fitted(model, model.posterior(), result, best.number)
+
+    def learn(
+        self, training: Training, search: Search, known: Hyperparameters | None = None
+    ) -> Learned:
+        """Choose kernel and hyperparameters; arguments and errors as for ``fit``."""
+        return self._learn_from(_Here(training), search, known)
+
+    def _learn_from(
+        self, source: RowSource, search: Search, known: Hyperparameters | None
+    ) -> Learned:
+        candidates = list(self._candidates(source, search, known))
+        best = min(candidates, key=lambda one: one.score)
+        if any(one.result.interrupted for one in candidates):
+            return replace(best, result=best.result.but_interrupted())
+        return best
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
         number = number_of(tensors)
-        model = _model(with_row_tensors(training, tensors), search.each()[number])
+        source = _Here(with_row_tensors(training, tensors))
+        model = _model(source, search.each()[number])
         with_parameters(model, tensors)
         model.n_neighbors = int(tensors["n_neighbors"])
         model.local_scale = LocalScale.from_tensors(tensors)
-        return Fitted(model, model.posterior(), FitResult.not_searched(), number)
+        posterior = model.posterior(tensors["neighbour_widths"])
+        return Fitted(model, posterior, FitResult.not_searched(), number)
 
     def _candidates(
-        self, training: Training, search: Search, known: Hyperparameters | None
-    ) -> Iterator[_Candidate]:
+        self, source: RowSource, search: Search, known: Hyperparameters | None
+    ) -> Iterator[Learned]:
         """Models to choose from; after Ctrl-C, the last one is at the best point so far."""
-        some = training.sample(_FIRST_ROWS)
-        starting = replace(search, checkpoint=None, fixed=search.fixed or known is not None)
-        modes = find_modes(some, starting, known)
-        for mode in modes:
-            model = _model(training, mode.search)
-            _copy_hyperparameters(mode.model, model)
-            own = replace(search.each()[mode.number], fixed=search.fixed)
-            if search.fixed or mode.result.interrupted:
-                yield self._candidate(model, mode.result, mode.number)
-                return
-            result = learn(model, own)
-            yield self._candidate(model, result, mode.number)
-            if result.interrupted:
+        for mode in _modes(source.sample(_FIRST_ROWS), search, known):
+            model, result = _model(source, mode.search), mode.result
+            copy_hyperparameters(mode.model, model)
+            if not (search.fixed or result.interrupted):
+                result = learn(model, search.each()[mode.number], result)
+            candidate = self._candidate(model, result, mode.number)
+            yield candidate
+            if candidate.result.interrupted:
                 return
 
-    def _candidate(self, model: NearestRegression, result: FitResult, number: int) -> _Candidate:
+    def _candidate(self, model: NearestRegression, result: FitResult, number: int) -> Learned:
         k = min(_CHOICE_NEIGHBORS if self.n_neighbors is None else self.n_neighbors, _MOST)
-        score, _ = self._score(model.posterior().but(n_neighbors=min(k, len(model.train_x))))
-        return _Candidate(model, result, number, score)
+        k = min(k, len(model.rows()))
+        try:
+            score, scale = self._score(model.posterior().but(n_neighbors=k))
+        except KeyboardInterrupt:
+            score, scale, result = math.inf, LocalScale(), result.but_interrupted()
+        return Learned(model, result, number, k, score, scale)
 
     def _score(self, posterior: NearestPosterior) -> tuple[float, LocalScale]:
         """Mean CRPS of left-out targets, and the local scale that was fitted to them."""
-        rows = sample_rows(len(posterior.rows.x), _CHOICE_ROWS, before=TRAINING_ROWS)
+        rows = sample_rows(len(posterior.rows), _CHOICE_ROWS, before=TRAINING_ROWS)
         left_out = posterior.left_out(rows)
         scale = LocalScale.fit(to_array(left_out.z)) if self.student else LocalScale()
         law = posterior.but(local_scale=scale).law_of(left_out, rows)
@@ -126,51 +186,85 @@ class Nearest(Inference):
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """A fitted model, the result of its search, its kernel's number and its mean CRPS."""
+class Learned:
+    """A fitted model, the result of its search, and how well it predicts left-out rows.
+
+    Attributes:
+        model, result: of the search.
+        number: of the kernel.
+        n_neighbors: of the left-out predictions.
+        score: their mean CRPS; infinite if Ctrl-C came before it was known.
+        local_scale: fitted to them.
+    """
 
     model: NearestRegression
     result: FitResult
     number: int
+    n_neighbors: int
     score: float
+    local_scale: LocalScale
 
 
-def learn(model: NearestRegression, search: Search) -> FitResult:
-    """Maximise the density of the sampled rows, and look up their neighbours now and then."""
-    rows = min(model.training_rows, len(model.train_x))
-    for _ in range(_ROUNDS):
-        model.look_up()
-        shorter = search.at_most(_ITERATIONS)
+def _modes(training: Training, search: Search, known: Hyperparameters | None) -> Iterator[Mode]:
+    """Where each kernel's learning starts: at what a checkpoint holds of it, or an exact fit.
+
+    ``known`` hyperparameters are those of one kernel, and leave the others out.
+    """
+    each, stored = search.each(), {}
+    if known is None and not search.fixed:
+        stored = {
+            number: kept
+            for number, one in enumerate(each)
+            if one.checkpoint is not None and (kept := one.checkpoint.read()) is not None
+        }
+    search = replace(search, checkpoint=None, fixed=search.fixed or known is not None)
+    if not stored:
+        modes = find_modes(training, search, known)
+        interrupted = any(mode.result.interrupted for mode in modes)
+        yield from [most_probable(modes)] if interrupted else modes
+        return
+    for number, one in enumerate(each):
+        alone = replace(one, checkpoint=None, fixed=number in stored)
+        (mode,) = find_modes(training, alone, stored.get(number))
+        yield replace(mode, number=number)
+
+
+def learn(model: NearestRegression, search: Search, result: FitResult | None = None) -> FitResult:
+    """Maximise the density of the sampled rows, and look up their neighbours now and then.
+
+    Args:
+        model: is left at the best point.
+        search: of its kernel.
+        result: of the search which led to the start, if there was one.
+    """
+    result = FitResult.not_searched() if result is None else result
+    rows, rounds = min(model.training_rows, len(model.rows())), _ROUNDS
+    if search.max_iter is not None:
+        rounds = max(rounds, math.ceil(search.max_iter / _ITERATIONS))
+    for done in range(1, rounds + 1):
         start = get_raw(model)
         try:
-            result = shorter.maximise(model, [start], keep=True, unit=rows)
+            model.look_up()
+            result = search.at_most(_ITERATIONS).maximise(model, [start], keep=True, unit=rows)
         except KeyboardInterrupt:
             set_raw(model, start)
-            return FitResult.not_searched().but_interrupted()
-        if result.interrupted:
+            return result.but_interrupted()
+        if result.interrupted or (result.converged and done >= _ROUNDS):
             break
     if result.outcome is Outcome.OUT_OF_ITERATIONS and search.max_iter is None:
         return replace(result, outcome=Outcome.CUT_SHORT)
     return result
 
 
-def _copy_hyperparameters(source: RegressionModel, target: RegressionModel) -> None:
-    """Those of the kernel and the noise."""
+def copy_hyperparameters(source: RegressionModel, target: RegressionModel) -> None:
+    """Set those of the kernel and the noise to the ones of another model."""
     own = dict(source.named_parameters())
     with torch.no_grad():
         for name, parameter in target.named_parameters():
             parameter.copy_(own[name])
 
 
-def _model(training: Training, search: Search) -> NearestRegression:
-    kernel = search.spec.build(training.x.shape[1])
-    rows = training.extra_variance, training.sample_weight
-    model = NearestRegression(training.x, training.y, kernel, 1, None, *rows)
+def _model(source: RowSource, search: Search) -> NearestRegression:
+    model = source.model(search.spec)
     search.prepare(model)
     return model
-
-
-def _stored(search: Search) -> Hyperparameters | None:
-    """The hyperparameters that a checkpoint keeps, of whichever kernel."""
-    parts = [one.checkpoint.read() for one in search.each() if one.checkpoint is not None]
-    return next((known for known in parts if known is not None), None)

@@ -33,8 +33,6 @@ from resnet_gp.threads import torch_threads
 
 Array = NDArray[np.float64]
 
-#: Least noise variance of standardised targets.
-LEAST_NOISE = {torch.float64: 1e-8, torch.float32: 1e-4}
 # Tried first. On some splits of the energy set, only the second finds the optimum that is 30 nats
 # above the others.
 _CANDIDATES = (Start(5.0, 0.1, 1.0), Start(1.0, 0.001, 0.5), Start(5.0, 0.01, 0.5))
@@ -222,5 +220,6 @@ class Search:
         """Bounds of raw parameters by name."""
         bounds = self.spec.bounds(model)
         name = "likelihood.noise_covar.raw_noise"
-        bounds[name] = (math.log(LEAST_NOISE[model.likelihood.noise.dtype]), bounds[name][1])
+        least = model.least_noise[model.likelihood.noise.dtype]
+        bounds[name] = (math.log(least), bounds[name][1])
         return bounds

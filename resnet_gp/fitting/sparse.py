@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnet_gp.fitting.exact import number_of
 from resnet_gp.fitting.inference import (
     Fitted,
     Inference,
     Training,
+    number_of,
     with_parameters,
     with_row_tensors,
 )
@@ -25,7 +25,7 @@ from resnet_gp.fitting.optimiser import (
     get_raw,
     set_raw,
 )
-from resnet_gp.fitting.search import LEAST_NOISE, Search
+from resnet_gp.fitting.search import Search
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.inducing import cluster_centres, greedy_inducing_points
 from resnet_gp.models.sparse import SparsePosterior, SparseRegression
@@ -187,7 +187,12 @@ def refine_noise(model: SparseRegression, search: Search, training: Training) ->
     some = training.sample(_NOISE_ROWS)
     with suppress(KeyboardInterrupt):  # the noise that the bound chose will do
         model.likelihood.noise = leave_one_out_noise(
-            model, some.x, some.y, some.extra_variance, some.sample_weight, LEAST_NOISE[raw.dtype]
+            model,
+            some.x,
+            some.y,
+            some.extra_variance,
+            some.sample_weight,
+            model.least_noise[raw.dtype],
         )
 
 

@@ -115,8 +115,8 @@ class _Moment(FlowFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (moments,) = ctx.settings
-        partials = Gradient.apply(moments.partials, *ctx.saved_tensors)
-        pairs = zip(partials, ctx.saved_tensors, strict=True)
+        saved = ctx.saved_tensors  # a checkpoint gives them once
+        pairs = zip(Gradient.apply(moments.partials, *saved), saved, strict=True)
         return None, *((grad * partial).sum_to_size(own.shape) for partial, own in pairs)
 
 

@@ -30,6 +30,8 @@ from resnet_gp.flow.compiled import (
     _table_variable,
 )
 
+_LEAST_NOISE = 1e-37  # as in ``neighbourhoods``
+
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def _factorise(a):
@@ -98,9 +100,9 @@ def _gather(points, members, own):
 def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     """The lower triangle of the covariance of a neighbourhood's targets.
 
-    The noise is at least ``floor`` times the variance of f: neighbours may coincide. ``pairs`` are
-    filled with the gap of each pair, its variable of the table, and the product of its scales,
-    ``c x (m (m + 1) / 2)``, row by row of the triangle.
+    The noise is more than ``floor`` times the variance of f: neighbours may coincide. ``noises``
+    below that are set to 0. ``pairs`` are filled with the gap of each pair, its variable of the
+    table, and the product of its scales, ``c x (m (m + 1) / 2)``, row by row of the triangle.
     """
     u, v, scale = own
     kappa, coefficients, power_basis = table
@@ -132,8 +134,12 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     for i in range(m):
         a[i, : i + 1] = buffers[2, first : first + i + 1]
         first += i + 1
-        least = floor * a[i, i]
-        a[i, i] += noises[i] if noises[i] > least else least
+        least = floor * a[i, i] + _LEAST_NOISE
+        if noises[i] < least:
+            noises[i] = 0
+            a[i, i] += least
+        else:
+            a[i, i] += noises[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -291,7 +297,7 @@ def _of_means(a, z, weights, vectors, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _spread(own, tables, limit, plain, pairs, members, slopes, spares, sums):
+def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, sums):
     """Add to ``sums`` the gradients that follow from ``slopes``, those in a covariance."""
     u, _, scale = own
     _, coefficients, power_basis = tables
@@ -301,7 +307,8 @@ def _spread(own, tables, limit, plain, pairs, members, slopes, spares, sums):
     by_unit, by_scale, by_time, by_noise, _ = sums
     m, entries = len(members), gaps.shape[1]
     for i in range(m):
-        by_noise[members[i]] += slopes[i * (i + 3) // 2]
+        if noises[i] > 0:  # not the floor
+            by_noise[members[i]] += slopes[i * (i + 3) // 2]
     own_u[:] = 0
     own_scale[:] = 0
     for c in range(len(u)):
@@ -367,4 +374,4 @@ def densities(points, tables, limit, plain, targets, floor, index, weights, sums
             _of_means(a, z, weights[row], vectors, slopes)
         else:
             _in_covariance(a, z, vectors, slopes)
-        _spread(own, of_maps, limit, plain, pairs, members, slopes, spares, sums)
+        _spread(own, noises, of_maps, limit, plain, pairs, members, slopes, spares, sums)

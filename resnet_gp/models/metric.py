@@ -12,13 +12,20 @@ _POINTS = 64
 _STEPS = 2.0 ** np.arange(-7, 7.5, 0.5)
 
 
+def metric_rows(n: int) -> Tensor:
+    """Numbers of the rows, 64 of n, from which the metric is known."""
+    if n <= _POINTS:
+        return torch.arange(n)
+    return torch.from_numpy(np.random.RandomState(0).permutation(n)[:_POINTS])
+
+
 @torch.no_grad()
 def correlation_widths(kernel: Kernel, x: Tensor) -> Tensor:
     """Distances along each input over which correlations fall by 0.3, ``d``.
 
-    They are those at 64 of the points, on average, between 2^-7 and 2^7; an input along which
-    correlations fall less has a width that is longer in proportion. For a kernel with one
-    lengthscale per input they are proportional to the lengthscales, for a sum of kernels in
+    They are those at ``metric_rows`` of the points, on average, between 2^-7 and 2^7; an input
+    along which correlations fall less has a width that is longer in proportion. For a kernel with
+    one lengthscale per input they are proportional to the lengthscales, for a sum of kernels in
     between.
 
     Args:
@@ -26,8 +33,7 @@ def correlation_widths(kernel: Kernel, x: Tensor) -> Tensor:
         x: ``n x d``.
     """
     d = x.shape[1]
-    chosen = np.random.RandomState(0).permutation(len(x))[:_POINTS]
-    points = x[torch.from_numpy(chosen).to(x.device)]
+    points = x[metric_rows(len(x)).to(x.device)]
     steps = torch.as_tensor(_STEPS).to(x)
     directions = torch.eye(d, dtype=x.dtype, device=x.device)
     moved = points[:, None, None] + steps[:, None, None] * directions

@@ -86,9 +86,10 @@ class ExactMixture(Posterior):
             ]
         return self._moments(parts, shares)
 
-    def leave_one_out_law(self) -> Law:
+    def leave_one_out_law(self, rows: NDArray[np.intp] | None = None) -> Law:
         parts, shares = self._left_out
-        return Law.mixture([normal_law(*part) for part in parts], shares.cpu().numpy())
+        law = Law.mixture([normal_law(*part) for part in parts], shares.cpu().numpy())
+        return law if rows is None else law[rows]
 
     def leave_pair_out(self) -> NDArray[np.float64] | None:
         return pairs_of(self.members, to_array(self._left_out[1]))

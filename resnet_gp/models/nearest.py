@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.kernels.constraints import log_positive
-from resnet_gp.models.metric import correlation_widths
+from resnet_gp.models.metric import correlation_widths, metric_rows
 from resnet_gp.models.nearest_posterior import NearestPosterior, left_out_members
-from resnet_gp.models.neighbourhoods import Rows, compact, log_density
-from resnet_gp.models.neighbours import Neighbours
-from resnet_gp.models.posterior import to_array
+from resnet_gp.models.neighbourhoods import compact, log_density
 from resnet_gp.models.regression import RegressionModel, extended, row_noise
+from resnet_gp.models.training_rows import Rows, TrainingRows
 from resnet_gp.predictive.local_scale import LocalScale
 
 #: Neighbours on which a target is conditioned while hyperparameters are learned.
 TRAINING_NEIGHBORS = 64
+#: As for other models, but their matrices are large.
+LEAST_NOISE = {torch.float64: 1e-11, torch.float32: 1e-5}
 #: Rows whose densities choose the hyperparameters.
 TRAINING_ROWS = 2000
 
@@ -47,6 +48,7 @@ class NearestRegression(RegressionModel):
     training_neighbors: ClassVar[int] = TRAINING_NEIGHBORS
     extra_variance: Tensor | None
     sample_weight: Tensor | None
+    least_noise = LEAST_NOISE
 
     def __init__(
         self,
@@ -59,20 +61,28 @@ class NearestRegression(RegressionModel):
         sample_weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.train_x, self.train_y = train_x, train_y
+        self.train_x, self.train_y, self.is_vector = train_x, train_y, train_y.dim() == 1
         self.register_buffer("extra_variance", extra_variance)
         self.register_buffer("sample_weight", sample_weight)
+        self._build(kernel, n_neighbors, local_scale)
+        self.to(train_x)
+
+    def _build(self, kernel: Kernel, n_neighbors: int, local_scale: LocalScale | None) -> None:
         self.n_neighbors = n_neighbors
         self.local_scale = local_scale or LocalScale()
         self.likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
         self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
         self._sample: _Sample | None = None
-        self.to(train_x)
 
     def row_noise(self) -> Tensor:
         """Noise variance of each training target, ``n``."""
         noise, n = self.likelihood.noise, len(self.train_x)
         return row_noise(noise, n, self.extra_variance, self.sample_weight)
+
+    @torch.no_grad()
+    def rows(self) -> TrainingRows:
+        """The training rows with the present variances of their noises."""
+        return Rows(self.train_x, self.train_y.reshape(len(self.train_y), -1), self.row_noise())
 
     def look_up(self) -> None:
         """Find the neighbours of the sampled rows in the present metric."""
@@ -91,15 +101,16 @@ class NearestRegression(RegressionModel):
         return replace(sample, noise=noise), members
 
     @torch.no_grad()
-    def posterior(self) -> NearestPosterior:
-        """The process given its training data."""
+    def posterior(self, widths: Tensor | None = None) -> NearestPosterior:
+        """The process given its training data; ``widths`` are as for ``NearestPosterior``."""
         return NearestPosterior(
             self.covar_module,
-            Rows(self.train_x, self._columns(), self.row_noise()),
-            self.train_y.dim() == 1,
+            self.rows(),
+            self.is_vector,
             self.likelihood.noise.detach().squeeze(),
             self.local_scale,
             self.n_neighbors,
+            widths,
         )
 
     def extend(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
@@ -108,9 +119,6 @@ class NearestRegression(RegressionModel):
         )
         self.train_x, self.train_y = torch.cat([self.train_x, x]), torch.cat([self.train_y, y])
         self._sample = None
-
-    def _columns(self) -> Tensor:
-        return self.train_y.reshape(len(self.train_y), -1)
 
     def _row_noise_at(self, rows: Tensor) -> Tensor:
         extra, weight = self.extra_variance, self.sample_weight
@@ -140,14 +148,12 @@ class _Sample(NamedTuple):
 
     @classmethod
     def of(cls, model: NearestRegression) -> _Sample:
-        x = model.train_x
-        index = Neighbours(to_array(x / correlation_widths(model.covar_module, x)))
-        chosen = sample_rows(len(x), model.training_rows)
-        members = left_out_members(index, chosen, model.training_neighbors).to(x.device)
-        numbers = torch.unique(members)
-        noise = x.new_zeros(len(x))
-        rows, own = compact(Rows(x, model._columns(), noise), members)
-        return cls(numbers, rows, own)
+        rows = model.rows()
+        some = rows.take(metric_rows(len(rows)))
+        index = rows.searched(correlation_widths(model.covar_module, some.x))
+        chosen = sample_rows(len(rows), model.training_rows)
+        members = left_out_members(index, chosen, model.training_neighbors).to(some.x.device)
+        return cls(torch.unique(members), *compact(rows, members))
 
 
 def sample_rows(n: int, count: int, before: int = 0) -> NDArray[np.intp]:

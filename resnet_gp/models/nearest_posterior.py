@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.models.exact_posterior import prior_slope_variance
-from resnet_gp.models.metric import correlation_widths
-from resnet_gp.models.neighbourhoods import FLOOR, Neighbourhoods, Rows, compact, whitened
-from resnet_gp.models.neighbours import Neighbours
+from resnet_gp.models.metric import correlation_widths, metric_rows
+from resnet_gp.models.neighbourhoods import Neighbourhoods, compact, whitened, with_noise
 from resnet_gp.models.posterior import (
     Posterior,
     covariance_for_outputs,
@@ -23,6 +22,8 @@ from resnet_gp.models.posterior import (
     normal_law,
     to_array,
 )
+from resnet_gp.models.searched_points import SearchedPoints
+from resnet_gp.models.training_rows import Rows, TrainingRows
 from resnet_gp.predictive.law import Law
 from resnet_gp.predictive.local_scale import LocalScale
 from resnet_gp.progress import progress_bar
@@ -32,7 +33,7 @@ Indices = NDArray[np.intp]
 
 _CHUNK = 1024  # points at a time
 _DENSITY_ROWS = 1000  # whose densities stand for those of all rows
-_GRADIENT_PAIRS = 200_000  # of points whose gradients are alive at a time
+_GRADIENT_ENTRIES = 2**21  # of the covariances of neighbours that are alive at a time
 
 
 class NearestPosterior(Posterior):
@@ -44,27 +45,31 @@ class NearestPosterior(Posterior):
 
     Args:
         covar_module: the prior covariance, at the hyperparameters to use.
-        rows: training rows, ``y`` of them ``n x p``, with the variances of their noises.
+        rows: training rows, with the variances of their noises; here or elsewhere.
         is_vector: whether targets were given as a vector.
         noise_variance: learned noise variance, a scalar.
         local_scale: the law of targets.
         n_neighbors: k; all rows if there are fewer.
+        widths: by which inputs are divided, ``d``; None for those of these rows.
     """
 
     def __init__(
         self,
         covar_module: Kernel,
-        rows: Rows,
+        rows: TrainingRows,
         is_vector: bool,
         noise_variance: Tensor,
         local_scale: LocalScale,
         n_neighbors: int,
+        widths: Tensor | None = None,
     ) -> None:
         self.covar_module, self.rows, self.is_vector = covar_module, rows, is_vector
         self.noise_variance, self.local_scale = noise_variance, local_scale
         self.n_neighbors = n_neighbors
-        self.widths = correlation_widths(covar_module, rows.x)
-        self.index = Neighbours(self._coordinates(rows.x))
+        if widths is None:
+            widths = correlation_widths(covar_module, rows.take(metric_rows(len(rows))).x)
+        self.widths = widths
+        self.index = rows.searched(widths)
 
     def but(self, **changes: Any) -> NearestPosterior:
         """The same posterior with other attributes, and the same index."""
@@ -73,12 +78,24 @@ class NearestPosterior(Posterior):
         return other
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"n_neighbors": torch.tensor(self.n_neighbors)} | self.local_scale.tensors()
+        own = {"n_neighbors": torch.tensor(self.n_neighbors), "neighbour_widths": self.widths}
+        return own | self.local_scale.tensors()
 
     def law(self, x: Tensor, observation_noise: bool = True) -> Law:
         mean, variance, factors = self._predicted(x)
         if not observation_noise:
             return normal_law(mean, for_outputs(variance, mean))
+        return self._law(mean, variance + self.noise_variance, factors)
+
+    def law_given(self, x: Tensor, rows: Rows, near: Tensor) -> Law:
+        """``law`` of points whose neighbours are known.
+
+        Args:
+            x: ``m x d``.
+            rows: the neighbours and no others.
+            near: ``m x k``, which of these are the neighbours of a point, the farthest first.
+        """
+        mean, variance, factors = self._given(x, rows, near)
         return self._law(mean, variance + self.noise_variance, factors)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -90,17 +107,17 @@ class NearestPosterior(Posterior):
 
     def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Given the nearest others; not in closed form, but as the predictions of new points."""
-        rows = np.arange(len(self.rows.x))
-        left_out = self.left_out(rows)
-        mean = self._mean(left_out, self.rows.y)
+        rows = np.arange(len(self.rows))
+        left_out, own = self.left_out(rows), self._take(rows)
+        mean = self._mean(left_out, own.y)
         if observation_noise:
             variance = self.law_of(left_out, rows).variance
             return mean, torch.from_numpy(variance).to(mean)
-        latent = (left_out.deviation.square() - self.rows.noise).clamp_(min=0)
+        latent = (left_out.deviation.square() - own.noise).clamp_(min=0)
         return mean, for_outputs(latent, mean)
 
-    def leave_one_out_law(self) -> Law:
-        return self._left_out_law(np.arange(len(self.rows.x)))
+    def leave_one_out_law(self, rows: Indices | None = None) -> Law:
+        return self._left_out_law(np.arange(len(self.rows)) if rows is None else rows)
 
     def left_out(self, rows: Indices) -> Neighbourhoods:
         """Targets of some rows given those of their nearest others, in the order of the rows."""
@@ -109,12 +126,12 @@ class NearestPosterior(Posterior):
 
     def targets(self, rows: Indices) -> Array:
         """Targets of some rows, with the shape that ``law_of`` has."""
-        return to_array(self._as_given(self.rows.y[torch.from_numpy(rows)]))
+        return to_array(self._as_given(self._take(rows).y))
 
     def law_of(self, left_out: Neighbourhoods, rows: Indices) -> Law:
         """The laws of targets of some rows, from what ``left_out`` found for them."""
         return self._law(
-            self._mean(left_out, self.rows.y[torch.from_numpy(rows)]),
+            self._mean(left_out, self._take(rows).y),
             left_out.deviation.square(),
             self.local_scale.factors(to_array(left_out.z)),
         )
@@ -124,7 +141,7 @@ class NearestPosterior(Posterior):
 
         The mean over at most 1000 random rows, times the number of rows.
         """
-        n = len(self.rows.x)
+        n = len(self.rows)
         rows = np.random.RandomState(0).permutation(n)[:_DENSITY_ROWS]
         densities = self._left_out_law(rows).log_density(self.targets(rows))
         return float(densities.sum() * n / len(rows))
@@ -136,10 +153,7 @@ class NearestPosterior(Posterior):
         noise = self.noise_variance.expand(len(x))
         if extra_variance is not None:
             noise = noise + extra_variance
-        old, columns = self.rows, y.reshape(len(y), -1)
-        rows = Rows(
-            torch.cat([old.x, x]), torch.cat([old.y, columns]), torch.cat([old.noise, noise])
-        )
+        rows = self.rows.append(Rows(x, y.reshape(len(y), -1), noise))
         return self.but(rows=rows, index=self.index.append(self._coordinates(x)))
 
     @torch.no_grad()
@@ -164,7 +178,7 @@ class NearestPosterior(Posterior):
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
         """That of the process given the neighbours of each point, which stay the same nearby."""
-        rows = max(1, _GRADIENT_PAIRS // min(self.n_neighbors, len(self.rows.x)))
+        rows = max(1, _GRADIENT_ENTRIES // min(self.n_neighbors, len(self.rows)) ** 2)
         with torch.inference_mode(False), torch.enable_grad():
             parts = [self._gradient(part, with_variance) for part in x.clone().split(rows)]
         means, variances = zip(*parts, strict=True)
@@ -174,10 +188,11 @@ class NearestPosterior(Posterior):
         near = torch.from_numpy(self._near(x)).to(x.device)
         (b, k), d = near.shape, x.shape[1]
         with torch.no_grad():
-            factor = self._factor(self.rows.x[near], self.rows.noise[near])
-            weights = torch.cholesky_solve(self.rows.y[near], factor)  # b x k x p
+            rows, near = compact(self.rows, near)
+            factor = self._factor(rows.x[near], rows.noise[near])
+            weights = torch.cholesky_solve(rows.y[near], factor)  # b x k x p
         left = x.detach().repeat_interleave(k, 0).requires_grad_()
-        pairs = self.covar_module(left, self.rows.x[near].reshape(-1, d), diag=True)
+        pairs = self.covar_module(left, rows.x[near].reshape(-1, d), diag=True)
         (slope,) = torch.autograd.grad(pairs.sum(), left)
         slopes = slope.reshape(b, k, d)
         mean = torch.einsum("bkd,bkp->bdp", slopes, weights)
@@ -190,17 +205,14 @@ class NearestPosterior(Posterior):
 
     def _factor(self, x: Tensor, noise: Tensor) -> Tensor:
         """Cholesky factors of ``b`` covariances, from ``b x m x d`` points and their noises."""
-        covariance = self.covar_module(x).to_dense()
-        diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-        noise = torch.maximum(noise, FLOOR[covariance.dtype] * diagonal)
-        return torch.linalg.cholesky(covariance + torch.diag_embed(noise))
+        return torch.linalg.cholesky(with_noise(self.covar_module(x).to_dense(), noise))
 
     def _coordinates(self, x: Tensor) -> Array:
         return to_array(x / self.widths)
 
     def _near(self, x: Tensor) -> Indices:
         """Rows of the nearest training rows, the farthest first."""
-        k = min(self.n_neighbors, len(self.rows.x))
+        k = min(self.n_neighbors, len(self.rows))
         return self.index.nearest(self._coordinates(x), k)[:, ::-1].copy()
 
     def _predicted(self, x: Tensor) -> tuple[Tensor, Tensor, Array]:
@@ -211,20 +223,19 @@ class NearestPosterior(Posterior):
 
     def _predict(self, x: Tensor) -> tuple[Tensor, Tensor, Array]:
         near = torch.from_numpy(self._near(x)).to(x.device)
-        used, index = compact(self.rows, near)
-        targets = torch.zeros_like(used.y[:1]).expand(len(x), -1)
-        rows = Rows(
-            torch.cat([used.x, x]),
-            torch.cat([used.y, targets]),
-            torch.cat([used.noise, torch.zeros_like(x[:, 0])]),
-        )
-        own = len(used.x) + torch.arange(len(x), device=x.device)
-        found = _checked(whitened(self.covar_module, rows, torch.cat([index, own[:, None]], 1)))
+        return self._given(x, *compact(self.rows, near))
+
+    def _given(self, x: Tensor, rows: Rows, near: Tensor) -> tuple[Tensor, Tensor, Array]:
+        """As ``_predicted``; arguments as of ``law_given``."""
+        targets = torch.zeros_like(rows.y[:1]).expand(len(x), -1)
+        own = len(rows) + torch.arange(len(x), device=x.device)
+        rows = rows.append(Rows(x, targets, torch.zeros_like(x[:, 0])))
+        found = _checked(whitened(self.covar_module, rows, torch.cat([near, own[:, None]], 1)))
         mean = self._mean(found, torch.zeros_like(found.z[..., -1]))
         return mean, found.deviation.square(), self.local_scale.factors(to_array(found.z))
 
     def _leave_out(self, rows: Indices) -> Neighbourhoods:
-        members = left_out_members(self.index, rows, self.n_neighbors).to(self.rows.x.device)
+        members = left_out_members(self.index, rows, self.n_neighbors).to(self.widths.device)
         used, index = compact(self.rows, members)
         return _checked(whitened(self.covar_module, used, index))
 
@@ -240,6 +251,9 @@ class NearestPosterior(Posterior):
             return law
         return self.local_scale.law(law, factors[:, 0] if self.is_vector else factors)
 
+    def _take(self, rows: Indices) -> Rows:
+        return self.rows.take(torch.from_numpy(rows).to(self.widths.device))
+
     def _as_given(self, values: Tensor) -> Tensor:
         return values[:, 0] if self.is_vector else values
 
@@ -252,18 +266,17 @@ class NearestPosterior(Posterior):
     def _correlation(self, x: Tensor) -> Tensor:
         """Correlations of f between the points, see ``mean_and_covariance``."""
         n, k = len(x), self.n_neighbors
-        near = torch.from_numpy(self._near(x))
+        rows, near = compact(self.rows, torch.from_numpy(self._near(x)).to(x.device))
         distances = torch.cdist(*(torch.from_numpy(self._coordinates(x)),) * 2)
         covariance = x.new_zeros(n, n)
         for i in range(n):
             earlier = distances[i, :i].topk(min(k, i), largest=False).indices.to(x.device)
-            rows = near[i].to(x.device)
-            points = torch.cat([self.rows.x[rows], x[earlier], x[i : i + 1]])
-            noise = torch.cat([self.rows.noise[rows], x.new_zeros(len(earlier) + 1)])
+            points = torch.cat([rows.x[near[i]], x[earlier], x[i : i + 1]])
+            noise = torch.cat([rows.noise[near[i]], x.new_zeros(len(earlier) + 1)])
             factor = self._factor(points, noise)
             weights = torch.linalg.solve_triangular(
                 factor[:-1, :-1].mT, factor[-1, :-1, None], upper=True
-            )[len(rows) :, 0]
+            )[near.shape[1] :, 0]
             covariance[i, :i] = weights @ covariance[earlier, :i]
             covariance[:i, i] = covariance[i, :i]
             covariance[i, i] = factor[-1, -1].square() + weights @ covariance[i, earlier]
@@ -284,7 +297,7 @@ def _joined(parts: list[Neighbourhoods]) -> Neighbourhoods:
     return Neighbourhoods(deviations, torch.cat([part.z for part in parts]))
 
 
-def left_out_members(index: Neighbours, rows: Indices, k: int) -> Tensor:
+def left_out_members(index: SearchedPoints, rows: Indices, k: int) -> Tensor:
     """Neighbourhoods of rows among all other rows, the rows themselves last; ``m x (k + 1)``."""
     near = index.nearest_others(rows, min(k, len(index) - 1))
     return torch.from_numpy(np.concatenate([near[:, ::-1], rows[:, None]], axis=1))

@@ -30,27 +30,15 @@ from resnet_gp.flow.table import GROUP
 from resnet_gp.flow.unit_covariance import NEAR, gradient_tables, value_table
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
+from resnet_gp.models.training_rows import Rows, TrainingRows
 from resnet_gp.threads import in_threads, row_ranges
 
 #: The noise of a target is at least this share of the variance of f: neighbours may coincide.
 FLOOR = {torch.float64: 1e-12, torch.float32: 1e-5}
+#: The noise of a target whose f has no variance, which is known: variances stay positive.
+LEAST_NOISE = 1e-37
 
 _ENTRIES = {"cpu": 2**21, "cuda": 2**27}  # of covariances that are alive at a time
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Data whose rows are members of neighbourhoods.
-
-    Attributes:
-        x: ``n x d``.
-        y: ``n x p``.
-        noise: variance of the noise of each target, ``n``.
-    """
-
-    x: Tensor
-    y: Tensor
-    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -125,10 +113,17 @@ def predicted_means(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
     return torch.cat([checkpoint(_means, kernel, rows, x, use_reentrant=False) for x in parts])
 
 
-def compact(rows: Rows, members: Tensor) -> tuple[Rows, Tensor]:
+def compact(rows: TrainingRows, members: Tensor) -> tuple[Rows, Tensor]:
     """The rows that are members, and where among them each member is."""
     used, index = torch.unique(members, return_inverse=True)
-    return Rows(rows.x[used], rows.y[used], rows.noise[used]), index
+    return rows.take(used), index
+
+
+def with_noise(covariance: Tensor, noise: Tensor) -> Tensor:
+    """Covariances of targets, ``... x m x m``, from those of f and the noises, ``... x m``."""
+    diagonal = covariance.diagonal(dim1=-2, dim2=-1).detach()
+    floor = FLOOR[covariance.dtype] * diagonal + LEAST_NOISE
+    return covariance + torch.diag_embed(torch.maximum(noise, floor))
 
 
 def _chunk(x: Tensor, m: int) -> int:
@@ -136,10 +131,8 @@ def _chunk(x: Tensor, m: int) -> int:
 
 
 def _whitened(kernel: Kernel, rows: Rows, members: Tensor) -> tuple[Tensor, Tensor]:
-    covariance = kernel(rows.x[members]).to_dense()
-    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-    noise = torch.maximum(rows.noise[members], FLOOR[covariance.dtype] * diagonal.detach())
-    factor, failed = torch.linalg.cholesky_ex(covariance + torch.diag_embed(noise))
+    covariance = with_noise(kernel(rows.x[members]).to_dense(), rows.noise[members])
+    factor, failed = torch.linalg.cholesky_ex(covariance)
     z = torch.linalg.solve_triangular(factor, rows.y[members], upper=False).mT
     deviation = factor[:, -1, -1]
     if bool(failed.any()):

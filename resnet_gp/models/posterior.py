@@ -77,9 +77,14 @@ class Posterior(ABC):
         """
         raise UnsupportedError('leave-one-out predictions need inference="exact"')
 
-    def leave_one_out_law(self) -> Law:
-        """Predictive law of each training target given all other targets; raises as above."""
-        return normal_law(*self.leave_one_out())
+    def leave_one_out_law(self, rows: NDArray[np.intp] | None = None) -> Law:
+        """Predictive law of each training target given all other targets; raises as above.
+
+        Args:
+            rows: numbers of the targets; None for all.
+        """
+        law = normal_law(*self.leave_one_out())
+        return law if rows is None else law[rows]
 
     def leave_pair_out(self) -> NDArray[np.float64] | None:
         """Standardised residuals of each row (column) where one more row (row) is left out too.
@@ -101,7 +106,7 @@ class Posterior(ABC):
             UnsupportedError: the inference cannot take further rows.
             torch.linalg.LinAlgError: the new covariance is not positive definite.
         """
-        raise UnsupportedError('further observations need inference="exact"')
+        raise UnsupportedError('further observations need inference="exact" or "nearest"')
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
         """Mean of the gradient of f, ``n x d`` or ``n x d x p``, and its variances or None.
@@ -111,7 +116,7 @@ class Posterior(ABC):
         Raises:
             UnsupportedError: the inference has no gradient, or the kernel no second derivatives.
         """
-        raise UnsupportedError('gradients need inference="exact"')
+        raise UnsupportedError('gradients need inference="exact" or "nearest"')
 
 
 def normal_law(mean: Tensor, variance: Tensor) -> Law:

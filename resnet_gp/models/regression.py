@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from gpytorch import Module
@@ -11,6 +12,9 @@ from gpytorch.likelihoods import GaussianLikelihood
 from torch import Tensor
 
 from resnet_gp.models.posterior import Posterior, UnsupportedError
+
+#: Least noise variance of standardised targets.
+LEAST_NOISE = {torch.float64: 1e-8, torch.float32: 1e-4}
 
 #: Values of the tensors of ``RegressionModel.row_tensors`` that need no file.
 _USUAL = {"extra_variance": 0, "sample_weight": 1}
@@ -22,8 +26,10 @@ class RegressionModel(Module):
     Attributes:
         likelihood: holds the learned noise variance.
         covar_module: output scale times kernel.
+        least_noise: least noise variance that a search may find, by dtype.
     """
 
+    least_noise: ClassVar[dict[torch.dtype, float]] = LEAST_NOISE
     likelihood: GaussianLikelihood
     covar_module: ScaleKernel
 

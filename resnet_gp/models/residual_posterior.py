@@ -98,11 +98,13 @@ class ResidualPosterior(Posterior):
         mean, variance = (torch.from_numpy(part) for part in (law.mean, law.variance))
         return mean.to(self.train_y), variance.to(self.train_y)
 
-    def leave_one_out_law(self) -> Law:
+    def leave_one_out_law(self, rows: NDArray[np.intp] | None = None) -> Law:
         """As ``Posterior.leave_one_out_law``; no row counts as its own neighbour."""
+        law = self._leave_one_out_law() if self.residuals.fitted else self.inner.leave_one_out_law()
+        return law if rows is None else law[rows]
+
+    def _leave_one_out_law(self) -> Law:
         law = self.inner.leave_one_out_law()
-        if not self.residuals.fitted:
-            return law
         rows, near = neighbour_rows(len(self.train_x)), self._near
         others = np.setdiff1d(np.arange(len(self.train_x)), rows)
         pairs = None if len(others) else self.inner.leave_pair_out()

@@ -7,8 +7,6 @@ gradient of any function of them is one more sum over rows.
 
 from __future__ import annotations
 
-import operator
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -26,7 +24,7 @@ _COLUMN_BLOCKS = 4
 
 @dataclass(frozen=True)
 class Statistics:
-    """Sums over rows; ``a + b`` is the sum over the rows of both.
+    """Sums over rows.
 
     Attributes:
         gram: sum of w v v', ``m x m``.
@@ -43,9 +41,6 @@ class Statistics:
     log_weights: Tensor
     variances: Tensor
     num_rows: int
-
-    def __add__(self, other: Statistics) -> Statistics:
-        return Statistics(*map(operator.add, vars(self).values(), vars(other).values()))
 
 
 @dataclass(frozen=True)
@@ -70,34 +65,8 @@ Gradients: TypeAlias = list[Tensor]
 Pullback: TypeAlias = Callable[[Cotangents], Gradients]
 
 
-class RowSums(ABC):
-    """Training rows, in this process or elsewhere.
-
-    Attributes:
-        num_dims: d.
-        num_outputs: p, the number of columns of y.
-        is_vector: whether y was given as a vector.
-    """
-
-    num_dims: int
-    num_outputs: int
-    is_vector: bool
-
-    @abstractmethod
-    def statistics(
-        self, features: InducingFeatures, noise: Tensor, differentiable: bool = True
-    ) -> tuple[Statistics, Pullback]:
-        """Return the sums, and the map from their cotangents to gradients.
-
-        Args:
-            features: at hyperparameters that must not change before the gradient is computed.
-            noise: variance of the noise, ``1``; the known variance of each row is added.
-            differentiable: False if the gradient is not needed.
-        """
-
-
-class LocalRows(RowSums):
-    """Rows in the memory of this process.
+class RowSums:
+    """Training rows of a sparse model.
 
     Args:
         x: ``n x d``.
@@ -144,6 +113,13 @@ class LocalRows(RowSums):
     def statistics(
         self, features: InducingFeatures, noise: Tensor, differentiable: bool = True
     ) -> tuple[Statistics, Pullback]:
+        """Return the sums, and the map from their cotangents to gradients.
+
+        Args:
+            features: at hyperparameters that must not change before the gradient is computed.
+            noise: variance of the noise, ``1``; the known variance of each row is added.
+            differentiable: False if the gradient is not needed.
+        """
         m, kept = len(features.inducing_points), []
         keep = differentiable and len(self.x) * m * self.x.element_size() <= CACHE_BYTES
         weights = self.sample_weight / (noise + self.extra_variance)

@@ -21,12 +21,11 @@ from resnet_gp.models.inducing_features import (
 )
 from resnet_gp.models.posterior import (
     Posterior,
-    UnsupportedError,
     covariance_for_outputs,
     for_outputs,
 )
 from resnet_gp.models.regression import RegressionModel
-from resnet_gp.models.row_sums import Cotangents, LocalRows, Pullback, RowSums, Statistics
+from resnet_gp.models.row_sums import Cotangents, Pullback, RowSums, Statistics
 
 _PREDICTION_ENTRIES = 2**22
 
@@ -59,18 +58,7 @@ class SparseRegression(RegressionModel):
         sample_weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        rows = LocalRows(train_x, train_y, extra_variance, sample_weight)
-        self._build(rows, kernel, inducing_points)
-
-    @classmethod
-    def from_rows(cls, rows: RowSums, kernel: Kernel, inducing_points: Tensor) -> SparseRegression:
-        """The same model of rows that may be elsewhere."""
-        model = cls.__new__(cls)
-        RegressionModel.__init__(model)
-        model._build(rows, kernel, inducing_points)
-        return model
-
-    def _build(self, rows: RowSums, kernel: Kernel, inducing_points: Tensor) -> None:
+        rows = RowSums(train_x, train_y, extra_variance, sample_weight)
         if inducing_points.dim() != 2 or inducing_points.shape[1] != rows.num_dims:
             raise ValueError(
                 f"inducing_points must be m x {rows.num_dims}, "
@@ -97,8 +85,6 @@ class SparseRegression(RegressionModel):
         return bound
 
     def _row_noise(self) -> dict[str, Tensor | None]:
-        if not isinstance(self.rows, LocalRows):
-            return {}
         return {
             "extra_variance": self.rows.extra_variance, "sample_weight": self.rows.sample_weight
         }  # fmt: skip
@@ -123,7 +109,7 @@ class SparsePosterior(Posterior):
         features: the hyperparameters, taken as they are now.
         statistics: of the training rows.
         noise_variance: learned noise variance, a scalar.
-        rows: the training rows; those of this process are kept for leave-one-out predictions.
+        rows: the training rows, for leave-one-out predictions.
     """
 
     def __init__(
@@ -133,8 +119,7 @@ class SparsePosterior(Posterior):
         noise_variance: Tensor,
         rows: RowSums,
     ) -> None:
-        self.features, self.noise_variance = features, noise_variance
-        self._keep(rows)
+        self.features, self.noise_variance, self.rows = features, noise_variance, rows
         self.factor = posterior_factor(statistics.gram)
         self.bound = float(_bound(statistics, self.factor))
         whitened = torch.cholesky_solve(statistics.projection, self.factor)
@@ -147,14 +132,10 @@ class SparsePosterior(Posterior):
         points, inner = model.inducing_points.detach(), tensors["inducing_factor"]
         posterior.features = InducingFeatures(model.covar_module, points, inner)
         posterior.noise_variance = model.likelihood.noise.detach().squeeze()
-        posterior._keep(model.rows)
+        posterior.rows = model.rows
         posterior.bound = float(tensors["bound"])
         posterior.factor, posterior.weights = tensors["factor"], tensors["weights"]
         return posterior
-
-    def _keep(self, rows: RowSums) -> None:
-        self.is_vector = rows.is_vector
-        self.rows = rows if isinstance(rows, LocalRows) else None
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -201,13 +182,8 @@ class SparsePosterior(Posterior):
         With g_i the variance that the inducing points leave at row i and s_i its noise, the row's
         own observation is taken out by the factor 1 - g_i / s_i (Rasmussen & Williams 2006, section
         5.4.2, for this model).
-
-        Raises:
-            UnsupportedError: the rows are not in this process.
         """
         rows = self.rows
-        if rows is None:
-            raise UnsupportedError("leave-one-out predictions need the rows in one process")
         noises = (self.noise_variance + rows.extra_variance) / rows.sample_weight
         sizes = [len(part) for part in self._slices(rows.x)]
         parts = [
@@ -234,7 +210,7 @@ class SparsePosterior(Posterior):
 
     def _mean(self, cross: Tensor) -> Tensor:
         mean = cross @ self.weights
-        return mean[:, 0] if self.is_vector else mean
+        return mean[:, 0] if self.rows.is_vector else mean
 
     def _whitened(self, cross: Tensor) -> tuple[Tensor, Tensor]:
         v = self.features.whiten(cross)

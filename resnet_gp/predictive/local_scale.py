@@ -76,8 +76,8 @@ class LocalScale:
             return float(each.sum() - errors.size * height - log_prior(nu0, c, df))
 
         found = minimize(loss, np.log(START), method="L-BFGS-B", bounds=np.log(BOUNDS))
-        nu0, c, df = np.clip(np.exp(found.x), *np.transpose(BOUNDS))
-        return cls(float(nu0), float(c), float(df))
+        values = np.clip(np.exp(found.x), *np.transpose(BOUNDS))
+        return cls(*values.astype(np.float32).tolist())  # which files in single precision keep
 
     def factors(self, z: Array) -> Array:
         """c lambda, ``...``, from errors as in ``fit``."""

@@ -17,7 +17,9 @@ def conclude(plan: Plan, result: Result) -> list[str]:
     """Describe the fit in words."""
     rows, seconds = len(result.out_of_fold.rows), result.seconds
     folds = f"{plan.folds} folds"
-    if plan.folds_fitted < plan.folds:
+    if plan.leaves_rows_out:
+        folds = "leaving out one by one"
+    elif plan.folds_fitted < plan.folds:
         folds = f"{plan.folds_fitted} of {folds}, which predict enough"
     lines = [
         f"out of fold: {rows} of {len(plan.truth)} rows, by {folds}; trivial: {plan.task.baseline}",

@@ -35,6 +35,7 @@ class Regression:
 
     level: float = LEVEL
     name: ClassVar[str] = "regression"
+    leaves_rows_out: ClassVar[bool] = True
     baseline: ClassVar[str] = "mean and deviation of the training rows"
 
     def estimator(self, seed: int) -> Any:
@@ -50,6 +51,11 @@ class Regression:
 
     def predict(self, model: Any, X: Any) -> Law:
         law: Law = model.predict_law(X)
+        return law
+
+    def leave_out(self, model: Any, rows: NDArray[np.int64]) -> Law:
+        """Predict training rows from all the others."""
+        law: Law = model.loo_predict_law(rows)
         return law
 
     def trivial(self, truth: Array, n: int) -> Law:
@@ -124,6 +130,7 @@ class Classification:
 
     classes: NDArray[Any]
     name: ClassVar[str] = "classification"
+    leaves_rows_out: ClassVar[bool] = False
     baseline: ClassVar[str] = "shares of the classes in the training rows"
 
     def estimator(self, seed: int) -> Any:

@@ -27,7 +27,7 @@ def test_ranks_that_are_not_uniform_are_found():
 
 def test_full_bayes(capsys):
     cells = load("benchmarks", "full_bayes").main(["--quick"])
-    assert len(cells.all) == 6
+    assert len(cells.all) == 8
     assert cells.values("rmse").max() < 0.8  # the targets' deviation is 1.0
     assert cells.values("coverage").mean() > 0.7
     assert "nuts less map" in capsys.readouterr().out

@@ -76,8 +76,9 @@ def test_classification(tmp_path, capsys):
 
 def test_dask_fit():
     result = load("benchmarks", "dask_fit").main(["--quick"])
-    assert result["rmse to the truth"] < 0.7 * result["rmse of zero"]
+    assert result["rmse to the truth"] < 0.4 * result["rmse of the mean"]
     assert 0.9 < result["deviation"] / result["noise"] < 1.5
+    assert 0.9 < result["within two deviations"] < 1
 
 
 def test_sparse_fit():
@@ -152,7 +153,7 @@ def test_problems_of_bayesian_optimisation_have_these_maxima(problem):
 def test_scaling():
     benchmark = load("benchmarks", "scaling")
     cells = benchmark.main(["--quick"])
-    assert [cell["inference"] for cell in cells.all] == ["exact", "sparse", "dask"]
+    assert [cell["inference"] for cell in cells.all] == ["exact", "sparse"]
     spread = benchmark.truth(torch.randn(5000, 6).numpy()).std()
     assert all(cell["rmse"] < 0.95 * spread for cell in cells.all)
 
@@ -182,3 +183,26 @@ def test_ablation():
     alike = [c for c in cells if c["components"] == 1 and c["hyperparameters"] == "map"]
     assert alike[0]["rmse"] == alike[1]["rmse"]  # the residual law leaves means as they are
     assert alike[0]["nlpd"] != alike[1]["nlpd"]
+
+
+def test_calibration(capsys):
+    benchmark = load("benchmarks", "calibration")
+    cells = benchmark.main(["--quick"])
+    assert len(cells.all) == len(benchmark.SETTINGS)
+    pits = np.concatenate([cell["pit"] for cell in cells.all])
+    assert ((pits > 0) & (pits < 1)).all()
+    assert "in 90 % interval" in capsys.readouterr().out
+
+
+def test_uniformity_is_told_from_its_opposite():
+    uniformity = load("benchmarks", "calibration").uniformity
+    rng = np.random.default_rng(0)
+    assert uniformity(rng.uniform(size=(200, 20))) > 0.001
+    assert uniformity(rng.beta(2, 2, size=(200, 20))) < 1e-6
+
+
+def test_large():
+    cells = load("benchmarks", "large").main(["--quick", "--models", "resnet", "svgp"])
+    assert [cell["model"] for cell in cells] == ["resnet", "svgp"]
+    assert cells[0]["rmse"] < 0.3
+    assert all(cell["seconds"] > 0 for cell in cells)

@@ -764,13 +764,6 @@ def test_what_needs_exact_inference_says_so(sparse, data, method):
         getattr(sparse, method)(*data[:arguments])
 
 
-def test_too_many_rows_for_exact_inference_are_fitted_sparsely(data):
-    X, y = data
-    fitted = plain(max_exact_samples=100, n_inducing=500, max_iter=20).fit(X, y)
-    assert fitted.inference_ == "sparse"
-    assert len(fitted.model_.inducing_points) == 180
-
-
 @pytest.mark.parametrize("kind", [ExactRegression, SparseRegression])
 def test_an_interrupted_sparse_fit_is_usable(data, monkeypatch, kind):
     model = plain(inference="sparse", n_inducing=30, hyperparameter_samples=40)

@@ -220,15 +220,12 @@ class TestStochasticVariational:
 
 
 class TestDaskRows:
-    def test_predicts_the_function(self, capsys, tmp_path):
+    def test_predicts_the_function(self, capsys):
         pytest.importorskip("distributed", reason="distributed is an extra")
-        figure = tmp_path / "bound.png"
-        found = load("examples", "dask_rows").main(["--quick", "--figure", str(figure)])
+        found = load("examples", "dask_rows").main(["--quick"])
         assert found["error, all rows"] < min(0.5, 0.8 * found["error, 100 rows"])
-        assert 0.8 < found["90 % intervals hold"] < 0.985
-        assert max(found["bounds"]) > found["bounds"][0]
+        assert 0.88 < found["within two deviations"] <= 1
         assert "error" in capsys.readouterr().out
-        assert figure.exists()
 
 
 class TestWidthAndDepth:

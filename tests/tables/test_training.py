@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-pytest.importorskip("pandas")
+pd = pytest.importorskip("pandas")
 
 from tables.houses import Echo, houses
 
+from resnet_gp import ResNetGPRegressor
 from resnet_gp.tables import plan as planning
-from resnet_gp.tables.fit_report import report
-from resnet_gp.tables.plan import make_plan
+from resnet_gp.tables.fit_report import conclude, report
+from resnet_gp.tables.plan import describe, make_plan
 from resnet_gp.tables.reading import TableError
 from resnet_gp.tables.tasks import Regression
 from resnet_gp.tables.training import train
@@ -86,3 +87,28 @@ def test_a_fit_that_fails_is_an_error_of_the_table(monkeypatch):
     monkeypatch.setattr(Regression, "estimator", lambda self, seed: Failing())
     with pytest.raises(TableError, match="the model cannot be fitted: singular"):
         train(make_plan(houses(), "price"))
+
+
+def test_many_rows_are_left_out_one_by_one_after_a_single_fit(monkeypatch):
+    monkeypatch.setattr(planning, "_ROWS_OF_FOLDS", 60)
+    monkeypatch.setattr(planning, "_ENOUGH_ROWS", 50)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=120), "b": rng.normal(size=120)})
+    frame["y"] = np.sin(2 * frame["a"]) + 0.1 * rng.normal(size=120)
+    monkeypatch.setattr(
+        Regression,
+        "estimator",
+        lambda task, seed: ResNetGPRegressor(inference="nearest", n_components=1, max_iter=5),
+    )
+    plan, names = make_plan(frame, "y"), []
+    assert "left out one by one" in describe(plan)[-1]
+    assert plan.steps == 1
+    result = train(plan, names.append)
+    assert names == ["all rows"]
+    rows = result.out_of_fold.rows
+    assert len(rows) == 50
+    assert (np.diff(rows) > 0).all()
+    expected = result.saved.model.loo_predict_law(rows)
+    np.testing.assert_array_equal(result.out_of_fold.predictions.mean, expected.mean)
+    assert result.scores["resnet-gp"]["rmse"] < 0.3 < result.scores["trivial"]["rmse"]
+    assert "leaving out one by one" in conclude(plan, result)[0]
