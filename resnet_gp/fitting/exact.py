@@ -9,14 +9,14 @@ from resnet_gp.fitting.inference import (
     Inference,
     Training,
     number_of,
-    with_parameters,
     with_row_tensors,
 )
 from resnet_gp.fitting.modes import Mode, find_modes, most_probable
-from resnet_gp.fitting.nearest import Nearest, copy_hyperparameters
+from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw
 from resnet_gp.fitting.search import Search
 from resnet_gp.models.exact import ExactRegression
+from resnet_gp.models.regression import with_parameters
 
 
 class Exact(Inference):
@@ -37,7 +37,7 @@ class Exact(Inference):
             return conditioned(most_probable(find_modes(some, search, known)), training)
         found = Nearest(student=False).learn(training, search, known)
         model = search.each()[found.number].exact_model(training)
-        copy_hyperparameters(found.model, model)
+        set_raw(model, get_raw(found.model))
         if model.likelihood.noise_covar.raw_noise.requires_grad:
             least = model.least_noise[training.x.dtype]
             model.likelihood.noise = model.likelihood.noise.detach().clamp(min=least)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,14 +17,10 @@ from resnet_gp.fitting.optimiser import (
     free_parameters,
 )
 from resnet_gp.models.posterior import Posterior
-from resnet_gp.models.regression import RegressionModel
+from resnet_gp.models.regression import RegressionModel, parameter_tensors
 
 if TYPE_CHECKING:
     from resnet_gp.fitting.search import Search
-
-_MODEL = "model."
-
-Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -111,8 +107,7 @@ class Fitted:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a file must hold beside the training data; ``Inference.restore`` reads it."""
-        parameters = {_MODEL + name: p.detach() for name, p in self.model.named_parameters()}
-        own = parameters | self.model.row_tensors() | self.posterior.tensors()
+        own = parameter_tensors(self.model) | self.model.row_tensors() | self.posterior.tensors()
         return own | {"kernel": torch.tensor(self.number)}
 
 
@@ -164,14 +159,6 @@ def with_row_tensors(training: Training, tensors: dict[str, Tensor]) -> Training
     return Training(
         training.x, training.y, tensors.get("extra_variance"), tensors.get("sample_weight")
     )
-
-
-def with_parameters(model: Model, tensors: dict[str, Tensor]) -> Model:
-    """Copy the parameters of a file into ``model`` and return it."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[_MODEL + name])
-    return model
 
 
 def number_of(tensors: dict[str, Tensor]) -> int:

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from resnet_gp.fitting.inference import (
@@ -15,7 +14,6 @@ from resnet_gp.fitting.inference import (
     Inference,
     Training,
     number_of,
-    with_parameters,
     with_row_tensors,
 )
 from resnet_gp.fitting.kernel_spec import KernelSpec
@@ -31,7 +29,7 @@ from resnet_gp.fitting.search import Search
 from resnet_gp.models.nearest import TRAINING_ROWS, NearestRegression, sample_rows
 from resnet_gp.models.nearest_posterior import NearestPosterior
 from resnet_gp.models.posterior import to_array
-from resnet_gp.models.regression import RegressionModel
+from resnet_gp.models.regression import with_parameters
 from resnet_gp.predictive.local_scale import LocalScale
 
 # Rows of the exact fits from which the search starts.
@@ -111,12 +109,12 @@ class Nearest(Inference):
         wanted = _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,)
         counts = sorted({min(k, len(source)) for k in wanted})
         scores = {best.n_neighbors: (best.score, best.local_scale)}
+        posterior = None
         try:
             posterior = model.posterior()
             for k in counts if not interrupted else ():
                 if k not in scores:
                     scores[k] = self._score(posterior.but(n_neighbors=k))
-            model.look_up()
         except KeyboardInterrupt:
             interrupted = True
         found = [k for k in counts if k in scores]
@@ -126,7 +124,10 @@ class Nearest(Inference):
             (counts[0], best.local_scale),
         )
         result = best.result.but_interrupted() if interrupted else best.result
-        return Fitted(model, model.posterior(), result, best.number)
+        if posterior is None:
+            posterior = model.posterior()
+        posterior = posterior.but(n_neighbors=model.n_neighbors, local_scale=model.local_scale)
+        return Fitted(model, posterior, result, best.number)
 
     def learn(
         self, training: Training, search: Search, known: Hyperparameters | None = None
@@ -159,7 +160,7 @@ class Nearest(Inference):
         """Models to choose from; after Ctrl-C, the last one is at the best point so far."""
         for mode in _modes(source.sample(_FIRST_ROWS), search, known):
             model, result = _model(source, mode.search), mode.result
-            copy_hyperparameters(mode.model, model)
+            set_raw(model, get_raw(mode.model))
             if not (search.fixed or result.interrupted):
                 result = learn(model, search.each()[mode.number], result)
             candidate = self._candidate(model, result, mode.number)
@@ -249,19 +250,13 @@ def learn(model: NearestRegression, search: Search, result: FitResult | None = N
         except KeyboardInterrupt:
             set_raw(model, start)
             return result.but_interrupted()
+        finally:
+            model.forget()
         if result.interrupted or (result.converged and done >= _ROUNDS):
             break
     if result.outcome is Outcome.OUT_OF_ITERATIONS and search.max_iter is None:
         return replace(result, outcome=Outcome.CUT_SHORT)
     return result
-
-
-def copy_hyperparameters(source: RegressionModel, target: RegressionModel) -> None:
-    """Set those of the kernel and the noise to the ones of another model."""
-    own = dict(source.named_parameters())
-    with torch.no_grad():
-        for name, parameter in target.named_parameters():
-            parameter.copy_(own[name])
 
 
 def _model(source: RowSource, search: Search) -> NearestRegression:

@@ -14,7 +14,6 @@ from resnet_gp.fitting.inference import (
     Inference,
     Training,
     number_of,
-    with_parameters,
     with_row_tensors,
 )
 from resnet_gp.fitting.modes import Mode, find_modes, most_probable
@@ -28,6 +27,7 @@ from resnet_gp.fitting.optimiser import (
 from resnet_gp.fitting.search import Search
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.inducing import cluster_centres, greedy_inducing_points
+from resnet_gp.models.regression import with_parameters
 from resnet_gp.models.sparse import SparsePosterior, SparseRegression
 from resnet_gp.models.sparse_noise import leave_one_out_noise
 

@@ -83,10 +83,14 @@ def _factorise(a):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _gather(points, members, own):
-    """Copy the points of a neighbourhood, their transpose and their scales."""
+def _gather(points, targets, members, own, rows):
+    """Copy the points of a neighbourhood, their transpose and scales, the targets and noises."""
     units, scales, _ = points
     u, v, scale = own
+    (y, noise), (values, noises) = targets, rows
+    for i in range(len(members)):
+        values[i] = y[members[i]]
+        noises[i] = noise[members[i]]
     for c in range(len(units)):
         for i in range(len(members)):
             scale[c, i] = scales[c, members[i]]
@@ -186,16 +190,12 @@ def laws(points, table, plain, targets, floor, index, out, start, stop):
     The last target of a neighbourhood is used for the last z alone: with 0 there, the mean of the
     prediction is -L_mm z_m.
     """
-    y, noise = targets
     deviations, whitened = out
-    m = index.shape[1]
-    own, pairs, (values, noises), buffers, a = _workspace(points[0], m, y.shape[1])
+    m, p = index.shape[1], targets[0].shape[1]
+    own, pairs, (values, noises), buffers, a = _workspace(points[0], m, p)
     for row in range(start, stop):
         members = index[row]
-        _gather(points, members, own)
-        for i in range(m):
-            noises[i] = noise[members[i]]
-            values[i] = y[members[i]]
+        _gather(points, targets, members, own, (values, noises))
         _fill(own, points[2], table, plain, noises, floor, pairs, buffers, a)
         if _factorise(a):
             _whiten(a, values, whitened[row])
@@ -346,9 +346,8 @@ def densities(points, tables, limit, plain, targets, floor, index, weights, sums
     neighbourhoods whose factor failed; they are added to.
     """
     table, of_maps = tables
-    y, noise = targets
     totals = sums[4]
-    m, p = index.shape[1], y.shape[1]
+    m, p = index.shape[1], targets[0].shape[1]
     own, pairs, (values, noises), buffers, a = _workspace(points[0], m, p)
     u, _, scale = own
     dtype, entries = u.dtype, pairs[0].shape[1]
@@ -359,10 +358,7 @@ def densities(points, tables, limit, plain, targets, floor, index, weights, sums
     )  # fmt: skip
     for row in range(start, stop):
         members = index[row]
-        _gather(points, members, own)
-        for i in range(m):
-            noises[i] = noise[members[i]]
-            values[i] = y[members[i]]
+        _gather(points, targets, members, own, (values, noises))
         _fill(own, points[2], table, plain, noises, floor, pairs, buffers, a)
         if not _factorise(a):
             totals[1] += 1

@@ -22,8 +22,8 @@ from resnet_gp.predictive.local_scale import LocalScale
 
 #: Neighbours on which a target is conditioned while hyperparameters are learned.
 TRAINING_NEIGHBORS = 64
-#: As for other models, but their matrices are large.
-LEAST_NOISE = {torch.float64: 1e-11, torch.float32: 1e-5}
+# Less than for other models, whose matrices are large.
+_LEAST_NOISE = {torch.float64: 1e-11, torch.float32: 1e-5}
 #: Rows whose densities choose the hyperparameters.
 TRAINING_ROWS = 2000
 
@@ -33,7 +33,7 @@ class NearestRegression(RegressionModel):
 
     The log marginal likelihood is the log density of 2000 random rows, each given its 64 nearest
     others: what is learned is what predicts (Vecchia 1988; Wu et al. 2022). Rows stay neighbours
-    until ``look_up`` finds them again, as the metric depends on the hyperparameters.
+    until ``look_up`` or ``forget``, as the metric depends on the hyperparameters.
 
     Args:
         train_x: ``n x d``.
@@ -48,7 +48,7 @@ class NearestRegression(RegressionModel):
     training_neighbors: ClassVar[int] = TRAINING_NEIGHBORS
     extra_variance: Tensor | None
     sample_weight: Tensor | None
-    least_noise = LEAST_NOISE
+    least_noise = _LEAST_NOISE
 
     def __init__(
         self,
@@ -88,6 +88,10 @@ class NearestRegression(RegressionModel):
         """Find the neighbours of the sampled rows in the present metric."""
         self._sample = _Sample.of(self)
 
+    def forget(self) -> None:
+        """Have the neighbours looked up again when they are needed."""
+        self._sample = None
+
     def log_marginal_likelihood(self) -> Tensor:
         return log_density(self.covar_module, *self._sampled())
 
@@ -118,7 +122,7 @@ class NearestRegression(RegressionModel):
             self.extra_variance, self.sample_weight, self.train_x, x, extra_variance
         )
         self.train_x, self.train_y = torch.cat([self.train_x, x]), torch.cat([self.train_y, y])
-        self._sample = None
+        self.forget()
 
     def _row_noise_at(self, rows: Tensor) -> Tensor:
         extra, weight = self.extra_variance, self.sample_weight

@@ -12,8 +12,7 @@ from torch import Tensor
 from resnet_gp.models.ensemble import Member
 from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.models.nearest_posterior import NearestPosterior
-
-_MODEL = "model."
+from resnet_gp.models.regression import parameter_tensors, with_parameters
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ class NearestMember(Member):
         return mean, variance * self.outputscale
 
     def tensors(self) -> dict[str, Tensor]:
-        parameters = {_MODEL + name: p.detach() for name, p in self.model.named_parameters()}
-        return parameters | {
+        return parameter_tensors(self.model) | {
             "targets": self.model.train_y,
             "columns": torch.tensor(self.columns),
             "n_neighbors": torch.tensor(self.model.n_neighbors),
@@ -67,6 +65,5 @@ class NearestMember(Member):
         columns = tuple(tensors["columns"].tolist())
         k = int(tensors["n_neighbors"])
         model = NearestRegression(x[:, columns], tensors["targets"], kernel, k)
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[_MODEL + name])
+        with_parameters(model, tensors)
         return cls.of(model, columns, tensors["outputscale"])

@@ -21,6 +21,7 @@ from resnet_gp.models.posterior import (
     for_outputs,
     normal_law,
     to_array,
+    with_deviations,
 )
 from resnet_gp.models.searched_points import SearchedPoints
 from resnet_gp.models.training_rows import Rows, TrainingRows
@@ -172,9 +173,7 @@ class NearestPosterior(Posterior):
         mean, covariance = super().joint(x, observation_noise)
         if not observation_noise or self.local_scale.is_normal:
             return mean, covariance
-        before = torch.einsum("ii...->i...", covariance).sqrt()
-        stretch = torch.from_numpy(self.law(x).std).to(mean) / before
-        return mean, covariance * stretch[:, None] * stretch[None]
+        return mean, with_deviations(covariance, self.law(x))
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
         """That of the process given the neighbours of each point, which stay the same nearby."""

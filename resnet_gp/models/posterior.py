@@ -119,6 +119,13 @@ class Posterior(ABC):
         raise UnsupportedError('gradients need inference="exact" or "nearest"')
 
 
+def with_deviations(covariance: Tensor, law: Law) -> Tensor:
+    """A covariance, ``n x n (x p)``, with the same correlations and the deviations of a law."""
+    before = torch.einsum("ii...->i...", covariance).sqrt()
+    stretch = torch.from_numpy(law.std).to(covariance) / before
+    return covariance * stretch[:, None] * stretch[None]
+
+
 def normal_law(mean: Tensor, variance: Tensor) -> Law:
     """Normal laws with these means and variances, in float64 on the CPU."""
     return Law.normal(to_array(mean), np.sqrt(to_array(variance)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from gpytorch import Module
@@ -15,6 +15,10 @@ from resnet_gp.models.posterior import Posterior, UnsupportedError
 
 #: Least noise variance of standardised targets.
 LEAST_NOISE = {torch.float64: 1e-8, torch.float32: 1e-4}
+
+_MODEL = "model."  # before the names of parameters in files
+
+AnyModule = TypeVar("AnyModule", bound=Module)
 
 #: Values of the tensors of ``RegressionModel.row_tensors`` that need no file.
 _USUAL = {"extra_variance": 0, "sample_weight": 1}
@@ -64,6 +68,19 @@ class RegressionModel(Module):
             for name, value in self._row_noise().items()
             if value is not None and bool((value != _USUAL[name]).any())
         }
+
+
+def parameter_tensors(module: Module) -> dict[str, Tensor]:
+    """Raw parameters by their names in a file."""
+    return {_MODEL + name: p.detach() for name, p in module.named_parameters()}
+
+
+@torch.no_grad()
+def with_parameters(module: AnyModule, tensors: dict[str, Tensor]) -> AnyModule:
+    """Copy the parameters of a file into ``module`` and return it."""
+    for name, parameter in module.named_parameters():
+        parameter.copy_(tensors[_MODEL + name])
+    return module
 
 
 def row_noise(

@@ -8,7 +8,7 @@ from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.models.posterior import Posterior, to_array
+from resnet_gp.models.posterior import Posterior, to_array, with_deviations
 from resnet_gp.predictive.law import Law
 from resnet_gp.predictive.residual_law import ResidualLaw, kernel_distances, neighbour_rows
 
@@ -78,9 +78,7 @@ class ResidualPosterior(Posterior):
         mean, covariance = self.inner.joint(x, observation_noise)
         if not (observation_noise and self.residuals.fitted):
             return mean, covariance
-        before = torch.einsum("ii...->i...", covariance).sqrt()
-        stretch = torch.from_numpy(self.law(x).std).to(mean) / before
-        return mean, covariance * stretch[:, None] * stretch[None]
+        return mean, with_deviations(covariance, self.law(x))
 
     def mean(self, x: Tensor) -> Tensor:
         return self.inner.mean(x)
