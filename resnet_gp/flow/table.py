@@ -69,8 +69,8 @@ class Polynomial:
     def __call__(self, x: Tensor) -> Tensor:
         """The values at ``x``, with which the batch shape broadcasts.
 
-        Sums and products only, each rounded by itself, in an order that compiled code repeats: an
-        entry's bits do not depend on its neighbours, nor on which code computes them.
+        Sums and products only, each rounded by itself: an entry's bits do not depend on its
+        neighbours.
         """
         coefficients = self.coefficients.to(x.device).unbind(-1)
         if bool(self.power_basis.all()):

@@ -25,15 +25,19 @@ from resnet_gp.flow.compiled import (
     _depth_maps,
     _gaps,
     _limit_maps,
+    _loops,
     _polynomial,
     _polynomials,
     _table_variable,
 )
+from resnet_gp.flow.vectors import multiply_add, wide_vectors
 
 _LEAST_NOISE = 1e-37  # as in ``neighbourhoods``
 
+_sums = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+@_sums
 def _factorise(a):
     """Cholesky factor of a lower triangle, in place, four rows at a time; False if there is none.
 
@@ -82,7 +86,7 @@ def _factorise(a):
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_loops
 def _gather(points, targets, members, own, rows):
     """Copy the points of a neighbourhood, their transpose and scales, the targets and noises."""
     units, scales, _ = points
@@ -100,7 +104,28 @@ def _gather(points, targets, members, own, rows):
                 v[c, k, i] = value
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_loops
+def _scaled(factor, values, products):
+    wide_vectors()
+    for j in range(len(values)):
+        products[j] = factor * values[j]
+
+
+@_loops
+def _add_values(product, gap, ratio, plain, total):
+    """Add the covariances of one component to those of the others."""
+    wide_vectors()
+    one = total.dtype.type(1)
+    if plain:
+        for j in range(len(total)):
+            total[j] = multiply_add(product[j], ratio[j], total[j])
+    else:
+        for j in range(len(total)):
+            end = multiply_add(-gap[j] * ratio[j], ratio[j], one)
+            total[j] = multiply_add(product[j], end, total[j])
+
+
+@_loops
 def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     """The lower triangle of the covariance of a neighbourhood's targets.
 
@@ -111,13 +136,13 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     u, v, scale = own
     kappa, coefficients, power_basis = table
     gaps, variables, products = pairs
-    one, m = a.dtype.type(1), len(a)
+    m = len(a)
     for c in range(len(u)):
         first = 0
         for i in range(m):
-            _gaps(u[c, i], v[c], 0, i + 1, near, gaps[c, first : first + i + 1])
-            for j in range(i + 1):
-                products[c, first + j] = scale[c, i] * scale[c, j]
+            _gaps(u[c, i], v[c], 0, i, near, gaps[c, first : first + i])
+            gaps[c, first + i] = 0
+            _scaled(scale[c, i], scale[c, : i + 1], products[c, first : first + i + 1])
             first += i + 1
         for first in range(0, gaps.shape[1], _BLOCK):
             last = min(first + _BLOCK, gaps.shape[1])
@@ -128,12 +153,7 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
             total = buffers[2, first:last]
             if c == 0:
                 total[:] = 0
-            if plain:
-                for j in range(len(gap)):
-                    total[j] += product[j] * ratio[j]
-            else:
-                for j in range(len(gap)):
-                    total[j] += product[j] * (one - gap[j] * ratio[j] * ratio[j])
+            _add_values(product, gap, ratio, plain, total)
     first = 0
     for i in range(m):
         a[i, : i + 1] = buffers[2, first : first + i + 1]
@@ -146,7 +166,7 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
             a[i, i] += noises[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@_sums
 def _whiten(a, y, z):
     """z = L^{-1} y, ``m x p``."""
     for q in range(y.shape[1]):
@@ -157,7 +177,7 @@ def _whiten(a, y, z):
             z[q, i] = total / a[i, i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@_sums
 def _unwhiten(a, size, z, out):
     """out = L^{-T} z for the leading block of this size, 0 below."""
     zero = a.dtype.type(0)
@@ -170,7 +190,7 @@ def _unwhiten(a, size, z, out):
             out[j] -= factor * a[i, j]
 
 
-@njit(nogil=True, cache=True)
+@_loops
 def _workspace(units, m, p):
     """Arrays for one neighbourhood at a time, as the other functions take them."""
     components, d, entries = len(units), units.shape[2], m * (m + 1) // 2
@@ -183,7 +203,7 @@ def _workspace(units, m, p):
     return own, pairs, rows, np.empty((3, max(entries, _BLOCK)), dtype), np.zeros((m, m), dtype)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_loops
 def laws(points, table, plain, targets, floor, index, out, start, stop):
     """Fill ``out``: deviations L_mm, ``b``, and z, ``b x p x m``; NaN where a factor fails.
 
@@ -205,7 +225,7 @@ def laws(points, table, plain, targets, floor, index, out, start, stop):
             deviations[row] = np.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@_sums
 def _in_covariance(a, z, vectors, out):
     """Fill ``out`` with the gradient of -log s - z_m^2 / 2, row by row of the lower triangle.
 
@@ -234,7 +254,7 @@ def _in_covariance(a, z, vectors, out):
         out[i * (i + 3) // 2] *= half
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@_sums
 def _to_points(u, scale, weights, values, by_u, by_scale):
     """Add the gradients in a neighbourhood's points, from those in its pairs.
 
@@ -256,7 +276,7 @@ def _to_points(u, scale, weights, values, by_u, by_scale):
         first += i + 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@_sums
 def _to_pairs(slopes, product, maps, weights, values):
     """Gradients in inner products and, over both scales, in covariances; returns that in time."""
     value, slope, speed = maps
@@ -269,7 +289,7 @@ def _to_pairs(slopes, product, maps, weights, values):
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+@_sums
 def _of_means(a, z, weights, vectors, out):
     """Fill ``out`` with the gradient of a weighted sum of the means y - s z_m, as above.
 
@@ -296,7 +316,7 @@ def _of_means(a, z, weights, vectors, out):
         out[i * (i + 3) // 2] *= half
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_loops
 def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, sums):
     """Add to ``sums`` the gradients that follow from ``slopes``, those in a covariance."""
     u, _, scale = own
@@ -333,7 +353,7 @@ def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, s
                 by_unit[c, members[i], k] += own_u[c, i, k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@_loops
 def densities(points, tables, limit, plain, targets, floor, index, weights, sums, start, stop):
     """Sum of -log s - z_m^2 / 2 over neighbourhoods, and its gradient.
 

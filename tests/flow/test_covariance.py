@@ -3,7 +3,6 @@ from __future__ import annotations
 import functools
 import math
 
-import numpy as np
 import oracle
 import pytest
 import torch
@@ -110,12 +109,8 @@ class TestBothPaths:
 
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("horizon", [1e-3, 1.0, 1e4])
-    def test_same_bits_for_the_same_gaps(self, compiled, monkeypatch, horizon, dtype):
-        """With <u, v> exact, a compiled entry is the flow of its gap.
-
-        To the bit where both take the same square roots: those of torch come from a vector library
-        on some processors, and are then not always the nearest number.
-        """
+    def test_an_entry_is_the_flow_of_its_gap(self, compiled, horizon, dtype):
+        """With <u, v> exact; up to rounding, since compiled sums of products are rounded once."""
         horizon = scalar(horizon, dtype=dtype)
         c0 = torch.cat([torch.linspace(-1, 0.98, 700, dtype=dtype), torch.ones(1, dtype=dtype)])
         u = tensor(1.0, 0.0, dtype=dtype)[None]
@@ -123,9 +118,6 @@ class TestBothPaths:
         ones = torch.ones_like(c0)
         entries = unit_covariance(u, v, ones[:1], ones, horizon)[0]
         assert (entries - flow(1 - c0, horizon)).abs().max() <= 4 * EPS[dtype]
-        for name in ("sqrt", "sqrt_"):
-            monkeypatch.setattr(torch.Tensor, name, lambda x: torch.from_numpy(np.sqrt(x.numpy())))
-        assert torch.equal(entries, flow(1 - c0, horizon))
 
 
 class TestCompiled:
