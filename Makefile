@@ -12,6 +12,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,peers]"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps skpro scikit-base
+	$(BIN)/resnet-gp compile
 	touch $@
 
 demo: setup

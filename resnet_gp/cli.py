@@ -213,6 +213,18 @@ def demo(
     console.print(f"wrote {out / 'demo.json'} and {out / 'demo.png'}")
 
 
+@app.command("compile")
+def compile_loops() -> None:
+    """Compile the package's loops for this processor, so that the first fit does not wait."""
+    from resnet_gp.models.warm_up import compile_loops as steps
+
+    try:
+        for step in steps():
+            typer.echo(f"compiling {step}")
+    except RuntimeError as error:
+        sys.exit(f"Error: {error}")
+
+
 @app.command()
 def verify(
     out: _ReportFolder,

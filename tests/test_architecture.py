@@ -34,6 +34,7 @@ READS = {
     "cli": GROUND
     | {
         "predictive",
+        "models",
         "estimators",
         "tables",
         "report",

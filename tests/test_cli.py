@@ -548,3 +548,9 @@ def test_the_command_line_starts_without_what_single_commands_need():
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_compile():
+    result = invoke("compile")
+    assert result.exit_code == 0, result.output
+    assert "compiling covariances in float64" in result.stdout

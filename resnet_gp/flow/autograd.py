@@ -80,9 +80,11 @@ def _widened(value: Any) -> Any:
 @functools.cache
 def _numba_module(name: str) -> ModuleType | None:
     try:
-        return importlib.import_module(f"resnet_gp.{name}")
+        module = importlib.import_module(f"resnet_gp.{name}")
+        importlib.import_module("resnet_gp.flow.compilation").announce_compilation()
     except (ImportError, RuntimeError):  # numba is an extra, and wants a folder for its cache
         return None
+    return module
 
 
 def compiled_loops(name: str, tensor: Tensor) -> ModuleType | None:

@@ -28,7 +28,10 @@ _STRIDE = _BLOCK + 24  # between buffers: a page would make their addresses look
 _MIRROR = 32  # rows whose columns are read and written together
 
 
-_loops = njit(nogil=True, cache=True, error_model="numpy")
+_options = {"nogil": True, "cache": True, "error_model": "numpy"}
+_entry = njit(**_options)
+# For compiled code alone: what Python needs to call a function takes as long to compile as it.
+_loops = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_options)
 
 
 @_loops
@@ -203,7 +206,7 @@ def _mirror(matrix, above, below, first, last):
                 row[k] = matrix[k, j]
 
 
-@_loops
+@_entry
 def covariance(points, table, plain, out, symmetric, start, stop):
     """out = sum_c scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold the map itself.
 
@@ -329,7 +332,7 @@ def _depth_maps(gap, tangent, maps):
             speed[j] = gap[j] * square_root(gap[j]) * speed[j]
 
 
-@_loops
+@_entry
 def gradient(points, table, limit, tangent, adjoint, units, symmetric, start, stop):
     """Apply the chain rule to a gradient in the covariance.
 
@@ -372,17 +375,32 @@ def gradient(points, table, limit, tangent, adjoint, units, symmetric, start, st
 
 
 @_loops
+def _turn(matrix, above, below, first, last, turned):
+    """Copy the columns of some rows' mirror, below the diagonal, into rows."""
+    for tile in range(max(first, above + 1), last, 8):
+        for j in range(tile, min(tile + 8, last)):
+            row, end = matrix[j], min(below, j)
+            for k in range(above, end):
+                turned[k - above, j - first] = row[k]
+
+
+@_loops
 def _add_mirror(grad, row, first, begin, last, start, stop, turned, seen):
     """The gradient in the entries of a row and of its mirror, through ``turned`` columns."""
-    wide_vectors()
     n = grad.shape[1]
     b, i = row // n, row % n
     group = _group_start(row, n, start)
     if i == group:
         end = min(group - group % _MIRROR + _MIRROR, n, stop - b * n)
-        for j in range(max(first, group + 1), last):
-            for k in range(group, min(end, j)):
-                turned[k - group, j - first] = grad[b, j, k]
-    seen[:] = grad[b, i, begin:last]
-    for j in range(max(begin, i + 1), last):
-        seen[j - begin] += turned[i - group, j - first]
+        _turn(grad[b], group, end, first, last, turned)
+    _add(grad[b, i], turned[i - group], i, first, begin, seen)
+
+
+@_loops
+def _add(own, mirrored, diagonal, first, begin, seen):
+    """The sum of both from ``begin`` on; ``mirrored`` begins at ``first``."""
+    wide_vectors()
+    for j in range(len(seen)):
+        seen[j] = own[begin + j]
+    for j in range(max(0, diagonal + 1 - begin), len(seen)):
+        seen[j] += mirrored[begin - first + j]

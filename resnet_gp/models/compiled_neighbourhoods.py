@@ -23,6 +23,7 @@ from numba import njit
 from resnet_gp.flow.compiled import (
     _BLOCK,
     _depth_maps,
+    _entry,
     _gaps,
     _limit_maps,
     _loops,
@@ -203,7 +204,7 @@ def _workspace(units, m, p):
     return own, pairs, rows, np.empty((3, max(entries, _BLOCK)), dtype), np.zeros((m, m), dtype)
 
 
-@_loops
+@_entry
 def laws(points, table, plain, targets, floor, index, out, start, stop):
     """Fill ``out``: deviations L_mm, ``b``, and z, ``b x p x m``; NaN where a factor fails.
 
@@ -353,7 +354,7 @@ def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, s
                 by_unit[c, members[i], k] += own_u[c, i, k]
 
 
-@_loops
+@_entry
 def densities(points, tables, limit, plain, targets, floor, index, weights, sums, start, stop):
     """Sum of -log s - z_m^2 / 2 over neighbourhoods, and its gradient.
 
