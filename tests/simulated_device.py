@@ -261,6 +261,7 @@ def simulated_cuda() -> Iterator[torch.device]:
         "synchronize": lambda device=None: None,
         "get_device_properties": lambda device=None: properties,
         "get_device_name": lambda device=None: properties.name,
+        "get_device_capability": lambda device=None: (0, 0),  # no kernels of our own run on it
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.multiple(torch.cuda, **answers))
