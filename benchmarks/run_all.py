@@ -24,11 +24,12 @@ from harness import HERE, print_table
 
 
 class Benchmark(NamedTuple):
-    """Minutes on two cores, whether it reads data, and whether it resumes."""
+    """Minutes on two cores, whether it reads data, whether it resumes, and needs a GPU."""
 
     minutes: float
     data: bool = False
     resumes: bool = False
+    gpu: bool = False
 
 
 BENCHMARKS = {
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "samplers": Benchmark(2),
     "mean_ode_trainer": Benchmark(2),
     "kernels": Benchmark(5),
+    "gpu": Benchmark(10, gpu=True),
     "dask_fit": Benchmark(15),
     "sampling_time": Benchmark(8),
     "small_data": Benchmark(10, resumes=True),
@@ -67,6 +69,8 @@ def run(name: str, options: argparse.Namespace, left: float) -> str:
     else:
         if benchmark.data and options.data is None:
             return "left out: needs --data"
+        if benchmark.gpu and not has_gpu():
+            return "left out: needs a GPU"
         if left <= 0 or (not benchmark.resumes and left < 60 * benchmark.minutes):
             return f"left out: {max(left, 0) / 60:.0f} minutes are left"
         if benchmark.data:
@@ -76,6 +80,12 @@ def run(name: str, options: argparse.Namespace, left: float) -> str:
     print(f"{name} ...", flush=True)
     status = subprocess.run(command, check=False).returncode
     return f"failed with status {status}" if status else "done"
+
+
+def has_gpu() -> bool:
+    import torch  # takes seconds
+
+    return torch.cuda.is_available()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,7 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
         [name, f"{one.minutes:.0f}", *("yes" if flag else "" for flag in one[1:])]
         for name, one in chosen.items()
     ]
-    print_table("benchmarks", ["", "minutes on two cores", "needs data", "goes on"], rows)
+    print_table(
+        "benchmarks", ["", "minutes on two cores", "needs data", "goes on", "needs a GPU"], rows
+    )
     end = time.monotonic() + 3600 * options.hours
     ends = {name: run(name, options, end - time.monotonic()) for name in chosen}
     print_table("ends", ["", ""], ends.items())

@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 
 from resnet_gp.bayes.hyperparameters import Values
 from resnet_gp.flow.domain import IMPOSSIBLE
+from resnet_gp.models.posterior import to_array
 
 Model = Callable[..., Any]
 
@@ -116,12 +117,12 @@ class Potential:
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
             energy, gradient = self.value_and_gradient(split(flat))
-            joined = torch.cat([gradient[name].reshape(-1) for name in names]).double().numpy()
+            joined = to_array(torch.cat([gradient[name].reshape(-1) for name in names]))
             if not (math.isfinite(energy) and np.isfinite(joined).all()):
                 return _NO_DENSITY, np.zeros_like(flat)
             return energy, joined
 
-        first = torch.cat([self.start[name].reshape(-1) for name in names]).double().numpy()
+        first = to_array(torch.cat([self.start[name].reshape(-1) for name in names]))
         found = minimize(
             objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _MAP_ITERATIONS}
         )
@@ -134,7 +135,7 @@ class Potential:
         spread = _JITTER
         for _ in range(_HALVINGS):
             near = {
-                name: v + spread * torch.randn(v.shape, generator=generator, dtype=v.dtype)
+                name: v + spread * torch.randn(v.shape, generator=generator, dtype=v.dtype).to(v)
                 for name, v in z.items()
             }
             energy, gradient = self.value_and_gradient(near)

@@ -111,7 +111,7 @@ def mean_probabilities(
 ) -> Tensor:
     """Class probabilities averaged over normal latent values, ``k x C``."""
     white = torch.randn(num_draws, *mean.shape, generator=generator, dtype=mean.dtype)
-    latent = mean + variance.sqrt()[:, None] * white
+    latent = mean + variance.sqrt()[:, None] * white.to(mean.device)
     if mean.shape[1] == 1:
         one = latent[..., 0].sigmoid().mean(0)
         return torch.stack([1 - one, one], -1)

@@ -86,9 +86,10 @@ _LAWS: WeakKeyDictionary[Prior, tuple[Any, Any]] = WeakKeyDictionary()
 
 
 def _law(prior: Prior, like: Tensor) -> Any:
-    """The prior of a hyperparameter in its shape and dtype; cached, because building it is slow."""
+    """The prior of a hyperparameter in its shape, dtype and device; cached, as building is slow."""
     kind, parameters = _kind(prior)
-    key = (like.shape, like.dtype, *((id(value), value._version) for value in parameters.values()))
+    versions = ((id(value), value._version) for value in parameters.values())
+    key = (like.shape, like.dtype, like.device, *versions)
     known, law = _LAWS.get(prior, (None, None))
     if known != key:
         base: Any = prior

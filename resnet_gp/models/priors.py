@@ -105,9 +105,11 @@ def prior_density(model: Module) -> Callable[[], Tensor]:
     if not owners:
         return lambda: torch.zeros(())
     if normal:
-        laws = [prior.expand(closure(module).shape) for module, prior, closure in normal]
-        centre = torch.cat([law.loc.reshape(-1) for law in laws])
-        spread = torch.cat([law.scale.reshape(-1) for law in laws])
+        start = [closure(module) for module, _, closure in normal]
+        laws = [law.expand(value.shape) for (_, law, _), value in zip(normal, start, strict=True)]
+        # GPyTorch leaves the numbers of log-normal laws behind when their module moves.
+        centre = torch.cat([law.loc.reshape(-1) for law in laws]).to(start[0])
+        spread = torch.cat([law.scale.reshape(-1) for law in laws]).to(start[0])
         constant = -(spread.log() + 0.5 * math.log(2 * math.pi)).sum()
 
     def density() -> Tensor:

@@ -201,6 +201,38 @@ def test_uniformity_is_told_from_its_opposite():
     assert uniformity(rng.beta(2, 2, size=(200, 20))) < 1e-6
 
 
+def test_gpu(monkeypatch, tmp_path, capsys):
+    """Everything but the experiments, which have tests of their own; one part fails."""
+    benchmark = load("benchmarks", "gpu")
+    monkeypatch.setitem(benchmark.PARTS, "verify", lambda clock, quick: iter([{}["missing"]]))
+    figure = tmp_path / "gpu.png"
+    wanted = ["verify", "kernels", "products", "fits"]
+    parts = benchmark.main(["--quick", "--figure", str(figure), "--only", *wanted])["parts"]
+    assert "KeyError" in parts["verify"]["failed"]
+    assert not any("failed" in parts[name] for name in wanted[1:])
+    errors = [cell["error"] for cell in parts["kernels"]["cells"] if "error" in cell]
+    assert len(errors) == 6
+    assert max(errors) < 1e-5
+    assert [cell["way"] for cell in parts["products"]["cells"]] == [*benchmark.PRODUCTS] * 2
+    assert all(cell["seconds"] > 0 for cell in parts["products"]["cells"])
+    assert all(cell["rmse"] < 0.8 for cell in parts["fits"]["cells"])
+    assert figure.exists()
+    assert "Matern-5/2" in capsys.readouterr().out
+
+
+def test_gpu_leaves_out_what_has_no_time():
+    parts = load("benchmarks", "gpu").main(["--quick", "--seconds", "1e-9", "--only", "fits"])
+    assert all("left out" in cell["error"] for cell in parts["parts"]["fits"]["cells"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_needs_one(capsys):
+    with pytest.raises(SystemExit) as stop:
+        load("benchmarks", "gpu").main([])
+    assert stop.value.code == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
 def test_large():
     cells = load("benchmarks", "large").main(["--quick", "--models", "resnet", "svgp"])
     assert [cell["model"] for cell in cells] == ["resnet", "svgp"]

@@ -14,6 +14,7 @@ def started(monkeypatch):
         return SimpleNamespace(returncode=3 if "fit_time" in command[1] else 0)
 
     monkeypatch.setattr(script.subprocess, "run", run)
+    monkeypatch.setattr(script, "has_gpu", lambda: False)
     monkeypatch.setattr(script.pages, "main", lambda arguments: None)
     return script, commands
 
@@ -37,9 +38,11 @@ def test_without_data_those_that_need_them_are_left_out(started, capsys):
     script, commands = started
     assert script.main([]) == 0
     assert {name for name, *_ in commands} == {
-        name for name, one in script.BENCHMARKS.items() if not one.data
+        name for name, one in script.BENCHMARKS.items() if not (one.data or one.gpu)
     }
-    assert "needs --data" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "needs --data" in out
+    assert "needs a GPU" in out
 
 
 def test_those_that_go_on_get_the_time_that_is_left(started, capsys):
