@@ -6,7 +6,9 @@ on the CPU. Otherwise nothing waits for the device.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from resnet_gp.flow.unit_points import NEAR, Gradients, Points, gradient_tables,
 
 #: The most columns of the right-hand side for which one pass over K is made.
 MAX_WIDTH = 64
+_NARROW = 16  # the fewest of a block in a matrix product
 
 _SIDE = 32  # of a tile: with 128 threads, eight entries in the registers of each
 _PROGRAMS = 1024  # some for each of a device's processors, below which rows of tiles are shared
@@ -57,7 +60,7 @@ def covariance_variant(dtype: torch.dtype, plain: bool, symmetric: bool) -> Vari
 def product_variant(dtype: torch.dtype, plain: bool, width: int) -> Variant:
     """For up to ``width`` columns of the right-hand side."""
     constants = {"PLAIN": plain, "WIDTH": _padded(width) if width > 1 else 1}
-    return Variant(device.product, constants | _tiles(dtype), warps=4)
+    return Variant(device.product, constants | _tiles(dtype), warps=8 if width > _NARROW else 4)
 
 
 def gradient_variant(
@@ -68,9 +71,24 @@ def gradient_variant(
     return Variant(device.gradient, constants | _tiles(dtype), warps=8)
 
 
+def variants(dtype: torch.dtype) -> Iterator[Variant]:
+    """All that may be launched."""
+    for plain in (False, True):
+        for symmetric in (False, True):
+            yield covariance_variant(dtype, plain, symmetric)
+        for width in (1, _NARROW, MAX_WIDTH):
+            yield product_variant(dtype, plain, width)
+    for form, source in itertools.product(
+        (_FLOW, _DEPTH, _TANGENT), (_MATRIX, _MIRRORED, _VECTORS)
+    ):
+        for features in (_NARROW, MAX_WIDTH):
+            yield gradient_variant(dtype, form, source, True, features)
+        yield gradient_variant(dtype, form, source, False, 1)
+
+
 def _padded(size: int) -> int:
-    """The number of columns of a block of a matrix product: 16, 32 or 64."""
-    return min(64, max(16, 2 ** math.ceil(math.log2(size))))
+    """The number of columns of a block of a matrix product."""
+    return _NARROW if size <= _NARROW else MAX_WIDTH
 
 
 def covariance(points: Points) -> Tensor:
