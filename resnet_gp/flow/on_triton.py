@@ -23,7 +23,7 @@ from resnet_gp.flow.unit_points import NEAR, Gradients, Points, gradient_tables,
 MAX_WIDTH = 64
 _NARROW = 16  # the fewest of a block in a matrix product
 
-_SIDE = 32  # of a tile: with 128 threads, eight entries in the registers of each
+_SIDE = 32  # of a tile whose rows a program keeps
 _PROGRAMS = 1024  # some for each of a device's processors, below which rows of tiles are shared
 _FLOW, _DEPTH, _TANGENT = (form.value for form in (device.FLOW, device.DEPTH, device.TANGENT))
 _MATRIX, _MIRRORED, _VECTORS = (
@@ -47,20 +47,24 @@ class Variant(NamedTuple):
         return {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
 
 
-def _tiles(dtype: torch.dtype) -> dict[str, Any]:
-    return {"NEAR": float(NEAR[dtype]), "ROWS": _SIDE, "COLUMNS": _SIDE}
+def _tile(dtype: torch.dtype, rows: int = _SIDE, columns: int = _SIDE) -> dict[str, Any]:
+    return {"NEAR": float(NEAR[dtype]), "ROWS": rows, "COLUMNS": columns}
 
 
 def covariance_variant(dtype: torch.dtype, plain: bool, symmetric: bool) -> Variant:
-    """``plain`` tables hold the map itself."""
-    constants = {"PLAIN": plain, "SYMMETRIC": symmetric} | _tiles(dtype)
-    return Variant(device.covariance, constants, warps=4)
+    """``plain`` tables hold the map itself. A thread has 16 entries, or 8 in float64."""
+    constants = {"PLAIN": plain, "SYMMETRIC": symmetric}
+    if dtype == torch.float64:
+        return Variant(device.covariance, constants | _tile(dtype), warps=4)
+    if symmetric:
+        return Variant(device.covariance, constants | _tile(dtype, 64, 64), warps=8)
+    return Variant(device.covariance, constants | _tile(dtype, 32, 64), warps=4)
 
 
 def product_variant(dtype: torch.dtype, plain: bool, width: int) -> Variant:
     """For up to ``width`` columns of the right-hand side."""
     constants = {"PLAIN": plain, "WIDTH": _padded(width) if width > 1 else 1}
-    return Variant(device.product, constants | _tiles(dtype), warps=8 if width > _NARROW else 4)
+    return Variant(device.product, constants | _tile(dtype), warps=8)
 
 
 def gradient_variant(
@@ -68,7 +72,7 @@ def gradient_variant(
 ) -> Variant:
     """``form`` and ``source`` as in ``triton_covariance``; for up to ``features`` dimensions."""
     constants = {"FORM": form, "SOURCE": source, "UNITS": units, "FEATURES": _padded(features)}
-    return Variant(device.gradient, constants | _tiles(dtype), warps=8)
+    return Variant(device.gradient, constants | _tile(dtype), warps=8)
 
 
 def variants(dtype: torch.dtype) -> Iterator[Variant]:
@@ -94,18 +98,19 @@ def _padded(size: int) -> int:
 def covariance(points: Points) -> Tensor:
     """See ``Path``. Where both sides are the same, half of the tiles are computed."""
     sides = _Sides.of(points)
-    b, _, _, n = sides.u.shape
-    m = sides.v.shape[-1]
+    b, components, d, _ = sides.u.shape
+    n, m = _sizes(points)
     out = sides.u.new_empty(b, n, m)
     if out.numel() == 0:
         return out
     table = _value_table(points)
     variant = covariance_variant(out.dtype, points.spec.is_tangent, points.is_symmetric)
-    across, down = _blocks(m), _blocks(n)
+    across = math.ceil(m / variant.constants["COLUMNS"])
+    down = math.ceil(n / variant.constants["ROWS"])
     tiles = math.ceil(down / 2) * (across + 1) if points.is_symmetric else down * across
     with torch.cuda.device_of(out):
         variant.launch(
-            tiles * b, *sides, table.packed, out, table.stride, n, m, *sides.sizes, table.groups,
+            tiles * b, *sides, table.packed, out, table.stride, n, m, d, components, table.groups,
             tiles,
         )  # fmt: skip
     return out
@@ -116,8 +121,8 @@ def product(points: Points, right: Tensor) -> Tensor:
     if right.shape[-1] > MAX_WIDTH:
         return torch.cat([product(points, part) for part in right.split(MAX_WIDTH, -1)], -1)
     sides = _Sides.of(points)
-    b, _, _, n = sides.u.shape
-    m, width = right.shape[-2:]
+    b, components, d, _ = sides.u.shape
+    (n, m), width = _sizes(points), right.shape[-1]
     if b * n * m * width == 0:
         return right.new_zeros(b, n, width)
     table, right = _value_table(points), right.contiguous()
@@ -127,7 +132,7 @@ def product(points: Points, right: Tensor) -> Tensor:
     with torch.cuda.device_of(out):
         variant.launch(
             shares * b * _blocks(n), *sides, table.packed, right, out,
-            table.stride, n, m, *sides.sizes, table.groups, b, width, share,
+            table.stride, n, m, d, components, table.groups, b, width, share,
         )  # fmt: skip
     return out.sum(0)
 
@@ -163,8 +168,8 @@ def _one_side(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient in the first side's units and scales, and in the time."""
     sides = _Sides.of(points)
-    b, components, d, n = sides.u.shape
-    m, width = sides.v.shape[-1], left.shape[-1]
+    b, components, d, _ = sides.u.shape
+    (n, m), width = _sizes(points), left.shape[-1]
     if b * n * m * width == 0:
         unit, scale = points.unit1, points.scale1
         return torch.zeros_like(unit), torch.zeros_like(scale), torch.zeros_like(points.time)
@@ -188,8 +193,14 @@ def _one_side(
     )
 
 
+def _sizes(points: Points) -> tuple[int, int]:
+    """n and m."""
+    unit1, unit2, *_ = points.sides()
+    return unit1.shape[-2], unit2.shape[-2]
+
+
 class _Sides(NamedTuple):
-    """Units, transposed, and scales of both sides."""
+    """Units, transposed, and scales of both sides, with points padded."""
 
     u: Tensor
     v: Tensor
@@ -199,15 +210,15 @@ class _Sides(NamedTuple):
     @classmethod
     def of(cls, points: Points) -> _Sides:
         unit1, unit2, scale1, scale2 = points.sides()
-        u, scale_u = unit1.mT.contiguous(), scale1.contiguous()
+        u, scale_u = _padded_points(unit1.mT), _padded_points(scale1)
         if points.is_symmetric:
             return cls(u, u, scale_u, scale_u)
-        return cls(u, unit2.mT.contiguous(), scale_u, scale2.contiguous())
+        return cls(u, _padded_points(unit2.mT), scale_u, _padded_points(scale2))
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """The dimension and the number of components."""
-        return self.u.shape[2], self.u.shape[1]
+
+def _padded_points(x: Tensor) -> Tensor:
+    padding = -x.shape[-1] % device.PADDING.value
+    return torch.nn.functional.pad(x, (0, padding)).contiguous()
 
 
 class _Table(NamedTuple):

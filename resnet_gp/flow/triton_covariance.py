@@ -10,8 +10,9 @@ An entry is computed in registers, from points to product, by the equations of `
 A program reads no other's results and sums in a fixed order: results are the same at every run, and
 an entry's bits depend only on its own row and column. Arrays are C-contiguous:
 
-``u``, ``v``     points, ``b x C x d x n`` and ``b x C x d x m``, with d a multiple of GROUP
-``scale_u, _v``  ``b x C x n`` and ``b x C x m``
+``u``, ``v``     points, ``b x C x d x n`` and ``b x C x d x m``, n and m here being padded with
+                 zeros to a multiple of PADDING, which spares the programs to look for the end
+``scale_u, _v``  ``b x C x n`` and ``b x C x m``, padded
 ``table``        ``(b or 1) x C x width``, with ``table_stride`` 0 for one table for all b: kappa,
                  the largest gap and its decrease as kappa, then each polynomial, of ``1 + GROUP
                  groups`` coefficients, behind whether it is in the power basis and how many of its
@@ -35,6 +36,9 @@ FLOW, DEPTH, TANGENT = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 #: Where the gradient in an entry comes from: a matrix G, G + G', or products of two vectors.
 MATRIX, MIRRORED, VECTORS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
+#: Numbers of points are padded to a multiple of this, and of which sides of tiles are divisors.
+PADDING = tl.constexpr(64)
+
 _GROUP = tl.constexpr(4)
 
 # One binary for all of them; that of ``covariance`` knows where rows are aligned.
@@ -43,23 +47,28 @@ _STRIDES = ("row_stride", "column_stride")
 
 
 @triton.jit
+def _stride(points):
+    """``points`` with their padding."""
+    return tl.cdiv(points, PADDING) * PADDING
+
+
+@triton.jit
 def _gap(
     u, v, i, j, n, m, d,
     NEAR: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """1 - <u_i, v_j>, between 0 and 2; from the difference below ``NEAR``."""
+    """1 - <u_i, v_j>, at most 2; from the difference below ``NEAR``. n and m are strides."""
     gap = tl.full((ROWS, COLUMNS), 1.0, u.dtype.element_ty)
-    row, column = i < n, j < m
     a, b = u, v
     for _ in range(0, d):
-        gap -= tl.load(a + i, row, 0.0)[:, None] * tl.load(b + j, column, 0.0)[None, :]
+        gap -= tl.load(a + i)[:, None] * tl.load(b + j)[None, :]
         a += n
         b += m
     if tl.min(gap) < NEAR:
         square = tl.zeros((ROWS, COLUMNS), u.dtype.element_ty)
         a, b = u, v
         for _ in range(0, d):
-            step = tl.load(a + i, row, 0.0)[:, None] - tl.load(b + j, column, 0.0)[None, :]
+            step = tl.load(a + i)[:, None] - tl.load(b + j)[None, :]
             square += step * step
             a += n
             b += m
@@ -117,13 +126,12 @@ def _tile(
     u, v, scale_u, scale_v, table, i, j, n, m, d, components, groups,
     PLAIN: tl.constexpr, NEAR: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of the covariance of one batch element; 0 outside the matrix."""
+    """A tile of the covariance of one batch element; 0 outside the matrix. n and m are strides."""
     total = tl.zeros((ROWS, COLUMNS), u.dtype.element_ty)
     for _ in range(0, components):
         gap = _gap(u, v, i, j, n, m, d, NEAR, ROWS, COLUMNS)
         value = _value(gap, table, groups, PLAIN)
-        rows, columns = tl.load(scale_u + i, i < n, 0.0), tl.load(scale_v + j, j < m, 0.0)
-        total += rows[:, None] * columns[None, :] * value
+        total += tl.load(scale_u + i)[:, None] * tl.load(scale_v + j)[None, :] * value
         u += d.to(tl.int64) * n
         v += d.to(tl.int64) * m
         scale_u += n
@@ -154,10 +162,12 @@ def covariance(
     else:
         row, column = index // across, index % across
     i, j = row * ROWS + tl.arange(0, ROWS), column * COLUMNS + tl.arange(0, COLUMNS)
-    points, others = b * components * n, b * components * m
+    stride_u, stride_v = _stride(n), _stride(m)
+    points, others = b * components * stride_u, b * components * stride_v
     total = _tile(
         u + points * d, v + others * d, scale_u + points, scale_v + others,
-        table + b * table_stride, i, j, n, m, d, components, groups, PLAIN, NEAR, ROWS, COLUMNS,
+        table + b * table_stride, i, j, stride_u, stride_v, d, components, groups,
+        PLAIN, NEAR, ROWS, COLUMNS,
     )  # fmt: skip
     out += b * n * m
     inside = (i < n)[:, None] & (j < m)[None, :]
@@ -184,7 +194,8 @@ def product(
     element = (tl.program_id(0) // tiles).to(tl.int64)  # of shares x b
     b, start = element % batch, (element // batch).to(tl.int32) * share
     i = (tl.program_id(0) % tiles) * ROWS + tl.arange(0, ROWS)
-    points, others = b * components * n, b * components * m
+    stride_u, stride_v = _stride(n), _stride(m)
+    points, others = b * components * stride_u, b * components * stride_v
     right += b * m * width
     k = tl.arange(0, WIDTH)
     if WIDTH == 1:
@@ -195,7 +206,7 @@ def product(
         j = first + tl.arange(0, COLUMNS)
         total = _tile(
             u + points * d, v + others * d, scale_u + points, scale_v + others,
-            table + b * table_stride, i, j, n, m, d, components, groups,
+            table + b * table_stride, i, j, stride_u, stride_v, d, components, groups,
             PLAIN, NEAR, ROWS, COLUMNS,
         )  # fmt: skip
         if WIDTH == 1:
@@ -267,11 +278,12 @@ def gradient(
     start = (element // components // batch).to(tl.int32) * share
     i, k = tile * ROWS + tl.arange(0, ROWS), block * FEATURES + tl.arange(0, FEATURES)
     row = i < n
-    points, others = (b * components + c) * n, (b * components + c) * m
+    stride_u, stride_v = _stride(n), _stride(m)
+    points, others = (b * components + c) * stride_u, (b * components + c) * stride_v
     u += points * d
     v += others * d
     table += b * table_stride + c * (HEAD + 3 * (POLYNOMIAL_HEAD + 1 + _GROUP * groups))
-    rows = tl.load(scale_u + points + i, row, 0.0)
+    rows = tl.load(scale_u + points + i)
     if SOURCE == VECTORS:
         left += b * n * width
         right += b * m * width
@@ -296,17 +308,16 @@ def gradient(
             if SOURCE == MIRRORED:
                 place = left + far_i[:, None] * column_stride + far_j[None, :] * row_stride
                 seen += tl.load(place, inside, 0.0)
-        gap = _gap(u, v, i, j, n, m, d, NEAR, ROWS, COLUMNS)
+        gap = _gap(u, v, i, j, stride_u, stride_v, d, NEAR, ROWS, COLUMNS)
         value, slope, speed = _maps(gap, table, groups, FORM)
-        seen *= tl.load(scale_v + others + j, column, 0.0)[None, :]
+        seen *= tl.load(scale_v + others + j)[None, :]
         scales += tl.sum(seen * value, 1)
         seen *= rows[:, None]
         times += tl.sum(seen * speed, 1)
         if UNITS:
-            features = column[:, None] & (k < d)[None, :]
-            place = v + k.to(tl.int64)[None, :] * m + j[:, None]
+            place = v + k.to(tl.int64)[None, :] * stride_v + j[:, None]
             weight = seen * slope
-            other = tl.load(place, features, 0.0)
+            other = tl.load(place, (k < d)[None, :], 0.0)
             sums = tl.dot(weight, other, sums, input_precision="ieee", out_dtype=sums.dtype)
     if UNITS:
         features = row[:, None] & (k < d)[None, :]
