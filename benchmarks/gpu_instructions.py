@@ -1,10 +1,8 @@
 """What Triton's kernels cost on a GPU by their machine code: python benchmarks/gpu_instructions.py
 
 Needs no GPU. Kernels are compiled ahead of time, their registers and spills are read from the
-binary, and the instructions of the float32 covariance are counted. The count is an upper bound: of
-all code outside loops, of loops over dimensions and coefficients as often as they run. Code for
-gaps near zero and for Clenshaw's rule is counted once, though points far from each other and
-horizons up to about 100 do not run it.
+binary, and the instructions of a covariance are counted: loops over dimensions and coefficients as
+often as they run, and not what only gaps near zero and Clenshaw's rule (long horizons) need.
 
     --quick   the covariance for one architecture
     --all     registers and spills of every kernel that may be launched, for three architectures
@@ -127,26 +125,33 @@ def counts(sass: str, entries: int, d: int, groups: int) -> dict[str, float]:
         groups: of GROUP coefficients of the table's polynomial, in the power basis.
     """
     code = instructions(sass)
-    weights = dict.fromkeys((one.address for one in code), 1.0)
-    loops = [(one.target, one.address) for one in code if one.target and one.target < one.address]
+    jumps = [(one.address, one.target) for one in code if one.target]
+    loops = [(target, address) for address, target in jumps if target < address]
     inner = [
         loop
         for loop in loops
         if not any(loop[0] <= a and b <= loop[1] for a, b in loops if (a, b) != loop)
     ]
-    for first, last in inner:
-        body = [one for one in code if first <= one.address <= last]
-        products, sums, loads = (
-            sum(one.opcode.startswith(names) for one in body)
+    products, times = {}, {}
+    for loop in inner:
+        body = [one.opcode for one in code if loop[0] <= one.address <= loop[1]]
+        products[loop], sums, loads = (
+            sum(opcode.startswith(names) for opcode in body)
             for names in (("FFMA", "DFMA"), ("FADD", "DADD"), ("LDG",))
         )
         if sums:  # differences of near points, or Clenshaw's rule
-            times = 0.0
+            times[loop] = 0.0
         elif loads <= GROUP:  # Horner's rule
-            times = GROUP * groups * entries / products
-        else:  # inner products: unrolled, then the rest
-            times = d * entries / products if products > entries else 0.0
-        weights |= dict.fromkeys((one.address for one in body), times)
+            times[loop] = GROUP * groups * entries / products[loop]
+        else:  # inner products
+            times[loop] = d * entries / products[loop]
+    weights = dict.fromkeys((one.address for one in code), 1.0)
+    for (first, last), often in times.items():
+        weights |= dict.fromkeys((a for a in weights if first <= a <= last), often)
+    for address, target in jumps:  # over loops that do not run
+        over = [times[loop] for loop in inner if address < loop[0] and loop[1] < target]
+        if over and not any(over):
+            weights |= dict.fromkeys((a for a in weights if address < a < target), 0.0)
     return {
         pipe: sum(weights[one.address] for one in code if re.match(names, one.opcode)) / entries
         for pipe, names in OPCODES.items()

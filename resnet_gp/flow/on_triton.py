@@ -32,11 +32,16 @@ _MATRIX, _MIRRORED, _VECTORS = (
 
 
 class Variant(NamedTuple):
-    """A kernel with its compile-time constants."""
+    """A kernel with its compile-time constants.
+
+    ``registers`` is the most that a thread may have. Without a bound the assembler aims at more
+    threads at a time, and spills.
+    """
 
     kernel: Any
     constants: dict[str, Any]
     warps: int
+    registers: int = 128
 
     def launch(self, programs: int, *arguments: Any) -> None:
         self.kernel[(programs,)](*arguments, **self.constants, **self.options)
@@ -44,7 +49,12 @@ class Variant(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """Options of Triton's compiler."""
-        return {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
+        return {
+            "num_warps": self.warps,
+            "num_stages": 1,
+            "maxnreg": self.registers,
+            "enable_fp_fusion": True,
+        }
 
 
 def _tile(dtype: torch.dtype, rows: int = _SIDE, columns: int = _SIDE) -> dict[str, Any]:
@@ -52,13 +62,13 @@ def _tile(dtype: torch.dtype, rows: int = _SIDE, columns: int = _SIDE) -> dict[s
 
 
 def covariance_variant(dtype: torch.dtype, plain: bool, symmetric: bool) -> Variant:
-    """``plain`` tables hold the map itself. A thread has 16 entries, or 8 in float64."""
+    """``plain`` tables hold the map itself. Tiles are as large as registers allow."""
     constants = {"PLAIN": plain, "SYMMETRIC": symmetric}
     if dtype == torch.float64:
         return Variant(device.covariance, constants | _tile(dtype), warps=4)
     if symmetric:
         return Variant(device.covariance, constants | _tile(dtype, 64, 64), warps=8)
-    return Variant(device.covariance, constants | _tile(dtype, 32, 64), warps=4)
+    return Variant(device.covariance, constants | _tile(dtype, 32, 128), warps=4, registers=232)
 
 
 def product_variant(dtype: torch.dtype, plain: bool, width: int) -> Variant:
@@ -72,7 +82,7 @@ def gradient_variant(
 ) -> Variant:
     """``form`` and ``source`` as in ``triton_covariance``; for up to ``features`` dimensions."""
     constants = {"FORM": form, "SOURCE": source, "UNITS": units, "FEATURES": _padded(features)}
-    return Variant(device.gradient, constants | _tile(dtype), warps=8)
+    return Variant(device.gradient, constants | _tile(dtype), warps=8, registers=255)
 
 
 def variants(dtype: torch.dtype) -> Iterator[Variant]:

@@ -37,7 +37,7 @@ FLOW, DEPTH, TANGENT = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 MATRIX, MIRRORED, VECTORS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 #: Numbers of points are padded to a multiple of this, and of which sides of tiles are divisors.
-PADDING = tl.constexpr(64)
+PADDING = tl.constexpr(128)
 
 _GROUP = tl.constexpr(4)
 
