@@ -65,7 +65,7 @@ def covariance_variant(dtype: torch.dtype, plain: bool, symmetric: bool) -> Vari
     """``plain`` tables hold the map itself. Tiles are as large as registers allow."""
     constants = {"PLAIN": plain, "SYMMETRIC": symmetric}
     if dtype == torch.float64:
-        return Variant(device.covariance, constants | _tile(dtype), warps=4)
+        return Variant(device.covariance, constants | _tile(dtype), warps=4, registers=168)
     if symmetric:
         return Variant(device.covariance, constants | _tile(dtype, 64, 64), warps=8)
     return Variant(device.covariance, constants | _tile(dtype, 32, 128), warps=4, registers=232)
@@ -74,7 +74,8 @@ def covariance_variant(dtype: torch.dtype, plain: bool, symmetric: bool) -> Vari
 def product_variant(dtype: torch.dtype, plain: bool, width: int) -> Variant:
     """For up to ``width`` columns of the right-hand side."""
     constants = {"PLAIN": plain, "WIDTH": _padded(width) if width > 1 else 1}
-    return Variant(device.product, constants | _tile(dtype), warps=8)
+    tile = _tile(dtype, columns=64 if dtype == torch.float32 else _SIDE)
+    return Variant(device.product, constants | tile, warps=4, registers=232)
 
 
 def gradient_variant(
@@ -136,9 +137,9 @@ def product(points: Points, right: Tensor) -> Tensor:
     if b * n * m * width == 0:
         return right.new_zeros(b, n, width)
     table, right = _value_table(points), right.contiguous()
-    shares, share = _shares(b * _blocks(n), m)
+    variant = product_variant(right.dtype, points.spec.is_tangent, width)
+    shares, share = _shares(b * _blocks(n), m, variant)
     out = right.new_empty(shares, b, n, width)
-    variant = product_variant(out.dtype, points.spec.is_tangent, width)
     with torch.cuda.device_of(out):
         variant.launch(
             shares * b * _blocks(n), *sides, table.packed, right, out,
@@ -186,7 +187,7 @@ def _one_side(
     table, form = _gradient_table(points)
     variant = gradient_variant(left.dtype, form, source, units, d if units else 1)
     blocks = math.ceil(d / variant.constants["FEATURES"]) if units else 1
-    shares, share = _shares(b * components * _blocks(n), m)
+    shares, share = _shares(b * components * _blocks(n), m, variant)
     by_unit = left.new_zeros(shares, b, components, n, d) if units else left.new_empty(0)
     by_scale = left.new_empty(shares, b, components, n)
     by_time = left.new_empty(shares, b, components, _blocks(n))
@@ -276,11 +277,12 @@ def _blocks(points: int) -> int:
     return math.ceil(points / _SIDE)
 
 
-def _shares(programs: int, columns: int) -> tuple[int, int]:
+def _shares(programs: int, columns: int, variant: Variant) -> tuple[int, int]:
     """In how many parts to split columns so that all processors are busy, and columns of a part.
 
     It depends on sizes alone, and so does the order of a sum.
     """
-    blocks = _blocks(columns)
+    side = variant.constants["COLUMNS"]
+    blocks = math.ceil(columns / side)
     share = math.ceil(blocks / min(blocks, math.ceil(_PROGRAMS / programs)))
-    return math.ceil(blocks / share), share * _SIDE
+    return math.ceil(blocks / share), share * side
