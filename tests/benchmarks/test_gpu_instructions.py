@@ -11,8 +11,6 @@ from scripts import load
 
 from resnet_gp.flow import on_triton
 
-pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset")
-
 F32, F64 = torch.float32, torch.float64
 FLOW, DEPTH, TANGENT = range(3)
 MATRIX, MIRRORED, VECTORS = range(3)

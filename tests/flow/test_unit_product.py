@@ -32,7 +32,7 @@ def product(unit1, unit2, scale1, scale2, time, right, spec):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(row_blocks, "_FEWEST", 1)
-    monkeypatch.setattr(row_blocks, "_ENTRIES", {"cpu": 40})
+    monkeypatch.setattr(row_blocks, "_ENTRIES", {"cpu": 40, "cuda": 40})
 
 
 @pytest.mark.usefixtures("path")

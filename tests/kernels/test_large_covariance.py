@@ -8,9 +8,10 @@ import torch
 from gpytorch.kernels import ScaleKernel
 from kernels.properties import points
 
-from resnet_gp import ResNetLimitKernel, ResNetSumKernel, ResNetTangentKernel
+from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.kernels import large_covariance, resnet_kernel, resnet_sum_kernel
 from resnet_gp.kernels.large_covariance import NetworksOperator, is_too_large
+from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
 
 KERNELS = [
     lambda: ScaleKernel(ResNetLimitKernel(input_bias=True, ard_num_dims=3)),
@@ -59,9 +60,9 @@ def test_conjugate_gradients(without_matrix):
     without_matrix()
     K = kernel(x).evaluate_kernel()
     assert isinstance(K, NetworksOperator)
-    with gpytorch.settings.max_cholesky_size(1), gpytorch.settings.cg_tolerance(1e-10):
+    with gpytorch.settings.max_cholesky_size(1), gpytorch.settings.cg_tolerance(1e-5):
         found = K.add_diagonal(torch.tensor(0.1).double()).solve(y)
-    assert (found - expected).norm() <= 1e-7 * expected.norm()
+    assert (found - expected).norm() <= 1e-4 * expected.norm()
 
 
 def test_size():
