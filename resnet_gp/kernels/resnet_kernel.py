@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from gpytorch.constraints import Interval
 from gpytorch.priors import Prior
+from linear_operator import LinearOperator
 from torch import Tensor
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, any_activation
@@ -21,6 +22,7 @@ from resnet_gp.flow.depth import Layers, checked_depth
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.kernels.hyperparameters import KernelWithHyperparameters
+from resnet_gp.kernels.large_covariance import is_too_large, large_covariance
 
 _SHALLOW = 8  # blocks
 
@@ -158,7 +160,7 @@ class ResNetKernel(KernelWithHyperparameters):
         diag: bool = False,
         last_dim_is_batch: bool = False,
         **params: Any,
-    ) -> Tensor:
+    ) -> Tensor | LinearOperator:
         self._refuse_last_dim_is_batch(last_dim_is_batch)
         if not self.is_homogeneous:
             return general_covariance(
@@ -173,9 +175,11 @@ class ResNetKernel(KernelWithHyperparameters):
                 diag=diag,
                 path="table" if self.is_tabulated else "direct",
             )
+        if not diag and is_too_large(x1, x2):
+            return large_covariance(self.networks(), x1, x2)
         return resnet_covariance(x1, x2, diag=diag, **self._arguments())
 
-    def networks(self, outputscale: Tensor) -> Networks:
+    def networks(self, outputscale: Tensor | None = None) -> Networks:
         """The kernel as ``flow`` computes it, times an output scale; of the (leaky) ReLU family."""
         return one_network(outputscale=outputscale, **self._arguments())
 

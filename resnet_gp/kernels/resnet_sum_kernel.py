@@ -9,11 +9,13 @@ from typing import Any, Literal, get_args
 import torch
 from gpytorch.constraints import Interval
 from gpytorch.priors import Prior
+from linear_operator import LinearOperator
 from torch import Tensor
 
 from resnet_gp.activations import AnyActivation
 from resnet_gp.flow.covariance import Networks, resnet_sum_covariance
 from resnet_gp.kernels.hyperparameters import KernelWithHyperparameters
+from resnet_gp.kernels.large_covariance import is_too_large, large_covariance
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel
 from resnet_gp.kernels.resnet_tangent_kernel import ResNetTangentKernel
@@ -125,10 +127,12 @@ class ResNetSumKernel(KernelWithHyperparameters):
         diag: bool = False,
         last_dim_is_batch: bool = False,
         **params: Any,
-    ) -> Tensor:
+    ) -> Tensor | LinearOperator:
         self._refuse_last_dim_is_batch(last_dim_is_batch)
         if not self.is_homogeneous:
             return self._one_by_one(x1, x2, diag)
+        if not diag and is_too_large(x1, x2):
+            return large_covariance(Networks(**self._arguments()), x1, x2)
         return resnet_sum_covariance(x1, x2, diag=diag, **self._arguments())
 
     def networks(self, outputscale: Tensor) -> Networks:

@@ -27,7 +27,7 @@ from resnet_gp.flow.autograd import compiled_loops
 from resnet_gp.flow.covariance import Networks
 from resnet_gp.flow.depth import DepthMap
 from resnet_gp.flow.table import GROUP
-from resnet_gp.flow.unit_covariance import NEAR, gradient_tables, value_table
+from resnet_gp.flow.unit_points import NEAR, gradient_tables, value_table
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
 from resnet_gp.models.training_rows import Rows, TrainingRows

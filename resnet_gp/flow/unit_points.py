@@ -1,0 +1,145 @@
+"""What a covariance of unit vectors is computed from: points, and tables of the maps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_gp.flow.depth import DepthMap, depth_table
+from resnet_gp.flow.table import GROUP, horizon_table
+
+# Gaps below this are recomputed from the difference of the unit vectors: the error of 1 - <u, v>,
+# a few eps, is too large for the derivatives where the gap itself is small.
+NEAR: dict[torch.dtype, Any] = {
+    torch.float64: np.float64(2.0**-13),
+    torch.float32: np.float32(2.0**-6),
+}
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""In ``unit1``, ``unit2``, ``scale1``, ``scale2`` and ``time`` of ``Points``, of their shapes."""
+
+
+class Points(NamedTuple):
+    """Two sets of points and a map, with one batch dimension.
+
+    Attributes:
+        unit1: ``b x C x n x d``, with d a multiple of ``GROUP``.
+        unit2: ``b x C x m x d``; None where it is ``unit1``.
+        scale1: ``b x C x n``.
+        scale2: ``b x C x m``; None where it is ``scale1``.
+        time: ``(1 or b) x C``.
+        spec: which map.
+    """
+
+    unit1: Tensor
+    unit2: Tensor | None
+    scale1: Tensor
+    scale2: Tensor | None
+    time: Tensor
+    spec: DepthMap
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether both sides are the same."""
+        return self.unit2 is None
+
+    def sides(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Units and scales of the first and of the second side."""
+        unit2 = self.unit1 if self.unit2 is None else self.unit2
+        scale2 = self.scale1 if self.scale2 is None else self.scale2
+        return self.unit1, unit2, self.scale1, scale2
+
+    def of_rows(self, rows: slice) -> Points:
+        """The same with some of the first side's points."""
+        unit1, unit2, scale1, scale2 = self.sides()
+        return Points(unit1[:, :, rows], unit2, scale1[:, :, rows], scale2, self.time, self.spec)
+
+    def exchanged(self) -> Points:
+        """The same with sides exchanged."""
+        if self.is_symmetric:
+            return self
+        unit1, unit2, scale1, scale2 = self.sides()
+        return Points(unit2, unit1, scale2, scale1, self.time, self.spec)
+
+
+def flat_points(
+    unit1: Tensor,
+    unit2: Tensor,
+    scale1: Tensor,
+    scale2: Tensor,
+    time: Tensor,
+    spec: DepthMap,
+    batch: tuple[int, ...] = (),
+) -> tuple[Points, tuple[int, ...]]:
+    """The arguments of ``unit_covariance_sum`` as points, and the shape of their batch.
+
+    ``batch`` is a shape with which it broadcasts.
+    """
+    sides: list[Tensor | None] = [unit1, unit2, scale1, scale2]
+    if unit2 is unit1 and scale2 is scale1:
+        sides[1] = sides[3] = None
+    trailing = (3, 3, 2, 2)
+    shapes = [x.shape[:-k] for x, k in zip(sides, trailing, strict=True) if x is not None]
+    batch = np.broadcast_shapes(*shapes, time.shape[:-1], batch)
+    components = time.shape[-1]
+    count, padding = math.prod(batch), -unit1.shape[-1] % GROUP
+
+    def flat(x: Tensor | None, trailing: int) -> Tensor | None:
+        if x is None:
+            return None
+        if trailing == 3 and padding:
+            x = torch.nn.functional.pad(x, (0, padding))
+        own = components, *x.shape[1 - trailing :]
+        if x.numel() != count * math.prod(own):
+            x = x.expand(*batch, *own)
+        return x.reshape(count, *own)
+
+    if time.numel() == components:
+        time = time.reshape(1, components)
+    else:
+        time = time.expand(*batch, components).reshape(count, components)
+    one, two, three, four = (flat(x, k) for x, k in zip(sides, trailing, strict=True))
+    assert one is not None
+    assert three is not None
+    return Points(one, two, three, four, time, spec), batch
+
+
+def value_table(time: Tensor, dtype: torch.dtype, spec: DepthMap) -> tuple[Any, ...]:
+    """kappa, coefficients and power basis of the map, for the shape of the time."""
+    if spec.is_limit:
+        limit = horizon_table(time, dtype)
+        kappa, value = limit.kappa, limit.polynomial
+        coefficients = value.coefficients
+        if spec.contrast:
+            coefficients = coefficients * limit.largest[..., None].rsqrt()
+    else:
+        depth = depth_table(spec, time, dtype)
+        kappa, value = depth.kappa, depth.value
+        coefficients = value.coefficients
+    return _arrays(kappa, coefficients, value.power_basis)
+
+
+def gradient_tables(
+    time: Tensor, dtype: torch.dtype, spec: DepthMap
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The same of the map and its derivatives, and the largest gap with its decrease."""
+    if spec.is_limit:
+        limit = horizon_table(time, dtype)
+        table = _arrays(limit.kappa, limit.maps.coefficients, limit.maps.power_basis)
+        if spec.contrast:
+            return table, _arrays(limit.largest, limit.decrease)
+        return table, _arrays(torch.ones_like(limit.largest), torch.zeros_like(limit.decrease))
+    depth = depth_table(spec, time, dtype)
+    three = (depth.value, depth.slope, depth.speed)
+    coefficients = torch.stack([one.coefficients for one in three], dim=-2)
+    power_basis = torch.stack([one.power_basis for one in three], dim=-1)
+    nothing = depth.kappa.new_empty(*(0,) * time.dim())
+    return _arrays(depth.kappa, coefficients, power_basis), _arrays(nothing, nothing)
+
+
+def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
+    return tuple(tensor.numpy() for tensor in tensors)
