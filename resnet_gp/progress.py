@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,29 @@ _PATIENCE = 10.0
 _DESCRIPTORS = re.compile("/dev/fd|/proc/[0-9]+(/task/[0-9]+)?/fd")
 
 
-def progress_bar(description: str, verbose: bool | None, total: int | None = None) -> Any:
+_asked: ContextVar[bool | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def bars(verbose: bool | None) -> Iterator[None]:
+    """Within the context, bars that nobody asked for are shown as if ``verbose`` had been said."""
+    before = _asked.set(verbose)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def progress_bar(description: str, verbose: bool | None = None, total: int | None = None) -> Any:
     """A bar on the standard error stream.
 
     Args:
         description: what runs.
-        verbose: True for a bar at once, False for none, None for one on a terminal only, and only
-            once the work takes more than ten seconds.
+        verbose: True for a bar at once, False for none, None for what ``bars`` says, and else for
+            one on a terminal only, and only once the work takes more than ten seconds.
         total: number of steps, if known.
     """
+    verbose = _asked.get() if verbose is None else verbose
     if verbose is None:
         return tqdm(desc=description, total=total, disable=None, delay=_PATIENCE)
     return tqdm(desc=description, total=total, disable=not verbose)

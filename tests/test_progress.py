@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from resnet_gp import progress
 from resnet_gp.progress import is_stream, write_atomically
 
 
@@ -123,3 +124,11 @@ def test_only_links_to_descriptors_are_streams(tmp_path):
     assert not is_stream(tmp_path / "new")
     with (tmp_path / "1").open("w") as file:
         assert is_stream(tmp_path / "fd" / str(file.fileno()))
+
+
+@pytest.mark.parametrize(("asked", "shown"), [(True, True), (False, False), (None, False)])
+def test_bars_that_nobody_asked_for_follow_the_context(asked, shown):
+    with progress.bars(asked):
+        bar = progress.progress_bar("work", total=3)
+        assert progress.progress_bar("work", verbose=not shown).disable is shown
+    assert bar.disable is not shown

@@ -15,7 +15,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_choices, check_integers, last_fit_kept
+from resnet_gp.estimators.checks import (
+    check_choices,
+    check_integers,
+    last_fit_kept,
+    shows_bars,
+)
 from resnet_gp.estimators.encode import Inputs, declares_columns, object_table
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.fitting.classifier_choice import choose_fit
@@ -187,6 +192,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         best = self.predict_proba(X).argmax(1)
         return np.asarray(self.classes_[best])
 
+    @shows_bars
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities of the classes, in the order of ``classes_``.
 
@@ -201,6 +207,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         x = self._new_inputs(X)
         return torch.softmax(self._logits(x), 1).numpy()
 
+    @shows_bars
     def decision_function(self, X: ArrayLike) -> Array:
         """Log-odds of the second of two classes, or logits of all classes.
 
@@ -215,6 +222,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         logits = self._logits(self._new_inputs(X)).numpy()
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
+    @shows_bars
     def latent_mean_and_variance(self, X: ArrayLike) -> tuple[Array, Array]:
         """Posterior mean and variance of the latent functions, on the scale of targets of +-1.
 

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_alpha, torch_device
+from resnet_gp.estimators.checks import check_alpha, shows_bars, torch_device
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
@@ -25,6 +25,7 @@ class RegressorMethods:
 
     device: str
     dtype: str
+    verbose: bool | None
     _fitted: Fitted
     _units: Units
     X_train_: Array
@@ -32,6 +33,7 @@ class RegressorMethods:
     theta_: Array
     log_marginal_likelihood_value_: float
 
+    @shows_bars
     def predict(
         self,
         X: ArrayLike,
@@ -70,6 +72,7 @@ class RegressorMethods:
             return law.mean, law.std
         return self._units.mean(self._fitted.posterior.mean(x))
 
+    @shows_bars
     def predict_law(self, X: ArrayLike, observation_noise: bool = True) -> Law:
         """Posterior predictive law at each sample, in the units of y.
 
@@ -173,6 +176,7 @@ class RegressorMethods:
         ]
         return draws[0] if mean.ndim == 1 else np.stack(draws, axis=1)
 
+    @shows_bars
     def loo_predict(
         self, return_std: bool = False, observation_noise: bool = True
     ) -> Array | tuple[Array, Array]:
@@ -205,6 +209,7 @@ class RegressorMethods:
             return self._units.mean(mean)
         return self._units.mean(mean), self._units.deviation(variance)
 
+    @shows_bars
     def loo_predict_law(self, rows: ArrayLike | None = None) -> Law:
         """Predictive laws of training targets, each from all the others.
 

@@ -257,7 +257,7 @@ class NearestPosterior(Posterior):
         return values[:, 0] if self.is_vector else values
 
     def _chunks(self, x: Tensor, what: str) -> Iterator[Tensor]:
-        with progress_bar(what, None, len(x)) as bar:
+        with progress_bar(what, total=len(x)) as bar:
             for part in x.split(_CHUNK):
                 yield part
                 bar.update(len(part))

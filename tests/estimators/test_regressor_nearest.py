@@ -372,6 +372,19 @@ def test_bars(data, capsys):
     assert "log likelihood" in shown
 
 
+def test_bars_of_predictions(data, capsys):
+    X, y = data[0][:30], data[1][:30]
+    model = fit(near(max_iter=2), X, y).set_params(verbose=True)
+    for predict, word in (
+        (lambda: model.predict(X), "predicting"),
+        (lambda: model.predict_law(X), "predicting"),
+        (model.loo_predict, "leaving rows out"),
+        (lambda: model.loo_predict_law([0, 1]), "leaving rows out"),
+    ):
+        predict()
+        assert word in capsys.readouterr().err
+
+
 def test_long_predictions_advance_a_bar(data, monkeypatch, fitted):
     """On a terminal it appears after ten seconds."""
     from resnet_gp.models import nearest_posterior
@@ -379,8 +392,8 @@ def test_long_predictions_advance_a_bar(data, monkeypatch, fitted):
     seen = []
 
     class Bar:
-        def __init__(self, *arguments):
-            self.arguments, self.count = arguments, 0
+        def __init__(self, *arguments, total):
+            self.arguments, self.count = (*arguments, total), 0
 
         def __enter__(self):
             return self
@@ -395,7 +408,7 @@ def test_long_predictions_advance_a_bar(data, monkeypatch, fitted):
     monkeypatch.setattr(nearest_posterior, "_CHUNK", 40)
     fitted.predict(data[0])
     fitted.loo_predict()
-    assert seen == [("predicting", None, 150, 150), ("leaving rows out", None, 110, 110)]
+    assert seen == [("predicting", 150, 150), ("leaving rows out", 110, 110)]
 
 
 def test_constants_and_copies(data):
