@@ -31,6 +31,7 @@ HYPERPARAMETERS = ("map", "laplace", "nuts")
 RESIDUALS = ("gaussian", "student")
 MEASURES = ("rmse", "nlpd", "crps", "coverage", "seconds")
 SPLITS, MOST_ROWS, CHAIN_ROWS = 3, 1500, 200
+WAYS = list(itertools.product(COMPONENTS, HYPERPARAMETERS[:2], RESIDUALS))  # on every set
 
 
 def cells(data: DataSet, split: int, components: Any, hyperparameters: str) -> list[Cell]:
@@ -82,23 +83,20 @@ def report(done: Cells) -> None:
             for way, values in columns.items()
         ]
         print_table(f"{measure}: means over splits", ["", *names], rows)
-    ways = list(itertools.product(COMPONENTS, HYPERPARAMETERS[:2], RESIDUALS))
-    table = []
-    for measure in MEASURES[:3]:
-        means = np.array(
-            [
-                [
-                    done.values(
-                        measure, data=name, components=c, hyperparameters=h, residuals=r
-                    ).mean()
-                    for c, h, r in ways
-                ]
-                for name in names
-            ]
-        )
-        ranks = mean_ranks(means[np.isfinite(means).all(1)])
-        table.append([measure, *(f"{rank:.2f}" for rank in ranks)])
-    print_table("mean ranks over sets", ["", *(", ".join(map(str, way)) for way in ways)], table)
+    columns = [", ".join(map(str, way)) for way in WAYS]
+    ranked = [[m, *(f"{rank:.2f}" for rank in mean_ranks(means(done, m)))] for m in MEASURES[:3]]
+    print_table("mean ranks over sets", ["", *columns], ranked)
+
+
+def means(done: Cells, measure: str) -> np.ndarray:
+    """Means over splits, ``sets x WAYS``, of the sets on which every way has finished."""
+    names = dict.fromkeys(cell["data"] for cell in done.all)
+    keys = ("components", "hyperparameters", "residuals")
+    values = [
+        [done.values(measure, data=name, **dict(zip(keys, way, strict=True))) for way in WAYS]
+        for name in names
+    ]
+    return np.array([[each.mean() for each in row] for row in values if all(map(len, row))])
 
 
 def main(arguments: list[str] | None = None) -> list[Cell]:

@@ -82,17 +82,23 @@ def uniformity(pits: np.ndarray) -> float:
     return float(fisher.sf(squared * (n - k) / (k * (n - 1)), k, n - k))
 
 
-def report(done: Cells) -> None:
+def summary(done: Cells) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table."""
     rows = []
     for name in SETTINGS:
         pits = np.array([cell["pit"] for cell in done.where(setting=name)])
         if not len(pits):
             continue
         inside = [(np.abs(pits - 0.5) < level / 2).mean(1) for level in LEVELS]
-        p = f"{uniformity(pits):.3g}" if len(pits) > BINS + 1 else ""
-        rows.append([name, len(pits), p, *(mean_and_error(100 * share) for share in inside)])
-    heads = [f"in {100 * level:g} % interval" for level in LEVELS]
-    print_table("PIT of data from the model", ["setting", "sets", "p, uniform", *heads], rows)
+        p = f"{uniformity(pits):.2g}" if len(pits) > BINS + 1 else ""
+        shares = [mean_and_error(100 * share, ".1f") for share in inside]
+        rows.append([name, str(len(pits)), p, *shares])
+    heads = [f"in {100 * level:g} % intervals" for level in LEVELS]
+    return ["", "sets", "p, uniform", *heads], rows
+
+
+def report(done: Cells) -> None:
+    print_table("PIT of data from the model", *summary(done))
 
 
 def main(arguments: list[str] | None = None) -> Cells:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ablation
+import calibration
 import numpy as np
 from harness import HERE, IMAGES, RESULTS, Cell, Cells, subplots
 from published import DEEP_ENSEMBLES, MC_DROPOUT
@@ -165,7 +167,7 @@ def law_ranks() -> str:
     """Mean ranks of the default and of four kernels at their modes."""
     models = {
         "resnet": "the default", "one": "one limit kernel", "matern": "ARD Matérn-5/2",
-        "rbf": "ARD RBF",
+        "rbf": "ARD RBF", "ibnn": "I-BNN",
     }  # fmt: skip
     splits = Splits(models)
     rows = []
@@ -177,6 +179,41 @@ def law_ranks() -> str:
     covered = splits.means("coverage").mean(0)
     rows.append(["in 90 % intervals", *(percent(float(one)) for one in covered), ""])
     return table(["", *models.values(), "Friedman's p"], rows)
+
+
+def parts() -> str:
+    """Mean ranks of the parts of the predictive law, with coverage and time."""
+    done = results("ablation")
+    columns = [ablation.means(done, measure) for measure in ablation.MEASURES]
+    ranks, rows = [mean_ranks(values) for values in columns[:3]], []
+    for k, (components, hyperparameters, residuals) in enumerate(ablation.WAYS):
+        covered, seconds = (float(values[:, k].mean()) for values in columns[3:])
+        numbers = [*(f"{rank[k]:.2f}" for rank in ranks), percent(covered), number(seconds, 2)]
+        rows.append([str(components), hyperparameters, residuals, *numbers])
+    headings = [f"rank by {measure.upper()}" for measure in ablation.MEASURES[:3]]
+    names = ["networks", "hyperparameters", "residuals", *headings, COVERAGE, "seconds"]
+    return table(names, rows, text=3)
+
+
+def chains() -> str:
+    """Chains and Laplace's method on the first split of small sets; the default's law."""
+    done, rows = results("ablation"), []
+    fixed: dict[str, Any] = {"split": 0, "components": "auto", "residuals": "student"}
+    for name in dict.fromkeys(cell["data"] for cell in done.where(hyperparameters="nuts")):
+        ways = [done.where(data=name, hyperparameters=h, **fixed) for h in ("laplace", "nuts")]
+        if all(ways):
+            measures = ("nlpd", "crps", "seconds")
+            values = [
+                number(own[0][m], 3 if m != "seconds" else 2) for m in measures for own in ways
+            ]
+            rows.append([name, str(ways[0][0]["rows"]), *values])
+    pairs = ([f"{m}, Laplace", f"{m}, chains"] for m in ("NLPD", "CRPS", "seconds"))
+    return table(["set", "rows", *itertools.chain(*pairs)], rows)
+
+
+def own_data() -> str:
+    """PIT of data from the model."""
+    return table(*calibration.summary(results("calibration")))
 
 
 def standard() -> str:
@@ -333,6 +370,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "regression-ranks": ranks,
     "regression-law": law,
     "regression-law-ranks": law_ranks,
+    "parts-of-the-law": parts,
+    "chains": chains,
+    "calibration": own_data,
     "regression-standard": standard,
     "regression-peers": peers,
     "sparse-fit": sparse,
