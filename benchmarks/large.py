@@ -15,8 +15,9 @@ standardised inputs and targets.
 
 Every cell (set, split, model) is saved once it is done; a run that was stopped resumes, small sets
 first. Seconds on sets are those of the processor, all threads together, which other work on the
-machine hardly changes; on simulated rows, they are those of a clock. The simulated function has eight inputs, of which two have no effect, and noise of deviation
-0.1; peaks of memory are those of the process, its data included.
+machine hardly changes; on simulated rows, they are those of a clock. The simulated function has
+eight inputs, of which two have no effect, and noise of deviation 0.1; peaks of memory are those of
+the process, its data included.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "import_time": Benchmark(1),
+    "first_use": Benchmark(3),
+    "neighbours": Benchmark(15, resumes=True),
     "accuracy": Benchmark(2),
     "samplers": Benchmark(2),
     "mean_ode_trainer": Benchmark(2),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import torch
@@ -35,13 +36,31 @@ def row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[i
     return list(itertools.pairwise(bounds))
 
 
+@functools.cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that stay: to start them takes as long as a small matrix."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="resnet_gp")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 def in_threads(tasks: list[functools.partial[None]]) -> None:
-    """Run calls in as many threads as torch uses."""
+    """Run calls in as many threads as torch uses, this one among them; calls may not do so again.
+
+    Raises the error of a call once all have ended.
+    """
     workers = min(len(tasks), torch.get_num_threads())
     if workers <= 1:
         for task in tasks:
             task()
         return
-    with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(task) for task in tasks]:
-            future.result()
+    pool = _pool(workers - 1)
+    futures = [pool.submit(task) for task in tasks[1:]]
+    try:
+        tasks[0]()
+    finally:
+        wait(futures)
+    for future in futures:
+        future.result()

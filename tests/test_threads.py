@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import time
 
 import pytest
 
@@ -38,3 +40,35 @@ def test_all_tasks_run_and_an_error_is_raised(threads):
     with pytest.raises(ZeroDivisionError):
         in_threads([functools.partial(divmod, 1, 0)] * 2)
     in_threads([])
+
+
+def test_all_tasks_end_before_an_error_is_raised():
+    done = []
+
+    def slow():
+        time.sleep(0.05)
+        done.append(1)
+
+    with torch_threads(2), pytest.raises(ZeroDivisionError):
+        in_threads([functools.partial(divmod, 1, 0), functools.partial(slow)])
+    assert done == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_works_in_a_forked_process():
+    with torch_threads(2):
+        in_threads([functools.partial(time.sleep, 0)] * 2)
+        child = os.fork()
+        if child == 0:
+            in_threads([functools.partial(time.sleep, 0)] * 2)
+            os._exit(0)
+        for _ in range(100):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(child, 9)
+    assert ended
+    assert status == 0

@@ -10,6 +10,19 @@ from scripts import load
 HARTMANN = [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573]  # where it is largest
 
 
+def test_first_use():
+    result = load("benchmarks", "first_use").main(["--quick"])
+    assert result["first matrix"]["compiling"] > 0
+
+
+def test_neighbours():
+    cells = load("benchmarks", "neighbours").main(["--quick"]).all
+    assert [cell["k"] for cell in cells] == [8, 16, 32, 64, 128, 200]
+    assert cells[-1]["mean"] < 1e-9  # all rows are neighbours
+    assert cells[0]["mean"] > cells[3]["mean"] > 1e-3
+    assert cells[0]["log_deviation"] > cells[3]["log_deviation"] > 1e-3
+
+
 def test_import_time():
     times = load("benchmarks", "import_time").main(["--quick"])
     assert times["resnet_gp"]["seconds"] < times["gpytorch"]["seconds"]

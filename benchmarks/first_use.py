@@ -1,0 +1,94 @@
+"""How long does the first use wait for numba to compile?
+
+    python benchmarks/first_use.py
+    python benchmarks/first_use.py --quick
+
+Processor time of a kernel matrix, of the default fit of 100 rows and of a classification, each in a
+process of its own, with an empty cache of compiled code and with a full one, and of ``resnet-gp
+compile``, which fills it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from harness import output, parser_of, save
+
+MATRIX = """
+import time
+import torch
+from resnet_gp import ResNetLimitKernel
+start = time.process_time()
+ResNetLimitKernel()(torch.randn(100, 4)).to_dense()
+print(time.process_time() - start)
+"""
+FIT = """
+import time
+import numpy as np
+from resnet_gp import ResNet{kind}
+rng = np.random.default_rng(0)
+X = rng.normal(size=(100, 4))
+y = X[:, 0] + np.sin(2 * X[:, 1]) + 0.1 * rng.normal(size=100)
+model = ResNet{kind}(verbose=False)
+start = time.process_time()
+model.fit(X, {targets})
+print(time.process_time() - start)
+"""
+USES = {
+    "first matrix": MATRIX,
+    "first fit": FIT.format(kind="GPRegressor", targets="y"),
+    "first classification": FIT.format(kind="GPClassifier", targets="y > 0"),
+}
+COMPILE = """
+import time
+start = time.process_time()
+from resnet_gp.models.warm_up import compile_loops
+list(compile_loops())
+print(time.process_time() - start)
+"""
+
+
+def seconds(code: str, cache: str) -> float:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    return float(found.stdout.split()[-1])
+
+
+def processor() -> str:
+    """The model's name, from Linux if it says."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def main(arguments: list[str] | None = None) -> dict[str, object]:
+    options = parser_of(__doc__).parse_args(arguments)
+    result: dict[str, object] = {"processor": processor()}
+    for name, code in list(USES.items())[: 1 if options.quick else None]:
+        times = []
+        for _ in range(1 if options.quick else 3):
+            with tempfile.TemporaryDirectory() as cache:
+                times.append([seconds(code, cache), seconds(code, cache)])
+        empty, full = np.median(times, axis=0)
+        result[name] = {"empty cache": empty, "full cache": full, "compiling": empty - full}
+    if not options.quick:
+        with tempfile.TemporaryDirectory() as cache:
+            result["resnet-gp compile"] = seconds(COMPILE, cache)
+    print(json.dumps(result, indent=1))
+    save(result, output(options, "first_use"))
+    return result
+
+
+if __name__ == "__main__":
+    main()
