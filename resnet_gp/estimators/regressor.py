@@ -116,9 +116,9 @@ class ResNetGPRegressor(
         and kept in ``inference_``.
     n_neighbors : int or None, default=None
         Number of training rows on which "nearest" conditions a prediction, at most that of the
-        rows. None for the least of 64, 128, 256 and 400 whose CRPS of left-out rows is within 0.3
-        percent of the best; the choice is in ``n_neighbors_``. Time per prediction grows with the
-        square, then the third power.
+        rows. None for the least of 64, 128, 256 and, up to 200,000 rows, 400 whose CRPS of left-out
+        rows is within 0.3 percent of the best; the choice is in ``n_neighbors_``. Time per
+        prediction grows with the square, then the third power.
     n_inducing : int, default=1000
         Number of inducing points of sparse inference. They start at rows chosen by greedy
         conditional variance (Burt et al. 2020), or at cluster centres if they are learned.

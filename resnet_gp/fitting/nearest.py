@@ -41,6 +41,8 @@ _ROUNDS, _ITERATIONS = 2, 25
 _CHOICE_ROWS, _CHOICE_NEIGHBORS, _MOST = 1000, 128, 400
 # Numbers of neighbours to choose from, the first within this share of the best one's score.
 _NEIGHBORS, _WITHIN = (64, 128, 256, 400), 0.003
+# Beyond these rows neighbours are near and predictions many: not more than these neighbours.
+_MANY_ROWS, _MOST_OF_MANY = 200_000, 256
 
 
 class RowSource(ABC):
@@ -106,8 +108,7 @@ class Nearest(Inference):
         """``fit``, with rows that may be elsewhere."""
         best = self._learn_from(source, search, known)
         model, interrupted = best.model, best.result.interrupted
-        wanted = _NEIGHBORS if self.n_neighbors is None else (self.n_neighbors,)
-        counts = sorted({min(k, len(source)) for k in wanted})
+        counts = self._counts(len(source))
         scores = {best.n_neighbors: (best.score, best.local_scale)}
         posterior = None
         try:
@@ -128,6 +129,13 @@ class Nearest(Inference):
             posterior = model.posterior()
         posterior = posterior.but(n_neighbors=model.n_neighbors, local_scale=model.local_scale)
         return Fitted(model, posterior, result, best.number)
+
+    def _counts(self, n: int) -> list[int]:
+        """Numbers of neighbours to choose from, for this number of rows."""
+        if self.n_neighbors is not None:
+            return [min(self.n_neighbors, n)]
+        most = n if n <= _MANY_ROWS else _MOST_OF_MANY
+        return sorted({min(k, most) for k in _NEIGHBORS})
 
     def learn(
         self, training: Training, search: Search, known: Hyperparameters | None = None

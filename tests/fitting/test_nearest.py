@@ -378,3 +378,18 @@ def test_single_precision():
 def test_hyperparameters_of_another_kernel_are_refused(fitted):
     with pytest.raises(ValueError, match=r"of another model: .*raw_weight_variance of shape"):
         Nearest().fit(training(), search("matern"), fitted.hyperparameters)
+
+
+@pytest.mark.parametrize(
+    ("asked", "n", "expected"),
+    [
+        (None, 50, [50]),
+        (None, 100, [64, 100]),
+        (None, 10_000, [64, 128, 256, 400]),
+        (None, 10**6, [64, 128, 256]),
+        (300, 10**6, [300]),
+        (300, 20, [20]),
+    ],
+)
+def test_numbers_of_neighbours_to_choose_from(asked, n, expected):
+    assert Nearest(asked)._counts(n) == expected
