@@ -74,7 +74,8 @@ def covariance_variant(dtype: torch.dtype, plain: bool, symmetric: bool) -> Vari
 def product_variant(dtype: torch.dtype, plain: bool, width: int) -> Variant:
     """For up to ``width`` columns of the right-hand side."""
     constants = {"PLAIN": plain, "WIDTH": _padded(width) if width > 1 else 1}
-    tile = _tile(dtype, columns=64 if dtype == torch.float32 else _SIDE)
+    wide = dtype == torch.float32 and width <= _NARROW  # wider tiles of more columns would spill
+    tile = _tile(dtype, columns=64 if wide else _SIDE)
     return Variant(device.product, constants | tile, warps=4, registers=232)
 
 

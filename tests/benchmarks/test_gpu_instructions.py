@@ -36,6 +36,7 @@ def gradient(dtype, form, source, features):
 # Those with the most registers; ``python benchmarks/gpu_instructions.py --all`` compiles all.
 COMPILED = [
     (80, covariance(F32)),
+    (80, product(F32, 64)),
     (80, product(F64, 64)),
     (80, gradient(F64, FLOW, VECTORS, 64)),
     (90, product(F32, 64)),
