@@ -26,6 +26,7 @@ from resnet_gp.fitting.optimiser import (
     set_raw,
 )
 from resnet_gp.fitting.search import Search
+from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.nearest import TRAINING_ROWS, NearestRegression, sample_rows
 from resnet_gp.models.nearest_posterior import NearestPosterior
 from resnet_gp.models.posterior import to_array
@@ -165,16 +166,27 @@ class Nearest(Inference):
     def _candidates(
         self, source: RowSource, search: Search, known: Hyperparameters | None
     ) -> Iterator[Learned]:
-        """Models to choose from; after Ctrl-C, the last one is at the best point so far."""
+        """Models to choose from; after Ctrl-C, the last one is at the best point so far.
+
+        A kernel that cannot be computed is left out, if there are others.
+        """
+        found, failure = 0, None
         for mode in _modes(source.sample(_FIRST_ROWS), search, known):
             model, result = _model(source, mode.search), mode.result
             set_raw(model, get_raw(mode.model))
-            if not (search.fixed or result.interrupted):
-                result = learn(model, search.each()[mode.number], result)
-            candidate = self._candidate(model, result, mode.number)
+            try:
+                if not (search.fixed or result.interrupted):
+                    result = learn(model, search.each()[mode.number], result)
+                candidate = self._candidate(model, result, mode.number)
+            except IMPOSSIBLE as error:
+                failure = error
+                continue
+            found += 1
             yield candidate
             if candidate.result.interrupted:
                 return
+        if failure is not None and not found:
+            raise failure
 
     def _candidate(self, model: NearestRegression, result: FitResult, number: int) -> Learned:
         k = min(_CHOICE_NEIGHBORS if self.n_neighbors is None else self.n_neighbors, _MOST)

@@ -12,6 +12,7 @@ from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import Outcome, get_raw
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
+from resnet_gp.kernels import ResNetLimitKernel
 from resnet_gp.models import ExactRegression
 from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.models.nearest_posterior import NearestPosterior
@@ -393,3 +394,27 @@ def test_hyperparameters_of_another_kernel_are_refused(fitted):
 )
 def test_numbers_of_neighbours_to_choose_from(asked, n, expected):
     assert Nearest(asked)._counts(n) == expected
+
+
+def fails_for(monkeypatch, *kinds):
+    """The density of left-out rows cannot be computed with kernels of these kinds."""
+    density = NearestRegression.log_marginal_likelihood
+
+    def failing(self):
+        if isinstance(self.covar_module.base_kernel, kinds):
+            raise torch.linalg.LinAlgError("nothing can be computed")
+        return density(self)
+
+    monkeypatch.setattr(NearestRegression, "log_marginal_likelihood", failing)
+
+
+def test_a_kernel_that_cannot_be_computed_is_left_out(monkeypatch):
+    fails_for(monkeypatch, MaternKernel)
+    one = Nearest().fit(training(), search("matern", 1))
+    assert isinstance(one.model.covar_module.base_kernel, ResNetLimitKernel)
+
+
+def test_if_no_kernel_can_be_computed_it_is_an_error(monkeypatch):
+    fails_for(monkeypatch, MaternKernel, ResNetLimitKernel)
+    with pytest.raises(torch.linalg.LinAlgError, match=r"positive definite|computed"):
+        Nearest().fit(training(), search("matern", 1))
