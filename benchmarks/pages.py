@@ -270,7 +270,8 @@ def sparse() -> str:
 
 LARGE = {
     "resnet": "ours",
-    "catboost": "CatBoost",
+    "catboost_rmse": "CatBoost",
+    "catboost": "CatBoost, uncertainty",
     "lightgbm": "LightGBM",
     "sgpr": "SGPR",
     "svgp": "SVGP",
@@ -297,6 +298,18 @@ def large() -> str:
         rows.append([*row, number(mean(name, "resnet", "seconds") or 0.0, 2)])
     headings = [f"{m}, {LARGE[model]}" for m in ("RMSE", "NLPD") for model in models]
     return table(["set", "rows", "splits", *headings, COVERAGE, "seconds"], rows)
+
+
+def many_rows() -> str:
+    """Time and memory against the number of simulated rows."""
+    cells, rows = results("large"), []
+    found = [cell for cell in cells.where(model="resnet") if "peak_bytes" in cell]
+    for cell in sorted(found, key=lambda one: int(one["rows"])):
+        peak = f"{cell['peak_bytes'] / 2**30:.2g} GiB"
+        values = (number(cell[name], 2) for name in ("rmse", "seconds", "ms_per_prediction"))
+        rows.append([f"{cell['rows']:,}", *values, peak])
+    headings = ["rows", "RMSE to the function", "seconds of the fit", "ms of a prediction", "peak"]
+    return table(headings, rows)
 
 
 def scaling() -> str:
@@ -377,6 +390,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "regression-peers": peers,
     "sparse-fit": sparse,
     "large": large,
+    "many-rows": many_rows,
     "scaling": scaling,
     "bayesian-optimisation": bayesian_optimisation,
     "import-time": import_time,

@@ -41,6 +41,7 @@ BENCHMARKS = {
     "mean_ode_trainer": Benchmark(2),
     "kernels": Benchmark(5),
     "gpu": Benchmark(10, gpu=True),
+    "gpu_instructions": Benchmark(1),
     "dask_fit": Benchmark(15),
     "sampling_time": Benchmark(8),
     "small_data": Benchmark(10, resumes=True),

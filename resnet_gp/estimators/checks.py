@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from resnet_gp.progress import bars
-
-P = ParamSpec("P")
-R = TypeVar("R")
 Array = NDArray[np.float64]
 
 
@@ -29,17 +24,6 @@ def last_fit_kept(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
-
-
-def shows_bars(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Show progress bars within a method of an estimator as its ``verbose`` says."""
-
-    @functools.wraps(method)
-    def wrapped(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with bars(self.verbose):
-            return method(self, *args, **kwargs)
-
-    return wrapped
 
 
 def check_choices(estimator: Any, choices: Mapping[str, Sequence[str]]) -> None:

@@ -15,12 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.estimators.checks import (
-    check_choices,
-    check_integers,
-    last_fit_kept,
-    shows_bars,
-)
+from resnet_gp.estimators.checks import check_choices, check_integers, last_fit_kept
 from resnet_gp.estimators.encode import Inputs, declares_columns, object_table
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.fitting.classifier_choice import choose_fit
@@ -28,7 +23,7 @@ from resnet_gp.fitting.classifier_search import ClassifierFit, Problem, Solution
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings
 from resnet_gp.models.calibration import class_scores
 from resnet_gp.models.ensemble import Ensemble
-from resnet_gp.progress import progress_bar
+from resnet_gp.progress import bars, progress_bar
 
 Array = NDArray[np.float64]
 _OPTIONAL = ("lengthscale_", "n_neighbors_")
@@ -192,7 +187,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         best = self.predict_proba(X).argmax(1)
         return np.asarray(self.classes_[best])
 
-    @shows_bars
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities of the classes, in the order of ``classes_``.
 
@@ -207,7 +201,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         x = self._new_inputs(X)
         return torch.softmax(self._logits(x), 1).numpy()
 
-    @shows_bars
     def decision_function(self, X: ArrayLike) -> Array:
         """Log-odds of the second of two classes, or logits of all classes.
 
@@ -222,7 +215,6 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         logits = self._logits(self._new_inputs(X)).numpy()
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    @shows_bars
     def latent_mean_and_variance(self, X: ArrayLike) -> tuple[Array, Array]:
         """Posterior mean and variance of the latent functions, on the scale of targets of +-1.
 
@@ -235,7 +227,9 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         mean, variance : ndarray of shape (n_samples,) or (n_samples, n_classes)
             Two classes share one function.
         """
-        mean, variance = self._posterior.mean_and_variance(self._new_inputs(X))
+        x = self._new_inputs(X)
+        with bars(self.verbose):
+            mean, variance = self._posterior.mean_and_variance(x)
         if mean.shape[1] == 1:
             return mean[:, 0].numpy(), variance[:, 0].numpy()
         return mean.numpy(), variance.numpy()
@@ -317,4 +311,5 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         return self._inputs(object_table(X))
 
     def _logits(self, x: Tensor) -> Tensor:
-        return self.slope_ * class_scores(self._posterior.mean(x))
+        with bars(self.verbose):
+            return self.slope_ * class_scores(self._posterior.mean(x))

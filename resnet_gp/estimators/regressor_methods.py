@@ -11,11 +11,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_alpha, shows_bars, torch_device
+from resnet_gp.estimators.checks import check_alpha, torch_device
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
 from resnet_gp.predictive.law import Law
+from resnet_gp.progress import bars
 
 Array = NDArray[np.float64]
 
@@ -33,7 +34,6 @@ class RegressorMethods:
     theta_: Array
     log_marginal_likelihood_value_: float
 
-    @shows_bars
     def predict(
         self,
         X: ArrayLike,
@@ -64,15 +64,15 @@ class RegressorMethods:
         if return_std and return_cov:
             raise RuntimeError("return_std and return_cov cannot both be True")
         x = self._standardised(X)
-        if return_cov:
-            mean, covariance = self._fitted.posterior.joint(x, observation_noise)
-            return self._units.mean(mean), self._units.covariance(covariance)
-        if return_std:
-            law = self._units.law(self._fitted.posterior.law(x, observation_noise))
-            return law.mean, law.std
-        return self._units.mean(self._fitted.posterior.mean(x))
+        with bars(self.verbose):
+            if return_cov:
+                mean, covariance = self._fitted.posterior.joint(x, observation_noise)
+                return self._units.mean(mean), self._units.covariance(covariance)
+            if return_std:
+                law = self._units.law(self._fitted.posterior.law(x, observation_noise))
+                return law.mean, law.std
+            return self._units.mean(self._fitted.posterior.mean(x))
 
-    @shows_bars
     def predict_law(self, X: ArrayLike, observation_noise: bool = True) -> Law:
         """Posterior predictive law at each sample, in the units of y.
 
@@ -90,7 +90,9 @@ class RegressorMethods:
         law : resnet_gp.predictive.Law
             Of shape (n_samples,) or (n_samples, n_outputs): one law for each target.
         """
-        return self._units.law(self._fitted.posterior.law(self._standardised(X), observation_noise))
+        x = self._standardised(X)
+        with bars(self.verbose):
+            return self._units.law(self._fitted.posterior.law(x, observation_noise))
 
     def predict_quantiles(
         self,
@@ -176,7 +178,6 @@ class RegressorMethods:
         ]
         return draws[0] if mean.ndim == 1 else np.stack(draws, axis=1)
 
-    @shows_bars
     def loo_predict(
         self, return_std: bool = False, observation_noise: bool = True
     ) -> Array | tuple[Array, Array]:
@@ -204,12 +205,12 @@ class RegressorMethods:
             The inference has no such closed form.
         """
         check_is_fitted(self)
-        mean, variance = self._fitted.posterior.leave_one_out(observation_noise)
+        with bars(self.verbose):
+            mean, variance = self._fitted.posterior.leave_one_out(observation_noise)
         if not return_std:
             return self._units.mean(mean)
         return self._units.mean(mean), self._units.deviation(variance)
 
-    @shows_bars
     def loo_predict_law(self, rows: ArrayLike | None = None) -> Law:
         """Predictive laws of training targets, each from all the others.
 
@@ -235,7 +236,8 @@ class RegressorMethods:
         """
         check_is_fitted(self)
         chosen = None if rows is None else np.arange(len(self.X_train_))[np.asarray(rows)]
-        return self._units.law(self._fitted.posterior.leave_one_out_law(chosen))
+        with bars(self.verbose):
+            return self._units.law(self._fitted.posterior.leave_one_out_law(chosen))
 
     def predict_gradient(
         self, X: ArrayLike, return_std: bool = False
