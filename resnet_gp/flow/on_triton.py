@@ -84,7 +84,9 @@ def gradient_variant(
 ) -> Variant:
     """``form`` and ``source`` as in ``triton_covariance``; for up to ``features`` dimensions."""
     constants = {"FORM": form, "SOURCE": source, "UNITS": units, "FEATURES": _padded(features)}
-    return Variant(device.gradient, constants | _tile(dtype), warps=8, registers=255)
+    narrow = dtype == torch.float32 or features <= _NARROW  # else more columns would spill
+    tile = _tile(dtype, columns=_SIDE if narrow else _SIDE // 2)
+    return Variant(device.gradient, constants | tile, warps=8, registers=255)
 
 
 def variants(dtype: torch.dtype) -> Iterator[Variant]:

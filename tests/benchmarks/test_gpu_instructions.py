@@ -45,7 +45,7 @@ COMPILED = [
     (90, gradient(F64, DEPTH, MIRRORED, 16)),
     (100, covariance(F64)),
     (100, product(F32, 16, plain=True)),
-    (100, gradient(F64, FLOW, MIRRORED, 64)),
+    (100, gradient(F64, TANGENT, MIRRORED, 64)),
 ]
 
 
