@@ -64,16 +64,17 @@ def _gaps(u, v, first, last, near, gap):
     zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
     gap[:] = one
     _subtract_products(u, v, first, last, gap)
-    left, j = _count_below(gap, near), 0
-    while left > 0:
+    left = _count_below(gap, near)  # anything where gaps are not numbers
+    for j in range(len(gap)):
+        if left <= zero:
+            break
         if gap[j] < near:
             total = zero
             for k in range(len(u)):
                 difference = u[k] - v[k, first + j]
                 total += difference * difference
             gap[j] = total / two
-            left -= 1
-        j += 1
+            left -= one
 
 
 @_loops

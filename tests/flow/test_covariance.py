@@ -122,6 +122,17 @@ class TestBothPaths:
 
 class TestCompiled:
     @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("n", [5, 700])
+    def test_what_is_not_a_number_ends_in_its_own_rows_and_columns(self, compiled, n, dtype):
+        x = points(n, 3, dtype=dtype)
+        x[3, 1] = math.nan
+        matrix = resnet_covariance(x, x, scalar(1.0, dtype=dtype))
+        assert matrix[3].isnan().all()
+        others = torch.arange(n) != 3
+        expected = resnet_covariance(x[others], x[others], scalar(1.0, dtype=dtype))
+        assert torch.equal(matrix[others][:, others], expected)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize(("batch", "n"), [((), 7), ((), 1030), ((3,), 30), ((2, 2), 515)])
     def test_symmetric_to_the_bit(self, compiled, batch, n, dtype):
         x = points(*batch, n, 3, dtype=dtype)
