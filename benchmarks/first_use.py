@@ -11,15 +11,12 @@ compile``, which fills it.
 from __future__ import annotations
 
 import json
-import os
 import platform
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from harness import output, parser_of, save
+from harness import output, parser_of, save, seconds_printed
 
 MATRIX = """
 import time
@@ -56,12 +53,7 @@ print(time.process_time() - start)
 
 
 def seconds(code: str, cache: str) -> float:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True, text=True, check=True, env=environment,
-    )  # fmt: skip
-    return float(found.stdout.split()[-1])
+    return seconds_printed(code, NUMBA_CACHE_DIR=cache, OMP_NUM_THREADS="1")
 
 
 def processor() -> str:

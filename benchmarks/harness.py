@@ -175,6 +175,15 @@ def in_own_process(script: str, *arguments: object, threads: int | None = None) 
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def seconds_printed(code: str, **environment: str) -> float:
+    """The number in the last line that some Python code prints in a process of its own."""
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, check=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    return float(found.stdout.split()[-1])
+
+
 def high_water_mark() -> int:
     """Peak resident bytes of this process (Linux; getrusage would count the parent's as well)."""
     status = Path("/proc/self/status").read_text()

@@ -9,11 +9,9 @@ Processor time of each import, in processes of their own that take turns, and re
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
-from harness import output, parser_of, save
+from harness import output, parser_of, save, seconds_printed
 
 IMPORTS = {
     "gpytorch": "import gpytorch",
@@ -24,18 +22,12 @@ IMPORTS = {
 CODE = "import time; start = time.process_time(); {}; print(time.process_time() - start)"
 
 
-def seconds(statement: str) -> float:
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CODE.format(statement)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return float(found.stdout.split()[-1])
-
-
 def main(arguments: list[str] | None = None) -> dict[str, dict[str, float]]:
     options = parser_of(__doc__).parse_args(arguments)
     repeats = 1 if options.quick else 7
-    times = np.array([[seconds(one) for one in IMPORTS.values()] for _ in range(repeats)])
+    times = np.array(
+        [[seconds_printed(CODE.format(one)) for one in IMPORTS.values()] for _ in range(repeats)]
+    )
     ratios = np.median(times / times[:, :1], axis=0)
     result = {
         name: {"seconds": float(median), "against gpytorch": float(ratio)}

@@ -185,7 +185,7 @@ def _is_last_of_group(row, n, stop):
 
 @_loops
 def _add_component(scale, scales, gap, ratio, plain, target):
-    """Add one component's covariances of a row to it."""
+    """Add scale scales_j f(c_0), with the map f, to each target."""
     wide_vectors()
     one = target.dtype.type(1)
     if plain:

@@ -29,13 +29,8 @@ def unit_covariance_product(
     kernels there are blocks of rows of K, up to 2^22 entries on the CPU and 2^26 elsewhere.
 
     Args:
-        unit1: ``batch_shape x C x n x d``.
-        unit2: ``batch_shape x C x m x d``.
-        scale1: ``batch_shape x C x n``.
-        scale2: ``batch_shape x C x m``.
-        time: ``batch_shape x C``.
+        unit1, unit2, scale1, scale2, time, spec: as for ``unit_covariance_sum``.
         right: V, ``batch_shape x m x k``.
-        spec: which map.
 
     Returns:
         ``batch_shape x n x k``.

@@ -22,6 +22,7 @@ from numba import njit
 
 from resnet_gp.flow.compiled import (
     _BLOCK,
+    _add_component,
     _depth_maps,
     _entry,
     _gaps,
@@ -31,7 +32,7 @@ from resnet_gp.flow.compiled import (
     _polynomials,
     _table_variable,
 )
-from resnet_gp.flow.vectors import multiply_add, wide_vectors
+from resnet_gp.flow.vectors import wide_vectors
 
 _LEAST_NOISE = 1e-37  # as in ``neighbourhoods``
 
@@ -113,20 +114,6 @@ def _scaled(factor, values, products):
 
 
 @_loops
-def _add_values(product, gap, ratio, plain, total):
-    """Add the covariances of one component to those of the others."""
-    wide_vectors()
-    one = total.dtype.type(1)
-    if plain:
-        for j in range(len(total)):
-            total[j] = multiply_add(product[j], ratio[j], total[j])
-    else:
-        for j in range(len(total)):
-            end = multiply_add(-gap[j] * ratio[j], ratio[j], one)
-            total[j] = multiply_add(product[j], end, total[j])
-
-
-@_loops
 def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     """The lower triangle of the covariance of a neighbourhood's targets.
 
@@ -137,7 +124,7 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     u, v, scale = own
     kappa, coefficients, power_basis = table
     gaps, variables, products = pairs
-    m = len(a)
+    m, one = len(a), a.dtype.type(1)
     for c in range(len(u)):
         first = 0
         for i in range(m):
@@ -154,7 +141,7 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
             total = buffers[2, first:last]
             if c == 0:
                 total[:] = 0
-            _add_values(product, gap, ratio, plain, total)
+            _add_component(one, product, gap, ratio, plain, total)
     first = 0
     for i in range(m):
         a[i, : i + 1] = buffers[2, first : first + i + 1]
