@@ -196,18 +196,22 @@ class TestBayesianOptimisation:
         assert figure.exists()
 
 
-class TestSparseRegression:
-    def test_many_rows_are_better_than_few(self, capsys, tmp_path):
-        figure = tmp_path / "function.png"
-        found = load("examples", "sparse_regression").main(["--quick", "--figure", str(figure)])
-        few, many, refit, _ = found.values()
-        assert many["error"] < few["error"]
-        assert many["error"] < 0.4  # the function has 1.1
-        assert refit["error"] < 1.3 * many["error"]
-        assert refit["seconds"] < many["seconds"]
-        assert all(0.85 < row["targets"] < 0.98 for row in (many, refit))
-        assert "boosting" in capsys.readouterr().out
+class TestMillionRows:
+    def test_intervals_hold_and_the_mean_is_better_than_that_of_trees(self, capsys, tmp_path):
+        figure = tmp_path / "trip.png"
+        found = load("examples", "million_rows").main(["--quick", "--figure", str(figure)])
+        ours, trees = found.values()
+        assert ours["error"] < trees["error"]
+        assert 0.84 < ours["held"] < 0.96
+        assert "boosted trees" in capsys.readouterr().out
         assert figure.exists()
+
+    def test_errors_grow_with_height(self):
+        example = load("examples", "million_rows")
+        x, y = example.readings(200_000, 3)
+        z = (y - example.temperature(x)) / (1 + x[:, 2])
+        assert abs(z.mean()) < 4 * z.std() / len(z) ** 0.5
+        assert z.std() == pytest.approx(0.4 * (5 / 3) ** 0.5, rel=0.02)
 
 
 class TestStochasticVariational:
