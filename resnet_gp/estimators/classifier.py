@@ -10,14 +10,14 @@ import torch
 from gpytorch.kernels import Kernel
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
 from resnet_gp.estimators.checks import check_choices, check_integers, last_fit_kept
-from resnet_gp.estimators.encode import Inputs, declares_columns, object_table
+from resnet_gp.estimators.encode import Inputs
 from resnet_gp.estimators.persistence import Persistent
+from resnet_gp.estimators.tables import TableInputs, declares_columns
 from resnet_gp.fitting.classifier_choice import choose_fit
 from resnet_gp.fitting.classifier_search import ClassifierFit, Problem, Solution
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings
@@ -30,7 +30,7 @@ _OPTIONAL = ("lengthscale_", "n_neighbors_")
 _LOGGER = logging.getLogger("resnet_gp")
 
 
-class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
+class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator):
     r"""Gaussian process classification with the kernels of infinitely wide and deep ResNets.
 
     Regression on targets of +-1, one class against the rest. A grid of kernels (horizons, with or
@@ -152,7 +152,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
     def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
         self._check_parameters()
-        self.X_train_, self.y_train_ = self._table_and_labels(X, y)
+        self.X_train_, self.y_train_ = self._learn_features(X, y, dtype=np.float64)
+        check_classification_targets(self.y_train_)
         self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
@@ -244,21 +245,12 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         least = {"n_neighbors": 1, "n_inducing": 1}
         check_integers(self, least, optional=("n_neighbors",))
 
-    def _table_and_labels(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        if declares_columns(self.categorical_features):
-            validate_data(self, X, y, skip_check_array=True)
-            table, labels = object_table(X), column_or_1d(y, warn=True)
-            check_consistent_length(table, labels)
-        else:
-            table, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
-        return table, labels
-
     def _make_inputs(self) -> Inputs:
+        # Declared columns are the categories, and a given kernel expects the columns of X.
         declared = self.categorical_features
-        if isinstance(self.kernel, Kernel) and not declares_columns(declared):
-            declared = None  # a given kernel expects the columns of X
-        return Inputs(self.X_train_, declared, getattr(self, "feature_names_in_", None))
+        tries = not (declared is None or declares_columns(declared) or self._given is not None)
+        indicators = [] if self.columns_ is None else self.columns_.indicators
+        return Inputs(self.X_train_, indicators, tries)
 
     @property
     def _given(self) -> Kernel | None:
@@ -304,11 +296,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         self._posterior = Ensemble.from_tensors(state, fit.member, kernels, x)
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:
-        check_is_fitted(self)
-        if not declares_columns(self.categorical_features):
-            return self._inputs(validate_data(self, X, dtype=np.float64, reset=False))
-        validate_data(self, X, reset=False, skip_check_array=True)
-        return self._inputs(object_table(X))
+        return self._inputs(self._features(X))
 
     def _logits(self, x: Tensor) -> Tensor:
         with bars(self.verbose):

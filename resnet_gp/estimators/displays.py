@@ -12,7 +12,7 @@ from scipy.stats import binom
 from sklearn.utils.validation import check_is_fitted
 
 from resnet_gp.estimators.laws import law_of
-from resnet_gp.estimators.relevance import relevance_of
+from resnet_gp.estimators.relevance import relevance_of_columns
 from resnet_gp.predictive.law import Law
 from resnet_gp.predictive.scores import LEVEL
 
@@ -354,9 +354,10 @@ class ReliabilityDisplay(_Display):
 
 @dataclass
 class RelevanceDisplay(_Display):
-    """Inverse lengthscales of the standardised features: how fast f varies along each.
+    """Inverse lengthscales of the standardised columns of X: how fast f varies along each.
 
-    Of two components, the one that varies faster counts, feature by feature.
+    Of two components, the one that varies faster counts, feature by feature; of the features of one
+    column of a data frame, the root of the sum of squares.
 
     Attributes
     ----------
@@ -377,10 +378,11 @@ class RelevanceDisplay(_Display):
             The estimator has no lengthscales: it was fitted with a kernel of your own.
         """
         check_is_fitted(estimator)
-        relevance = relevance_of(estimator)
-        if relevance is None:
+        found = relevance_of_columns(estimator)
+        if found is None:
             raise ValueError("estimator has no lengthscale_: its kernel is not one of this package")
-        return cls(_names(estimator), relevance).plot(ax=ax)
+        names = np.array(list(found), dtype=object)
+        return cls(names, np.array(list(found.values()))).plot(ax=ax)
 
     def _draw(self, ax: Any) -> None:
         order = np.argsort(self.relevance)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor
 
 from resnet_gp.estimators.checks import check_alpha, torch_device
+from resnet_gp.estimators.tables import TableInputs
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
@@ -21,7 +22,7 @@ from resnet_gp.progress import bars
 Array = NDArray[np.float64]
 
 
-class RegressorMethods:
+class RegressorMethods(TableInputs):
     """Methods that need only the posterior and the units of a fit."""
 
     device: str
@@ -294,8 +295,7 @@ class RegressorMethods:
         ValueError
             Bad values, or shapes that do not match the first rows'.
         """
-        check_is_fitted(self)
-        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        inputs = self._features(X)
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         shape = (len(inputs), *self.y_train_.shape[1:])
         if targets.shape != shape:
@@ -343,8 +343,7 @@ class RegressorMethods:
         return (value, gradient) if eval_gradient else value
 
     def _standardised(self, X: ArrayLike) -> Tensor:
-        check_is_fitted(self)
-        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        inputs = self._features(X)
         return self._tensor(self._units.x(inputs))
 
     def _tensor(self, values: Tensor) -> Tensor:

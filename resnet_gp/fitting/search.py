@@ -146,7 +146,7 @@ class Search:
     def restarts(self, model: ExactRegression) -> list[Array]:
         """Random starts, as raw parameters."""
         draw = self.generator
-        d = model.train_inputs[0].shape[1]
+        d = self.spec.n_lengthscales(model.train_inputs[0].shape[1])
         starts = [
             Start(
                 np.exp(draw.uniform(0, 4)),
