@@ -122,7 +122,9 @@ class CategoryColumn:
                 f"column {self.name!r} holds {here}, and held only {before} in training: the "
                 f"{here} are unknown categories; convert the column"
             ]
-        counts = Counter("missing" if one is None else repr(_plain(one)) for one in objects[unknown])
+        counts = Counter(
+            "missing" if one is None else repr(_plain(one)) for one in objects[unknown]
+        )
         return [
             f"column {self.name!r}: {value} was not in training ({count} "
             f"{'row' if count == 1 else 'rows'}) and counts as none of the categories"

@@ -42,8 +42,8 @@ def choose_kind(column: Column, nominal: bool) -> Kind:
         raise ValueError(f"column {column.name!r} of X {_strange(values)}")
     if len(kinds) > 1:
         raise ValueError(
-            f"column {column.name!r} of X mixes numbers and texts: convert it, by pandas.to_numeric "
-            "or astype(str)"
+            f"column {column.name!r} of X mixes numbers and texts: convert it, by "
+            "pandas.to_numeric or astype(str)"
         )
     if kinds == {"texts"} and not declared:
         _check_texts(column.name, [text for text in values if text is not None])

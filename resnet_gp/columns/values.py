@@ -48,10 +48,9 @@ class Column:
     def missing(self) -> NDArray[np.bool_]:
         """Whether each value is missing, ``n``."""
         pandas = sys.modules.get("pandas")  # without which there is no pandas.NA
-        missing = self.data != self.data if pandas is None else pandas.isna(self.data)
         if pandas is None:
-            missing = missing | np.equal(self.data, None)
-        return np.asarray(missing, dtype=bool)
+            return np.array([value is None or value != value for value in self.data])
+        return np.asarray(pandas.isna(self.data), dtype=bool)
 
     def objects(self) -> Objects:
         """The values as they are, with None for every missing one, ``n``."""
@@ -93,7 +92,7 @@ def kinds_of(values: Objects) -> set[str]:
 
 
 def kind_of(type_: type) -> str:
-    """"texts", "bytes", "numbers" (booleans included) or "values of other types"."""
+    """ "texts", "bytes", "numbers" (booleans included) or "values of other types"."""
     names = (name for name, known in _KINDS.items() if issubclass(type_, known))
     is_time = issubclass(type_, np.timedelta64)  # an integer to numpy
     return "values of other types" if is_time else next(names, "values of other types")

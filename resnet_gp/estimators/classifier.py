@@ -296,7 +296,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         self._posterior = Ensemble.from_tensors(state, fit.member, kernels, x)
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:
-        return self._inputs(self._features(X))
+        features = self._features(X)
+        return self._inputs(features)
 
     def _logits(self, x: Tensor) -> Tensor:
         with bars(self.verbose):

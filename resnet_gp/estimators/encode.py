@@ -54,9 +54,7 @@ class Expanded:
         values = np.asarray(self._encoder.fit_transform(X))
         sizes = [len(group) for group in self._encoder.named_transformers_["nominal"].categories_]
         own = [slice(*ends) for ends in pairwise(np.cumsum([0, *sizes]).tolist())]
-        moved = [
-            sum(sizes) - sum(column < one.start for column in columns) for one in indicators
-        ]
+        moved = [sum(sizes) - sum(column < one.start for column in columns) for one in indicators]
         others = [
             slice(one.start + by, one.stop + by) for one, by in zip(indicators, moved, strict=True)
         ]

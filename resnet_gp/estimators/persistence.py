@@ -32,8 +32,8 @@ class Persistent:
     """An estimator with ``save`` and ``load``.
 
     Parameters are saved, and so are the numbers, texts, arrays and encodings of tables among the
-    attributes whose names end with "_". Subclasses implement ``_pack()``, which returns the other state as tensors, and
-    ``_unpack(tensors)``, which restores it.
+    attributes whose names end with "_". Subclasses implement ``_pack()``, which returns the other
+    state as tensors, and ``_unpack(tensors)``, which restores it.
     """
 
     def save(self, path: str | os.PathLike[str]) -> None:

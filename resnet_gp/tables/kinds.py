@@ -17,6 +17,7 @@ from resnet_gp.tables.values import (
     texts_of,
 )
 
+
 def choose_kinds(frame: Any, categorical: Sequence[str] = ()) -> dict[str, Kind]:
     """Decide for each column but the target whether it holds numbers or categories.
 

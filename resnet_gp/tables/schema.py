@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from resnet_gp.columns.wording import quoted, suggest
 from resnet_gp.fitting.standardise import is_constant
 from resnet_gp.tables.kinds import Kind
@@ -85,7 +83,9 @@ class Schema:
             hint = suggest(missing[0], frame.columns)
             word = "column" if len(missing) == 1 else "columns"
             raise TableError(f"the model needs the {word} {quoted(missing)}{hint}")
-        return pd.DataFrame({column.name: column.read(frame[column.name]) for column in self.columns})
+        return pd.DataFrame(
+            {column.name: column.read(frame[column.name]) for column in self.columns}
+        )
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return a description made of lists, dictionaries, texts and truth values."""
