@@ -51,11 +51,13 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         best of both ("both"). A GPyTorch kernel keeps its hyperparameters; only the noise is
         chosen.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
-        Columns that hold categories: they are one-hot encoded and may hold texts. "auto" accepts
-        numbers only and tries columns of 3 to 12 different values both as numbers and as
-        categories; with "nearest" a kernel sees both, and its lengthscales weigh them. None treats
-        all columns as numbers, as does "auto" with a given kernel. In
-        ``predict``, all indicators of an unknown category are zero.
+        Columns of categories, which become one indicator for each category. "auto" takes those of
+        a pandas data frame that hold texts or have the dtype "category", and tries numbers of 3 to
+        12 different values both as numbers and as categories, unless the kernel is given; with
+        "nearest" a kernel sees both, and its lengthscales weigh them. A list adds to the columns of
+        texts the ones that it names. Missing values of a data frame are a category of their own,
+        or, of a column of numbers, take its median while one more feature marks them. None treats
+        all columns as numbers.
     inference : {"auto", "exact", "nearest", "sparse"}, default="auto"
         "exact" factorises n x n matrices. "nearest" conditions each prediction on its
         ``n_neighbors`` nearest training rows, and learns lengthscales: for any number of rows, in
@@ -93,10 +95,15 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         indicators of categories. Only with "nearest", and not for a given kernel.
     slope_ : float
         b in softmax(b score).
+    columns_ : resnet_gp.columns.Columns or None
+        How a data frame, or an array with categories, becomes features, whose names are
+        ``columns_.feature_names``. None for an array of numbers.
     X_train_ : ndarray of shape (n_samples, n_features)
+        Features of the training rows.
     y_train_ : ndarray of shape (n_samples,)
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features,)
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
 
     Examples
     --------
@@ -133,7 +140,10 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
+            A data frame may have missing values, booleans, and columns of categories, see
+            ``categorical_features``; an array has finite numbers, besides the categories that it
+            declares. Frames of dates or prose need ``skrub.tabular_pipeline``.
         y : array-like of shape (n_samples,)
             Labels of at least two classes, numbers or texts.
 
@@ -144,7 +154,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         Raises
         ------
         ValueError
-            Bad values in X or y, or bad parameters. The last fit is kept.
+            Bad values in X (the column is named if it is of a data frame) or y, or bad parameters.
+            The last fit is kept.
         """
         with last_fit_kept(self):
             self._fit(X, y)
@@ -179,11 +190,17 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
+
+        Warns
+        -----
+        UserWarning
+            X has categories that training had none of, for which all indicators are 0, or missing
+            numbers where none were missing, which take the median.
         """
         best = self.predict_proba(X).argmax(1)
         return np.asarray(self.classes_[best])
@@ -193,7 +210,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
 
         Returns
         -------
@@ -207,7 +224,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
 
         Returns
         -------
@@ -221,7 +238,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
 
         Returns
         -------

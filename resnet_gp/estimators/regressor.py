@@ -149,6 +149,11 @@ class ResNetGPRegressor(
         Known noise variance, in the squared units of y; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
         Known noise variance of each target beyond ``noise_variance``, in the squared units of y.
+    categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
+        Columns of categories, which become one indicator for each category. "auto" takes those of
+        a pandas data frame that hold texts or have the dtype "category"; of a list, these besides
+        the ones that it names. Missing values of a data frame are a category of their own, or, of a
+        column of numbers, take its median while one more feature marks them. None for numbers only.
     n_chains : int, default=4
         Number of chains of "nuts"; with four, their agreement can be judged.
     n_draws : int, default=500
@@ -202,7 +207,8 @@ class ResNetGPRegressor(
         closer to the "map" than it should be. Only with "laplace".
     lengthscale_ : ndarray of shape (n_features,) or (2, n_features)
         Lengthscales in the units of the features, of each component. A long one (at most 10
-        standard deviations) means that the feature has little effect. Kernels of this package only.
+        standard deviations) means that the feature has little effect. The prior makes those of one
+        column's indicators alike. Kernels of this package only.
     weight_variance_ : float or ndarray of shape (2,)
         Variance w of the residual weights. Kernels of this package only.
     horizon_ : float or ndarray of shape (2,)
@@ -232,10 +238,15 @@ class ResNetGPRegressor(
         better value. False, without a warning, after the 25 passes of ``max_iter=None``.
     fit_interrupted_ : bool
         Whether Ctrl-C ended the search. The model is then the best one so far.
+    columns_ : resnet_gp.columns.Columns or None
+        How a data frame becomes features, whose names are ``columns_.feature_names``; wherever
+        arrays are said to have n_features columns, these count. None for an array of numbers.
     X_train_ : ndarray of shape (n_samples, n_features)
+        Features of the training rows.
     y_train_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features,)
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
 
     Examples
     --------
@@ -311,7 +322,10 @@ class ResNetGPRegressor(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
+            A data frame may have missing values, booleans, and columns of categories, see
+            ``categorical_features``; an array has finite numbers. Frames of dates or prose need
+            ``skrub.tabular_pipeline``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
             Divides the noise variance of each target, ``alpha`` included; for instance the number
@@ -326,7 +340,8 @@ class ResNetGPRegressor(
         Raises
         ------
         ValueError
-            Bad values in X, y or sample_weight, bad parameters, ``inference="exact"`` on more rows
+            Bad values in X (the column is named if it is of a data frame), y or sample_weight, bad
+            parameters, ``inference="exact"`` on more rows
             than ``max_exact_samples``, or a warm start from another kind of model. The last fit is
             kept.
         numpy.linalg.LinAlgError
@@ -403,13 +418,10 @@ class ResNetGPRegressor(
         kernels: list[Any] = list(self.kernel) if several else [self.kernel]
         if not kernels:
             raise ValueError("kernel must not be an empty list")
-        groups = None
-        if self.columns_ is not None and self.columns_.indicators:
-            groups = self.columns_.groups
+        columns = self.columns_
+        groups = columns.groups if columns is not None and columns.indicators else None
         return [
-            KernelSpec(
-                kernel, self.activation, self.depth, self.block_bias, lengthscale_groups=groups
-            )
+            KernelSpec(kernel, self.activation, self.depth, self.block_bias, groups=groups)
             for kernel in kernels
         ]
 

@@ -89,9 +89,7 @@ class RegressorAttributes:
         else:
             return
         found = {
-            "lengthscale_": [
-                to_array(c.input_lengthscale)[0] * self._units.x.scale for c in components
-            ],
+            "lengthscale_": [to_array(c.lengthscale)[0] * self._units.x.scale for c in components],
             "weight_variance_": [float(c.weight_variance.detach()) for c in components],
         }
         if components[0].is_homogeneous:

@@ -46,8 +46,9 @@ class RegressorMethods(TableInputs):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Predicted in slices, so that memory stays bounded unless ``return_cov``.
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
+            With the columns of the fit, in their order. It is predicted in slices, so that memory
+            stays bounded unless ``return_cov``.
         return_std : bool, default=False
         return_cov : bool, default=False
         observation_noise : bool, default=True
@@ -61,6 +62,12 @@ class RegressorMethods(TableInputs):
             Only with ``return_std``, in the units of y.
         cov : ndarray of shape (n_samples, n_samples) or (n_samples, n_samples, n_outputs)
             Only with ``return_cov``, in the squared units of y.
+
+        Warns
+        -----
+        UserWarning
+            A data frame has categories that training had none of, for which all indicators are 0,
+            or missing numbers where none were missing, which take the median.
         """
         if return_std and return_cov:
             raise RuntimeError("return_std and return_cov cannot both be True")
@@ -82,7 +89,7 @@ class RegressorMethods(TableInputs):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
         observation_noise : bool, default=True
             As in ``predict``.
 
@@ -105,7 +112,7 @@ class RegressorMethods(TableInputs):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
         quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
             Probabilities between 0 and 1.
         observation_noise : bool, default=True
@@ -125,7 +132,7 @@ class RegressorMethods(TableInputs):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
 
         Returns
@@ -158,7 +165,7 @@ class RegressorMethods(TableInputs):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples_X, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples_X, n_features_in_)
         n_samples : int, default=1
         random_state : int, RandomState instance or None, default=0
         observation_noise : bool, default=True
@@ -247,7 +254,7 @@ class RegressorMethods(TableInputs):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
         return_std : bool, default=False
             Needs a kernel with second derivatives where its inputs coincide: the limit of the
             (leaky) ReLU family at infinite depth.
@@ -255,7 +262,8 @@ class RegressorMethods(TableInputs):
         Returns
         -------
         mean : ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
-            In units of y per unit of the feature.
+            In units of y per unit of the feature; of a data frame with categories, by encoded
+            feature, see ``columns_``.
         std : ndarray of the same shape
             Only with ``return_std``.
 
@@ -278,7 +286,7 @@ class RegressorMethods(TableInputs):
 
         Parameters
         ----------
-        X : array-like of shape (n_new, n_features)
+        X : array-like or pandas.DataFrame of shape (n_new, n_features_in_)
         y : array-like of shape (n_new,) or (n_new, n_outputs)
         alpha : float or array-like of shape (n_new,), default=0.0
             Known noise variances of the new targets, as in the constructor. Their weight is the

@@ -68,8 +68,8 @@ class KernelSpec:
         depth: number of residual blocks; None for the limit.
         block_bias: whether the residual blocks have biases.
         n_components: number of independent networks whose sum has the covariance.
-        lengthscale_groups: for each feature, the number of its lengthscale; None for one each.
-            Not for the user's kernel.
+        groups: a number for each feature, which those share whose lengthscales are alike; see
+            ``add_weak_priors``. None for unrelated ones.
 
     Raises:
         ValueError: names the argument that is wrong.
@@ -80,7 +80,7 @@ class KernelSpec:
     depth: int | None
     block_bias: bool
     n_components: int = 1
-    lengthscale_groups: tuple[int, ...] | None = None
+    groups: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.kernel, Kernel) or self.kernel in ("limit", "tangent")):
@@ -105,11 +105,6 @@ class KernelSpec:
         """A name of the kernel for the user, such as "limit + limit"."""
         own = type(self.kernel).__name__ if isinstance(self.kernel, Kernel) else self.kernel
         return " + ".join([own] * self.n_components)
-
-    def n_lengthscales(self, n_features: int) -> int:
-        """The number of lengthscales of a kernel of ours."""
-        groups = self.lengthscale_groups
-        return n_features if groups is None else max(groups) + 1
 
     @property
     def is_homogeneous(self) -> bool:
@@ -137,7 +132,6 @@ class KernelSpec:
             "block_bias": self.block_bias,
             "variance": "no_growth" if self.is_homogeneous else "full",
             "ard_num_dims": n_features,
-            "lengthscale_groups": self.lengthscale_groups,
         }
         if self.kernel == "limit":
             arguments["contrast"] = self.is_homogeneous and self.depth is None

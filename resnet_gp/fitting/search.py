@@ -137,7 +137,7 @@ class Search:
             model.likelihood.noise = max(self.noise_variance, 1e-8)
             model.likelihood.noise_covar.raw_noise.requires_grad_(False)
         if self.with_priors:
-            add_weak_priors(model)
+            add_weak_priors(model, self.spec.groups)
 
     def starts(self, model: RegressionModel) -> list[Array]:
         """The first candidates, as raw parameters."""
@@ -146,7 +146,7 @@ class Search:
     def restarts(self, model: ExactRegression) -> list[Array]:
         """Random starts, as raw parameters."""
         draw = self.generator
-        d = self.spec.n_lengthscales(model.train_inputs[0].shape[1])
+        d = model.train_inputs[0].shape[1]
         starts = [
             Start(
                 np.exp(draw.uniform(0, 4)),

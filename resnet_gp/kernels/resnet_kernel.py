@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,7 +43,6 @@ class ResNetKernel(KernelWithHyperparameters):
         variance: Variance = "full",
         contrast: bool = False,
         ard_num_dims: int | None = None,
-        lengthscale_groups: Sequence[int] | None = None,
         batch_shape: torch.Size | None = None,
         active_dims: tuple[int, ...] | None = None,
         lengthscale_prior: Prior | None = None,
@@ -56,21 +54,13 @@ class ResNetKernel(KernelWithHyperparameters):
         block_bias_variance_prior: Prior | None = None,
         block_bias_variance_constraint: Interval | None = None,
     ) -> None:
-        groups = None if lengthscale_groups is None else _checked_groups(lengthscale_groups)
-        if groups is not None and ard_num_dims not in (None, len(groups)):
-            raise ValueError(
-                f"lengthscale_groups has {len(groups)} entries, ard_num_dims is {ard_num_dims}"
-            )
         super().__init__(
-            ard_num_dims=ard_num_dims if groups is None else int(groups.max()) + 1,
+            ard_num_dims=ard_num_dims,
             batch_shape=batch_shape,
             active_dims=active_dims,
             lengthscale_prior=lengthscale_prior,
             lengthscale_constraint=lengthscale_constraint or log_positive(),
         )
-        self.register_buffer("_groups", groups, persistent=False)
-        if groups is not None:
-            self.ard_num_dims = len(groups)  # of which GPyTorch expects as many inputs
         self.activation = any_activation(activation, negative_slope)
         self.depth = checked_depth(depth)
         self.layers: Layers = "readout"
@@ -106,13 +96,6 @@ class ResNetKernel(KernelWithHyperparameters):
 
     def _set_lengthscale(self, value: Tensor | float) -> None:
         self._set_hyperparameter("lengthscale", value)  # the base class rounds floats to float32
-
-    @property
-    def input_lengthscale(self) -> Tensor:
-        """The lengthscale of each input, ``batch_shape x 1 x (1 or d)``."""
-        groups: Tensor | None = self._groups
-        each: Tensor = self.lengthscale
-        return each if groups is None else each[..., groups]
 
     @property
     def weight_variance(self) -> Tensor:
@@ -187,7 +170,7 @@ class ResNetKernel(KernelWithHyperparameters):
                 activation=self.activation,
                 block_bias_variance=self.block_bias_variance if self.block_bias else None,
                 depth=self.depth,
-                lengthscale=self.input_lengthscale,
+                lengthscale=self.lengthscale,
                 input_bias_variance=self.input_bias_variance if self.input_bias else None,
                 diag=diag,
                 path="table" if self.is_tabulated else "direct",
@@ -204,22 +187,10 @@ class ResNetKernel(KernelWithHyperparameters):
         return {
             "weight_variance": self.weight_variance,
             "negative_slope": self.negative_slope,
-            "lengthscale": self.input_lengthscale,
+            "lengthscale": self.lengthscale,
             "input_bias_variance": self.input_bias_variance if self.input_bias else None,
             "depth": self.depth,
             "layers": self.layers,
             "variance": self.variance,
             "contrast": self.contrast,
         }
-
-
-def _checked_groups(groups: Sequence[int]) -> Tensor:
-    """The number of each input's lengthscale; ValueError unless they are 0, 1, ... without gaps."""
-    numbers = torch.as_tensor(groups)
-    integers = numbers.dim() == 1 and len(numbers) > 0 and not numbers.is_floating_point()
-    if not integers or numbers.unique().tolist() != list(range(int(numbers.max()) + 1)):
-        raise ValueError(
-            "lengthscale_groups must number the lengthscales of the inputs from 0, without gaps, "
-            f"got {groups!r}"
-        )
-    return numbers.long()

@@ -52,13 +52,10 @@ class ResNetLimitKernel(ResNetKernel):
             singular; the contrast stays of order one. Only for the (leaky) ReLU family without
             block bias at infinite depth.
         ard_num_dims: d, for one lengthscale per input dimension.
-        lengthscale_groups: d numbers, for lengthscales that several inputs share, such as the
-            indicators of one nominal column: input i has the lengthscale ``lengthscale_groups[i]``.
-            All from 0 to some m - 1 occur.
         batch_shape: shape of the batch of hyperparameters.
         active_dims: the input dimensions to use.
         lengthscale_prior, lengthscale_constraint: of ``lengthscale``,
-            ``batch_shape x 1 x (1, d or m)``.
+            ``batch_shape x 1 x (1 or d)``.
         weight_variance_prior, weight_variance_constraint: of ``weight_variance``, w,
             ``batch_shape x 1 x 1``.
         input_bias_variance_prior, input_bias_variance_constraint: of ``input_bias_variance``,

@@ -148,7 +148,7 @@ class ResNetSumKernel(KernelWithHyperparameters):
             "weight_variance": self._stacked("weight_variance"),
             "outputscale": torch.cat([torch.ones_like(ratio[..., :1]), ratio], -1),
             "negative_slope": first.negative_slope,
-            "lengthscale": self._stacked("input_lengthscale"),
+            "lengthscale": self._stacked("lengthscale"),
             "input_bias_variance": bias,
             "depth": first.depth,
             "layers": first.layers,

@@ -127,7 +127,7 @@ class PriorPaths(Module):
         limit, _, _ = _unwrapped(self.kernel)
         bias = limit.input_bias_variance if limit.input_bias else None
         x = x - self.centre if self.centre else x
-        unit, scale = unit_and_scale(x, limit.input_lengthscale, bias, limit.variance)
+        unit, scale = unit_and_scale(x, limit.lengthscale, bias, limit.variance)
         phase = unit @ self.frequencies.mT
         parts = [torch.ones_like(unit[..., :1]), unit, phase.cos(), phase.sin()]
         return (scale * self.scale_factor)[..., None] * torch.cat(parts, -1) * self.amplitudes

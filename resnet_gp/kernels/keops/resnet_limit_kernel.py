@@ -60,7 +60,7 @@ class ResNetLimitKernel(KeOpsKernel, DenseResNetLimitKernel):
         bias = self.input_bias_variance if self.input_bias else None
         points = []
         for x in (x1, x2):
-            unit, scale = unit_and_scale(x, self.input_lengthscale, bias, self.variance)
+            unit, scale = unit_and_scale(x, self.lengthscale, bias, self.variance)
             if self.variance == "full":
                 factor = growth_factor(self.weight_variance, self.negative_slope)
                 scale = scale * factor[..., 0]
