@@ -341,9 +341,8 @@ class ResNetGPRegressor(
         ------
         ValueError
             Bad values in X (the column is named if it is of a data frame), y or sample_weight, bad
-            parameters, ``inference="exact"`` on more rows
-            than ``max_exact_samples``, or a warm start from another kind of model. The last fit is
-            kept.
+            parameters, ``inference="exact"`` on more rows than ``max_exact_samples``, or a warm
+            start from another kind of model. The last fit is kept.
         numpy.linalg.LinAlgError
             No covariance matrix of the search could be factorised.
         """
@@ -421,7 +420,13 @@ class ResNetGPRegressor(
         columns = self.columns_
         groups = columns.groups if columns is not None and columns.indicators else None
         return [
-            KernelSpec(kernel, self.activation, self.depth, self.block_bias, groups=groups)
+            KernelSpec(
+                kernel,
+                self.activation,
+                self.depth,
+                self.block_bias,
+                groups=None if isinstance(kernel, Kernel) else groups,
+            )
             for kernel in kernels
         ]
 
