@@ -54,6 +54,7 @@ BENCHMARKS = {
     "bayesian_optimisation": Benchmark(120, resumes=True),
     "simulation_based_calibration": Benchmark(60, resumes=True),
     "calibration": Benchmark(60, resumes=True),
+    "nominal": Benchmark(40, data=True, resumes=True),
     "classification": Benchmark(240, data=True, resumes=True),
     "regression": Benchmark(600, data=True, resumes=True),
     "large": Benchmark(300, data=True, resumes=True),

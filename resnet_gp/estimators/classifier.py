@@ -10,14 +10,14 @@ import torch
 from gpytorch.kernels import Kernel
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
 from resnet_gp.estimators.checks import check_choices, check_integers, last_fit_kept
-from resnet_gp.estimators.encode import Inputs, declares_columns, object_table
+from resnet_gp.estimators.encode import Inputs
 from resnet_gp.estimators.persistence import Persistent
+from resnet_gp.estimators.tables import TableInputs, declares_columns
 from resnet_gp.fitting.classifier_choice import choose_fit
 from resnet_gp.fitting.classifier_search import ClassifierFit, Problem, Solution
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings
@@ -30,7 +30,7 @@ _OPTIONAL = ("lengthscale_", "n_neighbors_")
 _LOGGER = logging.getLogger("resnet_gp")
 
 
-class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
+class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator):
     r"""Gaussian process classification with the kernels of infinitely wide and deep ResNets.
 
     Regression on targets of +-1, one class against the rest. A grid of kernels (horizons, with or
@@ -51,11 +51,13 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         best of both ("both"). A GPyTorch kernel keeps its hyperparameters; only the noise is
         chosen.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
-        Columns that hold categories: they are one-hot encoded and may hold texts. "auto" accepts
-        numbers only and tries columns of 3 to 12 different values both as numbers and as
-        categories; with "nearest" a kernel sees both, and its lengthscales weigh them. None treats
-        all columns as numbers, as does "auto" with a given kernel. In
-        ``predict``, all indicators of an unknown category are zero.
+        Columns of categories, which become one indicator for each category. "auto" takes those of
+        a pandas data frame that hold texts or have the dtype "category", and tries numbers of 3 to
+        12 different values both as numbers and as categories, unless the kernel is given; with
+        "nearest" a kernel sees both, and its lengthscales weigh them. A list adds to the columns of
+        texts the ones that it names. Missing values of a data frame are a category of their own,
+        or, of a column of numbers, take its median while one more feature marks them. None treats
+        all columns as numbers.
     inference : {"auto", "exact", "nearest", "sparse"}, default="auto"
         "exact" factorises n x n matrices. "nearest" conditions each prediction on its
         ``n_neighbors`` nearest training rows, and learns lengthscales: for any number of rows, in
@@ -93,10 +95,15 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         indicators of categories. Only with "nearest", and not for a given kernel.
     slope_ : float
         b in softmax(b score).
+    columns_ : resnet_gp.columns.Columns or None
+        How a data frame, or an array with categories, becomes features, whose names are
+        ``columns_.feature_names``. None for an array of numbers.
     X_train_ : ndarray of shape (n_samples, n_features)
+        Features of the training rows.
     y_train_ : ndarray of shape (n_samples,)
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features,)
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
 
     Examples
     --------
@@ -133,7 +140,10 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
+            A data frame may have missing values, booleans, and columns of categories, see
+            ``categorical_features``; an array has finite numbers, besides the categories that it
+            declares. Frames of dates or prose need ``skrub.tabular_pipeline``.
         y : array-like of shape (n_samples,)
             Labels of at least two classes, numbers or texts.
 
@@ -144,7 +154,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            Bad values in X or y, or bad parameters. The last fit is kept.
+            Bad values in X (the column is named if it is of a data frame) or y, or bad parameters.
+            The last fit is kept.
         """
         with last_fit_kept(self):
             self._fit(X, y)
@@ -152,7 +163,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
     def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
         self._check_parameters()
-        self.X_train_, self.y_train_ = self._table_and_labels(X, y)
+        self.X_train_, self.y_train_ = self._learn_features(X, y, dtype=np.float64)
+        check_classification_targets(self.y_train_)
         self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
@@ -178,11 +190,17 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
+
+        Warns
+        -----
+        UserWarning
+            X has categories that training had none of, for which all indicators are 0, or missing
+            numbers where none were missing, which take the median.
         """
         best = self.predict_proba(X).argmax(1)
         return np.asarray(self.classes_[best])
@@ -192,7 +210,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
 
         Returns
         -------
@@ -206,7 +224,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
 
         Returns
         -------
@@ -220,7 +238,7 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
 
         Returns
         -------
@@ -244,21 +262,12 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         least = {"n_neighbors": 1, "n_inducing": 1}
         check_integers(self, least, optional=("n_neighbors",))
 
-    def _table_and_labels(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        if declares_columns(self.categorical_features):
-            validate_data(self, X, y, skip_check_array=True)
-            table, labels = object_table(X), column_or_1d(y, warn=True)
-            check_consistent_length(table, labels)
-        else:
-            table, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
-        return table, labels
-
     def _make_inputs(self) -> Inputs:
+        # Declared columns are the categories, and a given kernel expects the columns of X.
         declared = self.categorical_features
-        if isinstance(self.kernel, Kernel) and not declares_columns(declared):
-            declared = None  # a given kernel expects the columns of X
-        return Inputs(self.X_train_, declared, getattr(self, "feature_names_in_", None))
+        tries = not (declared is None or declares_columns(declared) or self._given is not None)
+        indicators = [] if self.columns_ is None else self.columns_.indicators
+        return Inputs(self.X_train_, indicators, tries)
 
     @property
     def _given(self) -> Kernel | None:
@@ -304,11 +313,8 @@ class ResNetGPClassifier(Persistent, ClassifierMixin, BaseEstimator):
         self._posterior = Ensemble.from_tensors(state, fit.member, kernels, x)
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:
-        check_is_fitted(self)
-        if not declares_columns(self.categorical_features):
-            return self._inputs(validate_data(self, X, dtype=np.float64, reset=False))
-        validate_data(self, X, reset=False, skip_check_array=True)
-        return self._inputs(object_table(X))
+        features = self._features(X)
+        return self._inputs(features)
 
     def _logits(self, x: Tensor) -> Tensor:
         with bars(self.verbose):

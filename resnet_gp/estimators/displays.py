@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 from sklearn.utils.validation import check_is_fitted
 
+from resnet_gp.columns.values import Column, columns_of
 from resnet_gp.estimators.laws import law_of
-from resnet_gp.estimators.relevance import relevance_of
+from resnet_gp.estimators.relevance import relevance_of_columns
 from resnet_gp.predictive.law import Law
 from resnet_gp.predictive.scores import LEVEL
 
@@ -86,7 +88,9 @@ class PosteriorDisplay(_Display):
         margin: float = 0.2,
         ax: Any = None,
     ) -> PosteriorDisplay:
-        """Predict along ``feature``, with the others at their medians in ``X``, and plot.
+        """Predict along a column of numbers, with the others at their medians in ``X``, and plot.
+
+        Columns of categories stay at the most frequent one.
 
         Parameters
         ----------
@@ -95,22 +99,25 @@ class PosteriorDisplay(_Display):
         y : array-like of shape (n_samples,), default=None
             Shown as points if given.
         feature : int, default=0
+            Index of the column.
         n_points : int, default=200
         margin : float, default=0.2
             Extension beyond the data at both ends, as a share of their range.
         ax : matplotlib axes, default=None
         """
         check_is_fitted(estimator)
-        values = np.asarray(X, dtype=np.float64)
-        if not -values.shape[1] <= feature < values.shape[1]:
-            raise ValueError(f"feature must be below {values.shape[1]}, got {feature}")
-        column = values[:, feature]
-        reach = margin * np.ptp(column)
-        x = np.linspace(column.min() - reach, column.max() + reach, n_points)
-        points = np.tile(np.median(values, axis=0), (n_points, 1))
-        points[:, feature] = x
-        points = _with_names(estimator, points)
-        law = law_of(estimator, points)
+        columns = columns_of(X)
+        if not -len(columns) <= feature < len(columns):
+            raise ValueError(f"feature must be below {len(columns)}, got {feature}")
+        column = columns[feature].numbers()
+        low, high = np.nanmin(column), np.nanmax(column)
+        reach = margin * (high - low)
+        x = np.linspace(low - reach, high + reach, n_points)
+        encoding = getattr(estimator, "columns_", None)
+        nominal = [] if encoding is None else encoding.nominal
+        points = [np.full(n_points, _typical(one, i in nominal)) for i, one in enumerate(columns)]
+        points[feature] = x
+        law = law_of(estimator, _with_names(estimator, points))
         shown = None if y is None else np.asarray(y, dtype=np.float64)
         name = str(_names(estimator)[feature])
         display = cls(x, law.mean, *law.interval(LEVEL), column, shown, name)
@@ -354,9 +361,10 @@ class ReliabilityDisplay(_Display):
 
 @dataclass
 class RelevanceDisplay(_Display):
-    """Inverse lengthscales of the standardised features: how fast f varies along each.
+    """Inverse lengthscales of the standardised columns of X: how fast f varies along each.
 
-    Of two components, the one that varies faster counts, feature by feature.
+    Of two components, the one that varies faster counts, feature by feature; of the features of one
+    column of a data frame, the root of the sum of squares.
 
     Attributes
     ----------
@@ -377,10 +385,11 @@ class RelevanceDisplay(_Display):
             The estimator has no lengthscales: it was fitted with a kernel of your own.
         """
         check_is_fitted(estimator)
-        relevance = relevance_of(estimator)
-        if relevance is None:
+        found = relevance_of_columns(estimator)
+        if found is None:
             raise ValueError("estimator has no lengthscale_: its kernel is not one of this package")
-        return cls(_names(estimator), relevance).plot(ax=ax)
+        names = np.array(list(found), dtype=object)
+        return cls(names, np.array(list(found.values()))).plot(ax=ax)
 
     def _draw(self, ax: Any) -> None:
         order = np.argsort(self.relevance)
@@ -401,10 +410,17 @@ def _names(estimator: Any) -> NDArray[Any]:
     return np.asarray(getattr(estimator, "feature_names_in_", default))
 
 
-def _with_names(estimator: Any, points: Array) -> Any:
-    """Return a data frame if the estimator was fitted to one, else the array."""
+def _typical(column: Column, nominal: bool) -> Any:
+    """The most frequent category, or the median of numbers."""
+    if nominal:
+        return Counter(column.objects()).most_common(1)[0][0]
+    return float(np.nanmedian(column.numbers()))
+
+
+def _with_names(estimator: Any, columns: list[NDArray[Any]]) -> Any:
+    """Return a data frame if the estimator was fitted to one, else an array."""
     if not hasattr(estimator, "feature_names_in_"):
-        return points
+        return np.column_stack([column.astype(object) for column in columns])
     import pandas
 
-    return pandas.DataFrame(points, columns=estimator.feature_names_in_)
+    return pandas.DataFrame(dict(zip(estimator.feature_names_in_, columns, strict=True)))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resnet_gp.columns import Columns
 from resnet_gp.progress import write_atomically
 
 FORMAT = 1
@@ -30,9 +31,9 @@ Anything = TypeVar("Anything", bound="Persistent")
 class Persistent:
     """An estimator with ``save`` and ``load``.
 
-    Parameters are saved, and so are the numbers, texts and arrays among the attributes whose names
-    end with "_". Subclasses implement ``_pack()``, which returns the other state as tensors, and
-    ``_unpack(tensors)``, which restores it.
+    Parameters are saved, and so are the numbers, texts, arrays and encodings of tables among the
+    attributes whose names end with "_". Subclasses implement ``_pack()``, which returns the other
+    state as tensors, and ``_unpack(tensors)``, which restores it.
     """
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -154,6 +155,8 @@ def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] 
             return {"kind": "labels", "dtype": value.dtype.str, "order": order, "value": values}
     if isinstance(value, (list, tuple)) and all(isinstance(entry, _PLAIN) for entry in value):
         return {"kind": type(value).__name__, "value": [_plain(entry) for entry in value]}
+    if isinstance(value, Columns):
+        return {"kind": "columns", "value": value.to_json()}
     return {"kind": "object"} if key.startswith(_PARAMETER) else None
 
 
@@ -169,6 +172,8 @@ def _decode(code: dict[str, Any], key: str, tensors: dict[str, Tensor]) -> Any:
         if np.dtype(code["dtype"]).kind not in "OU":
             raise ValueError(f"{key} has type {code['dtype']}")
         return np.array(code["value"], code["dtype"], order=code["order"])
+    if kind == "columns":
+        return Columns.from_json(code["value"])
     if kind == "object":
         return None
     return tuple(code["value"]) if kind == "tuple" else code["value"]

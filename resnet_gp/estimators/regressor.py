@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from resnet_gp.activations import AnyActivation
 from resnet_gp.estimators.checks import (
@@ -27,6 +27,7 @@ from resnet_gp.estimators.checks import (
     last_fit_kept,
     torch_device,
 )
+from resnet_gp.estimators.encode import scaler_of
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.regressor_attributes import RegressorAttributes
 from resnet_gp.estimators.regressor_methods import RegressorMethods
@@ -46,6 +47,7 @@ from resnet_gp.fitting.optimiser import FitResult, Outcome
 from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
+from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.fitting.units import Units
 from resnet_gp.progress import progress_bar
 
@@ -147,6 +149,11 @@ class ResNetGPRegressor(
         Known noise variance, in the squared units of y; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
         Known noise variance of each target beyond ``noise_variance``, in the squared units of y.
+    categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
+        Columns of categories, which become one indicator for each category. "auto" takes those of
+        a pandas data frame that hold texts or have the dtype "category"; of a list, these besides
+        the ones that it names. Missing values of a data frame are a category of their own, or, of a
+        column of numbers, take its median while one more feature marks them. None for numbers only.
     n_chains : int, default=4
         Number of chains of "nuts"; with four, their agreement can be judged.
     n_draws : int, default=500
@@ -200,7 +207,8 @@ class ResNetGPRegressor(
         closer to the "map" than it should be. Only with "laplace".
     lengthscale_ : ndarray of shape (n_features,) or (2, n_features)
         Lengthscales in the units of the features, of each component. A long one (at most 10
-        standard deviations) means that the feature has little effect. Kernels of this package only.
+        standard deviations) means that the feature has little effect. The prior makes those of one
+        column's indicators alike. Kernels of this package only.
     weight_variance_ : float or ndarray of shape (2,)
         Variance w of the residual weights. Kernels of this package only.
     horizon_ : float or ndarray of shape (2,)
@@ -230,10 +238,15 @@ class ResNetGPRegressor(
         better value. False, without a warning, after the 25 passes of ``max_iter=None``.
     fit_interrupted_ : bool
         Whether Ctrl-C ended the search. The model is then the best one so far.
+    columns_ : resnet_gp.columns.Columns or None
+        How a data frame becomes features, whose names are ``columns_.feature_names``; wherever
+        arrays are said to have n_features columns, these count. None for an array of numbers.
     X_train_ : ndarray of shape (n_samples, n_features)
+        Features of the training rows.
     y_train_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features,)
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
 
     Examples
     --------
@@ -260,6 +273,7 @@ class ResNetGPRegressor(
         hyperparameter_samples: int | None = 2000,
         noise_variance: float | None = None,
         alpha: float | ArrayLike = 0.0,
+        categorical_features: Literal["auto"] | ArrayLike | None = "auto",
         n_chains: int = 4,
         n_draws: int = 500,
         n_jobs: int | None = None,
@@ -287,6 +301,7 @@ class ResNetGPRegressor(
         self.hyperparameter_samples = hyperparameter_samples
         self.noise_variance = noise_variance
         self.alpha = alpha
+        self.categorical_features = categorical_features
         self.n_chains = n_chains
         self.n_draws = n_draws
         self.n_jobs = n_jobs
@@ -307,7 +322,10 @@ class ResNetGPRegressor(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
+            A data frame may have missing values, booleans, and columns of categories, see
+            ``categorical_features``; an array has finite numbers. Frames of dates or prose need
+            ``skrub.tabular_pipeline``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
             Divides the noise variance of each target, ``alpha`` included; for instance the number
@@ -322,9 +340,9 @@ class ResNetGPRegressor(
         Raises
         ------
         ValueError
-            Bad values in X, y or sample_weight, bad parameters, ``inference="exact"`` on more rows
-            than ``max_exact_samples``, or a warm start from another kind of model. The last fit is
-            kept.
+            Bad values in X (the column is named if it is of a data frame), y or sample_weight, bad
+            parameters, ``inference="exact"`` on more rows than ``max_exact_samples``, or a warm
+            start from another kind of model. The last fit is kept.
         numpy.linalg.LinAlgError
             No covariance matrix of the search could be factorised.
         """
@@ -333,11 +351,12 @@ class ResNetGPRegressor(
         return self
 
     def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
-        kernels = self._check_parameters()
+        self._check_parameters()
         names = list(getattr(self, "feature_names_in_", []))
-        inputs, targets = validate_data(
-            self, X, y, dtype=np.float64, y_numeric=True, multi_output=True, ensure_min_samples=2
+        inputs, targets = self._learn_features(
+            X, y, dtype=np.float64, y_numeric=True, multi_output=True, ensure_min_samples=2
         )
+        kernels = self._kernels()
         alpha = check_alpha(self.alpha, len(inputs))
         weight = self._check_weight(sample_weight, inputs)
         if weight is not None:
@@ -352,7 +371,10 @@ class ResNetGPRegressor(
                     f"warm_start needs the columns of the last fit, {names}, got {now}"
                 )
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
-        self._units = Units.of(self.X_train_, self.y_train_)
+        self._units = Units(
+            scaler_of(inputs, [] if self.columns_ is None else self.columns_.indicators),
+            Standardiser.of(self.y_train_),
+        )
         n = len(inputs)
         chosen = self._chosen_inference(self.inference, n)
         self.inference_ = chosen.name
@@ -382,19 +404,30 @@ class ResNetGPRegressor(
         tags.target_tags.multi_output = True
         return tags
 
-    def _check_parameters(self) -> list[KernelSpec]:
-        """The kernels that the parameters describe, of one component."""
+    def _check_parameters(self) -> None:
         check_choices(self, _CHOICES)
         check_integers(self, _LEAST, optional=_OPTIONAL)
         noise: Any = self.noise_variance
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
+
+    def _kernels(self) -> list[KernelSpec]:
+        """The kernels that the parameters describe, of one component."""
         several = isinstance(self.kernel, list | tuple)
         kernels: list[Any] = list(self.kernel) if several else [self.kernel]
         if not kernels:
             raise ValueError("kernel must not be an empty list")
+        columns = self.columns_
+        groups = columns.groups if columns is not None and columns.indicators else None
         return [
-            KernelSpec(kernel, self.activation, self.depth, self.block_bias) for kernel in kernels
+            KernelSpec(
+                kernel,
+                self.activation,
+                self.depth,
+                self.block_bias,
+                groups=None if isinstance(kernel, Kernel) else groups,
+            )
+            for kernel in kernels
         ]
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
@@ -471,7 +504,7 @@ class ResNetGPRegressor(
         return digest_of(parameters, [self.X_train_, self.y_train_, alpha, weight])
 
     def _pack(self) -> dict[str, torch.Tensor]:
-        kernels = self._check_parameters()
+        kernels = self._kernels()
         components = [
             [kernels.index(replace(spec, n_components=1)), spec.n_components]
             for spec in self._specs
@@ -484,7 +517,7 @@ class ResNetGPRegressor(
         with torch.inference_mode(False):
             training = self._training(self.X_train_, self.y_train_, None)
             tensors = {name: self._tensor(value) for name, value in state.items()}
-            kernels = self._check_parameters()
+            kernels = self._kernels()
             self._specs = [
                 replace(kernels[index], n_components=count)
                 for index, count in state["components"].tolist()

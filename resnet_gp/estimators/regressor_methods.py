@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor
 
 from resnet_gp.estimators.checks import check_alpha, torch_device
+from resnet_gp.estimators.tables import TableInputs
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
@@ -21,7 +22,7 @@ from resnet_gp.progress import bars
 Array = NDArray[np.float64]
 
 
-class RegressorMethods:
+class RegressorMethods(TableInputs):
     """Methods that need only the posterior and the units of a fit."""
 
     device: str
@@ -45,8 +46,9 @@ class RegressorMethods:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Predicted in slices, so that memory stays bounded unless ``return_cov``.
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
+            With the columns of the fit, in their order. It is predicted in slices, so that memory
+            stays bounded unless ``return_cov``.
         return_std : bool, default=False
         return_cov : bool, default=False
         observation_noise : bool, default=True
@@ -60,6 +62,12 @@ class RegressorMethods:
             Only with ``return_std``, in the units of y.
         cov : ndarray of shape (n_samples, n_samples) or (n_samples, n_samples, n_outputs)
             Only with ``return_cov``, in the squared units of y.
+
+        Warns
+        -----
+        UserWarning
+            A data frame has categories that training had none of, for which all indicators are 0,
+            or missing numbers where none were missing, which take the median.
         """
         if return_std and return_cov:
             raise RuntimeError("return_std and return_cov cannot both be True")
@@ -81,7 +89,7 @@ class RegressorMethods:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
         observation_noise : bool, default=True
             As in ``predict``.
 
@@ -104,7 +112,7 @@ class RegressorMethods:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
         quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
             Probabilities between 0 and 1.
         observation_noise : bool, default=True
@@ -124,7 +132,7 @@ class RegressorMethods:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
 
         Returns
@@ -157,7 +165,7 @@ class RegressorMethods:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples_X, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples_X, n_features_in_)
         n_samples : int, default=1
         random_state : int, RandomState instance or None, default=0
         observation_noise : bool, default=True
@@ -246,7 +254,7 @@ class RegressorMethods:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or pandas.DataFrame of shape (n_samples, n_features_in_)
         return_std : bool, default=False
             Needs a kernel with second derivatives where its inputs coincide: the limit of the
             (leaky) ReLU family at infinite depth.
@@ -254,7 +262,8 @@ class RegressorMethods:
         Returns
         -------
         mean : ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
-            In units of y per unit of the feature.
+            In units of y per unit of the feature; of a data frame with categories, by encoded
+            feature, see ``columns_``.
         std : ndarray of the same shape
             Only with ``return_std``.
 
@@ -277,7 +286,7 @@ class RegressorMethods:
 
         Parameters
         ----------
-        X : array-like of shape (n_new, n_features)
+        X : array-like or pandas.DataFrame of shape (n_new, n_features_in_)
         y : array-like of shape (n_new,) or (n_new, n_outputs)
         alpha : float or array-like of shape (n_new,), default=0.0
             Known noise variances of the new targets, as in the constructor. Their weight is the
@@ -294,8 +303,7 @@ class RegressorMethods:
         ValueError
             Bad values, or shapes that do not match the first rows'.
         """
-        check_is_fitted(self)
-        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        inputs = self._features(X)
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         shape = (len(inputs), *self.y_train_.shape[1:])
         if targets.shape != shape:
@@ -343,8 +351,7 @@ class RegressorMethods:
         return (value, gradient) if eval_gradient else value
 
     def _standardised(self, X: ArrayLike) -> Tensor:
-        check_is_fitted(self)
-        inputs = validate_data(self, X, dtype=np.float64, reset=False)
+        inputs = self._features(X)
         return self._tensor(self._units.x(inputs))
 
     def _tensor(self, values: Tensor) -> Tensor:

@@ -39,12 +39,18 @@ class Proposal:
         Args:
             mode: ``p``.
             curvature: minus the second derivatives of the log posterior density, ``p x p``.
-            prior_curvature: those of the log prior density, ``p``, positive.
+            prior_curvature: those of the log prior density, positive: ``p`` where it makes the
+                hyperparameters independent, else ``p x p``.
         """
-        width = 1 / np.sqrt(prior_curvature)
-        relative = curvature * np.outer(width, width)
+        if prior_curvature.ndim == 1:
+            width = 1 / np.sqrt(prior_curvature)
+            relative = curvature * np.outer(width, width)
+            values, axes = np.linalg.eigh((relative + relative.T) / 2)
+            return cls(mode, width[:, None] * axes / np.sqrt(np.maximum(values, 1.0)))
+        root = np.linalg.inv(np.linalg.cholesky(prior_curvature)).T  # of the prior's covariance
+        relative = root.T @ curvature @ root
         values, axes = np.linalg.eigh((relative + relative.T) / 2)
-        return cls(mode, width[:, None] * axes / np.sqrt(np.maximum(values, 1.0)))
+        return cls(mode, root @ axes / np.sqrt(np.maximum(values, 1.0)))
 
     def draw(self, count: int, generator: np.random.RandomState) -> tuple[Array, Array]:
         """Draws, ``count x p``, and their log densities, ``count``."""

@@ -68,6 +68,8 @@ class KernelSpec:
         depth: number of residual blocks; None for the limit.
         block_bias: whether the residual blocks have biases.
         n_components: number of independent networks whose sum has the covariance.
+        groups: a number for each feature, which those share whose lengthscales are alike; see
+            ``add_weak_priors``. None for unrelated ones.
 
     Raises:
         ValueError: names the argument that is wrong.
@@ -78,6 +80,7 @@ class KernelSpec:
     depth: int | None
     block_bias: bool
     n_components: int = 1
+    groups: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.kernel, Kernel) or self.kernel in ("limit", "tangent")):

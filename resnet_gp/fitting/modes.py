@@ -188,6 +188,8 @@ def around(mode: Mode) -> Iterator[tuple[Density, Proposal]]:
     )
     set_raw(model, at)
     widths = np.maximum(prior.diagonal(), _LEAST_PRIOR_CURVATURE)
+    if mode.search.spec.groups is not None:  # related lengthscales
+        widths = prior + np.diag(widths - prior.diagonal())
     with density(model, mode.search.objective, mode.search.bar.update) as posterior:
         yield posterior, Proposal.of(at, curvature(posterior.gradients, at), widths)
 

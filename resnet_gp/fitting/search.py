@@ -137,7 +137,7 @@ class Search:
             model.likelihood.noise = max(self.noise_variance, 1e-8)
             model.likelihood.noise_covar.raw_noise.requires_grad_(False)
         if self.with_priors:
-            add_weak_priors(model)
+            add_weak_priors(model, self.spec.groups)
 
     def starts(self, model: RegressionModel) -> list[Array]:
         """The first candidates, as raw parameters."""

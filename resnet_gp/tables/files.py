@@ -9,11 +9,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from resnet_gp.columns.wording import quoted
 from resnet_gp.progress import is_stream, write_atomically
 from resnet_gp.tables.fit_report import draw, report, write_out_of_fold
 from resnet_gp.tables.plan import Plan
 from resnet_gp.tables.predict import Predictions
-from resnet_gp.tables.reading import TableError, quoted
+from resnet_gp.tables.reading import TableError
 from resnet_gp.tables.saved import COLUMNS, MODEL
 from resnet_gp.tables.training import Result
 

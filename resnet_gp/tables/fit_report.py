@@ -32,14 +32,14 @@ def conclude(plan: Plan, result: Result) -> list[str]:
 def report(plan: Plan, result: Result) -> dict[str, Any]:
     """All figures for JSON: widths and RMSE in the units of the target, times in seconds."""
     packages = ("resnet-gp", "torch", "gpytorch", "scikit-learn", "numpy", "pandas")
-    columns = result.saved.columns
+    columns = plan.columns
     return {
         "versions": {name: version(name) for name in packages},
         "task": plan.task.name,
         "target": plan.target,
         "rows": len(plan.truth),
-        "columns": columns.names,
-        "unused_columns": list(columns.unused),
+        "columns": plan.schema.names,
+        "unused_columns": plan.unused,
         "features": columns.feature_names,
         "seed": plan.seed,
         "cross_validation": {

@@ -1,12 +1,13 @@
-"""Which columns of a table hold numbers, and which hold categories."""
+"""Which columns of a table of texts hold numbers, and which hold categories."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from resnet_gp.tables.reading import TableError, shortened
+from resnet_gp.columns.kinds import Kind, are_dates, are_too_many
+from resnet_gp.columns.wording import shortened
+from resnet_gp.tables.reading import TableError
 from resnet_gp.tables.values import (
     first_text,
     is_mostly_numbers,
@@ -14,17 +15,6 @@ from resnet_gp.tables.values import (
     numbers_or_refuse,
     refuse_commas,
     texts_of,
-)
-
-Kind = Literal["number", "category"]
-
-# With a larger share of different values, texts are names or prose rather than categories.
-_MOST_DISTINCT = 0.5
-_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-_DATE = re.compile(
-    rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}([T ].*)?|\d{{4}}-\d{{2}}"
-    rf"|(?=.*\d)(.*\b)?({_MONTHS})[a-z]*\b.*\d{{4}}.*",
-    re.IGNORECASE,
 )
 
 
@@ -59,14 +49,14 @@ def _check_categories(column: Any, declared: bool) -> None:
     if not len(values):
         return
     name, different = str(column.name), values.unique()
-    if not declared and all(_DATE.fullmatch(text) for text in different):
+    if not declared and are_dates(different):
         raise TableError(
             f"column {name!r} holds dates such as {different[0]!r}: write them as numbers (a year, "
             f"days since some day), or --drop {name!r}"
         )
     if not declared:
         refuse_commas(column)
-    if len(different) <= max(2, _MOST_DISTINCT * len(values)):
+    if not are_too_many(len(different), len(values)):
         return
     if not declared and is_mostly_numbers(column):
         row, text = first_text(column)

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.tables.columns import CategoryColumn, Columns, NumberColumn
-from resnet_gp.tables.kinds import Kind, choose_kinds
+from resnet_gp.columns import CategoryColumn, Columns, NumberColumn
+from resnet_gp.columns.values import columns_of
+from resnet_gp.columns.wording import quoted, shortened
+from resnet_gp.tables.kinds import choose_kinds
 from resnet_gp.tables.reading import (
     TableError,
     check_column,
-    quoted,
     separator_hint,
-    shortened,
 )
+from resnet_gp.tables.schema import Schema
 from resnet_gp.tables.target import choose_task
 from resnet_gp.tables.tasks import Task
-from resnet_gp.tables.values import numbers
 
 _FEWEST_ROWS = 5
 _ENOUGH_ROWS = 2000  # out of fold: scores are then known to a few per cent
@@ -34,15 +34,18 @@ class Plan:
     """A table, and the choices that a fit of it needs.
 
     Attributes:
-        frame: the columns that may become features.
-        columns: their encoding, learnt from all rows.
+        frame: numbers and categories, of the columns that vary.
+        schema: how they are read from texts.
+        columns: how all rows become features.
+        unused: names of the columns that do not vary.
         truth: values of the target, floats or labels.
         seed: of the folds and of the estimators.
     """
 
     frame: Any
-    kinds: dict[str, Kind]
+    schema: Schema
     columns: Columns
+    unused: list[str]
     target: str
     truth: NDArray[Any]
     task: Task
@@ -106,9 +109,10 @@ def make_plan(
         raise TableError(f"there are {len(frame)} rows: at least {_FEWEST_ROWS} are needed")
     kind, truth = choose_task(frame[target], task)
     _check_folds(kind, truth, folds)
-    kinds = choose_kinds(features, categorical)
-    columns = Columns.learn(features, kinds)
-    return Plan(features, kinds, columns, target, truth, kind, folds, seed)
+    schema, unused = Schema.learn(features, choose_kinds(features, categorical))
+    read = schema.read(features)
+    columns = Columns.learn(columns_of(read))
+    return Plan(read, schema, columns, unused, target, truth, kind, folds, seed)
 
 
 def describe(plan: Plan) -> list[str]:
@@ -127,8 +131,8 @@ def describe(plan: Plan) -> list[str]:
     for part in columns.parts:
         if isinstance(part, NumberColumn):
             lines += _describe_numbers(part, plan.frame[part.name])
-    if columns.unused:
-        lines.append(f"constant, not used: {quoted(columns.unused)}")
+    if plan.unused:
+        lines.append(f"constant, not used: {quoted(plan.unused)}")
     if plan.leaves_rows_out:
         lines.append(
             f"more than {_ROWS_OF_FOLDS} rows: each prediction is made from its nearest rows; the "
@@ -144,8 +148,7 @@ def _describe_numbers(part: NumberColumn, column: Any) -> list[str]:
             f"column {part.name!r}: {column.isna().sum()} missing, for which the median "
             f"{part.median:g} is taken; one more feature marks them"
         ]
-    values = numbers(column)
-    if values is not None and (np.diff(values) == 1).all():
+    if (np.diff(column) == 1).all():
         return [
             f"column {part.name!r} rises by 1 from row to row: --drop it if it only counts them"
         ]

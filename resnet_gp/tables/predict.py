@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_gp.columns.values import columns_of
+from resnet_gp.tables.notes import warnings_as
 from resnet_gp.tables.reading import numbering_rows
 from resnet_gp.tables.saved import SavedModel
 from resnet_gp.tables.target import known_truth
@@ -39,8 +41,8 @@ def predict_table(saved: SavedModel, frame: Any) -> Predictions:
         TableError: a column that the model needs is missing or of another kind, or a row is too
             far from the training rows.
     """
-    X, notes = saved.columns.encode(frame)
-    with numbering_rows(range(len(X))):
+    X, notes = saved.schema.read(frame), list[str]()
+    with numbering_rows(range(len(X))), warnings_as(notes):
         predictions: Any = saved.task.predict(saved.model, X)
     scores, scored = None, 0
     if saved.target in frame.columns:
@@ -59,7 +61,8 @@ def predict_table(saved: SavedModel, frame: Any) -> Predictions:
 
 def _note_training_rows(saved: SavedModel, X: Any) -> list[str]:
     trained = {row.tobytes() for row in np.ascontiguousarray(saved.model.X_train_)}
-    seen = sum(row.tobytes() in trained for row in np.ascontiguousarray(X.to_numpy()))
+    features, _ = saved.model.columns_.encode(columns_of(X))
+    seen = sum(row.tobytes() in trained for row in np.ascontiguousarray(features))
     if 2 * seen <= len(X):
         return []
     return [

@@ -1,22 +1,21 @@
-"""Reading CSV files into data frames, and the wording of errors about tables."""
+"""Reading CSV files into data frames of texts, and errors about tables."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_gp.columns.wording import first_of, shortened, suggest
 from resnet_gp.fitting.standardise import FarInputError
 
 _ENCODING = "utf-8-sig"  # UTF-8, with or without a byte order mark
-_SHOWN = 5
 
 
 class TableError(ValueError):
@@ -96,34 +95,10 @@ def check_column(frame: Any, name: str, option: str) -> None:
         raise TableError(f"there is no column {name!r}{suggest(name, frame.columns)}", option)
 
 
-def suggest(name: str, columns: Iterable[Any]) -> str:
-    """Suggest similar names, or the first ones: the end of a sentence."""
-    known = [str(column) for column in columns]
-    folded = {column.casefold().strip(): column for column in known}
-    close = [folded[match] for match in get_close_matches(name.casefold().strip(), folded)]
-    if close:
-        return f"; did you mean {quoted(close, ' or ')}?"
-    return f"; there are {shortened(known)}"
-
-
-def quoted(names: Iterable[Any], joint: str = ", ") -> str:
-    return joint.join(repr(str(name)) for name in names)
-
-
-def shortened(names: list[Any]) -> str:
-    """List the first few names and count the others."""
-    return _first([repr(str(name)) for name in names])
-
-
 def row_numbers(mask: Any) -> str:
     """List the first few rows of a mask, counted from 1 below the header."""
     numbers = [str(i + 1) for i, marked in enumerate(mask) if marked]
-    return f"{'row' if len(numbers) == 1 else 'rows'} {_first(numbers)}"
-
-
-def _first(texts: list[str]) -> str:
-    rest = len(texts) - _SHOWN
-    return ", ".join(texts[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return f"{'row' if len(numbers) == 1 else 'rows'} {first_of(numbers)}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A saved model and ``columns.json`` beside it, which says how tables become its features."""
+"""A saved model and ``columns.json`` beside it, which says how tables are read for it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from resnet_gp.tables.columns import Columns
 from resnet_gp.tables.reading import TableError
+from resnet_gp.tables.schema import Schema
 from resnet_gp.tables.tasks import Classification, Regression, Task
 
-FORMAT = 1
+FORMAT = 2
 MODEL, COLUMNS = "model", "columns.json"
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A fitted estimator, its task, the name of its target and its columns."""
+    """A fitted estimator, its task, the name of its target and what its columns hold."""
 
     model: Any
     task: Task
     target: str
-    columns: Columns
+    schema: Schema
 
     def save(self, folder: Path) -> None:
         """Write the files ``model`` and ``columns.json``."""
@@ -38,7 +38,7 @@ class SavedModel:
             "target": self.target,
             "training_rows": len(self.model.X_train_),
             "training_digest": _digest(self.model.X_train_),
-            **self.columns.to_json(),
+            "columns": self.schema.to_json(),
         }
         (folder / COLUMNS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -62,14 +62,14 @@ class SavedModel:
         except (OSError, ValueError) as error:
             raise TableError(str(error), "MODEL") from error
         try:
-            columns, target = Columns.from_json(content), str(content["target"])
+            schema, target = Schema.from_json(content["columns"]), str(content["target"])
             rows, digest = int(content["training_rows"]), content["training_digest"]
         except (KeyError, TypeError, ValueError) as error:
             raise TableError(f"{path.with_name(COLUMNS)} is damaged: {error}", "MODEL") from error
         if digest != _digest(model.X_train_[:rows]):
             raise TableError(f"{path} and {COLUMNS} beside it are of two different fits", "MODEL")
         task = Classification(model.classes_) if is_classifier else Regression(level)
-        return cls(model, task, target, columns)
+        return cls(model, task, target, schema)
 
 
 def _read(path: Path) -> dict[str, Any]:

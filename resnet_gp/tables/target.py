@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_gp.columns.wording import shortened
 from resnet_gp.fitting.standardise import is_constant
-from resnet_gp.tables.reading import TableError, row_numbers, shortened
+from resnet_gp.tables.reading import TableError, row_numbers
 from resnet_gp.tables.tasks import Classification, Regression, Task
 from resnet_gp.tables.values import (
     first_text,

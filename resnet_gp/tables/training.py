@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_gp.estimators.relevance import relevance_of
-from resnet_gp.tables.columns import Columns
+from resnet_gp.estimators.relevance import relevance_of_columns
+from resnet_gp.fitting.standardise import FarInputError
+from resnet_gp.tables.notes import warnings_as
 from resnet_gp.tables.plan import Plan
 from resnet_gp.tables.reading import TableError, numbering_rows
 from resnet_gp.tables.saved import SavedModel
@@ -63,19 +62,19 @@ def train(plan: Plan, step: Step = lambda _: None) -> Result:
     folds = None if plan.leaves_rows_out else _cross_validate(plan, step)
     middle = time.perf_counter()
     step("all rows")
-    model, messages = _fit(plan, plan.columns, np.arange(len(plan.truth)))
+    model, messages = _fit(plan, np.arange(len(plan.truth)))
     end = time.perf_counter()
     out_of_fold = folds if folds is not None else _leave_out(plan, model)
     last = time.perf_counter()
     truth = plan.truth[out_of_fold.rows]
     return Result(
-        SavedModel(model, plan.task, plan.target, plan.columns),
+        SavedModel(model, plan.task, plan.target, plan.schema),
         out_of_fold,
         {
             "resnet-gp": plan.task.scores(truth, out_of_fold.predictions),
             "trivial": plan.task.scores(truth, out_of_fold.trivial),
         },
-        _relevance(model, plan.columns),
+        _relevance(model),
         {"cross_validation": middle - start + last - end, "fit": end - middle},
         messages,
     )
@@ -88,11 +87,10 @@ def _cross_validate(plan: Plan, step: Step) -> OutOfFold:
     splits = list(plan.task.splits(plan.truth, plan.folds, plan.seed))
     for number, (train, test) in enumerate(splits[: plan.folds_fitted], 1):
         step(f"fold {number}")
-        columns = Columns.learn(plan.frame.iloc[train], plan.kinds)
-        model, _ = _fit(plan, columns, train)
+        model, _ = _fit(plan, train)
         rows.append(test)
-        with numbering_rows(test):
-            predictions.append(plan.task.predict(model, columns.encode(plan.frame.iloc[test])[0]))
+        with numbering_rows(test), warnings_as([]):
+            predictions.append(plan.task.predict(model, plan.frame.iloc[test]))
         trivial.append(plan.task.trivial(plan.truth[train], len(test)))
     everything = np.concatenate(rows)
     order = np.argsort(everything)
@@ -112,26 +110,21 @@ def _leave_out(plan: Plan, model: Any) -> OutOfFold:
     return OutOfFold(rows, predictions, task.trivial(plan.truth, len(rows)))
 
 
-def _fit(plan: Plan, columns: Columns, rows: NDArray[np.int64]) -> tuple[Any, list[str]]:
+def _fit(plan: Plan, rows: NDArray[np.int64]) -> tuple[Any, list[str]]:
     """Fit an estimator to some rows; also return its warnings."""
-    X = columns.encode(plan.frame.iloc[rows])[0]
-    with numbering_rows(rows), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    messages: list[str] = []
+    with numbering_rows(rows), warnings_as(messages):
         try:
-            model = plan.task.estimator(plan.seed).fit(X, plan.truth[rows])
-        except np.linalg.LinAlgError as error:
+            model = plan.task.estimator(plan.seed).fit(plan.frame.iloc[rows], plan.truth[rows])
+        except FarInputError:
+            raise
+        except ValueError as error:
             raise TableError(f"the model cannot be fitted: {error}") from error
     if getattr(model, "fit_interrupted_", False):
         raise KeyboardInterrupt
-    shown = [one for one in caught if issubclass(one.category, UserWarning)]
-    return model, [" ".join(str(one.message).split()) for one in shown]
+    return model, messages
 
 
-def _relevance(model: Any, columns: Columns) -> dict[str, float]:
-    each = relevance_of(model)
-    if each is None:
-        return {}
-    total = dict.fromkeys(columns.names, 0.0)
-    for name, value in zip(columns.origins, each, strict=True):
-        total[name] = math.hypot(total[name], value)
-    return dict(sorted(total.items(), key=lambda entry: -entry[1]))
+def _relevance(model: Any) -> dict[str, float]:
+    found = relevance_of_columns(model) or {}
+    return dict(sorted(found.items(), key=lambda entry: -entry[1]))

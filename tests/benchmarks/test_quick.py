@@ -179,6 +179,32 @@ def test_small_data(capsys):
     assert "diabetes: nlpd" in capsys.readouterr().out
 
 
+def test_nominal(capsys):
+    cells = load("benchmarks", "nominal").main(["--quick"])
+    codes, frame = cells.all
+    assert (codes["way"], frame["way"]) == ("numbers", "frame")
+    assert frame["crps"] < codes["crps"]
+    assert frame["rmse"] < 0.5
+    assert "regression: crps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("way", ["numbers", "frame", "unrelated", "skrub", "1"])
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_ways_to_read_nominal_columns(task, way, tmp_path, monkeypatch):
+    if way == "skrub":
+        pytest.importorskip("skrub")
+    benchmark = load("benchmarks", "nominal")
+    rng = np.random.default_rng(0)
+    kinds, x = rng.integers(4, size=200), rng.normal(size=200)
+    y = x + np.array([0, 2, -2, 1])[kinds]
+    y = y if task == "regression" else (y > 0).astype(int)
+    X, parts = np.column_stack([kinds, x]), [np.arange(60)]
+    monkeypatch.setattr(benchmark, "data_of", lambda *_: (X, y, parts))
+    cell = benchmark.measure(None, task, "any", 0, way, choose=True)
+    assert cell.get("rmse", 0) < 0.6
+    assert cell.get("accuracy", 1) > 0.8
+
+
 def test_rows_outside_are_those_of_extreme_predictions():
     benchmark = load("benchmarks", "small_data")
     train, test = benchmark.rows("outside", 0)

@@ -142,7 +142,8 @@ def test_declared_categories_may_be_texts(declared, tmp_path):
     fitted = ResNetGPClassifier("limit", categorical_features=declared).fit(X[:60], y[:60])
     assert fitted.score(X[60:], y[60:]) > 0.85
     shades = np.array([[0.0, "violet"], [0.0, "red"], [0.0, "green"]], dtype=object)
-    violet, red, green = fitted.predict_proba(shades)[:, 1]
+    with pytest.warns(UserWarning, match="'violet' was not in training"):
+        violet, red, green = fitted.predict_proba(shades)[:, 1]
     assert red < violet < green  # a colour without an indicator says neither
     fitted.save(tmp_path / "model")
     loaded = ResNetGPClassifier.load(tmp_path / "model")

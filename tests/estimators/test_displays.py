@@ -162,3 +162,19 @@ def test_relevance(fitted):
     del (other := ResNetGPRegressor().fit(fitted.X_train_, fitted.y_train_)).lengthscale_
     with pytest.raises(ValueError, match="lengthscale_"):
         RelevanceDisplay.from_estimator(other)
+
+
+def test_frames_of_categories(data):
+    pandas = pytest.importorskip("pandas")
+    X, y = data
+    frame = pandas.DataFrame(
+        {"age": np.where(X[:, 0] > 1, np.nan, X[:, 0]), "city": ["Rome", "Oslo", "Rome"] * 40}
+    )
+    fitted = ResNetGPRegressor(hyperparameters="map", n_components=1).fit(frame, y)
+    display = PosteriorDisplay.from_estimator(fitted, frame, y, n_points=20)
+    at = pandas.DataFrame({"age": display.x, "city": "Rome"})
+    np.testing.assert_array_equal(display.mean, fitted.predict(at))
+    with pytest.raises(ValueError, match="'city' of X holds 'Rome' in row 0"):
+        PosteriorDisplay.from_estimator(fitted, frame, feature=1)
+    relevance = RelevanceDisplay.from_estimator(fitted)
+    assert relevance.names.tolist() == ["age", "city"]

@@ -1,90 +1,50 @@
-import warnings
-from datetime import date
-
 import numpy as np
 import pytest
 
-from resnet_gp import ResNetGPClassifier
-from resnet_gp.estimators.encode import columns_of_few_values, object_table
+from resnet_gp.estimators.encode import Inputs, columns_of_few_values, scaler_of
+from resnet_gp.fitting.standardise import Standardiser
 
 
-def fit(kinds):
-    y = np.array([0, 1, 1, 0] * 10)
-    X = np.empty((40, 2), dtype=object)
-    X[:, 0], X[:, 1] = np.linspace(-1, 1, 40), kinds
-    return ResNetGPClassifier("limit", categorical_features=[1]).fit(X, y), X
+def table(n=60, seed=0):
+    """Two numbers, the indicators of three categories between them, and a column of few values."""
+    rng = np.random.default_rng(seed)
+    indicators = np.eye(3)[rng.choice(3, n, p=[0.7, 0.2, 0.1])]
+    few = rng.integers(4, size=n).astype(float)
+    return np.column_stack([rng.normal(size=n), indicators, rng.normal(size=n), few])
 
 
-@pytest.mark.parametrize("dtype", [object, "string", "category"])
-def test_missing_categories_are_one_category_however_they_are_written(dtype, tmp_path):
-    pandas = pytest.importorskip("pandas")
-    kinds = ["a", "b", None, "a"] * 10
-    expected, X = fit(kinds)
-    frame = pandas.DataFrame(
-        {"x": X[:, 0].astype(float), "kind": pandas.Series(kinds, dtype=dtype)}
-    )
-    frame["kind"] = frame["kind"].astype(object).where(frame["kind"].notna(), pandas.NA)
-    model = ResNetGPClassifier("limit", categorical_features=["kind"]).fit(frame, [0, 1, 1, 0] * 10)
-    found = [model.predict_proba(frame.fillna({"kind": gap})) for gap in (np.nan, pandas.NaT)]
-    found.append(model.predict_proba(frame))
-    model.save(tmp_path / "model")
-    found.append(ResNetGPClassifier.load(tmp_path / "model").predict_proba(frame))
-    for probabilities in found:
-        np.testing.assert_allclose(probabilities, expected.predict_proba(X), rtol=1e-9)
+def test_numbers_alone_are_standardised():
+    X = table()
+    plain, found = Standardiser.of(X), scaler_of(X, [])
+    assert (found.mean == plain.mean).all()
+    assert (found.scale == plain.scale).all()
 
 
-def test_missing_numbers_are_refused():
-    model, X = fit([1, 2, None, 4] * 10)
-    X[3, 0] = None
-    with pytest.raises(ValueError, match="Input X contains NaN"):
-        model.predict(X)
+def test_a_column_of_categories_weighs_as_much_as_a_number():
+    X, indicators = table(), slice(1, 4)
+    scaled = scaler_of(X, [indicators])(X).numpy()
+    np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-12)
+    squares = (scaled**2).mean(0)
+    assert squares.mean() == pytest.approx(1)  # as of standardised numbers
+    assert squares[indicators].sum() == pytest.approx(squares[0])
+    kept = X[:, indicators] @ np.ones(3)  # one scale: differences of categories stay alike
+    np.testing.assert_allclose(kept, 1)
+    assert len(set(scaler_of(X, [indicators]).scale[indicators])) == 1
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "message"),
-    [
-        ([1, 2, 3, None], ["1", "2", "3", None], "holds texts, and held only numbers in training"),
-        (["1", "2", "3", None], [1, 2, 3, None], "holds numbers, and held only texts in training"),
-        ([1, 2, 3, None], ["1", 2, 3, None], "holds texts, and held only numbers in training"),
-        (["1", "2", "3", None], ["1", 2, "3", None], "holds numbers, and held only texts"),
-        ([1, 2, 3, None], [b"1", b"2", b"3", None], "holds bytes, and held only numbers"),
-        (["1", "2", "3", None], [b"1", "2", "3", None], "holds bytes, and held only texts"),
-        ([1, 2, 3, None], [b"1", "2", 3, None], "holds bytes and texts, and held only numbers"),
-        ([1, 2, 3, None], [date(2020, 1, 1), 2, 3, None], "holds values of other types, and held"),
-    ],
-)
-def test_values_of_a_kind_that_training_had_none_of_are_warned_of(before, after, message):
-    model, X = fit(before * 10)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.predict(X)
-    X[:, 1] = after * 10
-    with pytest.warns(UserWarning, match=rf"column 1 \(counted from 0\) of X {message}"):
-        model.predict(X)
-
-
-def test_new_categories_of_a_known_kind_are_not_warned_of():
-    model, X = fit([1, 2, 3, 4] * 10)
-    X[:, 1] = [True, np.float32(2), np.int8(9), np.bool_(False)] * 10
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.predict(X)
-
-
-def test_warnings_name_columns_of_data_frames():
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"x": np.linspace(-1, 1, 40), "kind": [1, 2, 3, 4] * 10})
-    model = ResNetGPClassifier("limit", categorical_features=["kind"]).fit(frame, [0, 1, 1, 0] * 10)
-    with pytest.warns(UserWarning, match="column 'kind' of X holds texts"):
-        model.predict(frame.astype({"kind": str}))
+def test_a_second_view_sees_few_values_as_categories():
+    X, indicators = table(), slice(1, 4)
+    inputs = Inputs(X, [indicators], True)
+    assert inputs.blocks == [(0, 1, 2, 3, 4, 5), tuple(range(6, 15))]
+    both = inputs(X).numpy()
+    np.testing.assert_array_equal(both[:, :6], scaler_of(X, [indicators])(X))
+    expanded = np.column_stack([np.eye(4)[X[:, 5].astype(int)], X[:, :5]])
+    expected = scaler_of(expanded, [slice(0, 4), slice(5, 8)])(expanded)
+    np.testing.assert_allclose(both[:, 6:], expected)
+    assert Inputs(X, [indicators], False).blocks == inputs.blocks[:1]
 
 
 def test_numbers_that_differ_by_rounding_are_no_categories():
     step = np.spacing(0.3)
     X = np.column_stack([0.3 + step * (np.arange(12) % 3), np.arange(12) % 3])
     assert columns_of_few_values(X) == [1]
-
-
-def test_tables_have_two_dimensions():
-    with pytest.raises(ValueError, match=r"X must be n x d, got shape \(2,\)"):
-        object_table(["a", "b"])

@@ -6,7 +6,7 @@ from gpytorch.kernels import RBFKernel
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.estimators.displays import RelevanceDisplay
-from resnet_gp.estimators.relevance import relevance_of
+from resnet_gp.estimators.relevance import relevance_of, relevance_of_columns
 from resnet_gp.tables.fit_report import _facts
 
 RNG = np.random.default_rng(0)
@@ -35,7 +35,25 @@ def test_of_two_networks_the_one_that_varies_faster_counts():
 
 
 def test_kernels_of_others_have_none():
-    assert relevance_of(make(kernel=RBFKernel())) is None
+    model = make(kernel=RBFKernel())
+    assert relevance_of(model) is relevance_of_columns(model) is None
+
+
+def test_of_the_features_of_one_column_the_squares_are_added():
+    pandas = pytest.importorskip("pandas")
+    plain = make(n_components=1)
+    assert relevance_of_columns(plain) == dict(
+        zip(["x0", "x1", "x2"], relevance_of(plain), strict=True)
+    )
+    frame = pandas.DataFrame(X[:, :2], columns=["a", "b"]).assign(city=["Rome", "Oslo"] * 20)
+    frame.loc[3, "a"] = np.nan
+    model = ResNetGPRegressor(hyperparameters="map", n_components=1).fit(frame, Y)
+    each = relevance_of(model)
+    assert len(each) == 5
+    found = relevance_of_columns(model)
+    expected = [np.hypot(*each[:2]), each[2], np.hypot(*each[3:])]
+    np.testing.assert_allclose(list(found.values()), expected)
+    assert list(found) == ["a", "b", "city"]
 
 
 def test_reports_have_a_number_for_each_component():

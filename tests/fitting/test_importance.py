@@ -108,3 +108,16 @@ def test_resampling_takes_each_draw_about_as_often_as_its_weight_says():
     weights = np.random.RandomState(0).dirichlet(np.ones(30))
     counts = np.bincount(resample(weights, 1000, np.random.RandomState(1)), minlength=30)
     assert (np.abs(counts - 1000 * weights) < 1).all()
+
+
+def test_a_prior_that_relates_hyperparameters_is_as_wide_as_its_covariance():
+    covariance = np.array([[1.25, 1.0, 0.0], [1.0, 1.25, 0.0], [0.0, 0.0, 2.0]])
+    prior = np.linalg.inv(covariance)
+    for data in (np.zeros((3, 3)), np.diag([0.0, 3.0, 1.0]), np.outer([1, -1, 2], [1, -1, 2])):
+        law = Proposal.of(np.zeros(3), prior + data, prior)
+        np.testing.assert_allclose(law.root @ law.root.T, np.linalg.inv(prior + data), atol=1e-12)
+    law = Proposal.of(np.zeros(3), -prior, prior)  # where the density is not concave
+    np.testing.assert_allclose(law.root @ law.root.T, covariance)
+    independent = Proposal.of(np.zeros(3), prior, np.array([1.0, 2.0, 3.0]))
+    same = Proposal.of(np.zeros(3), prior, np.diag([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(same.root @ same.root.T, independent.root @ independent.root.T)

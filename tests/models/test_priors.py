@@ -5,6 +5,7 @@ import torch
 from gpytorch.kernels import RBFKernel
 from gpytorch.priors import GammaPrior
 from scipy import stats
+from scipy.stats import multivariate_normal, norm
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.models import ExactRegression
@@ -61,3 +62,18 @@ def test_priors_of_other_kernels_stay_and_count():
 def test_no_priors_weigh_nothing():
     x = torch.zeros(2, 1)
     assert log_prior(ExactRegression(x, x[:, 0], RBFKernel())).item() == 0
+
+
+def test_lengthscales_of_one_column_are_alike_under_the_weak_prior():
+    values = torch.tensor([0.5, 2.0, 3.0, 4.0], dtype=torch.float64)
+    densities = []
+    for groups in (None, (0, 1, 1, 2)):
+        kernel = ResNetLimitKernel(ard_num_dims=4).double()
+        add_weak_priors(kernel, groups)
+        kernel.lengthscale = values
+        densities.append(log_prior(kernel).item())
+    plain = norm(0, 1).logpdf(values.log()).sum()
+    related = multivariate_normal(cov=[[1.25, 1], [1, 1.25]]).logpdf(values[1:3].log())
+    expected = related - norm(0, 1).logpdf(values[1:3].log()).sum()
+    assert densities[1] - densities[0] == pytest.approx(expected)
+    assert plain < plain + expected  # 2 and 3 are alike

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 
+from resnet_gp.estimators.tables import TableInputs
 from resnet_gp.predictive import Law
 
 
@@ -17,15 +19,17 @@ def houses(n=40, seed=0):
     return frame.astype(object).map(lambda value: value if value != value else str(value))
 
 
-class Echo:
+class Echo(TableInputs, BaseEstimator):
     """A regressor whose mean is the sum of the features."""
 
+    categorical_features = "auto"
+
     def fit(self, X, y):
-        self.X_train_ = X.to_numpy()
+        self.X_train_, _ = self._learn_features(X, y)
         return self
 
     def predict_law(self, X):
-        return Law.normal(X.to_numpy().sum(1), 1.0)
+        return Law.normal(self._features(X).sum(1), 1.0)
 
     def save(self, path):
         path.write_text("echo")

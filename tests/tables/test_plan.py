@@ -10,7 +10,9 @@ from resnet_gp.tables.reading import TableError
 
 def test_the_plan_says_what_it_took_for_what():
     plan = make_plan(houses(), "price")
-    assert plan.kinds == {"size": "number", "age": "number", "city": "category", "unit": "number"}
+    kinds = {column.name: column.kind for column in plan.schema.columns}
+    assert kinds == {"size": "number", "age": "number", "city": "category"}
+    assert plan.unused == ["unit"]
     assert describe(plan) == [
         "regression of 'price': 40 rows, 3 columns, 5 features",
         "categories: 'city'",

@@ -14,7 +14,6 @@ from resnet_gp.tables.reading import (
     row_numbers,
     separator_hint,
     separator_of,
-    suggest,
 )
 
 
@@ -78,11 +77,6 @@ def test_files_that_are_not_there(tmp_path):
         read_table(tmp_path / "none.csv")
     with pytest.raises(TableError, match="is a folder"):
         read_table(tmp_path)
-
-
-def test_suggestions():
-    assert suggest("Prise", ["price", "size"]) == "; did you mean 'price'?"
-    assert suggest("zzz", list("abcdefg")) == "; there are 'a', 'b', 'c', 'd', 'e' and 2 more"
 
 
 def test_guessed_separators():
