@@ -39,11 +39,13 @@ from resnet_gp.fitting.choice import (
     choose_hyperparameters,
     choose_inference,
 )
-from resnet_gp.fitting.inference import Inference
+from resnet_gp.fitting.inference import Inference, Training
+from resnet_gp.fitting.input_choice import ranks_are_likelier
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
+from resnet_gp.fitting.ranks import RankingStandardiser, skewed_columns
 from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
@@ -149,6 +151,12 @@ class ResNetGPRegressor(
         Known noise variance, in the squared units of y; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
         Known noise variance of each target beyond ``noise_variance``, in the squared units of y.
+    rank_features : {"auto", True, False}, default="auto"
+        Give the kernel the ranks of skewed or long-tailed features as further inputs, beside the
+        features themselves. Long tails leave the other rows crowded on a short stretch, which a
+        kernel sees as one place; their ranks are spread evenly. "auto" does so if the evidence of
+        at most 400 rows is larger with them; for kernels of this package only. The choice is in
+        ``ranked_features_``.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
         Columns of categories, which become one indicator for each category. "auto" takes those of
         a pandas data frame that hold texts or have the dtype "category"; of a list, these besides
@@ -238,6 +246,8 @@ class ResNetGPRegressor(
         better value. False, without a warning, after the 25 passes of ``max_iter=None``.
     fit_interrupted_ : bool
         Whether Ctrl-C ended the search. The model is then the best one so far.
+    ranked_features_ : ndarray of int
+        Indices of the features whose ranks are inputs too.
     columns_ : resnet_gp.columns.Columns or None
         How a data frame becomes features, whose names are ``columns_.feature_names``; wherever
         arrays are said to have n_features columns, these count. None for an array of numbers.
@@ -273,6 +283,7 @@ class ResNetGPRegressor(
         hyperparameter_samples: int | None = 2000,
         noise_variance: float | None = None,
         alpha: float | ArrayLike = 0.0,
+        rank_features: Literal["auto"] | bool = "auto",
         categorical_features: Literal["auto"] | ArrayLike | None = "auto",
         n_chains: int = 4,
         n_draws: int = 500,
@@ -301,6 +312,7 @@ class ResNetGPRegressor(
         self.hyperparameter_samples = hyperparameter_samples
         self.noise_variance = noise_variance
         self.alpha = alpha
+        self.rank_features = rank_features
         self.categorical_features = categorical_features
         self.n_chains = n_chains
         self.n_draws = n_draws
@@ -362,9 +374,9 @@ class ResNetGPRegressor(
         if weight is not None:
             kept = weight > 0
             inputs, targets, alpha, weight = (a[kept] for a in (inputs, targets, alpha, weight))
-        known = None
+        known, last_units = None, None
         if self.warm_start and hasattr(self, "_fitted"):
-            known = self._fitted.hyperparameters
+            known, last_units = self._fitted.hyperparameters, self._units
             now = list(getattr(self, "feature_names_in_", []))
             if names and now and now != names:
                 raise ValueError(
@@ -389,6 +401,7 @@ class ResNetGPRegressor(
         with torch.inference_mode(False), progress_bar("fitting", self.verbose) as bar:
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
+                training = self._with_ranks(training, self._search(bar, weight), last_units)
                 fitted = inference.fit(training, self._search(bar, weight), known)
                 if self.residuals == "student" and not inference.leaves_rows_out:
                     fitted = with_residual_law(fitted, training)
@@ -407,6 +420,10 @@ class ResNetGPRegressor(
     def _check_parameters(self) -> None:
         check_choices(self, _CHOICES)
         check_integers(self, _LEAST, optional=_OPTIONAL)
+        if self.rank_features != "auto" and type(self.rank_features) is not bool:
+            raise ValueError(
+                f'rank_features must be "auto", True or False, got {self.rank_features!r}'
+            )
         noise: Any = self.noise_variance
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
@@ -417,6 +434,11 @@ class ResNetGPRegressor(
         kernels: list[Any] = list(self.kernel) if several else [self.kernel]
         if not kernels:
             raise ValueError("kernel must not be an empty list")
+        if self.rank_features is True and any(isinstance(one, Kernel) for one in kernels):
+            raise ValueError(
+                'rank_features=True needs kernel="limit" or "tangent": your own kernel may depend '
+                "on the number of inputs"
+            )
         columns = self.columns_
         groups = columns.groups if columns is not None and columns.indicators else None
         return [
@@ -429,6 +451,35 @@ class ResNetGPRegressor(
             )
             for kernel in kernels
         ]
+
+    def _with_ranks(self, training: Training, search: Search, last: Units | None) -> Training:
+        """The training rows with ranks of skewed features among the inputs, where they help.
+
+        Args:
+            training: without ranks.
+            search: the fit's.
+            last: units of the fit that this one continues, whose inputs it has too.
+        """
+        if last is not None:
+            columns = last.ranked_columns
+        elif self.rank_features is True or (
+            self.rank_features == "auto"
+            and not search.fixed
+            and all(spec.is_ours for spec in self._specs)
+        ):
+            columns = skewed_columns(self.X_train_)
+        else:
+            columns = []
+        if not columns:
+            return training
+        x = RankingStandardiser.add_to(self._units.x, self.X_train_, columns)
+        ranked = replace(training, x=self._tensor(x(self.X_train_)))
+        chosen = last is not None or self.rank_features is True
+        if chosen or ranks_are_likelier(training, ranked, search):
+            self._units = replace(self._units, x=x)
+            self._specs = [spec.with_inputs(len(columns)) for spec in self._specs]
+            return ranked
+        return training
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""
@@ -504,7 +555,8 @@ class ResNetGPRegressor(
         return digest_of(parameters, [self.X_train_, self.y_train_, alpha, weight])
 
     def _pack(self) -> dict[str, torch.Tensor]:
-        kernels = self._kernels()
+        ranks = len(self._units.ranked_columns)
+        kernels = [kernel.with_inputs(ranks) for kernel in self._kernels()]
         components = [
             [kernels.index(replace(spec, n_components=1)), spec.n_components]
             for spec in self._specs
@@ -517,9 +569,9 @@ class ResNetGPRegressor(
         with torch.inference_mode(False):
             training = self._training(self.X_train_, self.y_train_, None)
             tensors = {name: self._tensor(value) for name, value in state.items()}
-            kernels = self._kernels()
+            kernels, ranks = self._kernels(), len(self._units.ranked_columns)
             self._specs = [
-                replace(kernels[index], n_components=count)
+                replace(kernels[index], n_components=count).with_inputs(ranks)
                 for index, count in state["components"].tolist()
             ]
             search = self._search(None)

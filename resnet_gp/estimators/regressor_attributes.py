@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from gpytorch.kernels import Kernel
+from numpy.typing import NDArray
 
 from resnet_gp.fitting.inference import Fitted
 from resnet_gp.fitting.optimiser import get_raw
@@ -57,6 +60,11 @@ class RegressorAttributes:
         return posterior.n_neighbors
 
     @property
+    def ranked_features_(self) -> NDArray[np.int64]:
+        """Indices of the features whose ranks are inputs too."""
+        return np.asarray(self._units.ranked_columns, dtype=np.int64)
+
+    @property
     def residuals_(self) -> str:
         """What became of ``residuals``."""
         return "gaussian" if self.residual_law_ is None else "student"
@@ -88,8 +96,9 @@ class RegressorAttributes:
             components = (kernel,)
         else:
             return
-        found = {
-            "lengthscale_": [to_array(c.lengthscale)[0] * self._units.x.scale for c in components],
+        lengthscale = self._units.x.lengthscale
+        found: dict[str, list[Any]] = {
+            "lengthscale_": [lengthscale(to_array(c.lengthscale)[0]) for c in components],
             "weight_variance_": [float(c.weight_variance.detach()) for c in components],
         }
         if components[0].is_homogeneous:

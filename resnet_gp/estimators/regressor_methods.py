@@ -16,6 +16,7 @@ from resnet_gp.estimators.tables import TableInputs
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
+from resnet_gp.models.posterior import UnsupportedError
 from resnet_gp.predictive.law import Law
 from resnet_gp.progress import bars
 
@@ -270,13 +271,20 @@ class RegressorMethods(TableInputs):
         Raises
         ------
         RuntimeError
-            Inference was sparse, or the kernel has no second derivatives.
+            Inference was sparse, or the kernel has no second derivatives; with ``return_std``,
+            also if ranks of features are inputs.
         """
-        x = self._standardised(X)
+        inputs = self._features(X)
+        if return_std and self._units.ranked_columns:
+            raise UnsupportedError(
+                "deviations of gradients are not known where ranks of features are inputs too: "
+                "fit with rank_features=False"
+            )
+        x = self._tensor(self._units.x(inputs))
         mean, variance = self._fitted.posterior.gradient(x, return_std)
         if variance is None:
-            return self._units.slope(mean)
-        return self._units.slope(mean), self._units.slope(variance.sqrt())
+            return self._units.slope(mean, inputs)
+        return self._units.slope(mean, inputs), self._units.slope(variance.sqrt(), inputs)
 
     def add_observations(self, X: ArrayLike, y: ArrayLike, alpha: float | ArrayLike = 0.0) -> Any:
         """Condition on further rows at the hyperparameters and the scaling of the last fit.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -105,6 +105,18 @@ class KernelSpec:
         """A name of the kernel for the user, such as "limit + limit"."""
         own = type(self.kernel).__name__ if isinstance(self.kernel, Kernel) else self.kernel
         return " + ".join([own] * self.n_components)
+
+    def with_inputs(self, count: int) -> KernelSpec:
+        """The same kernel with further inputs, whose lengthscales are like no other's."""
+        if self.groups is None:
+            return self
+        first = max(self.groups) + 1
+        return replace(self, groups=(*self.groups, *range(first, first + count)))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the kernel is one of this package by its name."""
+        return not isinstance(self.kernel, Kernel)
 
     @property
     def is_homogeneous(self) -> bool:

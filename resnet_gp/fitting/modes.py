@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -84,6 +84,11 @@ def find_modes(
     if len(each) == 1:
         return [_find(*each[0], training, known if each[0][0] == mine else None)]
     return _in_threads([(i, one, training, known if i == mine else None) for i, one in each])
+
+
+def find_modes_of(searches: Sequence[tuple[Search, Training]]) -> list[Mode]:
+    """Fit one kernel to each of several versions of the same rows; see ``find_modes``."""
+    return _in_threads([(i, one, rows, None) for i, (one, rows) in enumerate(searches)])
 
 
 def shared_hyperparameters(known: Hyperparameters) -> Hyperparameters:

@@ -112,6 +112,19 @@ class Standardiser:
         _refuse(values, ~(np.abs(standardised) <= _FARTHEST))
         return torch.from_numpy(np.ascontiguousarray(standardised))
 
+    def pull_back(self, gradient: Array, values: Array) -> Array:
+        """Gradients in the values, from those in the standardised ones; ``n x d`` or ``n x d x p``.
+
+        Args:
+            gradient: in the standardised values.
+            values: ``n x d``, where.
+        """
+        return np.asarray(gradient / self.scale.reshape(1, -1, *(1,) * (gradient.ndim - 2)))
+
+    def lengthscale(self, lengthscale: Array) -> Array:
+        """Lengthscales in the units of the values, ``d``."""
+        return np.asarray(lengthscale * self.scale)
+
 
 def _refuse(values: Array, far: NDArray[np.bool_]) -> None:
     if far.any():

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnet_gp.fitting.ranks import RankingStandardiser
 from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.models.posterior import to_array
 from resnet_gp.predictive.law import Law
@@ -50,24 +51,34 @@ class Units:
         """A law of standardised targets, in the units of y."""
         return law.affine(self.y.mean, self.y.scale)
 
-    def slope(self, values: Tensor) -> Array:
-        """Gradients or their deviations, ``n x d`` or ``n x d x p``, per unit of the feature."""
-        return np.asarray(to_array(values) * np.divide.outer(self.y.scale, self.x.scale).T)
+    def slope(self, gradient: Tensor, inputs: Array) -> Array:
+        """Gradients, ``n x d`` or ``n x d x p``, in y per unit of the feature.
+
+        Args:
+            gradient: of standardised targets, in the inputs of the model.
+            inputs: ``n x d`` features, where.
+        """
+        return self.x.pull_back(to_array(gradient) * self.y.scale, inputs)
+
+    @property
+    def ranked_columns(self) -> list[int]:
+        """Indices of the features whose ranks are inputs too."""
+        return self.x.columns.tolist() if isinstance(self.x, RankingStandardiser) else []
 
     def tensors(self) -> dict[str, Tensor]:
-        """Means and scales, for a file."""
-        return {
+        """What a file must hold."""
+        found = {
             f"{name}_{part}": torch.from_numpy(np.array(getattr(scaler, part)))
             for name, scaler in (("x", self.x), ("y", self.y))
             for part in ("mean", "scale")
         }
+        return found | (self.x.tensors() if isinstance(self.x, RankingStandardiser) else {})
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Units:
         """The inverse of ``tensors``."""
-        return cls(
-            *(
-                Standardiser(tensors[f"{name}_mean"].numpy(), tensors[f"{name}_scale"].numpy())
-                for name in ("x", "y")
-            )
+        x, y = (
+            Standardiser(tensors[f"{name}_mean"].numpy(), tensors[f"{name}_scale"].numpy())
+            for name in ("x", "y")
         )
+        return cls(RankingStandardiser.from_tensors(x, tensors), y)
