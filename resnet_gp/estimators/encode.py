@@ -12,6 +12,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
 from torch import Tensor
 
+from resnet_gp.fitting.ranks import RankingStandardiser, skewed_columns
 from resnet_gp.fitting.standardise import Standardiser, is_constant
 
 Array = NDArray[np.float64]
@@ -66,34 +67,40 @@ class Expanded:
 
 
 class Inputs:
-    """The inputs of kernels: one or two views of features, side by side; each kernel sees one.
+    """The inputs of kernels: views of features, of which each kernel sees one.
+
+    One view has the features as they are; one, if asked for, columns of few values as categories;
+    and one the ranks of skewed features in their place, if there are any.
 
     Args:
         X: the features of the training rows.
         indicators: slices of indicators among them, of one column each.
-        tries_categories: whether a second view sees columns of few values as categories.
+        tries_categories: whether there is a view with categories.
 
     Attributes:
-        blocks: columns of each view.
+        blocks: columns of each view among those of all inputs; views may share some.
     """
 
     def __init__(self, X: Array, indicators: Sequence[slice], tries_categories: bool) -> None:
-        first = scaler_of(X, indicators)
-        self._views: list[Callable[[Array], Tensor]] = [first]
-        sizes = [len(first.mean)]
+        first, d, skewed = scaler_of(X, indicators), X.shape[1], skewed_columns(X)
+        if skewed:
+            first = RankingStandardiser.add_to(first, X, skewed)
+        self._parts: list[Callable[[Array], Tensor]] = [first]
+        self.blocks = [tuple(range(d))]
+        end = d + len(skewed)
         columns = columns_of_few_values(X) if tries_categories else []
         if columns:
             second = Expanded(X, columns, indicators)
-            self._views.append(second)
-            sizes.append(len(second.scaler.mean))
-        self.blocks = [
-            tuple(range(start, end)) for start, end in pairwise(np.cumsum([0, *sizes]).tolist())
-        ]
+            self._parts.append(second)
+            self.blocks.append(tuple(range(end, end + len(second.scaler.mean))))
+        if skewed:
+            others = (i for i in range(d) if i not in skewed)
+            self.blocks.append((*others, *range(d, end)))
 
     def __call__(self, X: Array) -> Tensor:
         """``n x d`` inputs, for the columns of all blocks."""
-        first, *more = self._views
-        return torch.cat([first(X), *(view(X) for view in more)], 1) if more else first(X)
+        first, *more = self._parts
+        return torch.cat([first(X), *(part(X) for part in more)], 1) if more else first(X)
 
 
 def columns_of_few_values(X: Array) -> list[int]:

@@ -66,7 +66,7 @@ class NearestFit(ClassifierFit):
     name, member = "nearest", NearestMember
 
     def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        return [tuple(column for block in blocks for column in block)]
+        return [tuple(sorted({column for block in blocks for column in block}))]
 
     def kernel(self, setting: KernelSetting, given: Kernel | None) -> Kernel:
         if given is not None:
