@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from resnet_gp.estimators.encode import Inputs, columns_of_few_values, scaler_of
 from resnet_gp.fitting.standardise import Standardiser
@@ -42,6 +43,17 @@ def test_a_second_view_sees_few_values_as_categories():
     expected = scaler_of(expanded, [slice(0, 4), slice(5, 8)])(expanded)
     np.testing.assert_allclose(both[:, 6:], expected)
     assert Inputs(X, [indicators], False).blocks == inputs.blocks[:1]
+
+
+def test_a_last_view_has_ranks_in_the_place_of_skewed_features():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.lognormal(size=60), rng.normal(size=60), rng.integers(4, size=60)])
+    inputs = Inputs(X, [], True)
+    assert inputs.blocks == [(0, 1, 2), (4, 5, 6, 7, 8, 9), (1, 2, 3)]
+    found = inputs(X).numpy()
+    np.testing.assert_array_equal(found[:, :3], Standardiser.of(X)(X))
+    ranks = rankdata(X[:, 0])
+    np.testing.assert_allclose(found[:, 3], (ranks - ranks.mean()) / ranks.std())
 
 
 def test_numbers_that_differ_by_rounding_are_no_categories():
