@@ -40,7 +40,7 @@ from resnet_gp.fitting.choice import (
     choose_inference,
 )
 from resnet_gp.fitting.inference import Inference, Training
-from resnet_gp.fitting.input_choice import ranks_are_likelier
+from resnet_gp.fitting.input_choice import ranks_help
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
 from resnet_gp.fitting.nearest import Nearest
@@ -154,9 +154,9 @@ class ResNetGPRegressor(
     rank_features : {"auto", True, False}, default="auto"
         Give the kernel the ranks of skewed or long-tailed features as further inputs, beside the
         features themselves. Long tails leave the other rows crowded on a short stretch, which a
-        kernel sees as one place; their ranks are spread evenly. "auto" does so if the evidence of
-        at most 400 rows is larger with them; for kernels of this package only. The choice is in
-        ``ranked_features_``.
+        kernel sees as one place; their ranks are spread evenly. "auto" does so if rows
+        that are left out are predicted better with them, beyond chance; for kernels of this
+        package only. The choice is in ``ranked_features_``.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
         Columns of categories, which become one indicator for each category. "auto" takes those of
         a pandas data frame that hold texts or have the dtype "category"; of a list, these besides
@@ -475,7 +475,7 @@ class ResNetGPRegressor(
         x = RankingStandardiser.add_to(self._units.x, self.X_train_, columns)
         ranked = replace(training, x=self._tensor(x(self.X_train_)))
         chosen = last is not None or self.rank_features is True
-        if chosen or ranks_are_likelier(training, ranked, search):
+        if chosen or ranks_help(training, ranked, search):
             self._units = replace(self._units, x=x)
             self._specs = [spec.with_inputs(len(columns)) for spec in self._specs]
             return ranked
