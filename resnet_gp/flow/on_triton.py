@@ -6,9 +6,10 @@ on the CPU. Otherwise nothing waits for the device.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,6 +129,11 @@ def covariance(points: Points) -> Tensor:
             tiles,
         )  # fmt: skip
     return out
+
+
+def with_gradient(points: Points) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+    """See ``Path``."""
+    return covariance(points), functools.partial(gradient, points, units=True)
 
 
 def product(points: Points, right: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.exact_posterior import ExactPosterior
+from resnet_gp.models.network_likelihood import network_log_likelihood, networks_of
 from resnet_gp.models.regression import RegressionModel, extended, row_noise
 
 
@@ -75,6 +76,10 @@ class ExactRegression(ExactGP, RegressionModel):
         return covariance.diagonal_scatter(covariance.diagonal() + self.row_noise())
 
     def log_marginal_likelihood(self) -> Tensor:
+        networks = networks_of(self.covar_module)
+        if networks is not None:
+            (x,) = self.train_inputs
+            return network_log_likelihood(networks, x, self.train_targets, self.row_noise())
         return gaussian_log_likelihood(
             self.unscaled_covariance(),
             self.train_targets,

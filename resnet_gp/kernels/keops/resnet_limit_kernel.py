@@ -8,7 +8,8 @@ import torch
 from gpytorch.kernels.keops import KeOpsKernel
 from torch import Tensor
 
-from resnet_gp.flow.covariance import growth_factor, unit_and_scale
+from resnet_gp.flow.covariance import growth_factor
+from resnet_gp.flow.input_layer import unit_and_scale
 from resnet_gp.kernels.keops.operator import UnitCovarianceOperator, covar_func
 from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel as DenseResNetLimitKernel
 
