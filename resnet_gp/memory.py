@@ -15,7 +15,7 @@ def keep_freed_memory() -> None:
 
     glibc gives memory back beyond twice the largest block that was freed so far, and maps larger
     blocks anew. Several matrices that are freed together go back each time, and each evaluation of
-    a likelihood faults their pages in again, which takes longer than its arithmetic on them. Freeing
-    one larger block, which nothing touched, raises that limit for the process.
+    a likelihood faults their pages in again, which takes longer than its arithmetic on them. One
+    larger block that is freed, and never touched, raises that limit for the process.
     """
     torch.empty(_BLOCK, dtype=torch.uint8)
