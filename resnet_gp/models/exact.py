@@ -21,6 +21,7 @@ from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.network_likelihood import network_log_likelihood, networks_of
 from resnet_gp.models.regression import RegressionModel, extended, row_noise
+from resnet_gp.threads import threads_for
 
 
 class ExactRegression(ExactGP, RegressionModel):
@@ -90,7 +91,8 @@ class ExactRegression(ExactGP, RegressionModel):
     @torch.no_grad()
     def posterior(self) -> ExactPosterior:
         """The process given its training data; raises as ``log_marginal_likelihood``."""
-        return self.posterior_from(torch.linalg.cholesky(self.noisy_covariance()))
+        with threads_for(len(self.train_targets)):
+            return self.posterior_from(torch.linalg.cholesky(self.noisy_covariance()))
 
     @torch.no_grad()
     def posterior_from(self, cholesky: Tensor, weights: Tensor | None = None) -> ExactPosterior:
