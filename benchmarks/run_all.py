@@ -48,6 +48,7 @@ BENCHMARKS = {
     "scaling": Benchmark(60, resumes=True),
     "fit_time": Benchmark(20, data=True),
     "sparse_fit": Benchmark(40, data=True),
+    "activations": Benchmark(90, data=True, resumes=True),
     "ablation": Benchmark(120, data=True, resumes=True),
     "full_bayes": Benchmark(20, data=True, resumes=True),
     "finite_posterior": Benchmark(30, resumes=True),
