@@ -49,7 +49,7 @@ def measure(data: DataSet, split: int, model: str) -> Cell:
 
 
 def names_of(done: Cells, models: Sequence[str] = ALL) -> list[str]:
-    """The sets on which every one of these models has finished the same splits, small ones first."""
+    """The sets on which every one of these models has finished one split, small ones first."""
     rows: dict[str, int] = {}
     for cell in done.all:
         rows[cell["data"]] = cell["rows"]
