@@ -19,14 +19,13 @@ other addresses, wide vectors take nearly twice the time. ``workspace`` holds ``
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from resnet_gp.flow.compiled_maps import (
     count_below,
     depth_maps,
+    entry,
     limit_maps,
     loops,
-    options,
     polynomial,
     polynomials,
     sums,
@@ -151,7 +150,7 @@ def _mirror(matrix, above, below, first, last):
                 entries[j * n + k] = entries[k * n + j]
 
 
-@njit(**options)
+@entry
 def covariance(points, table, plain, out, symmetric, start, stop, workspace):
     """out = sum_c scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold the map itself.
 
@@ -284,7 +283,7 @@ def _to_units(u, v, rows, begin, width, weight, by_u, by_v):
         by_u[rows[3], k + 1] += t3
 
 
-@njit(**options)
+@entry
 def gradient(
     points, table, limit, tangent, adjoint, units, symmetric, mirrored, start, stop, workspace
 ):

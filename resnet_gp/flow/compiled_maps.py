@@ -11,12 +11,14 @@ from numba import njit
 
 from resnet_gp.flow.vectors import multiply_add, quotient, square_root, wide_vectors
 
-options = {"nogil": True, "cache": True, "error_model": "numpy"}
+_options = {"nogil": True, "error_model": "numpy"}
+#: For the functions that Python calls. Their cached code holds that of all functions they call.
+entry = njit(**_options, cache=True)
 # For compiled code alone: what Python needs to call a function takes as long to compile as it.
 _inner = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-loops = njit(**options, **_inner)
+loops = njit(**_options, **_inner)
 #: The same for sums, whose terms may be added in any order.
-sums = njit(**options, **_inner, fastmath={"reassoc", "contract", "nsz"})
+sums = njit(**_options, **_inner, fastmath={"reassoc", "contract", "nsz"})
 
 
 @sums

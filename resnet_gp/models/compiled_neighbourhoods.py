@@ -18,14 +18,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from resnet_gp.flow.compiled_maps import (
     count_below,
     depth_maps,
+    entry,
     limit_maps,
     loops,
-    options,
     polynomial,
     polynomials,
     sums,
@@ -35,9 +34,6 @@ from resnet_gp.flow.vectors import multiply_add, wide_vectors
 
 _BLOCK = 512  # pairs at a time: a dozen buffers of this length stay in the first-level cache
 _LEAST_NOISE = 1e-37  # as in ``neighbourhoods``
-
-_entry = njit(**options)
-
 
 @sums
 def _factorise(a):
@@ -237,7 +233,7 @@ def _workspace(units, m, p):
     return own, pairs, rows, np.empty((3, max(entries, _BLOCK)), dtype), np.zeros((m, m), dtype)
 
 
-@_entry
+@entry
 def laws(points, table, plain, targets, floor, index, out, start, stop):
     """Fill ``out``: deviations L_mm, ``b``, and z, ``b x p x m``; NaN where a factor fails.
 
@@ -387,7 +383,7 @@ def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, s
                 by_unit[c, members[i], k] += own_u[c, i, k]
 
 
-@_entry
+@entry
 def densities(points, tables, limit, plain, targets, floor, index, weights, sums, start, stop):
     """Sum of -log s - z_m^2 / 2 over neighbourhoods, and its gradient.
 
