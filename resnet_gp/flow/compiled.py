@@ -285,19 +285,19 @@ def _to_units(u, v, rows, begin, width, weight, by_u, by_v):
 
 @entry
 def gradient(
-    points, table, limit, tangent, adjoint, units, symmetric, mirrored, start, stop, workspace
+    points, table, limit, tangent, adjoint, mirror, units, symmetric, start, stop, workspace
 ):
     """Apply the chain rule to a gradient in the covariance.
 
     ``table`` holds three maps. ``limit`` is the largest gap and its decrease, as kappa, of a
-    ``HorizonTable``; both are empty for a ``DepthTable``. Without ``units``, the gradients in u and
-    v are left out. With ``symmetric``, the two sets of points are the same: a pair's slopes serve
-    both its entries, and the gradient in the points is the sum of those in u and in v; the gradient
-    in the covariance is symmetric, too, if it is ``mirrored``.
+    ``HorizonTable``, and None for a ``DepthTable``. Without ``units``, the gradients in u and v are
+    left out. With ``symmetric``, the two sets of points are the same: a pair's slopes serve both
+    its entries, and the gradient in the points is the sum of those in u and in v. ``mirror`` is the
+    gradient in the covariance once more, or None where it is symmetric as well, or not
+    ``symmetric``: what an argument that is None would need is not compiled.
     """
     u, v, scale_u, scale_v, near = points
     kappa, coefficients, power_basis = table
-    largest, decrease = limit
     grad, by_u, by_scale_u, by_v, by_scale_v, by_time = adjoint
     n, m = grad.shape[1], grad.shape[2]
     for first in range(0, m, _WIDTH):
@@ -313,17 +313,17 @@ def gradient(
             gap, x, spare = workspace[0, :size], workspace[1, :size], workspace[2, :size]
             maps = workspace[3, :size], workspace[4, :size], workspace[5, :size]
             seen = workspace[6, :size]
-            _see(grad[b], i, count, begin, last, width, symmetric, mirrored, seen)
-            if symmetric and not mirrored:
-                _add_mirror(grad[b], i, count, begin, last, width, seen)
+            _see(grad[b], i, count, begin, last, width, symmetric, mirror is None, seen)
+            if mirror is not None:
+                _add_mirror(mirror[b], i, count, begin, last, width, seen)
             for c in range(u.shape[1]):
                 _gaps(u[b, c], v[b, c], i, count, begin, width, near, gap)
                 table_variable(gap, kappa[t, c], x)
                 polynomials((coefficients[t, c], power_basis[t, c]), x, maps, spare)
-                if len(largest) > 0:
-                    limit_maps(gap, largest[t, c], decrease[t, c], maps)
-                else:
+                if limit is None:
                     depth_maps(gap, tangent, maps)
+                else:
+                    limit_maps(gap, limit[0][t, c], limit[1][t, c], maps)
                 rows, scales = _rows_of(i, count), scale_v[b, c, begin : begin + width]
                 by_time[b, c] += _weigh(
                     seen, scale_u[b, c], rows, scales, maps, x, by_scale_u[b, c],

@@ -13,7 +13,7 @@ from resnet_gp.flow.vectors import multiply_add, quotient, square_root, wide_vec
 
 _options = {"nogil": True, "error_model": "numpy"}
 #: For the functions that Python calls. Their cached code holds that of all functions they call.
-entry = njit(**_options, cache=True)
+entry = njit(**_options, cache=True, no_cfunc_wrapper=True)
 # For compiled code alone: what Python needs to call a function takes as long to compile as it.
 _inner = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 loops = njit(**_options, **_inner)

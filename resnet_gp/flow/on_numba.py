@@ -64,11 +64,12 @@ def _gradient(
     sums = [
         (np.zeros_like(v), np.zeros_like(scale_v), np.zeros(u.shape[:2], u.dtype)) for _ in ranges
     ]
+    mirror = shared[0] if symmetric and not mirrored else None
     chain = functools.partial(compiled.gradient, arrays, table, ends, spec.is_tangent)
     in_threads(
         [
             functools.partial(
-                chain, (*shared, *own), units, symmetric, mirrored, *rows, _workspace(grad.dtype)
+                chain, (*shared, *own), mirror, units, symmetric, *rows, _workspace(grad.dtype)
             )
             for own, rows in zip(sums, ranges, strict=True)
         ]

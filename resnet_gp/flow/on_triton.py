@@ -260,7 +260,7 @@ def _gradient_table(points: Points) -> tuple[_Table, int]:
     spec = points.spec
     table, ends = gradient_tables(points.time, points.unit1.dtype, spec)
     kappa, coefficients, power_basis = table
-    head = (kappa, *(ends if spec.is_limit else (np.ones_like(kappa), np.zeros_like(kappa))))
+    head = (kappa, *(ends or (np.ones_like(kappa), np.zeros_like(kappa))))
     form = _FLOW if spec.is_limit else _TANGENT if spec.is_tangent else _DEPTH
     return _packed(head, coefficients, power_basis, points.unit1.device), form
 

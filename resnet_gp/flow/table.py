@@ -193,7 +193,7 @@ def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
     basis = torch.from_numpy(np.stack([cell.power_basis for cell in cells]))
     return HorizonTable(
         torch.tensor([moebius_parameter(T) for T in horizons], dtype=dtype),
-        Polynomial(_stacked(values, dtype), basis[:, 0]),
+        Polynomial(_stacked(values, dtype), basis[:, 0].contiguous()),
         Polynomial(_stacked(maps, dtype), basis),
         torch.from_numpy(2 * ratio**2).to(dtype),
         torch.from_numpy(ratio**3 * speed).to(dtype),

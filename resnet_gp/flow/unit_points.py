@@ -121,8 +121,8 @@ def value_table(time: Tensor, dtype: torch.dtype, spec: DepthMap) -> tuple[Any, 
 
 def gradient_tables(
     time: Tensor, dtype: torch.dtype, spec: DepthMap
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The same of the map and its derivatives, and the largest gap with its decrease."""
+) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    """The same of the map and its derivatives; the limit's largest gap with its decrease."""
     return _gradient_tables(_values(time), tuple(time.shape), dtype, spec)
 
 
@@ -155,7 +155,7 @@ def _value_table(
 @functools.lru_cache(maxsize=32)
 def _gradient_tables(
     values: tuple[float, ...], shape: tuple[int, ...], dtype: torch.dtype, spec: DepthMap
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
     time = _time(values, shape)
     if spec.is_limit:
         limit = horizon_table(time, dtype)
@@ -167,8 +167,7 @@ def _gradient_tables(
     three = (depth.value, depth.slope, depth.speed)
     coefficients = torch.stack([one.coefficients for one in three], dim=-2)
     power_basis = torch.stack([one.power_basis for one in three], dim=-1)
-    nothing = depth.kappa.new_empty(*(0,) * time.dim())
-    return _arrays(depth.kappa, coefficients, power_basis), _arrays(nothing, nothing)
+    return _arrays(depth.kappa, coefficients, power_basis), None
 
 
 def _arrays(*tensors: Tensor) -> tuple[Any, ...]:

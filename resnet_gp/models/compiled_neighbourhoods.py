@@ -35,6 +35,7 @@ from resnet_gp.flow.vectors import multiply_add, wide_vectors
 _BLOCK = 512  # pairs at a time: a dozen buffers of this length stay in the first-level cache
 _LEAST_NOISE = 1e-37  # as in ``neighbourhoods``
 
+
 @sums
 def _factorise(a):
     """Cholesky factor of a lower triangle, in place, four rows at a time; False if there is none.
@@ -351,7 +352,6 @@ def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, s
     """Add to ``sums`` the gradients that follow from ``slopes``, those in a covariance."""
     u, _, scale = own
     _, coefficients, power_basis = tables
-    largest, decrease = limit
     gaps, variables, products = pairs
     weights, scaled, own_u, own_scale, spare = spares
     by_unit, by_scale, by_time, by_noise, _ = sums
@@ -368,10 +368,10 @@ def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, s
             maps = spare[0, :size], spare[1, :size], spare[2, :size]
             x, rest = variables[c, first:last], spare[3, :size]
             polynomials((coefficients[c], power_basis[c]), x, maps, rest)
-            if len(largest) > 0:
-                limit_maps(gap, largest[c], decrease[c], maps)
-            else:
+            if limit is None:
                 depth_maps(gap, plain, maps)
+            else:
+                limit_maps(gap, limit[0][c], limit[1][c], maps)
             by_time[c] += _to_pairs(
                 slopes[first:last], products[c, first:last], maps, weights[first:last],
                 scaled[first:last],
