@@ -40,6 +40,7 @@ BENCHMARKS = {
     "samplers": Benchmark(2),
     "mean_ode_trainer": Benchmark(2),
     "kernels": Benchmark(5),
+    "likelihood": Benchmark(2),
     "gpu": Benchmark(10, gpu=True),
     "gpu_instructions": Benchmark(1),
     "dask_fit": Benchmark(15),

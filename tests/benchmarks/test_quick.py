@@ -65,6 +65,12 @@ def test_fit_time():
     assert result["nats below the best"] < 0.5
 
 
+def test_likelihood():
+    results = load("benchmarks", "likelihood").main(["--quick"])
+    assert results["processor"]
+    assert results["likelihood, one network, n = 200"]["ratio"] > 1
+
+
 def test_activations(capsys):
     cells = load("benchmarks", "activations").main(["--quick"])
     assert [cell["model"] for cell in cells] == ["relu", "relu, one", "erf"]
