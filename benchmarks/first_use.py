@@ -11,12 +11,10 @@ compile``, which fills it.
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
-from pathlib import Path
 
 import numpy as np
-from harness import output, parser_of, save, seconds_printed
+from harness import output, parser_of, processor, save, seconds_printed
 
 MATRIX = """
 import time
@@ -54,14 +52,6 @@ print(time.process_time() - start)
 
 def seconds(code: str, cache: str) -> float:
     return seconds_printed(code, NUMBA_CACHE_DIR=cache, OMP_NUM_THREADS="1")
-
-
-def processor() -> str:
-    """The model's name, from Linux if it says."""
-    path = Path("/proc/cpuinfo")
-    text = path.read_text() if path.exists() else ""
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.processor()
 
 
 def main(arguments: list[str] | None = None) -> dict[str, object]:

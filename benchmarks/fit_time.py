@@ -14,7 +14,7 @@ import json
 import warnings
 from typing import Any
 
-from harness import output, parsed, parser_of, save, simulated, timed
+from harness import output, parsed, parser_of, processor, save, simulated, timed
 from regression import PLAIN
 from regression_sets import DataSet, find_sets, load_set
 
@@ -36,6 +36,7 @@ def measure(data: DataSet, split: int, restarts: int) -> dict[str, object]:
     theirs, their_seconds = fit(matern_model(X.shape[1]))
     restarted, restart_seconds = fit(ResNetGPRegressor(n_restarts=restarts, **PLAIN))
     return {
+        "processor": processor(),
         "data": data.name,
         "shape": list(X.shape),
         "seconds": our_seconds,

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -182,6 +183,14 @@ def seconds_printed(code: str, **environment: str) -> float:
         capture_output=True, text=True, check=True, env={**os.environ, **environment},
     )  # fmt: skip
     return float(found.stdout.split()[-1])
+
+
+def processor() -> str:
+    """The model's name, from Linux if it says."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.processor()
 
 
 def high_water_mark() -> int:

@@ -43,6 +43,7 @@ from harness import (
     output,
     parser_of,
     print_table,
+    processor,
     save,
     subplots,
     timed,
@@ -294,7 +295,7 @@ def answers(options: argparse.Namespace) -> dict:
     """Print, save and draw the answers, and return them."""
     n, d, repeats = (300, 4, 2) if options.quick else (options.n, options.d, options.repeats)
     rows: list[list[str]] = []
-    results: dict = {"n": n, "d": d, "threads": options.threads}
+    results: dict = {"processor": processor(), "n": n, "d": d, "threads": options.threads}
     questions = {"forward": forward, "with gradients": with_gradient}
     dtypes = DTYPES
     if options.quick:

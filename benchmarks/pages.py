@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import ablation
+import activations as activations_
 import calibration
+import likelihood
 import numpy as np
 from harness import HERE, IMAGES, RESULTS, Cell, Cells, subplots
 from published import DEEP_ENSEMBLES, MC_DROPOUT
@@ -337,6 +339,92 @@ def bayesian_optimisation() -> str:
     return table(headings, rows, text=2)
 
 
+def activations() -> str:
+    """Mean ranks of the activations over the sets that all have finished, and their time."""
+    done = results("activations")
+    columns = [activations_.means(done, m) for m in (*activations_.MEASURES, "coverage", "seconds")]
+    ranks = [mean_ranks(values) for values in columns[:3]]
+    rows = []
+    for k, model in enumerate(activations_.MODELS):
+        covered, seconds = (float(values[:, k].mean()) for values in columns[3:])
+        numbers = [*(f"{rank[k]:.2f}" for rank in ranks), percent(covered), number(seconds, 2)]
+        rows.append([model, *numbers])
+    p = [f"p = {friedman(values):.2g}" for values in columns[:3]]
+    rows.append([f"Friedman, {len(columns[0])} sets", *p, "", ""])
+    headings = [f"rank by {measure.upper()}" for measure in activations_.MEASURES]
+    return table(["activation", *headings, COVERAGE, "seconds of a processor"], rows)
+
+
+def sizes() -> str:
+    """Ratios of the matrix and the likelihood to their peers, by size."""
+    times = read("likelihood")
+    questions = {
+        "matrix, float64": "kernel matrix, float64, against RBF",
+        "matrix, float32": "the same in float32",
+        "likelihood, one network": "likelihood and gradient, against LAPACK",
+        "likelihood, two networks": "the same with two networks",
+    }
+    rows = []
+    for question, title in questions.items():
+        own = [times[f"{question}, n = {n}"] for n in likelihood.SIZES]
+        rows.append(
+            [title, *(f"{number(1e3 * one['seconds'], 2)} ms, {one['ratio']:.2f}" for one in own)]
+        )
+    return table(["", *(f"n = {n}" for n in likelihood.SIZES)], rows)
+
+
+def kernel_times() -> str:
+    """The kernel against its peers."""
+    times, ours, bnn = read("kernels"), "ResNetLimitKernel", "InfiniteWidthBNNKernel"
+
+    def ratio(question: str, dtype: str, one: str, other: str = "", unit: str = "ratio") -> str:
+        value = times[f"{question}, {dtype}, {one}"][unit]
+        if other:
+            value /= times[f"{question}, {dtype}, {other}"][unit]
+        return number(value, 2)
+
+    lines: dict[str, tuple[str, ...]] = {
+        "kernel matrix, time against `RBFKernel`": ("forward", ours),
+        "with gradients, time against ARD `MaternKernel(2.5)`": ("with gradients", ours),
+        "with gradients, peak memory against the same": ("peak", ours),
+        "BoTorch's `InfiniteWidthBNNKernel(depth=3)`, time against ours": ("forward", bnn, ours),
+        "the same with gradients": ("with gradients", bnn, ours),
+        "the same, memory kept for the backward pass, against ours": (
+            "kept for backward",
+            bnn,
+            ours,
+        ),
+    }
+    rows = [
+        [title, *(ratio(question, dtype, *which) for dtype in ("float64", "float32"))]
+        for title, (question, *which) in lines.items()
+    ]
+    return table(["", "float64", "float32"], rows)
+
+
+def family() -> str:
+    """The other kernels against the limit's."""
+    times, rows = read("kernels"), []
+    for key, own in times.items():
+        if key.startswith("family, float64, ") and "table" in own:
+            name = key.removeprefix("family, float64, ")
+            other = times[f"family, float32, {name}"]
+            ratios = [number(one["ratio"], 2) for one in (own, other)]
+            made = "" if "block bias" in name else f"{number(own['table'], 1)} s"
+            rows.append([name, *ratios, made])  # block biases are integrated pair by pair
+    return table(["kernel", "float64", "float32", "tables"], rows)
+
+
+def products() -> str:
+    """A product with a large matrix."""
+    times, rows = read("kernels"), []
+    for key, own in times.items():
+        if key.startswith("matrix-vector product"):
+            name = key.rpartition(", ")[2]
+            rows.append([name, number(own["seconds"], 2), f"{own['bytes'] / 2**20:.0f} MiB"])
+    return table(["", "seconds", "memory"], rows)
+
+
 def import_time() -> str:
     times = read("import_time")
     rows = [
@@ -395,6 +483,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "many-rows": many_rows,
     "scaling": scaling,
     "bayesian-optimisation": bayesian_optimisation,
+    "activations": activations,
+    "sizes": sizes,
+    "kernel-times": kernel_times,
+    "kernel-family": family,
+    "kernel-products": products,
     "import-time": import_time,
     "classification": classification,
 }

@@ -10,12 +10,13 @@ import resnet_gp
 PACKAGE = Path(resnet_gp.__file__).parent
 
 # The floors of docs/architecture.md, from the ground up.
-GROUND = {"activations", "hermite", "threads", "progress"}
+GROUND = {"activations", "hermite", "threads", "progress", "memory"}
 READS = {
     "activations": {"hermite"},
     "hermite": set(),
     "threads": set(),
     "progress": set(),
+    "memory": set(),
     "flow": GROUND,
     "functions": GROUND | {"flow"},
     "kernels": GROUND | {"flow"},

@@ -5,8 +5,10 @@ import os
 import time
 
 import pytest
+import torch
 
-from resnet_gp.threads import in_threads, row_ranges, torch_threads
+from resnet_gp import threads as module
+from resnet_gp.threads import each_serially, in_threads, row_ranges, threads_for, torch_threads
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -72,3 +74,50 @@ def test_works_in_a_forked_process():
             os.kill(child, 9)
     assert ended
     assert status == 0
+
+
+def test_each_item_is_computed_by_one_thread_in_the_modes_of_the_caller(threads):
+    def seen(k):
+        return (
+            k,
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+        )
+
+    with torch.no_grad():
+        found = each_serially(seen, range(7))
+    assert found == [(k, 1, False, False) for k in range(7)]
+    with torch.inference_mode():
+        assert all(inference for *_, inference in each_serially(seen, range(3)))
+    assert torch.get_num_threads() == threads
+
+
+def test_the_error_of_an_item_is_raised(threads):
+    with pytest.raises(ZeroDivisionError):
+        each_serially(lambda k: 1 / k, [1, 0, 2])
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_threads_are_used_where_they_pay(monkeypatch, parallel):
+    monkeypatch.setattr(module, "_threads_pay", lambda *arguments: parallel)
+    with torch_threads(2):
+        with threads_for(500):
+            assert torch.get_num_threads() == 1 + parallel
+        with threads_for(300):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+
+
+def test_threads_are_compared_by_time(monkeypatch):
+    """A clock that stands still but while two threads are set."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(
+        module.time, "perf_counter", lambda: next(clock) if torch.get_num_threads() == 2 else 0
+    )
+    assert not module._threads_pay.__wrapped__(16, 2, 0)
+    monkeypatch.setattr(
+        module.time, "perf_counter", lambda: next(clock) if torch.get_num_threads() == 1 else 0
+    )
+    assert module._threads_pay.__wrapped__(16, 2, 0)

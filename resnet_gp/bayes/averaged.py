@@ -15,9 +15,10 @@ from resnet_gp.bayes.nuts import run_nuts
 from resnet_gp.fitting.exact import Exact, restored_model
 from resnet_gp.fitting.inference import Fitted, Inference, Training, number_of
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw
-from resnet_gp.fitting.search import Search, threads_for
+from resnet_gp.fitting.search import Search
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.mixture import ExactMixture
+from resnet_gp.threads import each_serially, threads_for
 
 # Members of the mixture, and the most bytes of their factors.
 _FEWEST, _MOST = 20, 200
@@ -90,7 +91,9 @@ class Averaged(Inference):
             return replace(mode, result=mode.result.but_interrupted())
         assert isinstance(mode.model, ExactRegression)
         result = mode.result.but_interrupted() if draws.interrupted else mode.result
-        mixture = ExactMixture([model.posterior() for model in _members(mode.model, draws)])
+        mixture = ExactMixture(
+            each_serially(ExactRegression.posterior, list(_members(mode.model, draws)))
+        )
         return AveragedFit(mode.model, mixture, result, mode.number, draws=draws)
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:

@@ -17,6 +17,7 @@ from torch.nn import Parameter
 
 from resnet_gp.fitting.optimiser import free_parameters, gradient_of, set_values
 from resnet_gp.flow.domain import IMPOSSIBLE
+from resnet_gp.memory import keep_freed_memory
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.threads import torch_threads
 
@@ -104,6 +105,7 @@ def density(
     advance: Callable[[], object],
 ) -> Iterator[Density]:
     """A ``Density`` with as many threads as torch uses, each of which computes serially."""
+    keep_freed_memory()
     workers = torch.get_num_threads()
     with (
         torch_threads(1),

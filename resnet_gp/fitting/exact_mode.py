@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, raw_of, set_raw
-from resnet_gp.fitting.search import Search, threads_for
+from resnet_gp.fitting.search import Search
 from resnet_gp.models.exact import ExactRegression
+from resnet_gp.threads import threads_for
 
 Array = NDArray[np.float64]
 

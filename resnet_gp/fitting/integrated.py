@@ -22,6 +22,7 @@ from resnet_gp.fitting.search import Search
 from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.mixture import ExactMixture
+from resnet_gp.threads import each_serially
 
 Array = NDArray[np.float64]
 
@@ -178,12 +179,13 @@ def _mixture(drawn: list[_Drawn], training: Training, search: Search) -> Integra
     owners = np.repeat(np.arange(len(drawn)), [len(one.raws) for one in drawn])
     places = np.concatenate([np.arange(len(one.raws)) for one in drawn])
     shares = Counter(resample(pooled, count, search.generator).tolist())
-    members, posteriors = [], []
+    members, models = [], []
     for index in shares:
         one = drawn[owners[index]]
         raw = all_raw(one.mode.model, one.raws[places[index]])
         members.append((one.mode.number, raw))
-        posteriors.append(_model(one.mode.search, training, raw).posterior())
+        models.append(_model(one.mode.search, training, raw))
+    posteriors = each_serially(ExactRegression.posterior, models)
     best = drawn[int(evidence.argmax())].mode
     found = [RULED_OUT] * (1 + len(search.others))
     for one, p in zip(drawn, probability, strict=True):

@@ -28,11 +28,11 @@ from resnet_gp.fitting.optimiser import (
     set_raw,
     value_and_gradient,
 )
-from resnet_gp.fitting.search import Search, threads_for
+from resnet_gp.fitting.search import Search
 from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.priors import prior_density
-from resnet_gp.threads import torch_threads
+from resnet_gp.threads import threads_for, torch_threads
 
 Array = NDArray[np.float64]
 

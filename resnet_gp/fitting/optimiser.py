@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from resnet_gp.flow.domain import IMPOSSIBLE, DomainError
+from resnet_gp.memory import keep_freed_memory
 
 Array = NDArray[np.float64]
 
@@ -124,6 +125,7 @@ def maximise(
         KeyboardInterrupt: Ctrl-C came before the first value.
         DomainError, torch.linalg.LinAlgError: the objective could not be computed anywhere.
     """
+    keep_freed_memory()
     box = [
         bounds.get(name, (-np.inf, np.inf))
         for name, parameter in module.named_parameters()

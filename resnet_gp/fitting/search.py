@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,23 +27,13 @@ from resnet_gp.fitting.optimiser import (
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.priors import add_weak_priors, prior_density
 from resnet_gp.models.regression import RegressionModel
-from resnet_gp.threads import torch_threads
 
 Array = NDArray[np.float64]
 
 # Tried first. On some splits of the energy set, only the second finds the optimum that is 30 nats
 # above the others.
 _CANDIDATES = (Start(5.0, 0.1, 1.0), Start(1.0, 0.001, 0.5), Start(5.0, 0.01, 0.5))
-_SERIAL_ROWS = 400
 _ITERATIONS = 200  # of each run, if none are asked for
-
-
-def threads_for(n: int) -> AbstractContextManager[None]:
-    """Use one thread for small matrices, whose factorisations lose time in synchronisation.
-
-    Where other work keeps the cores busy, they lose a factor of ten and more.
-    """
-    return torch_threads(1 if n <= _SERIAL_ROWS else torch.get_num_threads())
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,9 @@ def angle_at_travel_time(time: Array) -> Array:
     return theta
 
 
-def flow_angle(theta: Array, horizon: float) -> Array:
-    """theta_T = H^{-1}(H(theta_0) + T) for angles in (0, pi] and one horizon T >= 0."""
-    return angle_at_travel_time(travel_time(theta) + horizon) if horizon > 0 else theta
+def flow_angle(theta: Array, horizon: float | Array) -> Array:
+    """theta_T = H^{-1}(H(theta_0) + T) for angles in (0, pi] and horizons T >= 0."""
+    theta, horizon = np.broadcast_arrays(theta, horizon)
+    if not horizon.all():
+        return np.where(horizon > 0, flow_angle(theta, np.maximum(horizon, 1.0)), theta)
+    return angle_at_travel_time(travel_time(theta) + horizon)

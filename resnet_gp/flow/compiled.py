@@ -1,407 +1,333 @@
-r"""The loops of ``unit_covariance.py`` in numba, over cache-sized blocks.
+r"""The loops of ``unit_covariance.py`` in numba, over tiles that stay in the first-level cache.
 
 The order of operations in an entry is fixed, whatever else is computed with it: a block of a matrix
 has the bits of the same block computed alone, and a matrix of one set of points is symmetric to the
 bit. Rows of all batch elements are counted through; each call does those from ``start`` to
-``stop``. Each entry is the sum over c components. Arrays are C-contiguous, in three tuples:
+``stop``. Each entry is the sum over c components. Arrays are C-contiguous, in tuples:
 
-``points``   ``u``, ``b x c x n x d``, and ``v``, ``b x c x d x m``, with d a multiple of GROUP;
-             their scales, ``b x c x n`` and ``b x c x m``; the gap below which it is computed from
-             differences
+``points``   ``u``, ``b x c x n x d``, and ``v``, ``b x c x d x w``, with d a multiple of GROUP;
+             their scales, ``b x c x n`` and ``b x c x w``; the gap below which it is computed from
+             differences. Zeros pad the m columns of ``v`` to a multiple of ``COLUMNS``
 ``table``    kappa, ``(b or 1) x c``; coefficients and power basis of the map or maps
 ``adjoint``  the gradient of a scalar in the covariance, ``b x n x m``; its gradients in ``u``, its
              scales, ``v``, its scales and the time, ``b x c``, to be added to
+
+A tile is four rows and some columns, row by row in buffers that begin where a cache line does: at
+other addresses, wide vectors take nearly twice the time. ``workspace`` holds ``BUFFERS`` of them.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import njit
 
-from resnet_gp.flow.vectors import multiply_add, quotient, square_root, wide_vectors
+from resnet_gp.flow.compiled_maps import (
+    count_below,
+    depth_maps,
+    entry,
+    limit_maps,
+    loops,
+    polynomial,
+    polynomials,
+    sums,
+    table_variable,
+)
+from resnet_gp.flow.vectors import multiply_add, wide_vectors
 
-_BLOCK = 512  # columns at a time: a dozen buffers of this length stay in the first-level cache
-_STRIDE = _BLOCK + 24  # between buffers: a page would make their addresses look the same
-
-_MIRROR = 32  # rows whose columns are read and written together
-
-
-_options = {"nogil": True, "cache": True, "error_model": "numpy"}
-_entry = njit(**_options)
-# For compiled code alone: what Python needs to call a function takes as long to compile as it.
-_loops = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_options)
+COLUMNS = 16  # of a cache line, in float32
+_ROWS, _WIDTH = 4, 256  # of a tile
+_MIRROR = 64  # rows whose columns are written together, in lines that are whole
+BUFFERS = 7
+#: Entries from one buffer to the next: at multiples of a page, addresses look the same.
+STRIDE = _ROWS * _WIDTH + 2 * COLUMNS
 
 
-@_loops
-def _subtract_products(u, v, first, last, gap):
-    """Subtract the inner products with some columns of ``v``, ``d x m``."""
+@loops
+def _place(row, n, start, stop):
+    """Batch element, first row and number of rows of a tile, within its batch element."""
+    b, i = row // n, row % n
+    return b, i, min(_ROWS - i % _ROWS, n - i, stop - row)
+
+
+@loops
+def _columns(i, first, m, symmetric):
+    """Where the columns of a tile begin and end, and how many are computed."""
+    last = min(first + _WIDTH, m)
+    begin = max(first, i - i % COLUMNS) if symmetric else first
+    return begin, last, (last - begin + COLUMNS - 1) // COLUMNS * COLUMNS
+
+
+@loops
+def _subtract_products(u, v, rows, begin, width, gap):
+    """Subtract the inner products of four rows with some columns of ``v``, ``d x w``."""
     wide_vectors()
-    for k in range(0, len(u), 4):
-        u0, u1, u2, u3 = -u[k], -u[k + 1], -u[k + 2], -u[k + 3]
-        v0, v1 = v[k, first:last], v[k + 1, first:last]
-        v2, v3 = v[k + 2, first:last], v[k + 3, first:last]
-        for j in range(len(gap)):
-            g = multiply_add(u1, v1[j], multiply_add(u0, v0[j], gap[j]))
-            gap[j] = multiply_add(u3, v3[j], multiply_add(u2, v2[j], g))
+    g0, g1, g2, g3 = (
+        gap[:width],
+        gap[width : 2 * width],
+        gap[2 * width : 3 * width],
+        gap[3 * width :],
+    )
+    for k in range(0, u.shape[1], 4):
+        a, b = u[rows[0], k : k + 4], u[rows[1], k : k + 4]
+        c, d = u[rows[2], k : k + 4], u[rows[3], k : k + 4]
+        a0, a1, a2, a3 = -a[0], -a[1], -a[2], -a[3]
+        b0, b1, b2, b3 = -b[0], -b[1], -b[2], -b[3]
+        c0, c1, c2, c3 = -c[0], -c[1], -c[2], -c[3]
+        d0, d1, d2, d3 = -d[0], -d[1], -d[2], -d[3]
+        v0, v1 = v[k, begin : begin + width], v[k + 1, begin : begin + width]
+        v2, v3 = v[k + 2, begin : begin + width], v[k + 3, begin : begin + width]
+        for j in range(width):
+            p, q, r, s = v0[j], v1[j], v2[j], v3[j]
+            g = multiply_add(a1, q, multiply_add(a0, p, g0[j]))
+            g0[j] = multiply_add(a3, s, multiply_add(a2, r, g))
+            g = multiply_add(b1, q, multiply_add(b0, p, g1[j]))
+            g1[j] = multiply_add(b3, s, multiply_add(b2, r, g))
+            g = multiply_add(c1, q, multiply_add(c0, p, g2[j]))
+            g2[j] = multiply_add(c3, s, multiply_add(c2, r, g))
+            g = multiply_add(d1, q, multiply_add(d0, p, g3[j]))
+            g3[j] = multiply_add(d3, s, multiply_add(d2, r, g))
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def _count_below(values, bound):
-    """How many values are below a bound, as a float: this is vectorised."""
-    wide_vectors()
-    zero, one = values.dtype.type(0), values.dtype.type(1)
-    count = zero
-    for j in range(len(values)):
-        count += one if values[j] < bound else zero
-    return count
+@loops
+def _rows_of(i, count):
+    """The rows of a tile; the last one stands in for those that are missing."""
+    return i, i + min(1, count - 1), i + min(2, count - 1), i + count - 1
 
 
-@_loops
-def _gaps(u, v, first, last, near, gap):
-    """1 - <u, v_j>, from the difference where small; ``_table_variable`` clips it at 2."""
+@loops
+def _gaps(u, v, i, count, begin, width, near, gap):
+    """1 - <u, v_j>, from the difference where small; ``table_variable`` clips it at 2."""
     zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
+    rows = _rows_of(i, count)
     gap[:] = one
-    _subtract_products(u, v, first, last, gap)
-    left = _count_below(gap, near)  # anything where gaps are not numbers
+    _subtract_products(u, v, rows, begin, width, gap)
+    left = count_below(gap, near)  # anything where gaps are not numbers
     for j in range(len(gap)):
         if left <= zero:
             break
         if gap[j] < near:
             total = zero
-            for k in range(len(u)):
-                difference = u[k] - v[k, first + j]
+            for k in range(u.shape[1]):
+                difference = u[rows[j // width], k] - v[k, begin + j % width]
                 total += difference * difference
             gap[j] = total / two
             left -= one
 
 
-@_loops
-def _table_variable(gap, kappa, x):
-    """x of the table at each gap; a gap above 2 is set to 2."""
+@loops
+def _add_component(scale, rows, scales, gap, ratio, plain, total):
+    """Add scale_i scales_j f(c_0), with the map f, to each entry of a tile."""
     wide_vectors()
-    two, root_two = gap.dtype.type(2), gap.dtype.type(math.sqrt(2))
-    stretch, one = two + two * kappa, gap.dtype.type(1)
-    for j in range(len(gap)):
-        g = gap[j]
-        g = two if g > two else g
-        gap[j] = g
-        root = square_root(g)
-        below = multiply_add(kappa, root, square_root(two - g) + root_two)
-        x[j] = quotient(stretch * root, below) - one
+    one, width = total.dtype.type(1), len(scales)
+    for r in range(_ROWS):
+        own, place = scale[rows[r]], slice(r * width, (r + 1) * width)
+        sums_, gaps, ratios = total[place], gap[place], ratio[place]
+        if plain:
+            for j in range(width):
+                sums_[j] = multiply_add(own * scales[j], ratios[j], sums_[j])
+        else:
+            for j in range(width):
+                end = multiply_add(-gaps[j] * ratios[j], ratios[j], one)
+                sums_[j] = multiply_add(own * scales[j], end, sums_[j])
 
 
-@_loops
-def _horner(coefficients, x, value):
-    """A polynomial with 1 + 4 k coefficients, highest degree first; of those, 8 in one pass."""
-    wide_vectors()
-    value[:] = coefficients[0]
-    first = 1
-    if len(coefficients) % 8 == 5:
-        c0, c1, c2, c3 = coefficients[1], coefficients[2], coefficients[3], coefficients[4]
-        for j in range(len(x)):
-            t = x[j]
-            p = multiply_add(multiply_add(value[j], t, c0), t, c1)
-            value[j] = multiply_add(multiply_add(p, t, c2), t, c3)
-        first = 5
-    for k in range(first, len(coefficients), 8):
-        c0, c1, c2, c3 = (
-            coefficients[k],
-            coefficients[k + 1],
-            coefficients[k + 2],
-            coefficients[k + 3],
-        )
-        c4, c5, c6, c7 = (
-            coefficients[k + 4],
-            coefficients[k + 5],
-            coefficients[k + 6],
-            coefficients[k + 7],
-        )
-        for j in range(len(x)):
-            t = x[j]
-            p = multiply_add(multiply_add(value[j], t, c0), t, c1)
-            p = multiply_add(multiply_add(p, t, c2), t, c3)
-            p = multiply_add(multiply_add(p, t, c4), t, c5)
-            value[j] = multiply_add(multiply_add(p, t, c6), t, c7)
+@loops
+def _store(total, width, i, count, begin, last, matrix):
+    for r in range(count):
+        row = matrix[i + r, begin:last]
+        for j in range(last - begin):
+            row[j] = total[r * width + j]
 
 
-@_loops
-def _clenshaw(coefficients, x, value, previous):
-    """A Chebyshev series with 1 + 4 k coefficients, highest degree first."""
-    wide_vectors()
-    zero, two = x.dtype.type(0), x.dtype.type(2)
-    value[:] = zero
-    previous[:] = zero
-    for k in range(0, len(coefficients) - 1, 4):
-        c0, c1, c2, c3 = (
-            coefficients[k],
-            coefficients[k + 1],
-            coefficients[k + 2],
-            coefficients[k + 3],
-        )
-        for j in range(len(x)):
-            t = two * x[j]
-            p, q = value[j], previous[j]
-            q = multiply_add(t, p, c0 - q)
-            p = multiply_add(t, q, c1 - p)
-            q = multiply_add(t, p, c2 - q)
-            p = multiply_add(t, q, c3 - p)
-            value[j], previous[j] = p, q
-    last = coefficients[-1]
-    for j in range(len(x)):
-        value[j] = multiply_add(x[j], value[j], last - previous[j])
-
-
-@_loops
-def _polynomial(coefficients, power_basis, x, value, previous):
-    zero = x.dtype.type(0)
-    lead = 0  # zeros in front pad a short series to the length of others
-    while lead + 4 < len(coefficients) and (
-        coefficients[lead] == zero
-        and coefficients[lead + 1] == zero
-        and coefficients[lead + 2] == zero
-        and coefficients[lead + 3] == zero
-    ):
-        lead += 4
-    if power_basis:
-        _horner(coefficients[lead:], x, value)
-    else:
-        _clenshaw(coefficients[lead:], x, value, previous)
-
-
-@_loops
-def _group_start(row, n, start):
-    """The first row of this one's group, within its batch element."""
-    i = row % n
-    return max(i - i % _MIRROR, start - (row - i))
-
-
-@_loops
-def _is_last_of_group(row, n, stop):
-    i = row % n
-    return i % _MIRROR == _MIRROR - 1 or row == stop - 1 or i == n - 1
-
-
-@_loops
-def _add_component(scale, scales, gap, ratio, plain, target):
-    """Add scale scales_j f(c_0), with the map f, to each target."""
-    wide_vectors()
-    one = target.dtype.type(1)
-    if plain:
-        for j in range(len(target)):
-            target[j] = multiply_add(scale * scales[j], ratio[j], target[j])
-    else:
-        for j in range(len(target)):
-            end = multiply_add(-gap[j] * ratio[j], ratio[j], one)
-            target[j] = multiply_add(scale * scales[j], end, target[j])
-
-
-@_loops
+@loops
 def _mirror(matrix, above, below, first, last):
     """Copy the rows from ``above`` to ``below``, right of the diagonal, to their columns."""
+    entries, n = matrix.ravel(), np.uint64(len(matrix))  # without tests for negative indices
     for tile in range(max(first, above + 1), last, 8):
-        for j in range(tile, min(tile + 8, last)):
-            row, end = matrix[j], min(below, j)
-            for k in range(above, end):
-                row[k] = matrix[k, j]
+        for column in range(tile, min(tile + 8, last)):
+            j = np.uint64(column)
+            for row in range(above, min(below, column)):
+                k = np.uint64(row)
+                entries[j * n + k] = entries[k * n + j]
 
 
-@_entry
-def covariance(points, table, plain, out, symmetric, start, stop):
+@entry
+def covariance(points, table, plain, out, symmetric, start, stop, workspace):
     """out = sum_c scale_u scale_v c_T, ``b x n x m``; ``plain`` tables hold the map itself.
 
-    With ``symmetric``, the two sets of points are the same: a row is computed from the diagonal
-    on, and also fills its column.
+    With ``symmetric``, the two sets of points are the same: a tile begins near the diagonal, and
+    also fills its columns.
     """
-    wide_vectors()
     u, v, scale_u, scale_v, near = points
     kappa, coefficients, power_basis = table
     n, m = out.shape[1], out.shape[2]
     zero = out.dtype.type(0)
-    buffers = np.empty((4, _STRIDE), out.dtype)
-    for first in range(0, m, _BLOCK):
-        last = min(first + _BLOCK, m)
-        for row in range(start, stop):
-            b, i = row // n, row % n
+    for first in range(0, m, _WIDTH):
+        row = start
+        while row < stop:
+            b, i, count = _place(row, n, start, stop)
+            begin, last, width = _columns(i, first, m, symmetric)
             t = b if len(kappa) > 1 else 0
+            row += count
             if symmetric and last <= i:
                 continue
-            begin = max(first, i) if symmetric else first
-            size = last - begin
-            gap, x = buffers[0, :size], buffers[1, :size]
-            ratio, spare = buffers[2, :size], buffers[3, :size]
-            target = out[b, i, begin:last]
-            target[:] = zero
+            size = _ROWS * width
+            gap, x, total = workspace[0, :size], workspace[1, :size], workspace[4, :size]
+            ratio, spare = workspace[2, :size], workspace[3, :size]
+            total[:] = zero
             for c in range(u.shape[1]):
-                _gaps(u[b, c, i], v[b, c], begin, last, near, gap)
-                _table_variable(gap, kappa[t, c], x)
-                _polynomial(coefficients[t, c], power_basis[t, c], x, ratio, spare)
-                scales = scale_v[b, c, begin:last]
-                _add_component(scale_u[b, c, i], scales, gap, ratio, plain, target)
-            if symmetric and _is_last_of_group(row, n, stop):
-                _mirror(out[b], _group_start(row, n, start), i + 1, first, last)
+                _gaps(u[b, c], v[b, c], i, count, begin, width, near, gap)
+                table_variable(gap, kappa[t, c], x)
+                polynomial(coefficients[t, c], power_basis[t, c], x, ratio, spare)
+                scales = scale_v[b, c, begin : begin + width]
+                _add_component(scale_u[b, c], _rows_of(i, count), scales, gap, ratio, plain, total)
+            _store(total, width, i, count, begin, last, out[b])
+            end = i + count
+            if symmetric and (end % _MIRROR == 0 or end == n or row == stop):
+                above = max((end - 1) // _MIRROR * _MIRROR, start - b * n)
+                _mirror(out[b], above, end, first, last)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def _dot(values, others):
+@loops
+def _see(grad, i, count, begin, last, width, symmetric, mirrored, seen):
+    """The gradient in the entries of a tile; 0 where there is none.
+
+    With ``symmetric``, each pair of points counts once: 0 below the diagonal, and beyond it twice
+    the gradient if it is ``mirrored``; else the mirror is yet to be added.
+    """
+    seen[:] = seen.dtype.type(0)
+    factor = seen.dtype.type(2 if mirrored else 1)
+    for r in range(count):
+        row, own = grad[i + r], seen[r * width : (r + 1) * width]
+        if not symmetric:
+            for j in range(begin, last):
+                own[j - begin] = row[j]
+        else:
+            for j in range(max(begin, i + r + 1), last):
+                own[j - begin] = factor * row[j]
+            if begin <= i + r < last:
+                own[i + r - begin] = row[i + r]
+
+
+@loops
+def _add_mirror(grad, i, count, begin, last, width, seen):
+    """Add the gradient in the mirror of the entries."""
+    for j in range(max(begin, i + 1), last):
+        row, place = grad[j], j - begin
+        if count == _ROWS and j >= i + _ROWS:
+            seen[place] += row[i]
+            seen[width + place] += row[i + 1]
+            seen[2 * width + place] += row[i + 2]
+            seen[3 * width + place] += row[i + 3]
+        else:
+            for r in range(min(count, j - i)):
+                seen[r * width + place] += row[i + r]
+
+
+@sums
+def _weigh(seen, scale, rows, scales, maps, weight, by_scale_u, by_scale_v):
+    """Gradients in the inner products, ``weight``, and in the scales; returns that in the time."""
     wide_vectors()
-    total = values.dtype.type(0)
-    for j in range(len(values)):
-        total += values[j] * others[j]
-    return total
+    zero, width = seen.dtype.type(0), len(scales)
+    by_time = zero
+    for r in range(_ROWS):
+        own, place, by_own = scale[rows[r]], slice(r * width, (r + 1) * width), zero
+        seen_, weight_ = seen[place], weight[place]
+        value, slope, speed = maps[0][place], maps[1][place], maps[2][place]
+        for j in range(width):
+            scaled, end = seen_[j] * own * scales[j], seen_[j] * value[j]
+            by_time += scaled * speed[j]
+            by_own += end * scales[j]
+            by_scale_v[j] += end * own
+            weight_[j] = scaled * slope[j]
+        by_scale_u[rows[r]] += by_own
+    return by_time
 
 
-@_loops
-def _add_scaled(target, factor, values):
+@sums
+def _to_units(u, v, rows, begin, width, weight, by_u, by_v):
+    """Add the gradients in the unit vectors of a tile."""
     wide_vectors()
-    for j in range(len(target)):
-        target[j] = multiply_add(factor, values[j], target[j])
+    zero = weight.dtype.type(0)
+    w0, w1, w2, w3 = (
+        weight[:width],
+        weight[width : 2 * width],
+        weight[2 * width : 3 * width],
+        weight[3 * width :],
+    )
+    for k in range(0, u.shape[1], 2):
+        x, y = v[k, begin : begin + width], v[k + 1, begin : begin + width]
+        by_x, by_y = by_v[k, begin : begin + width], by_v[k + 1, begin : begin + width]
+        a0, a1, a2, a3 = u[rows[0], k], u[rows[1], k], u[rows[2], k], u[rows[3], k]
+        b0, b1, b2, b3 = u[rows[0], k + 1], u[rows[1], k + 1], u[rows[2], k + 1], u[rows[3], k + 1]
+        s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = zero
+        for j in range(width):
+            p, q, r, s = w0[j], w1[j], w2[j], w3[j]
+            xj, yj = x[j], y[j]
+            by_x[j] += a0 * p + a1 * q + a2 * r + a3 * s
+            by_y[j] += b0 * p + b1 * q + b2 * r + b3 * s
+            s0 += p * xj
+            s1 += q * xj
+            s2 += r * xj
+            s3 += s * xj
+            t0 += p * yj
+            t1 += q * yj
+            t2 += r * yj
+            t3 += s * yj
+        by_u[rows[0], k] += s0
+        by_u[rows[1], k] += s1
+        by_u[rows[2], k] += s2
+        by_u[rows[3], k] += s3
+        by_u[rows[0], k + 1] += t0
+        by_u[rows[1], k + 1] += t1
+        by_u[rows[2], k + 1] += t2
+        by_u[rows[3], k + 1] += t3
 
 
-@_loops
-def _weigh(seen, scale, scales, weight):
-    wide_vectors()
-    for j in range(len(seen)):
-        weight[j] = seen[j] * scale * scales[j]
-
-
-@_loops
-def _multiply(values, others, products):
-    wide_vectors()
-    for j in range(len(values)):
-        products[j] = values[j] * others[j]
-
-
-@_loops
-def _chain(points, adjoint, seen, maps, b, c, i, begin, last, units, weight, spare):
-    """Apply the chain rule to a row of one component, given the gradient in its entries."""
-    u, v, scale_u, scale_v, _ = points
-    _, by_u, by_scale_u, by_v, by_scale_v, by_time = adjoint
-    value, slope, speed = maps
-    scale, scales, sums = scale_u[b, c, i], scale_v[b, c, begin:last], by_scale_v[b, c, begin:last]
-    _weigh(seen, scale, scales, weight)
-    by_time[b, c] += _dot(weight, speed)
-    _multiply(weight, slope, weight)
-    _multiply(seen, value, spare)
-    _add_scaled(sums, scale, spare)
-    by_scale_u[b, c, i] += _dot(spare, scales)
-    if units:
-        for k in range(u.shape[3]):
-            by_u[b, c, i, k] += _dot(weight, v[b, c, k, begin:last])
-            _add_scaled(by_v[b, c, k, begin:last], u[b, c, i, k], weight)
-
-
-@_loops
-def _polynomials(table, x, maps, spare):
-    coefficients, power_basis = table
-    value, slope, speed = maps
-    _polynomial(coefficients[0], power_basis[0], x, value, spare)
-    _polynomial(coefficients[1], power_basis[1], x, slope, spare)
-    _polynomial(coefficients[2], power_basis[2], x, speed, spare)
-
-
-@_loops
-def _limit_maps(gap, largest, decrease, maps):
-    """From the maps of a ``HorizonTable``, 1 - (1 - c_T) / largest and its derivatives."""
-    wide_vectors()
-    one, two = gap.dtype.type(1), gap.dtype.type(2)
-    value, slope, speed = maps
-    inverse = one / largest
-    falling = decrease * inverse
-    for j in range(len(gap)):
-        half, square = gap[j] / two, value[j] * value[j] * inverse
-        cube, relative = square * value[j], gap[j] * square
-        slope[j] = cube * slope[j]
-        speed[j] = half * square_root(half) * cube * speed[j] - relative * falling
-        value[j] = one - relative
-
-
-@_loops
-def _depth_maps(gap, tangent, maps):
-    """From the maps of a ``DepthTable``, its value and derivatives."""
-    wide_vectors()
-    zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
-    value, slope, speed = maps
-    if tangent:
-        for j in range(len(gap)):
-            sine = math.sqrt(gap[j] * (two - gap[j]))
-            slope[j] = slope[j] / sine if sine > zero else zero
-    else:
-        for j in range(len(gap)):
-            value[j] = one - gap[j] * value[j] * value[j]
-            speed[j] = gap[j] * square_root(gap[j]) * speed[j]
-
-
-@_entry
-def gradient(points, table, limit, tangent, adjoint, units, symmetric, start, stop):
+@entry
+def gradient(
+    points, table, limit, tangent, adjoint, mirror, units, symmetric, start, stop, workspace
+):
     """Apply the chain rule to a gradient in the covariance.
 
     ``table`` holds three maps. ``limit`` is the largest gap and its decrease, as kappa, of a
-    ``HorizonTable``; both are empty for a ``DepthTable``. Without ``units``, the gradients in u and
-    v are left out. With ``symmetric``, the two sets of points are the same: a row's slopes serve
-    its column, too, and the gradient in the points is the sum of those in u and in v.
+    ``HorizonTable``, and None for a ``DepthTable``. Without ``units``, the gradients in u and v are
+    left out. With ``symmetric``, the two sets of points are the same: a pair's slopes serve both
+    its entries, and the gradient in the points is the sum of those in u and in v. ``mirror`` is the
+    gradient in the covariance once more, or None where it is symmetric as well, or not
+    ``symmetric``: what an argument that is None would need is not compiled.
     """
-    u, v, _, _, near = points
+    u, v, scale_u, scale_v, near = points
     kappa, coefficients, power_basis = table
-    largest, decrease = limit
-    grad = adjoint[0]
+    grad, by_u, by_scale_u, by_v, by_scale_v, by_time = adjoint
     n, m = grad.shape[1], grad.shape[2]
-    buffers = np.empty((7, _STRIDE), grad.dtype)
-    turned = np.empty((_MIRROR, _STRIDE), grad.dtype)
-    for first in range(0, m, _BLOCK):
-        last = min(first + _BLOCK, m)
-        for row in range(start, stop):
-            b, i = row // n, row % n
+    for first in range(0, m, _WIDTH):
+        row = start
+        while row < stop:
+            b, i, count = _place(row, n, start, stop)
+            begin, last, width = _columns(i, first, m, symmetric)
             t = b if len(kappa) > 1 else 0
+            row += count
             if symmetric and last <= i:
                 continue
-            begin = max(first, i) if symmetric else first
-            size = last - begin
-            seen = grad[b, i, begin:last]
-            if symmetric:
-                seen = buffers[6, :size]
-                _add_mirror(grad, row, first, begin, last, start, stop, turned, seen)
-            gap, x, spare = buffers[0, :size], buffers[1, :size], buffers[2, :size]
-            maps = buffers[3, :size], buffers[4, :size], buffers[5, :size]
+            size = _ROWS * width
+            gap, x, spare = workspace[0, :size], workspace[1, :size], workspace[2, :size]
+            maps = workspace[3, :size], workspace[4, :size], workspace[5, :size]
+            seen = workspace[6, :size]
+            _see(grad[b], i, count, begin, last, width, symmetric, mirror is None, seen)
+            if mirror is not None:
+                _add_mirror(mirror[b], i, count, begin, last, width, seen)
             for c in range(u.shape[1]):
-                _gaps(u[b, c, i], v[b, c], begin, last, near, gap)
-                _table_variable(gap, kappa[t, c], x)
-                _polynomials((coefficients[t, c], power_basis[t, c]), x, maps, spare)
-                if len(largest) > 0:
-                    _limit_maps(gap, largest[t, c], decrease[t, c], maps)
+                _gaps(u[b, c], v[b, c], i, count, begin, width, near, gap)
+                table_variable(gap, kappa[t, c], x)
+                polynomials((coefficients[t, c], power_basis[t, c]), x, maps, spare)
+                if limit is None:
+                    depth_maps(gap, tangent, maps)
                 else:
-                    _depth_maps(gap, tangent, maps)
-                _chain(points, adjoint, seen, maps, b, c, i, begin, last, units, x, spare)
-
-
-@_loops
-def _turn(matrix, above, below, first, last, turned):
-    """Copy the columns of some rows' mirror, below the diagonal, into rows."""
-    for tile in range(max(first, above + 1), last, 8):
-        for j in range(tile, min(tile + 8, last)):
-            row, end = matrix[j], min(below, j)
-            for k in range(above, end):
-                turned[k - above, j - first] = row[k]
-
-
-@_loops
-def _add_mirror(grad, row, first, begin, last, start, stop, turned, seen):
-    """The gradient in the entries of a row and of its mirror, through ``turned`` columns."""
-    n = grad.shape[1]
-    b, i = row // n, row % n
-    group = _group_start(row, n, start)
-    if i == group:
-        end = min(group - group % _MIRROR + _MIRROR, n, stop - b * n)
-        _turn(grad[b], group, end, first, last, turned)
-    _add(grad[b, i], turned[i - group], i, first, begin, seen)
-
-
-@_loops
-def _add(own, mirrored, diagonal, first, begin, seen):
-    """The sum of both from ``begin`` on; ``mirrored`` begins at ``first``."""
-    wide_vectors()
-    for j in range(len(seen)):
-        seen[j] = own[begin + j]
-    for j in range(max(0, diagonal + 1 - begin), len(seen)):
-        seen[j] += mirrored[begin - first + j]
+                    limit_maps(gap, limit[0][t, c], limit[1][t, c], maps)
+                rows, scales = _rows_of(i, count), scale_v[b, c, begin : begin + width]
+                by_time[b, c] += _weigh(
+                    seen, scale_u[b, c], rows, scales, maps, x, by_scale_u[b, c],
+                    by_scale_v[b, c, begin : begin + width],
+                )  # fmt: skip
+                if units:
+                    _to_units(u[b, c], v[b, c], rows, begin, width, x, by_u[b, c], by_v[b, c])

@@ -11,18 +11,16 @@ import functools
 import math
 import operator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from resnet_gp.flow.autograd import widens_half
 from resnet_gp.flow.depth import DepthMap, Layers
 from resnet_gp.flow.domain import DomainError
+from resnet_gp.flow.input_layer import Variance, unit_and_scale
 from resnet_gp.flow.unit_covariance import same_values, single_pairs, unit_covariance_sum
-
-Variance = Literal["full", "no_growth", "unit"]
 
 
 @widens_half
@@ -286,32 +284,3 @@ def growth_factor(
             f'{exponent.dtype}; use variance="no_growth" with an output scale'
         )
     return torch.exp(exponent / 2)
-
-
-def input_vectors(
-    x: Tensor, lengthscale: Tensor | None, input_bias_variance: Tensor | None
-) -> Tensor:
-    """The vectors whose inner product is q_0, with the input bias as a coordinate."""
-    x = x / math.sqrt(x.shape[-1])
-    if lengthscale is not None:
-        x = x / lengthscale
-    if input_bias_variance is not None:
-        bias = input_bias_variance.sqrt()
-        shape = np.broadcast_shapes(x.shape[:-1], bias.shape[:-1])
-        x = torch.cat([x.expand(*shape, x.shape[-1]), bias.expand(*shape, 1)], dim=-1)
-    return x
-
-
-def unit_and_scale(
-    x: Tensor,
-    lengthscale: Tensor | None,
-    input_bias_variance: Tensor | None,
-    variance: Variance = "full",
-) -> tuple[Tensor, Tensor]:
-    """Unit vectors and lengths of ``input_vectors``; lengths of 1 if the variance is "unit"."""
-    x = input_vectors(x, lengthscale, input_bias_variance)
-    null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
-    # Null rows are replaced before taking lengths, so that neither value nor gradient is 0 / 0.
-    length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
-    scale = torch.ones_like(length) if variance == "unit" else length
-    return x / length[..., None], torch.where(null, 0, scale)

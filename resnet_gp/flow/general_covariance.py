@@ -11,10 +11,10 @@ from torch import Tensor
 
 from resnet_gp.activations import Activation, AnyActivation, any_activation
 from resnet_gp.flow.autograd import widens_half
-from resnet_gp.flow.covariance import input_vectors
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general import direct_covariance
 from resnet_gp.flow.general_table import table_covariance
+from resnet_gp.flow.input_layer import input_vectors
 
 
 @widens_half

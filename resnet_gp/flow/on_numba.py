@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,42 +16,69 @@ from resnet_gp.flow import compiled, row_blocks
 from resnet_gp.flow.unit_points import NEAR, Gradients, Points, gradient_tables, value_table
 from resnet_gp.threads import in_threads, row_ranges
 
+_LINE = 64  # bytes
+_NUMPY = {torch.float64: np.float64, torch.float32: np.float32}
+
 
 def covariance(points: Points) -> Tensor:
     """See ``Path``."""
-    unit1, unit2, *_ = points.sides()
-    spec, symmetric = points.spec, points.is_symmetric
-    batch, n, m = len(unit1), unit1.shape[-2], unit2.shape[-2]
-    out = new_matrix(unit1.dtype, batch, n, m)
-    table = value_table(points.time, unit1.dtype, spec)
-    arguments = (_arrays(points), table, spec.is_tangent, out.numpy(), symmetric)
-    ranges = row_ranges(batch * n, m, symmetric and batch == 1)
-    in_threads([functools.partial(compiled.covariance, *arguments, *rows) for rows in ranges])
-    return out
+    return _covariance(points, _arrays(points))
 
 
 def gradient(points: Points, grad: Tensor, units: bool) -> Gradients:
     """See ``Path``."""
+    return _gradient(points, _arrays(points), grad, units, mirrored=False)
+
+
+def with_gradient(points: Points) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+    """See ``Path``."""
+    arrays = _arrays(points)
+    gradient = functools.partial(_gradient, points, arrays, units=True, mirrored=True)
+    return _covariance(points, arrays), gradient
+
+
+def _covariance(points: Points, arrays: tuple[Any, ...]) -> Tensor:
+    u, *_ = arrays
+    dtype, spec, symmetric = points.unit1.dtype, points.spec, points.is_symmetric
+    batch, n, m = len(u), u.shape[2], points.columns
+    out = new_matrix(dtype, batch, n, m)
+    table = value_table(points.time, dtype, spec)
+    ranges = row_ranges(batch * n, m, symmetric and batch == 1)
+    fill = functools.partial(
+        compiled.covariance, arrays, table, spec.is_tangent, out.numpy(), symmetric
+    )
+    in_threads([functools.partial(fill, *rows, _workspace(dtype)) for rows in ranges])
+    return out
+
+
+def _gradient(
+    points: Points, arrays: tuple[Any, ...], grad: Tensor, units: bool, mirrored: bool
+) -> Gradients:
     time, spec, symmetric = points.time, points.spec, points.is_symmetric
     batch, n, m = grad.shape
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
     table, ends = gradient_tables(time, grad.dtype, spec)
-    arrays = _arrays(points)
     u, v, scale_u, scale_v, _ = arrays
     # A row belongs to one thread; sums over rows are added up at the end.
     shared = grad.contiguous().numpy(), np.zeros_like(u), np.zeros_like(scale_u)
-    shapes = v.shape, scale_v.shape, u.shape[:2]
-    sums = [np.zeros((len(ranges), *shape), u.dtype) for shape in shapes]
+    sums = [
+        (np.zeros_like(v), np.zeros_like(scale_v), np.zeros(u.shape[:2], u.dtype)) for _ in ranges
+    ]
+    mirror = shared[0] if symmetric and not mirrored else None
     chain = functools.partial(compiled.gradient, arrays, table, ends, spec.is_tangent)
     in_threads(
         [
-            functools.partial(chain, (*shared, *own), units, symmetric, *rows)
-            for *own, rows in zip(*sums, ranges, strict=True)
+            functools.partial(
+                chain, (*shared, *own), mirror, units, symmetric, *rows, _workspace(grad.dtype)
+            )
+            for own, rows in zip(sums, ranges, strict=True)
         ]
     )
-    by_v, by_scale_v, by_time = (torch.from_numpy(one.sum(0)) for one in sums)
+    by_v, by_scale_v, by_time = (
+        torch.from_numpy(functools.reduce(operator.add, parts)) for parts in zip(*sums, strict=True)
+    )
     by_u, by_scale_u = map(torch.from_numpy, shared[1:])
-    return by_u, by_v.mT, by_scale_u, by_scale_v, by_time.sum_to_size(time.shape)
+    return by_u, by_v[..., :m].mT, by_scale_u, by_scale_v[..., :m], by_time.sum_to_size(time.shape)
 
 
 product = functools.partial(row_blocks.product, covariance)
@@ -56,17 +86,32 @@ product_gradient = functools.partial(row_blocks.product_gradient, gradient)
 
 
 def new_matrix(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Uninitialised values in memory of NumPy.
+    """Uninitialised values in memory of NumPy, from the beginning of a cache line on.
 
     It asks Linux for huge pages, and the C library to keep what was freed for the next matrix of a
     few MiB: a page fault for each 4 KiB of torch's memory costs as much as all arithmetic.
     """
-    return torch.from_numpy(np.empty(shape, torch.zeros((), dtype=dtype).numpy().dtype))
+    return torch.from_numpy(_aligned(dtype, *shape))
+
+
+def _aligned(dtype: torch.dtype, *shape: int) -> Any:
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _LINE, np.uint8)
+    first = -memory.ctypes.data % _LINE
+    return memory[first : first + size].view(_NUMPY[dtype]).reshape(shape)
+
+
+def _workspace(dtype: torch.dtype) -> Any:
+    return _aligned(dtype, compiled.BUFFERS, compiled.STRIDE)
 
 
 def _arrays(points: Points) -> tuple[Any, ...]:
     """``points`` of the compiled loops."""
-    unit1, unit2, scale1, scale2 = points.sides()
-    tensors = (unit1, unit2.mT, scale1, scale2)
-    arrays = (tensor.detach().contiguous().numpy() for tensor in tensors)
-    return *arrays, NEAR[unit1.dtype]
+    unit1, unit2, scale1, scale2 = (side.detach() for side in points.sides())
+    m = points.columns
+    shape = (*unit2.shape[:2], unit2.shape[-1], -(-m // compiled.COLUMNS) * compiled.COLUMNS)
+    dtype = _NUMPY[unit2.dtype]
+    columns, scales = np.zeros(shape, dtype), np.zeros((*shape[:2], shape[-1]), dtype)
+    columns[..., :m], scales[..., :m] = unit2.mT.numpy(), scale2.numpy()
+    units, own = unit1.contiguous().numpy(), scale1.contiguous().numpy()
+    return units, columns, own, scales, NEAR[unit1.dtype]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -49,6 +49,11 @@ def gradient(points: Points, grad: Tensor, units: bool) -> Gradients:
         grad_scale2 += (end.mT @ scale)[..., 0]
         grad_time += (scaled * speed).sum((-2, -1))
     return grad_unit1, grad_unit2, grad_scale1, grad_scale2, grad_time.sum_to_size(time.shape)
+
+
+def with_gradient(points: Points) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+    """See ``Path``."""
+    return covariance(points), functools.partial(gradient, points, units=True)
 
 
 product = functools.partial(row_blocks.product, covariance)

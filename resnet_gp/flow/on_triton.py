@@ -6,9 +6,10 @@ on the CPU. Otherwise nothing waits for the device.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,6 +129,11 @@ def covariance(points: Points) -> Tensor:
             tiles,
         )  # fmt: skip
     return out
+
+
+def with_gradient(points: Points) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+    """See ``Path``."""
+    return covariance(points), functools.partial(gradient, points, units=True)
 
 
 def product(points: Points, right: Tensor) -> Tensor:
@@ -254,7 +260,7 @@ def _gradient_table(points: Points) -> tuple[_Table, int]:
     spec = points.spec
     table, ends = gradient_tables(points.time, points.unit1.dtype, spec)
     kappa, coefficients, power_basis = table
-    head = (kappa, *(ends if spec.is_limit else (np.ones_like(kappa), np.zeros_like(kappa))))
+    head = (kappa, *(ends or (np.ones_like(kappa), np.zeros_like(kappa))))
     form = _FLOW if spec.is_limit else _TANGENT if spec.is_tangent else _DEPTH
     return _packed(head, coefficients, power_basis, points.unit1.device), form
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -29,6 +30,9 @@ class Path(Protocol):
         Where both sides are the same, it is the sum of both sides' that counts. Without ``units``,
         the gradient in the unit vectors may be left out.
         """
+
+    def with_gradient(self, points: Points) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+        """K of one set of points, and ``gradient`` as a function of a symmetric ``grad`` alone."""
 
     @property
     def product(self) -> Any:

@@ -19,9 +19,11 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.flow.angles import Array, flow_angle, power_series, reduced_speed
@@ -38,6 +40,11 @@ _NOISE = {torch.float64: 4e-16, torch.float32: 1.5e-8}
 _TAIL = {torch.float64: 1e-13, torch.float32: 2e-7}
 _NODES = {torch.float64: (48, 96, 192, 384), torch.float32: (24, 48, 96, 192)}
 _WELL_CONDITIONED = 1.5
+
+# Chebyshev polynomials of log T in a cell, and where cells begin: below, series in the angle are
+# long, and nothing needs a table for each of many horizons.
+_ORDERS = 11
+_FIRST_CELL = 2.0**-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,41 +179,101 @@ def refuse_horizon(horizon: float) -> None:
         )
 
 
-def moebius_parameter(horizon: float) -> float:
+def moebius_parameter(horizon: Any) -> Any:
     """kappa: how far the table's variable moves the pole away that a long horizon brings near."""
-    return horizon / (17 + 1.3 * math.sqrt(horizon))
+    return horizon / (17 + 1.3 * horizon**0.5)
 
 
 @functools.lru_cache(maxsize=32)
 def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
-    kappas, series, largest, decrease = zip(*(_series(T, dtype) for T in horizons), strict=True)
+    cells = [_cell(*_edges(T), dtype) for T in horizons]
+    maps, ends = zip(*(cell.at(T) for cell, T in zip(cells, horizons, strict=True)), strict=True)
+    ratio, speed = np.transpose(ends)
+    values = [rows[0, len(rows[0]) - cell.terms :] for cell, rows in zip(cells, maps, strict=True)]
+    basis = torch.from_numpy(np.stack([cell.power_basis for cell in cells]))
     return HorizonTable(
-        torch.tensor(kappas, dtype=dtype),
-        Polynomial.from_chebyshev([three[0] for three in series], dtype),
-        Polynomial.from_chebyshev([row for three in series for row in three], dtype),
-        torch.tensor(largest, dtype=dtype),
-        torch.tensor(decrease, dtype=dtype),
+        torch.tensor([moebius_parameter(T) for T in horizons], dtype=dtype),
+        Polynomial(_stacked(values, dtype), basis[:, 0].contiguous()),
+        Polynomial(_stacked(maps, dtype), basis),
+        torch.from_numpy(2 * ratio**2).to(dtype),
+        torch.from_numpy(ratio**3 * speed).to(dtype),
     )
 
 
+def _stacked(rows: Sequence[Array], dtype: torch.dtype) -> Tensor:
+    """Coefficients behind as many zeros as the longest series has more of them."""
+    longest = max(one.shape[-1] for one in rows)
+    out = np.zeros((len(rows), *rows[0].shape[:-1], longest))
+    for target, one in zip(out, rows, strict=True):
+        target[..., longest - one.shape[-1] :] = one
+    return torch.from_numpy(out).to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """The maps of all horizons between two, whose coefficients are series in log T.
+
+    Attributes:
+        low, high: ends of the cell, which may be one horizon.
+        terms: number of coefficients of the first map.
+        power_basis: as in ``Polynomial``, of the three maps.
+        coefficients: Chebyshev coefficients in log T, of the coefficients of the three maps, then
+            of p and phi(tau_T) of opposite inputs; ``orders x (3 (1 + k * GROUP) + 2)``.
+    """
+
+    low: float
+    high: float
+    terms: int
+    power_basis: NDArray[np.bool_]
+    coefficients: Array
+
+    def at(self, horizon: float) -> tuple[Array, Array]:
+        """Coefficients of the three maps, ``3 x (1 + k * GROUP)``; p and phi(tau_T) as above."""
+        found = self.coefficients[0]
+        if self.low < self.high:
+            place = math.log(horizon / self.low) / math.log(self.high / self.low)
+            angle = math.acos(max(-1.0, min(2 * place - 1, 1.0)))
+            found = np.cos(angle * np.arange(len(self.coefficients))) @ self.coefficients
+        return found[:-2].reshape(3, -1), found[-2:]
+
+
+def _edges(horizon: float) -> tuple[float, float]:
+    """The cell of a horizon: powers of the square root of 2, or itself if it is tiny."""
+    if horizon < _FIRST_CELL:
+        return horizon, horizon
+    number = math.floor(2 * math.log2(horizon))
+    return 2 ** (number / 2), 2 ** ((number + 1) / 2)
+
+
 @functools.lru_cache(maxsize=256)
-def _series(horizon: float, dtype: torch.dtype) -> tuple[float, list[Array], float, float]:
-    """kappa, the series of the three maps, and the largest gap with the speed of its decrease."""
-    kappa = moebius_parameter(horizon)
-    if dtype == torch.float32:  # rounded: the nodes must belong to the map that will be evaluated
-        kappa = float(np.float32(kappa))
-    maps = chebyshev_coefficients(functools.partial(_maps_at, horizon, kappa), dtype)
-    ratio, speed = maps[0].sum(), maps[2].sum()  # at s = 1
-    return kappa, maps, 2 * float(ratio) ** 2, float(ratio**3 * speed)
+def _cell(low: float, high: float, dtype: torch.dtype) -> _Cell:
+    orders = 1 if low == high else _ORDERS
+    phase = math.pi * (np.arange(orders) + 0.5) / orders
+    horizons = low * (high / low) ** (np.cos(phase / 2) ** 2) if low < high else np.array([low])
+    rows = chebyshev_coefficients(functools.partial(_maps_at, horizons), dtype)
+    lengths = [max(map(len, rows[first::3])) for first in range(3)]
+    nodes = np.zeros((orders, 3, 1 + GROUP * math.ceil((max(lengths) - 1) / GROUP)))
+    basis = np.zeros(3, dtype=bool)
+    for k, length in enumerate(lengths):
+        own = np.stack([np.pad(row, (0, length - len(row))) for row in rows[k::3]])
+        power = own @ _power_coefficients(length)
+        basis[k] = (np.abs(power).sum(1) <= _WELL_CONDITIONED * np.abs(own).sum(1)).all()
+        nodes[:, k, nodes.shape[2] - length :] = (power if basis[k] else own)[:, ::-1]
+    ends = np.array([[rows[3 * k].sum(), rows[3 * k + 2].sum()] for k in range(orders)])  # at s = 1
+    terms = 1 + GROUP * math.ceil((lengths[0] - 1) / GROUP)
+    flat = np.concatenate([nodes.reshape(orders, -1), ends], 1)
+    return _Cell(low, high, terms, basis, chebyshev_transform(flat, axis=0))
 
 
-def _maps_at(horizon: float, kappa: float, s: Array) -> Array:
-    """The three maps, ``3 x n``."""
+def _maps_at(horizons: Array, s: Array) -> Array:
+    """The three maps of each horizon in turn, ``3 horizons x n``."""
+    kappa = moebius_parameter(horizons)[:, None]
     tau = s / (1 + kappa - kappa * s)
     start = 4 * np.arctan(tau)
-    end = flow_angle(start, horizon)
+    end = flow_angle(start, horizons[:, None])
     speed = _reduced_speed(np.tan(end / 4))
-    return np.stack([np.sin(end / 2) / np.sin(start / 2), speed / _reduced_speed(tau), speed])
+    maps = np.stack([np.sin(end / 2) / np.sin(start / 2), speed / _reduced_speed(tau), speed], 1)
+    return maps.reshape(-1, len(s))
 
 
 def _reduced_speed(tau: Array) -> Array:

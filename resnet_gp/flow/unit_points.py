@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -46,6 +47,11 @@ class Points(NamedTuple):
     def is_symmetric(self) -> bool:
         """Whether both sides are the same."""
         return self.unit2 is None
+
+    @property
+    def columns(self) -> int:
+        """The number of points of the second side, m."""
+        return (self.unit1 if self.unit2 is None else self.unit2).shape[-2]
 
     def sides(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Units and scales of the first and of the second side."""
@@ -110,6 +116,29 @@ def flat_points(
 
 def value_table(time: Tensor, dtype: torch.dtype, spec: DepthMap) -> tuple[Any, ...]:
     """kappa, coefficients and power basis of the map, for the shape of the time."""
+    return _value_table(_values(time), tuple(time.shape), dtype, spec)
+
+
+def gradient_tables(
+    time: Tensor, dtype: torch.dtype, spec: DepthMap
+) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    """The same of the map and its derivatives; the limit's largest gap with its decrease."""
+    return _gradient_tables(_values(time), tuple(time.shape), dtype, spec)
+
+
+def _values(time: Tensor) -> tuple[float, ...]:
+    return tuple(time.detach().flatten().tolist())
+
+
+def _time(values: tuple[float, ...], shape: tuple[int, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).reshape(shape)
+
+
+@functools.lru_cache(maxsize=32)
+def _value_table(
+    values: tuple[float, ...], shape: tuple[int, ...], dtype: torch.dtype, spec: DepthMap
+) -> tuple[Any, ...]:
+    time = _time(values, shape)
     if spec.is_limit:
         limit = horizon_table(time, dtype)
         kappa, value = limit.kappa, limit.polynomial
@@ -123,10 +152,11 @@ def value_table(time: Tensor, dtype: torch.dtype, spec: DepthMap) -> tuple[Any, 
     return _arrays(kappa, coefficients, value.power_basis)
 
 
-def gradient_tables(
-    time: Tensor, dtype: torch.dtype, spec: DepthMap
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The same of the map and its derivatives, and the largest gap with its decrease."""
+@functools.lru_cache(maxsize=32)
+def _gradient_tables(
+    values: tuple[float, ...], shape: tuple[int, ...], dtype: torch.dtype, spec: DepthMap
+) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    time = _time(values, shape)
     if spec.is_limit:
         limit = horizon_table(time, dtype)
         table = _arrays(limit.kappa, limit.maps.coefficients, limit.maps.power_basis)
@@ -137,8 +167,7 @@ def gradient_tables(
     three = (depth.value, depth.slope, depth.speed)
     coefficients = torch.stack([one.coefficients for one in three], dim=-2)
     power_basis = torch.stack([one.power_basis for one in three], dim=-1)
-    nothing = depth.kappa.new_empty(*(0,) * time.dim())
-    return _arrays(depth.kappa, coefficients, power_basis), _arrays(nothing, nothing)
+    return _arrays(depth.kappa, coefficients, power_basis), None
 
 
 def _arrays(*tensors: Tensor) -> tuple[Any, ...]:

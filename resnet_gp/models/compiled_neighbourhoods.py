@@ -18,28 +18,25 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from resnet_gp.flow.compiled import (
-    _BLOCK,
-    _add_component,
-    _depth_maps,
-    _entry,
-    _gaps,
-    _limit_maps,
-    _loops,
-    _polynomial,
-    _polynomials,
-    _table_variable,
+from resnet_gp.flow.compiled_maps import (
+    count_below,
+    depth_maps,
+    entry,
+    limit_maps,
+    loops,
+    polynomial,
+    polynomials,
+    sums,
+    table_variable,
 )
-from resnet_gp.flow.vectors import wide_vectors
+from resnet_gp.flow.vectors import multiply_add, wide_vectors
 
+_BLOCK = 512  # pairs at a time: a dozen buffers of this length stay in the first-level cache
 _LEAST_NOISE = 1e-37  # as in ``neighbourhoods``
 
-_sums = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
-
-@_sums
+@sums
 def _factorise(a):
     """Cholesky factor of a lower triangle, in place, four rows at a time; False if there is none.
 
@@ -88,7 +85,7 @@ def _factorise(a):
     return True
 
 
-@_loops
+@loops
 def _gather(points, targets, members, own, rows):
     """Copy the points of a neighbourhood, their transpose and scales, the targets and noises."""
     units, scales, _ = points
@@ -106,14 +103,60 @@ def _gather(points, targets, members, own, rows):
                 v[c, k, i] = value
 
 
-@_loops
+@loops
 def _scaled(factor, values, products):
     wide_vectors()
     for j in range(len(values)):
         products[j] = factor * values[j]
 
 
-@_loops
+@loops
+def _subtract_products(u, v, first, last, gap):
+    """Subtract the inner products with some columns of ``v``, ``d x m``."""
+    wide_vectors()
+    for k in range(0, len(u), 4):
+        u0, u1, u2, u3 = -u[k], -u[k + 1], -u[k + 2], -u[k + 3]
+        v0, v1 = v[k, first:last], v[k + 1, first:last]
+        v2, v3 = v[k + 2, first:last], v[k + 3, first:last]
+        for j in range(len(gap)):
+            g = multiply_add(u1, v1[j], multiply_add(u0, v0[j], gap[j]))
+            gap[j] = multiply_add(u3, v3[j], multiply_add(u2, v2[j], g))
+
+
+@loops
+def _gaps(u, v, first, last, near, gap):
+    """1 - <u, v_j>, from the difference where small; ``table_variable`` clips it at 2."""
+    zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
+    gap[:] = one
+    _subtract_products(u, v, first, last, gap)
+    left = count_below(gap, near)  # anything where gaps are not numbers
+    for j in range(len(gap)):
+        if left <= zero:
+            break
+        if gap[j] < near:
+            total = zero
+            for k in range(len(u)):
+                difference = u[k] - v[k, first + j]
+                total += difference * difference
+            gap[j] = total / two
+            left -= one
+
+
+@loops
+def _add_component(scale, scales, gap, ratio, plain, target):
+    """Add scale scales_j f(c_0), with the map f, to each target."""
+    wide_vectors()
+    one = target.dtype.type(1)
+    if plain:
+        for j in range(len(target)):
+            target[j] = multiply_add(scale * scales[j], ratio[j], target[j])
+    else:
+        for j in range(len(target)):
+            end = multiply_add(-gap[j] * ratio[j], ratio[j], one)
+            target[j] = multiply_add(scale * scales[j], end, target[j])
+
+
+@loops
 def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
     """The lower triangle of the covariance of a neighbourhood's targets.
 
@@ -136,8 +179,8 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
             last = min(first + _BLOCK, gaps.shape[1])
             gap, x, product = gaps[c, first:last], variables[c, first:last], products[c, first:last]
             ratio, spare = buffers[0, : len(gap)], buffers[1, : len(gap)]
-            _table_variable(gap, kappa[c], x)
-            _polynomial(coefficients[c], power_basis[c], x, ratio, spare)
+            table_variable(gap, kappa[c], x)
+            polynomial(coefficients[c], power_basis[c], x, ratio, spare)
             total = buffers[2, first:last]
             if c == 0:
                 total[:] = 0
@@ -154,7 +197,7 @@ def _fill(own, near, table, plain, noises, floor, pairs, buffers, a):
             a[i, i] += noises[i]
 
 
-@_sums
+@sums
 def _whiten(a, y, z):
     """z = L^{-1} y, ``m x p``."""
     for q in range(y.shape[1]):
@@ -165,7 +208,7 @@ def _whiten(a, y, z):
             z[q, i] = total / a[i, i]
 
 
-@_sums
+@sums
 def _unwhiten(a, size, z, out):
     """out = L^{-T} z for the leading block of this size, 0 below."""
     zero = a.dtype.type(0)
@@ -178,7 +221,7 @@ def _unwhiten(a, size, z, out):
             out[j] -= factor * a[i, j]
 
 
-@_loops
+@loops
 def _workspace(units, m, p):
     """Arrays for one neighbourhood at a time, as the other functions take them."""
     components, d, entries = len(units), units.shape[2], m * (m + 1) // 2
@@ -191,7 +234,7 @@ def _workspace(units, m, p):
     return own, pairs, rows, np.empty((3, max(entries, _BLOCK)), dtype), np.zeros((m, m), dtype)
 
 
-@_entry
+@entry
 def laws(points, table, plain, targets, floor, index, out, start, stop):
     """Fill ``out``: deviations L_mm, ``b``, and z, ``b x p x m``; NaN where a factor fails.
 
@@ -213,7 +256,7 @@ def laws(points, table, plain, targets, floor, index, out, start, stop):
             deviations[row] = np.nan
 
 
-@_sums
+@sums
 def _in_covariance(a, z, vectors, out):
     """Fill ``out`` with the gradient of -log s - z_m^2 / 2, row by row of the lower triangle.
 
@@ -242,7 +285,7 @@ def _in_covariance(a, z, vectors, out):
         out[i * (i + 3) // 2] *= half
 
 
-@_sums
+@sums
 def _to_points(u, scale, weights, values, by_u, by_scale):
     """Add the gradients in a neighbourhood's points, from those in its pairs.
 
@@ -264,7 +307,7 @@ def _to_points(u, scale, weights, values, by_u, by_scale):
         first += i + 1
 
 
-@_sums
+@sums
 def _to_pairs(slopes, product, maps, weights, values):
     """Gradients in inner products and, over both scales, in covariances; returns that in time."""
     value, slope, speed = maps
@@ -277,7 +320,7 @@ def _to_pairs(slopes, product, maps, weights, values):
     return total
 
 
-@_sums
+@sums
 def _of_means(a, z, weights, vectors, out):
     """Fill ``out`` with the gradient of a weighted sum of the means y - s z_m, as above.
 
@@ -304,12 +347,11 @@ def _of_means(a, z, weights, vectors, out):
         out[i * (i + 3) // 2] *= half
 
 
-@_loops
+@loops
 def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, sums):
     """Add to ``sums`` the gradients that follow from ``slopes``, those in a covariance."""
     u, _, scale = own
     _, coefficients, power_basis = tables
-    largest, decrease = limit
     gaps, variables, products = pairs
     weights, scaled, own_u, own_scale, spare = spares
     by_unit, by_scale, by_time, by_noise, _ = sums
@@ -325,11 +367,11 @@ def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, s
             gap, size = gaps[c, first:last], last - first
             maps = spare[0, :size], spare[1, :size], spare[2, :size]
             x, rest = variables[c, first:last], spare[3, :size]
-            _polynomials((coefficients[c], power_basis[c]), x, maps, rest)
-            if len(largest) > 0:
-                _limit_maps(gap, largest[c], decrease[c], maps)
+            polynomials((coefficients[c], power_basis[c]), x, maps, rest)
+            if limit is None:
+                depth_maps(gap, plain, maps)
             else:
-                _depth_maps(gap, plain, maps)
+                limit_maps(gap, limit[0][c], limit[1][c], maps)
             by_time[c] += _to_pairs(
                 slopes[first:last], products[c, first:last], maps, weights[first:last],
                 scaled[first:last],
@@ -341,7 +383,7 @@ def _spread(own, noises, tables, limit, plain, pairs, members, slopes, spares, s
                 by_unit[c, members[i], k] += own_u[c, i, k]
 
 
-@_entry
+@entry
 def densities(points, tables, limit, plain, targets, floor, index, weights, sums, start, stop):
     """Sum of -log s - z_m^2 / 2 over neighbourhoods, and its gradient.
 
@@ -349,7 +391,7 @@ def densities(points, tables, limit, plain, targets, floor, index, weights, sums
     times the means y - s z_m.
 
     ``tables`` are one of the map and one of its three maps, ``limit`` is as in
-    ``compiled.gradient``. ``sums`` are the gradients in the unit vectors, ``c x n x d``, their
+    ``flow.compiled.gradient``. ``sums`` are the gradients in the unit vectors, ``c x n x d``, their
     scales, ``c x n``, the times, ``c``, and the noises, ``n``, then the value and the number of
     neighbourhoods whose factor failed; they are added to.
     """

@@ -19,7 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.exact_posterior import ExactPosterior
+from resnet_gp.models.network_likelihood import network_log_likelihood, networks_of
 from resnet_gp.models.regression import RegressionModel, extended, row_noise
+from resnet_gp.threads import threads_for
 
 
 class ExactRegression(ExactGP, RegressionModel):
@@ -75,6 +77,10 @@ class ExactRegression(ExactGP, RegressionModel):
         return covariance.diagonal_scatter(covariance.diagonal() + self.row_noise())
 
     def log_marginal_likelihood(self) -> Tensor:
+        networks = networks_of(self.covar_module)
+        if networks is not None:
+            (x,) = self.train_inputs
+            return network_log_likelihood(networks, x, self.train_targets, self.row_noise())
         return gaussian_log_likelihood(
             self.unscaled_covariance(),
             self.train_targets,
@@ -85,7 +91,8 @@ class ExactRegression(ExactGP, RegressionModel):
     @torch.no_grad()
     def posterior(self) -> ExactPosterior:
         """The process given its training data; raises as ``log_marginal_likelihood``."""
-        return self.posterior_from(torch.linalg.cholesky(self.noisy_covariance()))
+        with threads_for(len(self.train_targets)):
+            return self.posterior_from(torch.linalg.cholesky(self.noisy_covariance()))
 
     @torch.no_grad()
     def posterior_from(self, cholesky: Tensor, weights: Tensor | None = None) -> ExactPosterior:

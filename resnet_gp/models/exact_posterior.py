@@ -19,6 +19,7 @@ from resnet_gp.models.posterior import (
     to_array,
 )
 from resnet_gp.predictive.leave_pair_out import leave_pair_out
+from resnet_gp.threads import threads_for
 
 _PREDICTION_ROWS = 4096
 _PAIR_ROWS = 2500  # of which all pairs are left out
@@ -113,7 +114,8 @@ class ExactPosterior(Posterior):
     @torch.no_grad()
     def precision(self) -> Tensor:
         """Inverse covariance of the training targets, ``n x n``."""
-        return torch.cholesky_inverse(self.cholesky)
+        with threads_for(len(self.cholesky)):
+            return torch.cholesky_inverse(self.cholesky)
 
     def leave_pair_out(self) -> NDArray[np.float64] | None:
         return pairs_of([self], np.ones((1, *self.train_y.shape)))

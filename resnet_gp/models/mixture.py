@@ -14,6 +14,7 @@ from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.exact_posterior import ExactPosterior, pairs_of
 from resnet_gp.models.posterior import Posterior, for_outputs, normal_law, to_array
 from resnet_gp.predictive.law import Law
+from resnet_gp.threads import each_serially
 
 
 class ExactMixture(Posterior):
@@ -58,17 +59,18 @@ class ExactMixture(Posterior):
         return cls(members, tensors["members.shares"])
 
     def law(self, x: Tensor, observation_noise: bool = True) -> Law:
-        laws = [member.law(x, observation_noise) for member in self.members]
+        laws = each_serially(lambda one: one.law(x, observation_noise), self.members)
         return Law.mixture(laws, self.shares.cpu().numpy())
 
     def mean(self, x: Tensor) -> Tensor:
-        return self._average([member.mean(x) for member in self.members])
+        return self._average(each_serially(lambda one: one.mean(x), self.members))
 
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._moments([member.mean_and_variance(x) for member in self.members], self.shares)
+        parts = each_serially(lambda one: one.mean_and_variance(x), self.members)
+        return self._moments(parts, self.shares)
 
     def mean_and_covariance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [member.mean_and_covariance(x) for member in self.members]
+        parts = each_serially(lambda one: one.mean_and_covariance(x), self.members)
         means = torch.stack([mean for mean, _ in parts])
         mean = self._average(means)
         gap = means - mean
@@ -102,7 +104,7 @@ class ExactMixture(Posterior):
         hyperparameters, and truncated at sqrt(S) times the mean (Ionides 2008): a target that is
         unlikely under one member would else be predicted by that member alone.
         """
-        parts = [member.leave_one_out() for member in self.members]
+        parts = each_serially(ExactPosterior.leave_one_out, self.members)
         mean, variance = (torch.stack(part) for part in zip(*parts, strict=True))
         y = self.members[0].train_y
         density = torch.distributions.Normal(mean, variance.sqrt()).log_prob(y)

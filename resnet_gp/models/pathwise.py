@@ -21,7 +21,8 @@ from torch import Generator, Tensor
 from torch.nn import Module
 from torch.quasirandom import SobolEngine
 
-from resnet_gp.flow.covariance import growth_factor, unit_and_scale
+from resnet_gp.flow.covariance import growth_factor
+from resnet_gp.flow.input_layer import unit_and_scale
 from resnet_gp.flow.mixture import GaussianMixture, gaussian_mixture
 from resnet_gp.kernels import ResNetLimitKernel
 from resnet_gp.kernels.centred_kernel import CentredKernel

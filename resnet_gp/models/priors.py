@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,7 @@ from gpytorch.likelihoods.noise_models import HomoskedasticNoise
 from gpytorch.priors import LogNormalPrior, Prior
 from torch import Tensor
 
+from resnet_gp.kernels.constraints import is_logarithmic
 from resnet_gp.kernels.priors import RelatedLogNormalPrior, register_value_prior
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
@@ -107,12 +109,13 @@ def prior_density(model: Module) -> Callable[[], Tensor]:
     likelihood of few targets.
     """
     owners = [(module, prior, closure) for _, module, prior, closure, _ in model.named_priors()]
-    normal = [one for one in owners if isinstance(one[1], LogNormalPrior)]
-    others = [one for one in owners if not isinstance(one[1], LogNormalPrior)]
     if not owners:
         return lambda: torch.zeros(())
+    normal = [one for one in owners if isinstance(one[1], LogNormalPrior)]
+    others = [one for one in owners if not isinstance(one[1], LogNormalPrior)]
+    logarithms = [_logarithm(module, closure) for module, _, closure in normal]
     if normal:
-        start = [closure(module) for module, _, closure in normal]
+        start = [one() for one in logarithms]
         laws = [law.expand(value.shape) for (_, law, _), value in zip(normal, start, strict=True)]
         # GPyTorch leaves the numbers of log-normal laws behind when their module moves.
         centre = torch.cat([law.loc.reshape(-1) for law in laws]).to(start[0])
@@ -122,8 +125,8 @@ def prior_density(model: Module) -> Callable[[], Tensor]:
     def density() -> Tensor:
         found = [_log_density(prior, closure(module)) for module, prior, closure in others]
         if normal:
-            values = torch.cat([closure(module).reshape(-1) for module, _, closure in normal])
-            found.append(constant - 0.5 * ((values.log() - centre) / spread).square().sum())
+            values = torch.cat([one().reshape(-1) for one in logarithms])
+            found.append(constant - 0.5 * ((values - centre) / spread).square().sum())
         return torch.stack(found).sum() if len(found) > 1 else found[0]
 
     return density
@@ -134,6 +137,14 @@ def _log_density(prior: Prior, value: Tensor) -> Tensor:
         return prior.log_density_of_logarithms(value).sum()
     density: Tensor = prior.log_prob(value).sum()
     return density
+
+
+def _logarithm(module: Module, closure: Callable[[Module], Tensor]) -> Callable[[], Tensor]:
+    """The logarithm of a hyperparameter: the raw parameter itself where that is one."""
+    name = getattr(closure, "keywords", {}).get("name")
+    if is_logarithmic(module.constraint_for_parameter_name(f"raw_{name}")):
+        return functools.partial(getattr, module, f"raw_{name}")
+    return lambda: closure(module).log()
 
 
 def _add(

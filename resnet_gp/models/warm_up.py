@@ -9,6 +9,8 @@ from torch import Tensor
 
 from resnet_gp.flow.autograd import compiled_loops
 from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel
+from resnet_gp.kernels.resnet_tangent_kernel import ResNetTangentKernel
+from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.models.neighbourhoods import predicted_means, whitened
 from resnet_gp.models.training_rows import Rows
@@ -34,7 +36,9 @@ def compile_loops() -> Iterator[str]:
 
 
 def _covariances(x: Tensor) -> None:
-    ResNetLimitKernel().to(x)(x).to_dense().sum().backward()
+    for kernel in (ResNetLimitKernel(), ResNetTangentKernel()):
+        kernel.to(x)(x).to_dense().sum().backward()
+        ExactRegression(x, x[:, 0], kernel).log_marginal_likelihood().backward()
 
 
 def _activations(x: Tensor) -> None:

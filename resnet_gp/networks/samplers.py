@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.covariance import input_vectors
+from resnet_gp.flow.input_layer import input_vectors
 from resnet_gp.networks.laws import Network
 
 Sampler: TypeAlias = Literal["exact", "explicit"]

@@ -65,6 +65,19 @@ def test_fit_time():
     assert result["nats below the best"] < 0.5
 
 
+def test_likelihood():
+    results = load("benchmarks", "likelihood").main(["--quick"])
+    assert results["processor"]
+    assert results["likelihood, one network, n = 200"]["ratio"] > 1
+
+
+def test_activations(capsys):
+    cells = load("benchmarks", "activations").main(["--quick"])
+    assert [cell["model"] for cell in cells] == ["relu", "relu, one", "erf"]
+    assert all(cell["rmse"] < 0.5 for cell in cells)
+    assert "mean ranks, sets: 1" in capsys.readouterr().out
+
+
 def test_samplers():
     result = load("benchmarks", "samplers").main(["--quick"])
     assert result["n = L = 200, m = 2, 8 networks"]["peak MiB"] < 1024

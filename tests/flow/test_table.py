@@ -58,7 +58,7 @@ def test_batch_of_polynomials_in_both_bases_equals_each_alone():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("horizon", [1e-6, 0.1, 1.0, 100.0, 1e4])
+@pytest.mark.parametrize("horizon", [1e-6, 3e-4, 0.1, 1.0, 5.3, 100.0, 1e4])
 def test_table_against_quadrature(horizon, dtype):
     """p = sin(theta_T / 2) / sin(theta_0 / 2), also where both sines are tiny."""
     gaps = torch.tensor([2.0**-46, 2.0**-20, 0.125, 1.5, 2], dtype=dtype)  # exact in both
@@ -110,6 +110,14 @@ def test_batch_shapes(shape):
 def test_tables_are_kept():
     first, second = (horizon_table(tensor(0.7531), torch.float64) for _ in range(2))
     assert first.kappa.data_ptr() == second.kappa.data_ptr()
+
+
+@pytest.mark.parametrize("power", [-12.0, -3.0, 0.5, 7.0, 13.0])
+def test_neighbouring_cells_agree_where_they_meet(power):
+    """A coefficient is a series in log T within a cell; at the edge, two of them must meet."""
+    edge, gap = 2.0**power, tensor(2.0**-20, 0.125, 0.9, 1.5, 2)
+    below, above = horizon_table(tensor(edge * (1 - 1e-15), edge), torch.float64)(gap[:, None]).mT
+    torch.testing.assert_close(below, above, rtol=0, atol=8 * EPS[torch.float64])
 
 
 @pytest.mark.parametrize("horizon", [-1e-300, -1.0, math.nan, math.inf, -math.inf, 1.0001e4])

@@ -8,7 +8,8 @@ import torch
 from gpytorch.kernels.keops import KeOpsKernel
 from torch import Tensor
 
-from resnet_gp.flow.covariance import growth_factor, unit_and_scale
+from resnet_gp.flow.covariance import growth_factor
+from resnet_gp.flow.input_layer import unit_and_scale
 from resnet_gp.kernels.keops.operator import UnitCovarianceOperator, covar_func
 from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel as DenseResNetLimitKernel
 
@@ -20,6 +21,9 @@ class ResNetLimitKernel(KeOpsKernel, DenseResNetLimitKernel):
     derivatives to rounding. From ``gpytorch.settings.max_cholesky_size`` rows and columns on (800
     by default), a product with the matrix takes memory proportional to its rows; smaller matrices,
     diagonals and ``to_dense`` are computed by the plain kernel.
+
+    On a CPU this saves memory and not time: a product with the matrix of 20,000 points takes eight
+    times as long as with the plain kernel in blocks of rows (``benchmarks/kernels.py``).
 
     The first product of a new shape (dimensions, columns of the right-hand side, dtype) compiles a
     formula, which KeOps keeps on disk. Second derivatives are not implemented on KeOps.
