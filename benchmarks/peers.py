@@ -281,7 +281,7 @@ def _xrfm(settings: Settings, rows: Rows, held: Rows | None, classes: int) -> Fi
     iterations, regularisation = model.pop("iterations", None), model.pop("reg", 1e-3)
     several = len(rows[0]) > LEAF
     if held is None and several:
-        keep = folds(len(rows[0])) > 0
+        keep = folds(len(rows[0]), rows[1] if classes else None) != 0
         rows, held = tuple(r[keep] for r in rows), tuple(r[~keep] for r in rows)
     fit = {"reg": regularisation, "iters": 5 if held is not None else iterations}
     if held is None:
