@@ -5,9 +5,10 @@
     python benchmarks/classification.py --quick          # simulated data, seconds
 
 DIR holds .npz sets (keys X, y, n_splits, train_0, test_0, ...). The standard sets are those of 4
-splits and at most 5000 rows. Models: "resnet" is the classifier as it comes, "rbf" the same with RBF
-kernels; "forest" has 500 trees, "svc" an RBF kernel and no probabilities; the others are packages,
-tuned, of the extra "peers": see peers.py. Seconds are those of the processor, all threads together.
+splits and at most 5000 rows. Models: "resnet" is the classifier as it comes, "rbf" the same with
+RBF kernels; "forest" has 500 trees, "svc" an RBF kernel and no probabilities; the others are
+packages, tuned, of the extra "peers": see peers.py. Seconds are those of the processor, all threads
+together.
 
 Every cell (set, split, model) is saved once it is done, and a run that was stopped resumes. Sets
 and models of the file that are not run again stay. Prints means and paired tests over sets.

@@ -1,27 +1,32 @@
 """Packages that users would take in place of ours, tuned: gradient boosting, forests, xRFM.
 
 Each is tuned once for a set, on the training rows of its first split, and the setting is kept for
-the other splits; this favours the peers a little, for the other splits' test rows are among those.
+the other splits; this favours the peers a little, as the test rows of those are among these rows.
 The search is random, takes the package's defaults first, and ends after ``SETTINGS`` settings or
-once its seconds of the processor are over. A setting is judged on rows that were held out: a fifth,
-or below ``FOLDS_BELOW`` rows each fifth in turn. The loss is the one that the model learns: negative
+once its seconds of the processor are over. A setting is judged on held-out rows: a fifth of all, or
+below ``FOLDS_BELOW`` rows each fifth in turn. The loss is the one that the model learns: negative
 log density where it has a density of its own, CRPS of the quantile forest, else squared error; of
 classifiers, log-loss. Boosting stops early on the held-out rows. Then every split is fitted to all
-of its training rows, with the setting and its number of trees. One thread each.
+of its training rows, with the setting and its number of trees. All have one thread.
+
+Beyond ``SEARCH_ROWS`` rows, xRFM, NGBoost and the forests are tuned on that many of them, and what
+the held-out rows say of the best setting (iterations, trees, residuals) is learned from all rows.
+xRFM solves linear systems as large as its leaves, so that more than ``LEAF`` rows are split by its
+own trees; there, as the package does, a fifth of the rows stays held out in the end.
 
 Spaces:
-    CatBoost, LightGBM and XGBoost: those of Gorishniy et al. (2024), "TabR" (the files *-tuning.toml
-    of yandex-research/tabular-dl-tabr), with learning rates of .01 to .3 and depths to 10, since
-    there are at most ``TREES`` trees; for LightGBM also the least rows of a leaf, whose default 20
-    is too many for small sets.
+    CatBoost, LightGBM and XGBoost: those of Gorishniy et al. (2024), "TabR" (*-tuning.toml in
+    yandex-research/tabular-dl-tabr), with learning rates of .01 to .3 and depths to 10, since there
+    are at most ``TREES`` trees; for LightGBM also the least rows of a leaf, whose default, 20, is
+    too many for small sets.
     xRFM: Beaglehole, Holzmueller, Radhakrishnan & Belkin (2025), "xRFM", for numerical columns.
     NGBoost: trees, learning rate and depth. Forests: features of a split and rows of a leaf.
 
 Laws: NGBoost and "catboost_law" (CatBoost's loss RMSEWithUncertainty) predict normal laws; the
 quantile forest predicts quantiles, and so has no density; the forest's variance is the spread of
-its trees' predictions plus the mean squared out-of-bag residual; scikit-learn's GP, an ARD Matern-5/2
-kernel for at most 2000 rows, is not tuned; the others predict means, and get a normal law whose
-deviation is that of the held-out residuals.
+its trees' predictions plus the mean squared out-of-bag residual; scikit-learn's GP, with an ARD
+Matern-5/2 kernel, is for at most 2000 rows and not tuned; the others predict means, and get a
+normal law whose deviation is that of the held-out residuals.
 """
 
 from __future__ import annotations
@@ -43,13 +48,13 @@ from resnet_gp.predictive import Law
 
 Array = NDArray[np.float64]
 Settings = dict[str, Any]
-Rows = tuple[Array, Array]  # inputs and targets
 
 SECONDS, SETTINGS = 20.0, 30
 FOLDS, FOLDS_BELOW = 5, 500
 TREES, PATIENCE = 2000, 50  # of boosting; trees without gain
 FOREST, FOREST_TRIAL = 500, 100
-LEAF = 10_000  # rows of a leaf of xRFM, which solves a linear system of this size
+SEARCH_ROWS, LEAF = 5000, 10_000
+SLOW_TREES = 500  # of NGBoost above LEAF rows
 LEVELS = np.arange(1, 100) / 100
 
 
@@ -84,19 +89,37 @@ class Fitted(NamedTuple):
     kept: Settings = {}  # noqa: RUF012
 
 
+class Task(NamedTuple):
+    """Rows to learn from.
+
+    Attributes:
+        rows: ``n x d`` inputs and ``n`` targets; classes 0, ..., ``classes - 1``.
+        held: held-out rows that choose the number of trees and the like; None for all rows.
+        classes: number of classes; 0 for regression.
+        until: seconds of this process at which boosting stops.
+    """
+
+    rows: tuple[Array, Any]
+    held: tuple[Array, Any] | None = None
+    classes: int = 0
+    until: float = np.inf
+
+
 class Peer(NamedTuple):
     """A model with its space of settings.
 
     Attributes:
-        fit: settings, rows, held-out rows or None, and the number of classes (0 for regression).
+        fit: fits a task with a setting.
         draw: a random setting; None if nothing is tuned.
         package: what has to be installed.
+        search_rows: settings are compared on at most this many rows.
         most_rows: the model is for sets that are no larger.
     """
 
-    fit: Callable[[Settings, Rows, Rows | None, int], Fitted]
+    fit: Callable[[Settings, Task], Fitted]
     draw: Callable[[np.random.Generator], Settings] | None
     package: str = "sklearn"
+    search_rows: float = np.inf
     most_rows: float = np.inf
 
 
@@ -175,18 +198,31 @@ def _forest_space(rng: np.random.Generator) -> Settings:
     }
 
 
-def _catboost(loss: str, settings: Settings, rows: Rows, held: Rows | None, classes: int) -> Fitted:
+class _CatBoostClock(NamedTuple):
+    until: float
+
+    def after_iteration(self, _: Any) -> bool:
+        """Whether to go on."""
+        return time.process_time() < self.until
+
+
+def _catboost(loss: str, settings: Settings, task: Task) -> Fitted:
     package = optional("catboost")
-    make = package.CatBoostClassifier if classes else package.CatBoostRegressor
-    if classes:
-        loss = "Logloss" if classes == 2 else "MultiClass"
+    make = package.CatBoostClassifier if task.classes else package.CatBoostRegressor
+    if task.classes:
+        loss = "Logloss" if task.classes == 2 else "MultiClass"
     options = {"iterations": TREES if settings else 1000} | settings
-    if held is not None:
-        options["early_stopping_rounds"] = PATIENCE
     model = make(
         loss_function=loss, random_seed=0, verbose=False, allow_writing_files=False, thread_count=1,
         **options,
-    ).fit(*rows, eval_set=held)  # fmt: skip
+    )  # fmt: skip
+    if task.held is None:
+        model.fit(*task.rows)
+    else:
+        model.fit(
+            *task.rows, eval_set=task.held, early_stopping_rounds=PATIENCE,
+            callbacks=[_CatBoostClock(task.until)],
+        )  # fmt: skip
     # The automatic learning rate depends on the number of trees.
     kept = {"learning_rate": model.learning_rate_, "iterations": int(model.tree_count_)}
 
@@ -194,45 +230,58 @@ def _catboost(loss: str, settings: Settings, rows: Rows, held: Rows | None, clas
         mean, variance = model.predict(new).T
         return Law.normal(mean, np.sqrt(variance))
 
-    own_law = loss == "RMSEWithUncertainty"
-    return Fitted(model.predict_proba if classes else law if own_law else model.predict, kept)
+    if loss == "RMSEWithUncertainty":
+        return Fitted(law, kept)
+    return Fitted(_predict(model, task), kept)
 
 
-def _lightgbm(settings: Settings, rows: Rows, held: Rows | None, classes: int) -> Fitted:
+def _lightgbm(settings: Settings, task: Task) -> Fitted:
     package = optional("lightgbm")
-    make = package.LGBMClassifier if classes else package.LGBMRegressor
+    make = package.LGBMClassifier if task.classes else package.LGBMRegressor
     model = make(random_state=0, n_jobs=1, verbose=-1, **({"n_estimators": TREES} | settings))
-    if held is None:
-        return Fitted(_predict(model.fit(*rows), classes))
+    if task.held is None:
+        return Fitted(_predict(model.fit(*task.rows), task))
+
+    def clock(state: Any) -> None:
+        if time.process_time() > task.until:
+            raise package.callback.EarlyStopException(state.iteration, state.evaluation_result_list)
+
     stop = package.early_stopping(PATIENCE, verbose=False)
-    model.fit(*rows, eval_set=[held], callbacks=[stop])
-    return Fitted(_predict(model, classes), {"n_estimators": max(1, model.best_iteration_)})
+    model.fit(*task.rows, eval_set=[task.held], callbacks=[stop, clock])
+    return Fitted(_predict(model, task), {"n_estimators": max(1, model.best_iteration_)})
 
 
-def _xgboost(settings: Settings, rows: Rows, held: Rows | None, classes: int) -> Fitted:
+def _xgboost(settings: Settings, task: Task) -> Fitted:
     package = optional("xgboost")
-    make = package.XGBClassifier if classes else package.XGBRegressor
-    options = {"n_estimators": TREES} | settings
-    if held is None:
-        return Fitted(_predict(make(random_state=0, n_jobs=1, **options).fit(*rows), classes))
-    model = make(random_state=0, n_jobs=1, early_stopping_rounds=PATIENCE, **options)
-    model.fit(*rows, eval_set=[held], verbose=False)
-    return Fitted(_predict(model, classes), {"n_estimators": model.best_iteration + 1})
+    make = package.XGBClassifier if task.classes else package.XGBRegressor
+    options = {"n_estimators": TREES, "random_state": 0, "n_jobs": 1} | settings
+    if task.held is None:
+        return Fitted(_predict(make(**options).fit(*task.rows), task))
+
+    class Clock(package.callback.TrainingCallback):  # type: ignore[misc]
+        def after_iteration(self, *_: Any) -> bool:
+            """Whether to stop."""
+            return time.process_time() > task.until
+
+    model = make(early_stopping_rounds=PATIENCE, callbacks=[Clock()], **options)
+    model.fit(*task.rows, eval_set=[task.held], verbose=False)
+    return Fitted(_predict(model, task), {"n_estimators": model.best_iteration + 1})
 
 
-def _ngboost(settings: Settings, rows: Rows, held: Rows | None, _: int) -> Fitted:
+def _ngboost(settings: Settings, task: Task) -> Fitted:
     from sklearn.tree import DecisionTreeRegressor
 
-    options = {"n_estimators": TREES} | settings
+    trees = TREES if len(task.rows[0]) <= LEAF else SLOW_TREES
+    options = {"n_estimators": trees} | settings
     base = DecisionTreeRegressor(
         criterion="friedman_mse", max_depth=options.pop("depth", 3), random_state=0
     )
     model = optional("ngboost").NGBRegressor(Base=base, verbose=False, random_state=0, **options)
     kept = {}
-    if held is None:
-        model.fit(*rows)
+    if task.held is None:
+        model.fit(*task.rows)
     else:
-        model.fit(*rows, *held, early_stopping_rounds=PATIENCE)
+        model.fit(*task.rows, *task.held, early_stopping_rounds=PATIENCE)
         kept["n_estimators"] = 1 + int(model.best_val_loss_itr)
 
     def law(new: Array) -> Law:
@@ -242,14 +291,14 @@ def _ngboost(settings: Settings, rows: Rows, held: Rows | None, _: int) -> Fitte
     return Fitted(law, kept)
 
 
-def _forest(settings: Settings, rows: Rows, held: Rows | None, _: int) -> Fitted:
+def _forest(settings: Settings, task: Task) -> Fitted:
     from sklearn.ensemble import RandomForestRegressor
 
-    if held is not None:
-        model = RandomForestRegressor(FOREST_TRIAL, random_state=0, **settings).fit(*rows)
-        return Fitted(model.predict)
-    model = RandomForestRegressor(FOREST, oob_score=True, random_state=0, **settings).fit(*rows)
-    noise = np.square(rows[1] - model.oob_prediction_).mean()
+    make = partial(RandomForestRegressor, random_state=0, **settings)
+    if task.held is not None:
+        return Fitted(make(FOREST_TRIAL).fit(*task.rows).predict)
+    model = make(FOREST, oob_score=True).fit(*task.rows)
+    noise = np.square(task.rows[1] - model.oob_prediction_).mean()
 
     def law(new: Array) -> Law:
         each = np.stack([tree.predict(new) for tree in model.estimators_])
@@ -258,10 +307,10 @@ def _forest(settings: Settings, rows: Rows, held: Rows | None, _: int) -> Fitted
     return Fitted(law)
 
 
-def _quantile_forest(settings: Settings, rows: Rows, held: Rows | None, _: int) -> Fitted:
-    trees = FOREST if held is None else FOREST_TRIAL
+def _quantile_forest(settings: Settings, task: Task) -> Fitted:
+    trees = FOREST if task.held is None else FOREST_TRIAL
     make = optional("quantile_forest").RandomForestQuantileRegressor
-    model = make(trees, random_state=0, **settings).fit(*rows)
+    model = make(trees, random_state=0, **settings).fit(*task.rows)
 
     def law(new: Array) -> Quantiles:
         parts = np.array_split(new, 1 + len(new) // 1000)
@@ -274,55 +323,51 @@ def _quantile_forest(settings: Settings, rows: Rows, held: Rows | None, _: int) 
     return Fitted(law)
 
 
-def _xrfm(settings: Settings, rows: Rows, held: Rows | None, classes: int) -> Fitted:
-    """Standardised inputs and targets, as its authors do. Beyond a leaf, a fifth validates."""
+def _xrfm(settings: Settings, task: Task) -> Fitted:
+    """Standardised inputs and targets, as its authors do."""
     package = optional("xrfm")
     model = {"bandwidth": 10.0, "exponent": 1.0, "diag": False, "kernel": "l2"} | settings
     iterations, regularisation = model.pop("iterations", None), model.pop("reg", 1e-3)
-    several = len(rows[0]) > LEAF
-    if held is None and several:
-        keep = folds(len(rows[0]), rows[1] if classes else None) != 0
-        rows, held = tuple(r[keep] for r in rows), tuple(r[~keep] for r in rows)
-    fit = {"reg": regularisation, "iters": 5 if held is not None else iterations}
+    (X, y), held = task.rows, task.held
+    if held is None and len(X) > LEAF:
+        keep = folds(len(X), y if task.classes else None) != 0
+        (X, y), held = (X[keep], y[keep]), (X[~keep], y[~keep])
+    fit = {"reg": regularisation, "iters": 5}
     if held is None:
-        fit |= {"return_best_params": False, "early_stop_rfm": False}
-    centre, scale = rows[0].mean(0), rows[0].std(0)
-    scale[scale < 1e-12 * np.abs(rows[0]).max(0) + 1e-300] = 1
-    middle, spread = (0.0, 1.0) if classes else (rows[1].mean(), rows[1].std())
+        fit |= {"iters": iterations, "return_best_params": False, "early_stop_rfm": False}
+        held = X[:32], y[:32]  # without effect
+    centre, scale = X.mean(0), np.where(X.max(0) > X.min(0), X.std(0), 1.0)
+    middle, spread = (0.0, 1.0) if task.classes else (y.mean(), y.std())
 
     def inputs(x: Array) -> NDArray[np.float32]:
         return ((x - centre) / scale).astype(np.float32)
 
-    def targets(y: Array) -> Any:
-        return y.astype(np.int64) if classes else ((y - middle) / spread).astype(np.float32)
+    def targets(t: Array) -> Any:
+        return t.astype(np.int64) if task.classes else ((t - middle) / spread).astype(np.float32)
 
-    judges = (rows[0][:32], rows[1][:32]) if held is None else held
     fitted = package.xRFM(
-        {"model": model, "fit": fit}, device="cpu", max_leaf_size=LEAF, random_state=0, verbose=False,
-        tuning_metric="logloss" if classes else "mse",
+        {"model": model, "fit": fit}, device="cpu", max_leaf_size=LEAF, random_state=0,
+        verbose=False, tuning_metric="logloss" if task.classes else "mse",
     )  # fmt: skip
-    fitted.fit(inputs(rows[0]), targets(rows[1]), inputs(judges[0]), targets(judges[1]))
-    if classes:
-        return Fitted(lambda new: fitted.predict_proba(inputs(new)), _iterations(fitted))
+    fitted.fit(inputs(X), targets(y), inputs(held[0]), targets(held[1]))
+    best = [one for one in fitted._collect_attr("best_iter") if one is not None]
+    kept = {"iterations": int(np.median(best))} if best else {}
+    if task.classes:
+        return Fitted(lambda new: fitted.predict_proba(inputs(new)), kept)
 
     def predict(new: Array) -> Array:
         found = np.asarray(fitted.predict(inputs(new)), dtype=np.float64).reshape(len(new))
         return middle + spread * found
 
-    return Fitted(predict, _iterations(fitted))
+    return Fitted(predict, kept)
 
 
-def _iterations(fitted: Any) -> Settings:
-    found = [one for one in fitted._collect_attr("best_iter") if one is not None]
-    return {"iterations": int(np.median(found))} if found else {}
+def _sklearn(_: Settings, task: Task) -> Fitted:
+    return Fitted(partial(law_of, matern_model(task.rows[0].shape[1]).fit(*task.rows)))
 
 
-def _sklearn(_: Settings, rows: Rows, held: Rows | None, classes: int) -> Fitted:
-    return Fitted(partial(law_of, matern_model(rows[0].shape[1]).fit(*rows)))
-
-
-def _predict(model: Any, classes: int) -> Callable[[Array], Array]:
-    return model.predict_proba if classes else model.predict
+def _predict(model: Any, task: Task) -> Callable[[Array], Array]:
+    return model.predict_proba if task.classes else model.predict
 
 
 REGRESSORS = {
@@ -330,17 +375,17 @@ REGRESSORS = {
     "catboost_law": Peer(partial(_catboost, "RMSEWithUncertainty"), _catboost_space, "catboost"),
     "lightgbm": Peer(_lightgbm, _lightgbm_space, "lightgbm"),
     "xgboost": Peer(_xgboost, _xgboost_space, "xgboost"),
-    "ngboost": Peer(_ngboost, _ngboost_space, "ngboost"),
-    "xrfm": Peer(_xrfm, _xrfm_space, "xrfm"),
-    "forest": Peer(_forest, _forest_space),
-    "quantile_forest": Peer(_quantile_forest, _forest_space, "quantile_forest"),
+    "ngboost": Peer(_ngboost, _ngboost_space, "ngboost", SEARCH_ROWS),
+    "xrfm": Peer(_xrfm, _xrfm_space, "xrfm", SEARCH_ROWS),
+    "forest": Peer(_forest, _forest_space, search_rows=SEARCH_ROWS),
+    "quantile_forest": Peer(_quantile_forest, _forest_space, "quantile_forest", SEARCH_ROWS),
     "sklearn": Peer(_sklearn, None, most_rows=2000),
 }
 CLASSIFIERS = {
     "catboost": Peer(partial(_catboost, ""), _catboost_space, "catboost"),
     "lightgbm": Peer(_lightgbm, _lightgbm_space, "lightgbm"),
     "xgboost": Peer(_xgboost, _xgboost_space, "xgboost"),
-    "xrfm": Peer(_xrfm, _xrfm_space, "xrfm"),
+    "xrfm": Peer(_xrfm, _xrfm_space, "xrfm", SEARCH_ROWS),
 }
 
 
@@ -361,7 +406,7 @@ def folds(n: int, y: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     return found
 
 
-def search(peer: Peer, X: Array, y: Array, seconds: float = SECONDS, classes: int = 0) -> Settings:
+def search(peer: Peer, X: Array, y: Any, seconds: float = SECONDS, classes: int = 0) -> Settings:
     """The best setting: what ``fit`` takes, with "deviation" where the model predicts means.
 
     Args:
@@ -375,46 +420,82 @@ def search(peer: Peer, X: Array, y: Array, seconds: float = SECONDS, classes: in
     """
     if peer.draw is None:
         return {}
-    rng, start = np.random.default_rng(0), time.process_time()
-    parts = folds(len(y), y if classes else None)
-    held = range(FOLDS if len(y) < FOLDS_BELOW else 1)
-    best, least, problem = None, np.inf, None
+    start = time.process_time()
+    rows = np.arange(len(y))
+    if few := len(y) > peer.search_rows:
+        rows = _some(peer.search_rows, y if classes else None, len(y))
+    held = _held_out(y[rows], classes)
+    rng, best, least, problem = np.random.default_rng(0), None, np.inf, None
     for trial in range(SETTINGS):
         settings = peer.draw(rng) if trial else {}
+        until = start + seconds if trial else np.inf
         try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                found, loss = _judged(peer, settings, X, y, [parts == i for i in held], classes)
+            found = _judged(peer, settings, X[rows], y[rows], held, classes, until, 2 * seconds)
         except Exception as error:  # a setting that a package cannot fit
             problem = error
         else:
-            if loss < least:
-                best, least = found, loss
+            if found[1] < least:
+                best, least = (settings, found[0]), found[1]
         if time.process_time() - start > seconds:
             break
     if best is None:
         raise RuntimeError(f"no setting could be fitted: {problem}") from problem
-    return best | {"settings_tried": trial + 1, "search_seconds": time.process_time() - start}
+    settings, chosen = best
+    if few:
+        chosen, _ = _judged(peer, settings, X, y, _held_out(y, classes), classes)
+    about = {"settings_tried": trial + 1, "search_seconds": time.process_time() - start}
+    return settings | chosen | about
+
+
+def _some(count: float, y: Any, n: int) -> NDArray[np.int64]:
+    """About ``count`` of ``n`` rows; of each class, at least three, or all."""
+    order = np.random.default_rng(1).permutation(n)
+    if y is None:
+        return order[: int(count)]
+    number = np.empty(n, dtype=np.int64)  # of the row in its class
+    for one in np.unique(y):
+        number[order[y[order] == one]] = np.arange((y == one).sum())
+    share = np.ceil(np.bincount(y) * count / n).astype(np.int64)
+    return np.flatnonzero(number < np.maximum(3, share)[y])
+
+
+def _held_out(y: Any, classes: int) -> list[NDArray[np.bool_]]:
+    parts = folds(len(y), y if classes else None)
+    return [parts == i for i in range(FOLDS if len(y) < FOLDS_BELOW else 1)]
 
 
 def _judged(
-    peer: Peer, settings: Settings, X: Array, y: Array, held: list[Any], classes: int
+    peer: Peer,
+    settings: Settings,
+    X: Array,
+    y: Any,
+    held: list[NDArray[np.bool_]],
+    classes: int,
+    until: float = np.inf,
+    at_most: float = np.inf,
 ) -> tuple[Settings, float]:
-    """The setting with what the held-out rows chose, and the mean loss of these rows."""
+    """What the held-out rows chose, and their mean loss.
+
+    Args:
+        until, at_most: boosting stops then, and after so many seconds.
+    """
     losses, kept, residuals = [], [], []
     for out in held:
-        fitted = peer.fit(settings, (X[~out], y[~out]), (X[out], y[out]), classes)
-        found = fitted.predict(X[out])
+        end = min(until, time.process_time() + at_most)
+        task = Task((X[~out], y[~out]), (X[out], y[out]), classes, end)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            fitted = peer.fit(settings, task)
+            found = fitted.predict(X[out])
         if classes:
-            p = np.maximum(found[np.arange(len(found)), y[out]], 1e-15)
-            losses.append(-np.log(p))
+            losses.append(-np.log(np.maximum(found[np.arange(len(found)), y[out]], 1e-15)))
         elif isinstance(found, np.ndarray):
             residuals.append(y[out] - found)
             losses.append(np.square(residuals[-1]))
+        elif isinstance(found, Quantiles):
+            losses.append(found.crps(y[out]))
         else:
-            losses.append(
-                found.crps(y[out]) if isinstance(found, Quantiles) else -found.log_density(y[out])
-            )
+            losses.append(-found.log_density(y[out]))
         kept.append(fitted.kept)
     chosen = {
         name: type(value)(np.mean([one[name] for one in kept]).round(6 if value % 1 else 0))
@@ -422,14 +503,14 @@ def _judged(
     }
     if residuals and peer.fit is not _forest:
         chosen["deviation"] = float(np.sqrt(np.square(np.concatenate(residuals)).mean()))
-    return settings | chosen, float(np.concatenate(losses).mean())
+    return chosen, float(np.concatenate(losses).mean())
 
 
-def fit(peer: Peer, settings: Settings, X: Array, y: Array, classes: int = 0) -> Any:
+def fit(peer: Peer, settings: Settings, X: Array, y: Any, classes: int = 0) -> Callable[..., Any]:
     """Fit all rows with a setting of ``search``; what predicts laws, or probabilities."""
     about = ("deviation", "settings_tried", "search_seconds")
     own = {name: value for name, value in settings.items() if name not in about}
-    predict = peer.fit(own, (X, y), None, classes).predict
+    predict = peer.fit(own, Task((X, y), classes=classes)).predict
     if "deviation" not in settings:
         return predict
     deviation = settings["deviation"]

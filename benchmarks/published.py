@@ -5,8 +5,9 @@ Uncertainty Estimation using Deep Ensembles", Table 1. MC dropout: Gal & Ghahram
 "Dropout as a Bayesian Approximation", as quoted there. Pairs of RMSE and negative log likelihood.
 
 ``BEST``: the lowest figures that were found, each read where ``source`` says. These are tables of
-repositories and of one leaderboard rather than of papers, and how their models were tuned was not
-audited. Splits are the standard ones (Hernandez-Lobato & Adams 2015) but where ``remark`` says so.
+repositories on GitHub (their README; of ibug, extended_results/CRPS/test_CRPS.csv) and of one
+leaderboard rather than of papers, and how their models were tuned was not audited. Splits are the
+standard ones (Hernandez-Lobato & Adams 2015) but where ``remark`` says so.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class Published(NamedTuple):
 
 
 WIZWAND = "wizwand, leaderboard"
-AYHAMO = "github.com/ayhamo/Probabilistic_Point_Estimations, README"
-IBUG = "github.com/jjbrophy47/ibug, commit e1960cd, extended_results/CRPS/test_CRPS.csv"
-GPRX = "github.com/YUKIKEDA/gprx, README"
+AYHAMO = "ayhamo/Probabilistic_Point_Estimations"
+IBUG = "jjbrophy47/ibug@e1960cd"
+GPRX = "YUKIKEDA/gprx"
 OWN_SPLITS = "splits of its own"
 
 BEST = (

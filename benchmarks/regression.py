@@ -136,7 +136,7 @@ Setting = Callable[[DataSet, str], peers.Settings]
 
 
 def searched(done: Cells, seconds: float) -> Setting:
-    """Searches a setting on the rows of a set's first split, unless the cell of that split has it."""
+    """A search on the rows of a set's first split, unless its cell has the setting."""
     known: dict[tuple[str, str], peers.Settings] = {
         (cell["data"], cell["model"]): cell["setting"] for cell in done.all if "setting" in cell
     }

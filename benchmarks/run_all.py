@@ -56,7 +56,7 @@ BENCHMARKS = {
     "calibration": Benchmark(60, resumes=True),
     "classification": Benchmark(240, data=True, resumes=True),
     "regression": Benchmark(600, data=True, resumes=True),
-    "large": Benchmark(300, data=True, resumes=True),
+    "large": Benchmark(20, resumes=True),
 }
 
 
