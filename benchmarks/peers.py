@@ -72,9 +72,9 @@ class Quantiles(NamedTuple):
         return np.full(len(self.mean), np.nan)
 
     def crps(self, y: Any) -> Array:
-        """Twice the mean pinball loss over the levels."""
+        """Twice the integral of the pinball loss over the levels; it vanishes at 0 and 1."""
         gap = np.asarray(y)[:, None] - self.at_levels
-        return 2 * np.maximum(LEVELS * gap, (LEVELS - 1) * gap).mean(1)
+        return 2 * LEVELS[0] * np.maximum(LEVELS * gap, (LEVELS - 1) * gap).sum(1)
 
 
 class Fitted(NamedTuple):
@@ -247,7 +247,8 @@ def _lightgbm(settings: Settings, task: Task) -> Fitted:
             raise package.callback.EarlyStopException(state.iteration, state.evaluation_result_list)
 
     stop = package.early_stopping(PATIENCE, verbose=False)
-    model.fit(*task.rows, eval_set=[task.held], callbacks=[stop, clock])
+    held = dict(zip(("eval_X", "eval_y"), task.held, strict=True))
+    model.fit(*task.rows, **held, callbacks=[stop, clock])
     return Fitted(_predict(model, task), {"n_estimators": max(1, model.best_iteration_)})
 
 
@@ -265,7 +266,8 @@ def _xgboost(settings: Settings, task: Task) -> Fitted:
 
     model = make(early_stopping_rounds=PATIENCE, callbacks=[Clock()], **options)
     model.fit(*task.rows, eval_set=[task.held], verbose=False)
-    return Fitted(_predict(model, task), {"n_estimators": model.best_iteration + 1})
+    best = model.get_booster().attr("best_iteration")  # none if the clock stops the first tree
+    return Fitted(_predict(model, task), {"n_estimators": 1 + int(best or 0)})
 
 
 def _ngboost(settings: Settings, task: Task) -> Fitted:
@@ -273,9 +275,7 @@ def _ngboost(settings: Settings, task: Task) -> Fitted:
 
     trees = TREES if len(task.rows[0]) <= LEAF else SLOW_TREES
     options = {"n_estimators": trees} | settings
-    base = DecisionTreeRegressor(
-        criterion="friedman_mse", max_depth=options.pop("depth", 3), random_state=0
-    )
+    base = DecisionTreeRegressor(max_depth=options.pop("depth", 3), random_state=0)
     model = optional("ngboost").NGBRegressor(Base=base, verbose=False, random_state=0, **options)
     kept = {}
     if task.held is None:
@@ -412,7 +412,8 @@ def search(peer: Peer, X: Array, y: Any, seconds: float = SECONDS, classes: int 
     Args:
         X: ``n x d`` inputs.
         y: ``n`` targets; classes 0, ..., ``classes - 1``.
-        seconds: no setting starts after these seconds of the processor.
+        seconds: no setting starts after these seconds of the processor, and the defaults take at
+            most twice as long; 0 for the defaults alone.
         classes: number of classes; 0 for regression.
 
     Raises:
@@ -420,7 +421,7 @@ def search(peer: Peer, X: Array, y: Any, seconds: float = SECONDS, classes: int 
     """
     if peer.draw is None:
         return {}
-    start = time.process_time()
+    start, limit = time.process_time(), 2 * seconds or np.inf
     rows = np.arange(len(y))
     if few := len(y) > peer.search_rows:
         rows = _some(peer.search_rows, y if classes else None, len(y))
@@ -430,7 +431,7 @@ def search(peer: Peer, X: Array, y: Any, seconds: float = SECONDS, classes: int 
         settings = peer.draw(rng) if trial else {}
         until = start + seconds if trial else np.inf
         try:
-            found = _judged(peer, settings, X[rows], y[rows], held, classes, until, 2 * seconds)
+            found = _judged(peer, settings, X[rows], y[rows], held, classes, until, limit)
         except Exception as error:  # a setting that a package cannot fit
             problem = error
         else:
@@ -510,7 +511,9 @@ def fit(peer: Peer, settings: Settings, X: Array, y: Any, classes: int = 0) -> C
     """Fit all rows with a setting of ``search``; what predicts laws, or probabilities."""
     about = ("deviation", "settings_tried", "search_seconds")
     own = {name: value for name, value in settings.items() if name not in about}
-    predict = peer.fit(own, Task((X, y), classes=classes)).predict
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predict = peer.fit(own, Task((X, y), classes=classes)).predict
     if "deviation" not in settings:
         return predict
     deviation = settings["deviation"]
