@@ -491,7 +491,9 @@ def figures() -> dict[str, dict[str, tuple[np.ndarray, list[str]]]]:
     for measure in classifying.TESTED:
         models = [m for m in table if all(measure in table[m][name] for name in shared)]
         if measure == "accuracy":
-            models.remove(classifying.TEMPERED)  # the same as the forest's
+            models = [m for m in models if m != classifying.TEMPERED]  # the same as the forest's
+        if len(models) < 2:
+            continue
         sign = -1 if measure == "accuracy" else 1
         values = np.array([[sign * table[m][name][measure] for m in models] for name in shared])
         panels[measure.replace("_", " ")] = values, models
@@ -508,8 +510,8 @@ def figures() -> dict[str, dict[str, tuple[np.ndarray, list[str]]]]:
 def draw() -> None:
     """Draw mean ranks with their critical differences."""
     for name, panels in figures().items():
-        figure, axes = subplots((5.2 * len(panels), 2.9), 1, len(panels))
-        for axis, (title, (values, models)) in zip(axes, panels.items(), strict=True):
+        figure, axes = subplots((5.2 * len(panels), 2.9), 1, len(panels), squeeze=False)
+        for axis, (title, (values, models)) in zip(axes[0], panels.items(), strict=True):
             critical_difference(mean_ranks(values), models, len(values), axis)
             axis.set_title(f"{title}, {len(values)} sets")
         figure.savefig(IMAGES / name, dpi=100)

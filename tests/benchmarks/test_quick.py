@@ -57,10 +57,10 @@ def test_regression_compares_kernels_on_small_sets_only(monkeypatch):
     data = benchmark.simulated(60, 10, splits=2)
     options = SimpleNamespace(max_rows=None, models=[*benchmark.MODELS, *benchmark.PEERS])
     found = {model: splits for _, splits, model in benchmark.work([data], options, set())}
-    assert found == dict.fromkeys(["resnet", *benchmark.PEERS], [0])
+    assert found == {key: [0] for key in ["resnet", *benchmark.PEERS]}
     monkeypatch.setattr(benchmark, "SMALL", 50)
     found = {model: splits for _, splits, model in benchmark.work([data], options, set())}
-    assert found == dict.fromkeys(options.models, [0, 1])
+    assert found == {key: [0, 1] for key in options.models}
 
 
 def test_fit_time():
