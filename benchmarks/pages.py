@@ -185,7 +185,7 @@ def law_ranks() -> str:
     """Mean ranks of the default and of four kernels at their modes."""
     models = {
         "resnet": "the default", "one": "one limit kernel", "matern": "ARD Matérn-5/2",
-        "rbf": "ARD RBF",
+        "rbf": "ARD RBF", "ibnn": "BoTorch's I-BNN",
     }  # fmt: skip
     splits = Splits(models)
     rows = []
