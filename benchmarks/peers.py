@@ -11,8 +11,9 @@ of its training rows, with the setting and its number of trees. All have one thr
 
 Beyond ``SEARCH_ROWS`` rows, xRFM, NGBoost and the forests are tuned on that many of them, and what
 the held-out rows say of the best setting (iterations, trees, residuals) is learned from all rows.
-xRFM solves linear systems as large as its leaves, so that more than ``LEAF`` rows are split by its
-own trees; there, as the package does, a fifth of the rows stays held out in the end.
+xRFM solves linear systems as large as its leaves, so that more than ``WHOLE`` rows are split by its
+own trees into leaves of ``LEAF``; there, as in the package, a fifth of the rows stays held out in
+the end, and its residuals give the deviation.
 
 Spaces:
     CatBoost, LightGBM and XGBoost: those of Gorishniy et al. (2024), "TabR" (*-tuning.toml in
@@ -53,8 +54,9 @@ SECONDS, SETTINGS = 20.0, 30
 FOLDS, FOLDS_BELOW = 5, 500
 TREES, PATIENCE = 2000, 50  # of boosting; trees without gain
 FOREST, FOREST_TRIAL = 500, 100
-SEARCH_ROWS, LEAF = 5000, 10_000
-SLOW_TREES = 500  # of NGBoost above LEAF rows
+SEARCH_ROWS = 5000
+WHOLE, LEAF = 10_000, 5000  # rows of xRFM without trees, and of the leaves of its trees
+SLOW_TREES = 500  # of NGBoost above WHOLE rows
 LEVELS = np.arange(1, 100) / 100
 
 
@@ -113,6 +115,7 @@ class Peer(NamedTuple):
         draw: a random setting; None if nothing is tuned.
         package: what has to be installed.
         search_rows: settings are compared on at most this many rows.
+        holds_out: above this number of rows, the fit of all rows holds out a fifth itself.
         most_rows: the model is for sets that are no larger.
     """
 
@@ -120,6 +123,7 @@ class Peer(NamedTuple):
     draw: Callable[[np.random.Generator], Settings] | None
     package: str = "sklearn"
     search_rows: float = np.inf
+    holds_out: float = np.inf
     most_rows: float = np.inf
 
 
@@ -273,7 +277,7 @@ def _xgboost(settings: Settings, task: Task) -> Fitted:
 def _ngboost(settings: Settings, task: Task) -> Fitted:
     from sklearn.tree import DecisionTreeRegressor
 
-    trees = TREES if len(task.rows[0]) <= LEAF else SLOW_TREES
+    trees = TREES if len(task.rows[0]) <= WHOLE else SLOW_TREES
     options = {"n_estimators": trees} | settings
     base = DecisionTreeRegressor(max_depth=options.pop("depth", 3), random_state=0)
     model = optional("ngboost").NGBRegressor(Base=base, verbose=False, random_state=0, **options)
@@ -329,7 +333,8 @@ def _xrfm(settings: Settings, task: Task) -> Fitted:
     model = {"bandwidth": 10.0, "exponent": 1.0, "diag": False, "kernel": "l2"} | settings
     iterations, regularisation = model.pop("iterations", None), model.pop("reg", 1e-3)
     (X, y), held = task.rows, task.held
-    if held is None and len(X) > LEAF:
+    trees = len(X) > WHOLE
+    if held is None and trees:
         keep = folds(len(X), y if task.classes else None) != 0
         (X, y), held = (X[keep], y[keep]), (X[~keep], y[~keep])
     fit = {"reg": regularisation, "iters": 5}
@@ -346,7 +351,7 @@ def _xrfm(settings: Settings, task: Task) -> Fitted:
         return t.astype(np.int64) if task.classes else ((t - middle) / spread).astype(np.float32)
 
     fitted = package.xRFM(
-        {"model": model, "fit": fit}, device="cpu", max_leaf_size=LEAF, random_state=0,
+        {"model": model, "fit": fit}, device="cpu", max_leaf_size=LEAF if trees else WHOLE, random_state=0,
         verbose=False, tuning_metric="logloss" if task.classes else "mse",
     )  # fmt: skip
     fitted.fit(inputs(X), targets(y), inputs(held[0]), targets(held[1]))
@@ -359,6 +364,8 @@ def _xrfm(settings: Settings, task: Task) -> Fitted:
         found = np.asarray(fitted.predict(inputs(new)), dtype=np.float64).reshape(len(new))
         return middle + spread * found
 
+    if trees:
+        kept["deviation"] = float(np.sqrt(np.square(held[1] - predict(held[0])).mean()))
     return Fitted(predict, kept)
 
 
@@ -376,7 +383,7 @@ REGRESSORS = {
     "lightgbm": Peer(_lightgbm, _lightgbm_space, "lightgbm"),
     "xgboost": Peer(_xgboost, _xgboost_space, "xgboost"),
     "ngboost": Peer(_ngboost, _ngboost_space, "ngboost", SEARCH_ROWS),
-    "xrfm": Peer(_xrfm, _xrfm_space, "xrfm", SEARCH_ROWS),
+    "xrfm": Peer(_xrfm, _xrfm_space, "xrfm", SEARCH_ROWS, WHOLE),
     "forest": Peer(_forest, _forest_space, search_rows=SEARCH_ROWS),
     "quantile_forest": Peer(_quantile_forest, _forest_space, "quantile_forest", SEARCH_ROWS),
     "sklearn": Peer(_sklearn, None, most_rows=2000),
@@ -385,7 +392,7 @@ CLASSIFIERS = {
     "catboost": Peer(partial(_catboost, ""), _catboost_space, "catboost"),
     "lightgbm": Peer(_lightgbm, _lightgbm_space, "lightgbm"),
     "xgboost": Peer(_xgboost, _xgboost_space, "xgboost"),
-    "xrfm": Peer(_xrfm, _xrfm_space, "xrfm", SEARCH_ROWS),
+    "xrfm": Peer(_xrfm, _xrfm_space, "xrfm", SEARCH_ROWS, WHOLE),
 }
 
 
@@ -442,7 +449,7 @@ def search(peer: Peer, X: Array, y: Any, seconds: float = SECONDS, classes: int 
     if best is None:
         raise RuntimeError(f"no setting could be fitted: {problem}") from problem
     settings, chosen = best
-    if few:
+    if few and len(y) <= peer.holds_out:
         chosen, _ = _judged(peer, settings, X, y, _held_out(y, classes), classes)
     about = {"settings_tried": trial + 1, "search_seconds": time.process_time() - start}
     return settings | chosen | about
@@ -513,8 +520,8 @@ def fit(peer: Peer, settings: Settings, X: Array, y: Any, classes: int = 0) -> C
     own = {name: value for name, value in settings.items() if name not in about}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        predict = peer.fit(own, Task((X, y), classes=classes)).predict
+        predict, kept = peer.fit(own, Task((X, y), classes=classes))
     if "deviation" not in settings:
         return predict
-    deviation = settings["deviation"]
+    deviation = kept.get("deviation", settings["deviation"])
     return lambda new: Law.normal(predict(new), np.full(len(new), deviation))
