@@ -351,8 +351,8 @@ def _xrfm(settings: Settings, task: Task) -> Fitted:
         return t.astype(np.int64) if task.classes else ((t - middle) / spread).astype(np.float32)
 
     fitted = package.xRFM(
-        {"model": model, "fit": fit}, device="cpu", max_leaf_size=LEAF if trees else WHOLE, random_state=0,
-        verbose=False, tuning_metric="logloss" if task.classes else "mse",
+        {"model": model, "fit": fit}, max_leaf_size=LEAF if trees else WHOLE, device="cpu",
+        tuning_metric="logloss" if task.classes else "mse", random_state=0, verbose=False,
     )  # fmt: skip
     fitted.fit(inputs(X), targets(y), inputs(held[0]), targets(held[1]))
     best = [one for one in fitted._collect_attr("best_iter") if one is not None]
