@@ -7,9 +7,7 @@
 Large sets of data are in regression.py. Here, the rows are simulated: eight inputs, two of them
 without effect, and noise of deviation 0.1. Models: "resnet" is the regressor as it comes;
 "catboost" and "lightgbm" are boosted trees with their packages' defaults, whose number is chosen on
-a fifth of the rows (extra "peers"); "sgpr" and "svgp" are GPyTorch's sparse GPs with ARD Matern-5/2
-kernels: 512 inducing points and 100 steps of Adam, and 1024 inducing points and minibatches of 1024
-rows, 20 passes.
+a fifth of the rows (extra "peers"); "sgpr" and "svgp" are GPyTorch's sparse GPs (sparse_gps.py).
 
 Each model and number of rows has a process of its own; its cell is saved once it is done, and a run
 that was stopped resumes. Seconds are those of a clock; peaks of memory are those of the process,
@@ -23,13 +21,9 @@ import json
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Any
 
-import gpytorch
 import numpy as np
 import peers
-import torch
-from gpytorch.distributions import MultivariateNormal
 from harness import (
     Cell,
     Cells,
@@ -47,6 +41,7 @@ from resnet_gp.predictive import Law
 
 MEASURES = ("rmse", "seconds", "ms_per_prediction", "peak_bytes")
 ROWS = (10_000, 100_000, 1_000_000)
+OTHERS = ("catboost", "lightgbm", "sgpr", "svgp")
 D, NOISE, NEW = 8, 0.1, 100_000
 Predict = Callable[[np.ndarray], Law]
 
@@ -59,101 +54,9 @@ def untuned(peer: peers.Peer, X: np.ndarray, y: np.ndarray) -> Predict:
     return peers.fit(peer, peers.search(peer, X, y, seconds=0), X, y)
 
 
-class _Sparse(gpytorch.models.ExactGP):
-    """GPyTorch's collapsed bound of Titsias (2009)."""
-
-    def __init__(self, x: torch.Tensor, y: torch.Tensor, inducing: torch.Tensor) -> None:
-        likelihood = gpytorch.likelihoods.GaussianLikelihood()
-        super().__init__(x, y, likelihood)
-        kernel = gpytorch.kernels.ScaleKernel(
-            gpytorch.kernels.MaternKernel(2.5, ard_num_dims=x.shape[1])
-        )
-        self.mean_module = gpytorch.means.ConstantMean()
-        self.covar_module = gpytorch.kernels.InducingPointKernel(kernel, inducing, likelihood)
-
-    def forward(self, x: torch.Tensor) -> MultivariateNormal:
-        return MultivariateNormal(self.mean_module(x), self.covar_module(x))
-
-
-class _Variational(gpytorch.models.ApproximateGP):
-    """GPyTorch's SVGP of Hensman et al. (2013)."""
-
-    def __init__(self, inducing: torch.Tensor) -> None:
-        law = gpytorch.variational.CholeskyVariationalDistribution(len(inducing))
-        super().__init__(gpytorch.variational.VariationalStrategy(self, inducing, law))
-        self.mean_module = gpytorch.means.ConstantMean()
-        self.covar_module = gpytorch.kernels.ScaleKernel(
-            gpytorch.kernels.MaternKernel(2.5, ard_num_dims=inducing.shape[1])
-        )
-
-    def forward(self, x: torch.Tensor) -> MultivariateNormal:
-        return MultivariateNormal(self.mean_module(x), self.covar_module(x))
-
-
-def _laws(
-    model: Any, likelihood: Any, new: np.ndarray, centre: np.ndarray, scale: np.ndarray
-) -> Law:
-    x = torch.from_numpy((new - centre) / scale).float()
-    model.eval()
-    likelihood.eval()
-    with torch.no_grad():
-        found = [likelihood(model(part)) for part in x.split(2000)]
-    mean = torch.cat([one.mean for one in found]).double().numpy()
-    variance = torch.cat([one.variance for one in found]).double().numpy()
-    return Law.normal(mean, np.sqrt(variance))
-
-
-def _standardised(
-    X: np.ndarray, y: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor, Callable[[Any, Any], Predict]]:
-    """float32 tensors, and what turns a model and its likelihood into predictions."""
-    centre, scale = X.mean(0), np.where(X.std(0) > 0, X.std(0), 1.0)
-    middle, spread = float(y.mean()), float(y.std())
-
-    def predictions(model: Any, likelihood: Any) -> Predict:
-        return lambda new: _laws(model, likelihood, new, centre, scale).affine(middle, spread)
-
-    x = torch.from_numpy((X - centre) / scale).float()
-    return x, torch.from_numpy((y - middle) / spread).float(), predictions
-
-
-def sgpr(X: np.ndarray, y: np.ndarray, inducing: int = 512, steps: int = 100) -> Predict:
-    x, targets, predictions = _standardised(X, y)
-    torch.manual_seed(0)
-    model = _Sparse(x, targets, x[torch.randperm(len(x))[:inducing]].clone())
-    objective = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
-    model.train()
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss = -objective(model(x), targets)
-        loss.backward()
-        optimiser.step()
-    return predictions(model, model.likelihood)
-
-
-def svgp(X: np.ndarray, y: np.ndarray, inducing: int = 1024, passes: int = 20) -> Predict:
-    x, targets, predictions = _standardised(X, y)
-    torch.manual_seed(0)
-    model = _Variational(x[torch.randperm(len(x))[:inducing]].clone())
-    likelihood = gpytorch.likelihoods.GaussianLikelihood()
-    objective = gpytorch.mlls.VariationalELBO(likelihood, model, len(x))
-    optimiser = torch.optim.Adam([*model.parameters(), *likelihood.parameters()], lr=0.01)
-    model.train()
-    for _ in range(passes):
-        for rows in torch.randperm(len(x)).split(1024):
-            optimiser.zero_grad()
-            loss = -objective(model(x[rows]), targets[rows])
-            loss.backward()
-            optimiser.step()
-    return predictions(model, likelihood)
-
-
 MODELS: dict[str, Callable[[np.ndarray, np.ndarray], Predict]] = {
     "resnet": resnet,
-    **{name: partial(untuned, peers.REGRESSORS[name]) for name in ("catboost", "lightgbm")},
-    "sgpr": sgpr,
-    "svgp": svgp,
+    **{name: partial(untuned, peers.REGRESSORS[name]) for name in OTHERS},
 }
 
 

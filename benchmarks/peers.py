@@ -26,8 +26,9 @@ Spaces:
 Laws: NGBoost and "catboost_law" (CatBoost's loss RMSEWithUncertainty) predict normal laws; the
 quantile forest predicts quantiles, and so has no density; the forest's variance is the spread of
 its trees' predictions plus the mean squared out-of-bag residual; scikit-learn's GP, with an ARD
-Matern-5/2 kernel, is for at most 2000 rows and not tuned; the others predict means, and get a
-normal law whose deviation is that of the held-out residuals.
+Matern-5/2 kernel, is for at most 2000 rows; it and GPyTorch's sparse GPs (sparse_gps.py) have
+nothing to tune. The others predict means, and get a normal law whose deviation is that of the
+held-out residuals.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sparse_gps import sgpr, svgp
 
 from resnet_gp.demo import matern_model
 from resnet_gp.estimators.laws import law_of
@@ -373,6 +375,10 @@ def _sklearn(_: Settings, task: Task) -> Fitted:
     return Fitted(partial(law_of, matern_model(task.rows[0].shape[1]).fit(*task.rows)))
 
 
+def _sparse(way: Callable[..., Any], _: Settings, task: Task) -> Fitted:
+    return Fitted(way(*task.rows))
+
+
 def _predict(model: Any, task: Task) -> Callable[[Array], Array]:
     return model.predict_proba if task.classes else model.predict
 
@@ -387,6 +393,8 @@ REGRESSORS = {
     "forest": Peer(_forest, _forest_space, search_rows=SEARCH_ROWS),
     "quantile_forest": Peer(_quantile_forest, _forest_space, "quantile_forest", SEARCH_ROWS),
     "sklearn": Peer(_sklearn, None, most_rows=2000),
+    "sgpr": Peer(partial(_sparse, sgpr), None, "gpytorch"),
+    "svgp": Peer(partial(_sparse, svgp), None, "gpytorch"),
 }
 CLASSIFIERS = {
     "catboost": Peer(partial(_catboost, ""), _catboost_space, "catboost"),
