@@ -321,7 +321,10 @@ def _peer_tests(splits: Splits, measure: str) -> tuple[dict[str, float], dict[st
 
 
 def losses() -> str:
-    """Where another package is ahead of ours by more than a standard error of the difference."""
+    """Where another package is ahead of ours by more than a standard error of the difference.
+
+    On sets with one split so far, where it is ahead at all.
+    """
     rows = []
     pairs = {model: Splits(["resnet", model]) for model in PEERS}
     names = Splits(["resnet"]).names
@@ -331,7 +334,8 @@ def losses() -> str:
             if name not in splits.cells or model not in splits.having(name, measure):
                 continue
             gap = splits.values(name, "resnet", measure) - splits.values(name, model, measure)
-            if len(gap) > 1 and gap.mean() > gap.std(ddof=1) / len(gap) ** 0.5:
+            error = gap.std(ddof=1) / len(gap) ** 0.5 if len(gap) > 1 else 0.0
+            if gap.mean() > error:
                 ahead.append((float(gap.mean()), f"{PEERS[model]} ({difference(gap)})"))
         if ahead:
             best_first = [text for _, text in sorted(ahead, reverse=True)]
