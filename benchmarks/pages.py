@@ -414,26 +414,33 @@ CLASSIFIERS = {
 }
 
 
-def classified(of: Callable[[Iterable[Cell]], list[Cell]]) -> dict[str, dict[str, Cell]]:
+OWN_CLASSIFIERS = ("resnet", "rbf", "forest", "forest, temperature", "svc")
+
+
+def classified(
+    of: Callable[[Iterable[Cell]], list[Cell]], models: Iterable[str] = CLASSIFIERS
+) -> dict[str, dict[str, Cell]]:
     """Rows of classification by model and set; ``of`` chooses sets."""
     found = classifying.table_of(of(read("classification")["sets"]))
-    return {model: found[model] for model in CLASSIFIERS if model in found}
+    return {model: found[model] for model in models if model in found}
 
 
-def classification() -> str:
-    """Means over the standard sets, mean ranks, and p of Wilcoxon's test against ours."""
-    rows = []
-    for model, one in classifying.summarised(classified(classifying.standard)).items():
+def classification(models: Iterable[str] = OWN_CLASSIFIERS) -> str:
+    """Means over the standard sets that these models have, mean ranks, and Wilcoxon's p."""
+    rows, summary = [], classifying.summarised(classified(classifying.standard, models))
+    measures = [m for m in classifying.TESTED if any(f"{m}_p" in one for one in summary.values())]
+    for model, one in summary.items():
         row = [CLASSIFIERS[model]]
-        for measure in classifying.TESTED:
+        for measure in measures:
             value = one[measure]
             text = percent(value, 2) if measure == "accuracy" else f"{value:.3f}"
             rank = one.get(f"{measure}_rank")
             row += [text if value == value else "", "" if rank is None else f"{rank:.2f}"]
             row.append(p_value(one.get(f"{measure}_p")))
         rows.append(row)
-    names = (m.replace("_", " ") for m in classifying.TESTED)
-    return table(["model", *itertools.chain(*([name, "rank", "p"] for name in names))], rows)
+    names = (m.replace("_", " ") for m in measures)
+    count = f"{next(iter(summary.values()))['sets']:.0f} sets"
+    return table([count, *itertools.chain(*([name, "rank", "p"] for name in names))], rows)
 
 
 def classification_others() -> str:
@@ -478,6 +485,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bayesian-optimisation": bayesian_optimisation,
     "import-time": import_time,
     "classification": classification,
+    "classification-peers": lambda: classification(CLASSIFIERS),
     "classification-others": classification_others,
 }
 
@@ -489,26 +497,29 @@ def figures() -> dict[str, dict[str, tuple[np.ndarray, list[str]]]]:
     for measure in RANKED if rivals.names else ():
         models = rivals.having(rivals.names[0], measure)
         peer_panels[measure.upper()] = _means(rivals, measure), [RIVALS[m] for m in models]
-    table = classified(classifying.standard)
-    shared = sorted(set.intersection(*(set(rows) for rows in table.values())))
-    panels = {}
-    for measure in classifying.TESTED:
-        models = [m for m in table if all(measure in table[m][name] for name in shared)]
-        if measure == "accuracy":
-            models = [m for m in models if m != classifying.TEMPERED]  # the same as the forest's
-        if len(models) < 2:
-            continue
-        sign = -1 if measure == "accuracy" else 1
-        values = np.array([[sign * table[m][name][measure] for m in models] for name in shared])
-        panels[measure.replace("_", " ")] = values, models
     return {
         "regression_ranks.png": {
             measure.upper(): (kernels.means(measure), [*KERNELS.values()])
             for measure in ("rmse", "nlpd")
         },
         "regression_peer_ranks.png": peer_panels,
-        "classification_ranks.png": panels,
+        "classification_ranks.png": _classification_panels(OWN_CLASSIFIERS),
+        "classification_peer_ranks.png": _classification_panels(CLASSIFIERS),
     }
+
+
+def _classification_panels(models: Iterable[str]) -> dict[str, tuple[np.ndarray, list[str]]]:
+    table, panels = classified(classifying.standard, models), {}
+    shared = sorted(set.intersection(*(set(rows) for rows in table.values())))
+    for measure in classifying.TESTED:
+        found = [m for m in table if all(measure in table[m][name] for name in shared)]
+        if measure == "accuracy":
+            found = [m for m in found if m != classifying.TEMPERED]  # the same as the forest's
+        if "resnet" in found and len(found) > 1:
+            sign = -1 if measure == "accuracy" else 1
+            values = [[sign * table[m][name][measure] for m in found] for name in shared]
+            panels[measure.replace("_", " ")] = np.array(values), found
+    return panels
 
 
 def draw() -> None:
