@@ -90,7 +90,7 @@ def test_ranks_of_peers(monkeypatch):
         for k, model in enumerate(models)
     }
     monkeypatch.setattr(pages, "results", lambda name: cells_of(found))
-    lines = pages.peer_ranks().splitlines()
+    lines = pages.peer_ranks(pages.RIVALS).splitlines()
     assert lines[2].startswith("| ours | 1.00 |  | 1.00 |  | 1.00 |")
     assert lines[3].split(" | ")[1:3] == ["2.00", "0.008"]  # Wilcoxon's least p for eight sets
     distance = pages.critical_distance(len(models), 8)
