@@ -1,24 +1,34 @@
-"""How well does the classifier predict, against a forest, an SVM and a GP with an RBF kernel?
+"""How well does the classifier predict, against other kernels in the same code, and other packages?
 
     python benchmarks/classification.py --data DIR [--sets iris wine] [--models resnet forest]
+    python benchmarks/classification.py --data DIR --sets others     # all but the standard ones
     python benchmarks/classification.py --quick          # simulated data, seconds
 
-DIR holds .npz sets (keys X, y, n_splits, train_0, test_0, ...). Without --sets, all sets with 4
-splits and at most 5000 rows are used. Every cell (set, split, model) is saved once it is done, and
-a run that was stopped resumes. Prints means and paired tests over sets.
+DIR holds .npz sets (keys X, y, n_splits, train_0, test_0, ...). The standard sets are those of 4
+splits and at most 5000 rows. Models: "resnet" is the classifier as it comes, "rbf" the same with
+RBF kernels; "forest" has 500 trees, "svc" an RBF kernel and no probabilities; the others are
+packages, tuned, of the extra "peers": see peers.py. Seconds are those of the processor, all threads
+together.
+
+Every cell (set, split, model) is saved once it is done, and a run that was stopped resumes. Sets
+and models of the file that are not run again stay. Prints means and paired tests over sets.
 """
 
 from __future__ import annotations
 
 import json
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import peers
 from gpytorch.kernels import Kernel, RBFKernel
-from harness import Cell, Cells, fill, output, parsed, parser_of, print_table, timed
+from harness import Cell, Cells, fill, output, parsed, parser_of, print_table
+from peers import CLASSIFIERS as PEERS
 from ranks import mean_ranks
 from scipy.optimize import minimize_scalar
 from scipy.stats import wilcoxon
@@ -31,13 +41,16 @@ from sklearn.svm import SVC
 from resnet_gp import ResNetGPClassifier
 from resnet_gp.fitting.kernel_settings import KernelSetting
 
-MEASURES = ("accuracy", "log_loss", "seconds")
+MEASURES = ("accuracy", "log_loss", "brier", "seconds")
+TESTED = ("accuracy", "log_loss", "brier", "calibration_error")
+STANDARD_ROWS, STANDARD_SPLITS = 5000, 4
 BINS = 20
 TREES = 500
 SEARCH_ROWS = 1500
 SVC_GRID = {"svc__C": 10.0 ** np.arange(-1, 4), "svc__gamma": 10.0 ** np.arange(-2, 1.5, 0.5)}
 # No forest is sure beyond half a tree.
 LEAST = 0.5 / TREES
+TEMPERED = "forest, temperature"
 
 
 class DataSet(NamedTuple):
@@ -55,7 +68,6 @@ class Prediction(NamedTuple):
     label: np.ndarray
     probability: np.ndarray | None
     classes: np.ndarray
-    about: dict[str, object] = {}  # noqa: RUF012
 
 
 Model = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, Prediction]]
@@ -77,7 +89,7 @@ def forest(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Predic
     label, tempered = model.predict(X_test), softmax(np.log(raw) / temperature)
     return {
         "forest": Prediction(label, raw / raw.sum(1, keepdims=True), model.classes_),
-        "forest, temperature": Prediction(label, tempered, model.classes_),
+        TEMPERED: Prediction(label, tempered, model.classes_),
     }
 
 
@@ -116,6 +128,15 @@ def gp(name: str, make: type[ResNetGPClassifier]) -> Model:
     return model
 
 
+def peer(name: str, setting: peers.Settings) -> Model:
+    def model(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Prediction]:
+        classes, codes = np.unique(y, return_inverse=True)
+        p = peers.fit(PEERS[name], setting, X, codes, len(classes))(X_test)
+        return {name: Prediction(classes[p.argmax(1)], p, classes)}
+
+    return model
+
+
 MODELS: dict[str, Model] = {
     "resnet": gp("resnet", ResNetGPClassifier),
     "rbf": gp("rbf", RBFGPClassifier),
@@ -146,8 +167,11 @@ def load_set(path: Path) -> DataSet:
         return DataSet(path.stem, archive["X"], archive["y"], splits)
 
 
-def load_sets(folder: Path, names: list[str] | None) -> list[DataSet]:
+def load_sets(folder: Path, names: list[str] | None, others: bool = False) -> list[DataSet]:
     """Load the named sets, or all standard ones, of a folder or its folder ``classification``.
+
+    Args:
+        others: all but the standard ones, if there are no names.
 
     Raises:
         FileNotFoundError: a set is missing, or there are none.
@@ -158,7 +182,11 @@ def load_sets(folder: Path, names: list[str] | None) -> list[DataSet]:
     if missing := sorted(set(names or ()) - set(known)) or not known:
         raise FileNotFoundError(f"--sets: {folder} lacks {missing if known else 'any .npz set'}")
     loaded = [load_set(known[name]) for name in names or known]
-    return [s for s in loaded if names or (len(s.splits) == 4 and len(s.y) <= 5000)]
+    return [one for one in loaded if names or is_standard(one) != others]
+
+
+def is_standard(data: DataSet) -> bool:
+    return len(data.splits) == STANDARD_SPLITS and len(data.y) <= STANDARD_ROWS
 
 
 def simulated(n: int = 90) -> DataSet:
@@ -169,25 +197,61 @@ def simulated(n: int = 90) -> DataSet:
     return DataSet("simulated", X, y, [(order[30:], order[:30]) for order in orders])
 
 
-def run(data: DataSet, split: int, model: str) -> list[Cell]:
+def run(data: DataSet, split: int, model: str, setting: Setting) -> list[Cell]:
     """The cells of one fit, with confidences for the calibration error over all splits of a set."""
     train, test = data.splits[split]
-    truth = data.y[test]
+    truth, about = data.y[test], {}
+    if model in PEERS:
+        chosen = setting(data, model)
+        predict = peer(model, chosen)
+        if split == 0:
+            about["setting"] = chosen
+    else:
+        predict = MODELS[model]
+    start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes with fewer members than folds
-        predictions, seconds = timed(
-            lambda: MODELS[model](data.X[train], data.y[train], data.X[test])
-        )
+        predictions = predict(data.X[train], data.y[train], data.X[test])
+    seconds = time.process_time() - start
     cells = []
-    for name, (label, p, classes, about) in predictions.items():
+    for name, (label, p, classes) in predictions.items():
         cell = {"set": data.name, "split": split, "model": name, "fit": model, "n": len(train)}
         cell |= {"accuracy": float((label == truth).mean()), "seconds": round(seconds, 3)}
         if p is not None:
             cell["log_loss"] = log_loss(truth, p, classes)
+            cell["brier"] = brier(truth, p, classes)
             cell["confidence"] = p.max(1).round(5).tolist()
             cell["hit"] = (classes[p.argmax(1)] == truth).astype(int).tolist()
         cells.append(cell | about)
     return cells
+
+
+Setting = Callable[[DataSet, str], peers.Settings]
+
+
+def searched(cells: Cells, seconds: float) -> Setting:
+    """A search on the rows of a set's first split, unless its cell has the setting."""
+    known: dict[tuple[str, str], peers.Settings] = {
+        (cell["set"], cell["model"]): cell["setting"] for cell in cells.all if "setting" in cell
+    }
+
+    def setting(data: DataSet, model: str) -> peers.Settings:
+        if (data.name, model) not in known:
+            train = data.splits[0][0]
+            classes, codes = np.unique(data.y[train], return_inverse=True)
+            known[data.name, model] = peers.search(
+                PEERS[model], data.X[train], codes, seconds, len(classes)
+            )
+        return known[data.name, model]
+
+    return setting
+
+
+def brier(truth: np.ndarray, p: np.ndarray, classes: np.ndarray) -> float:
+    """Mean squared distance of the probabilities from the true class, between 0 and 2."""
+    hit = truth[:, None] == classes
+    absent = ~hit.any(1)  # a class without training rows has probability 0
+    return float((np.square(p - hit).sum(1) + absent).mean())
 
 
 def log_loss(truth: np.ndarray, p: np.ndarray, classes: np.ndarray) -> float:
@@ -196,93 +260,148 @@ def log_loss(truth: np.ndarray, p: np.ndarray, classes: np.ndarray) -> float:
     return -float(np.log(np.maximum(of_truth, 1e-15)).mean())
 
 
-def by_set(cells: list[Cell]) -> dict[str, dict[str, dict[str, float]]]:
-    """Means over splits and the pooled calibration error, by model and set."""
-    table: dict[str, dict[str, dict[str, float]]] = {}
+Table = dict[str, dict[str, dict[str, float]]]  # by model and set
+
+
+def by_set(cells: list[Cell]) -> list[Cell]:
+    """Means over splits and the pooled calibration error, a row for each set and model."""
+    rows = []
     for model, name in dict.fromkeys((c["model"], c["set"]) for c in cells):
         own = [c for c in cells if (c["model"], c["set"]) == (model, name)]
-        row = {m: float(np.mean([c[m] for c in own])) for m in MEASURES if m in own[0]}
+        row = {"set": name, "model": model, "rows": own[0]["n"], "splits": len(own)}
+        row |= {m: round(float(np.mean([c[m] for c in own])), 5) for m in MEASURES if m in own[0]}
         if "confidence" in own[0]:
             pooled = (np.concatenate([c[key] for c in own]) for key in ("confidence", "hit"))
-            row["calibration_error"] = calibration_error(*pooled)
-        table.setdefault(model, {})[name] = row
+            row["calibration_error"] = round(calibration_error(*pooled), 5)
+        rows.append(row)
+    return rows
+
+
+def standard(rows: Iterable[Cell]) -> list[Cell]:
+    """The rows of the standard sets, whose training parts are three quarters."""
+    return [row for row in rows if _standard(row)]
+
+
+def others(rows: Iterable[Cell]) -> list[Cell]:
+    return [row for row in rows if not _standard(row)]
+
+
+def _standard(row: Cell) -> bool:
+    return row["splits"] == STANDARD_SPLITS and row["rows"] <= 0.75 * STANDARD_ROWS
+
+
+def table_of(rows: Iterable[Cell]) -> Table:
+    table: Table = {}
+    for row in rows:
+        table.setdefault(row["model"], {})[row["set"]] = row
     return table
 
 
-def report(cells: list[Cell]) -> dict[str, dict[str, float]]:
+def summarised(table: Table) -> dict[str, dict[str, float]]:
     """Means over the sets that all models have, mean ranks, and paired tests against the first."""
-    table = by_set(cells)
     shared = sorted(set.intersection(*(set(rows) for rows in table.values())))
     if not shared:
         return {}
-    measures = ("accuracy", "log_loss", "calibration_error")
     values = {
         (model, m): np.array([rows[name].get(m, np.nan) for name in shared])
         for model, rows in table.items()
-        for m in (*measures, "seconds")
+        for m in (*TESTED, "seconds")
     }
-    ranked = [m for m in table if m != "forest, temperature"]  # has the forest's accuracy
-    ranks = mean_ranks(-np.stack([values[m, "accuracy"] for m in ranked], 1).round(10))
-    first, summary, rows = next(iter(table)), {}, []
+    first, summary = next(iter(table)), {}
     for model in table:
-        row = {m: float(values[model, m].mean()) for m in measures}
-        if model in ranked:
-            row["rank"] = float(ranks[ranked.index(model)])
-        row["seconds"] = float(sum(c["seconds"] for c in cells if c["model"] == model))
-        for m in measures:
+        row = {"sets": len(shared)} | {
+            m: float(values[model, m].mean()) for m in (*TESTED, "seconds")
+        }
+        for m in TESTED:
             difference = (values[model, m] - values[first, m]).round(10)
             if np.isfinite(difference).all() and difference.any():
                 row[f"{m}_p"] = float(wilcoxon(difference).pvalue)
         summary[model] = row
-        texts = [f"{100 * row['accuracy']:.2f}", f"{row.get('rank', np.nan):.2f}"]
-        texts += [f"{row[m]:.4f}" for m in measures[1:]] + [f"{row['seconds']:.0f}"]
-        rows.append([model, *texts, *(f"{row.get(f'{m}_p', np.nan):.2g}" for m in measures)])
-    print_table(
-        f"means over {len(shared)} sets; p of Wilcoxon's test against {first}",
-        ["model", "accuracy", "rank", "log-loss", "calibration", "s in all", "p", "p", "p"],
-        rows,
-    )
+    for m in TESTED:
+        # The forest with a temperature predicts the forest's classes.
+        ranked = [
+            model for model in table
+            if np.isfinite(values[model, m]).all() and (m, model) != ("accuracy", TEMPERED)
+        ]  # fmt: skip
+        sign = -1 if m == "accuracy" else 1
+        columns = [sign * values[model, m].round(10) for model in ranked]
+        for model, rank in zip(
+            ranked, mean_ranks(np.stack(columns, 1)) if ranked else [], strict=True
+        ):
+            summary[model][f"{m}_rank"] = float(rank)
     return summary
 
 
-def write(path: Path, cells: list[Cell], summary: dict[str, dict[str, float]]) -> None:
-    """Write the summary, the sets, and one line for each cell without its confidences."""
+def report(rows: list[Cell]) -> None:
+    table = table_of(rows)
+    summary = summarised(table)
+    if not summary:
+        return
+    lines = [
+        [model, f"{100 * one['accuracy']:.2f}", *(f"{one[m]:.4f}" for m in TESTED[1:]),
+         *(f"{one.get(f'{m}_rank', np.nan):.2f}" for m in TESTED),
+         *(f"{one.get(f'{m}_p', np.nan):.2g}" for m in TESTED), f"{one['seconds']:.1f}"]
+        for model, one in summary.items()
+    ]  # fmt: skip
+    count = next(iter(summary.values()))["sets"]
+    names = ["accuracy", "log-loss", "Brier", "calibration"]
+    headings = ["model", *names, *(f"rank: {n}" for n in names), *(f"p: {n}" for n in names), "s"]
+    print_table(f"means over {count} sets; p of Wilcoxon's test against the first", headings, lines)
+
+
+def write(path: Path, cells: list[Cell]) -> list[Cell]:
+    """Write rows of sets and cells without confidences; return all rows of sets.
+
+    Those of the file that are not among ``cells`` stay.
+    """
+    new = {(c["set"], c["model"]) for c in cells}
+    old = json.loads(path.read_text()) if path.exists() else {"sets": [], "cells": []}
+    kept = {
+        key: [one for one in rows if (one["set"], one["model"]) not in new]
+        for key, rows in old.items()
+    }
     short = [{k: v for k, v in c.items() if k not in ("confidence", "hit")} for c in cells]
-    sets = [
-        {"set": name, "model": model} | {k: round(v, 5) for k, v in row.items()}
-        for model, rows in by_set(cells).items()
-        for name, row in rows.items()
-    ]
-    parts = [f'"summary": {json.dumps(summary, indent=1)}']
-    for key, rows in (("sets", sets), ("cells", short)):
+    parts = []
+    for key, rows in (("sets", kept["sets"] + by_set(cells)), ("cells", kept["cells"] + short)):
         parts.append(f'"{key}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]")
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+    return kept["sets"] + by_set(cells)
 
 
 def main(arguments: list[str] | None = None) -> list[Cell]:
     parser = parser_of(__doc__, ".npz classification sets", resumes=True)
-    parser.add_argument("--sets", nargs="+")
+    parser.add_argument("--sets", nargs="+", help='names, or "others"; default: the standard ones')
     parser.add_argument("--max-rows", type=int, help="leave out larger sets")
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds of a peer's search")
+    choices = [*MODELS, *PEERS]
+    parser.add_argument("--models", nargs="+", choices=choices, default=list(MODELS))
     options = parsed(parser, arguments)
-    data_sets = [simulated()] if options.quick else load_sets(options.data, options.sets)
+    for one in (PEERS[name] for name in options.models if name in PEERS):
+        peers.optional(one.package)
+    rest = options.sets == ["others"]
+    data_sets = (
+        [simulated()]
+        if options.quick
+        else load_sets(options.data, None if rest else options.sets, rest)
+    )
     if options.max_rows is not None:
         data_sets = [one for one in data_sets if len(one.y) <= options.max_rows]
+    data_sets.sort(key=lambda one: len(one.y))
     out = output(options, "classification")
     # Cells with all confidences, too long to be kept with the results.
     cells = Cells(out and out.with_suffix(".cells.jsonl"), ["set", "split", "fit"])
     todo = [
         (data, split, model)
         for data in data_sets
-        for split in range(len(data.splits))
         for model in options.models
+        for split in range(len(data.splits))
     ]
-    fill(cells, todo, run, options.seconds, lambda data, *rest: (data.name, *rest))
-    chosen = [c for c in cells.all if c["fit"] in options.models]
-    chosen.sort(key=lambda c: options.models.index(c["fit"]))
-    summary = report(chosen) if chosen else {}
-    if out:
-        write(out, chosen, summary)
+    setting = searched(cells, 1.0 if options.quick else options.budget)
+    measure = partial(run, setting=setting)
+    fill(cells, todo, measure, options.seconds, lambda data, *rest: (data.name, *rest))
+    rows = write(out, cells.all) if out else by_set(cells.all)
+    rows.sort(key=lambda row: choices.index(row["model"].partition(",")[0]))
+    report(rows if options.quick else standard(rows))
     return cells.all
 
 

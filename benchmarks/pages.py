@@ -20,21 +20,30 @@ from typing import Any
 import ablation
 import activations as activations_
 import calibration
+import classification as classifying
 import likelihood
 import numpy as np
 from harness import HERE, IMAGES, RESULTS, Cell, Cells, subplots
-from published import DEEP_ENSEMBLES, MC_DROPOUT
-from ranks import critical_difference, friedman, mean_ranks
+from published import BEST, DEEP_ENSEMBLES, MC_DROPOUT
+from ranks import critical_difference, critical_distance, friedman, mean_ranks
+from scipy.stats import wilcoxon
 
 PAGES = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
 MARK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 KERNELS = {"one": "ours", "matern": "Matérn", "rbf": "RBF", "ibnn": "I-BNN"}
 PEERS = {
-    "sklearn": "scikit-learn's GP",
-    "forest": "forest",
-    "ngboost": "NGBoost",
     "catboost": "CatBoost",
+    "catboost_law": "CatBoost, law",
+    "lightgbm": "LightGBM",
+    "xgboost": "XGBoost",
+    "ngboost": "NGBoost",
+    "xrfm": "xRFM",
+    "forest": "forest",
+    "quantile_forest": "quantile forest",
 }
+RIVALS = {"resnet": "ours", **PEERS}
+STRONG = ("resnet", "catboost", "catboost_law", "lightgbm", "xgboost", "xrfm")
+RANKED = ("rmse", "nlpd", "crps")
 COVERAGE = "in 90 % interval"
 MINUS = str.maketrans("-", "\N{MINUS SIGN}")
 
@@ -76,19 +85,25 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1)
 
 
 class Splits:
-    """Results of regression by set and model, on the splits that all these models have finished."""
+    """Results of regression by set and model, on the splits that these models have finished.
 
-    def __init__(self, models: Iterable[str]) -> None:
+    Args:
+        models: names.
+        absent: take sets that only some models have finished, the first one among them.
+    """
+
+    def __init__(self, models: Iterable[str], absent: bool = False) -> None:
         self.models = list(models)
         found: dict[str, dict[str, dict[int, Cell]]] = {}
         for cell in results("regression").all:
             found.setdefault(cell["data"], {}).setdefault(cell["model"], {})[cell["split"]] = cell
         self.cells: dict[str, dict[str, list[Cell]]] = {}
         for name, by_model in found.items():
-            done = [set(by_model.get(model, {})) for model in self.models]
-            if shared := sorted(set.intersection(*done)):
+            here = [m for m in self.models if m in by_model or not absent]
+            done = [set(by_model.get(model, {})) for model in here]
+            if self.models[0] in here and (shared := sorted(set.intersection(*done))):
                 self.cells[name] = {
-                    model: [by_model[model][split] for split in shared] for model in self.models
+                    model: [by_model[model][split] for split in shared] for model in here
                 }
 
     @property
@@ -98,6 +113,10 @@ class Splits:
 
     def values(self, name: str, model: str, measure: str) -> np.ndarray:
         return np.array([cell[measure] for cell in self.cells[name][model]])
+
+    def having(self, name: str, measure: str) -> list[str]:
+        """The models with this measure: the quantile forest has no density."""
+        return [model for model, cells in self.cells[name].items() if measure in cells[0]]
 
     def means(self, measure: str) -> np.ndarray:
         """Means over the splits, sets x models."""
@@ -169,7 +188,7 @@ def law_ranks() -> str:
     """Mean ranks of the default and of four kernels at their modes."""
     models = {
         "resnet": "the default", "one": "one limit kernel", "matern": "ARD Matérn-5/2",
-        "rbf": "ARD RBF",
+        "rbf": "ARD RBF", "ibnn": "BoTorch's I-BNN",
     }  # fmt: skip
     splits = Splits(models)
     rows = []
@@ -219,41 +238,112 @@ def own_data() -> str:
 
 
 def standard() -> str:
-    """The nine standard sets, beside published figures."""
-    splits = Splits(["one"])
+    """The nine standard sets, beside the best published figures, one row for each of these."""
+    splits = Splits(["resnet"])
     rows = []
-    for name in filter(splits.cells.__contains__, DEEP_ENSEMBLES):
-        row = [name, *splits.rows_and_splits(name)]
-        for i, measure in enumerate(("rmse", "nlpd")):
-            own = float(splits.values(name, "one", measure).mean())
-            papers = (f"{source[name][i]:.2f}" for source in (DEEP_ENSEMBLES, MC_DROPOUT))
-            row += [number(own), *(paper.translate(MINUS) for paper in papers)]
-        rows.append([*row, percent(float(splits.values(name, "one", "coverage").mean()))])
-    papers = ["ensembles", "dropout"]
-    headings = ["set", "rows", "splits", "RMSE", *papers, "NLPD", *papers, COVERAGE]
-    return table(headings, rows)
+    for one in BEST:
+        if one.data not in splits.cells:
+            continue
+        own = float(splits.values(one.data, "resnet", one.measure).mean())
+        old = [""] * 2
+        if one.measure in OLD_MEASURES:
+            place = OLD_MEASURES.index(one.measure)
+            old = [number(source[one.data][place]) for source in (DEEP_ENSEMBLES, MC_DROPOUT)]
+        rows.append(
+            [one.data, one.measure.upper(), one.model, ", ".join(filter(None, one[4:])),
+             str(len(splits.cells[one.data]["resnet"])), number(own), number(one.value), *old]
+        )  # fmt: skip
+    headings = ["set", "measure", "published", "source", "our splits", "ours", "published"]
+    return table([*headings, "deep ensembles", "MC dropout"], rows, text=4)
+
+
+OLD_MEASURES = ("rmse", "nlpd")  # of the papers of 2016 and 2017
 
 
 def peers() -> str:
-    """Other packages, on the sets that all of them have finished."""
-    models = {"one": "ours", **PEERS}
-    splits = Splits(models)
-    if not splits.names:
-        return "No set is finished.\n"
+    """Every set: ours, the best of the tuned packages by each measure, and our rank."""
+    splits = Splits(RIVALS, absent=True)
     rows = []
     for name in splits.names:
+        if len(splits.cells[name]) == 1:
+            continue
         row = [name, *splits.rows_and_splits(name)]
-        for model in models:
-            rmse, nlpd = (splits.values(name, model, m).mean() for m in ("rmse", "nlpd"))
-            row.append(f"{number(float(rmse))}; {number(float(nlpd))}")
+        for measure in RANKED:
+            models = splits.having(name, measure)
+            means = np.array([splits.values(name, m, measure).mean() for m in models])
+            best = 1 + int(np.argmin(means[1:]))
+            row += [number(means[0]), f"{number(means[best])} {RIVALS[models[best]]}"]
+            row.append(f"{1 + int((means[1:] < means[0]).sum())} of {len(models)}")
         rows.append(row)
-    ranks = zip(*(mean_ranks(splits.means(measure)) for measure in ("rmse", "nlpd")), strict=True)
-    rows.append(
-        [f"mean rank, {len(splits.names)} sets", "", "", *(f"{a:.2f}; {b:.2f}" for a, b in ranks)]
-    )
-    covered = splits.means("coverage").mean(0)
-    rows.append([COVERAGE, "", "", *(percent(float(one)) for one in covered)])
-    return table(["set", "rows", "splits", *models.values()], rows)
+    headings = itertools.chain(*([m.upper(), "best other", "our rank"] for m in RANKED))
+    return table(["set", "rows", "splits", *headings], rows)
+
+
+def peer_ranks(models: Iterable[str] = STRONG) -> str:
+    """Mean ranks of packages over the sets that all of them have finished."""
+    splits, rows = Splits(models), []
+    if not splits.names:
+        return "No set is finished.\n"
+    columns = [_peer_tests(splits, measure) for measure in RANKED]
+    for model in splits.models:
+        row = [RIVALS[model]]
+        for ranks, p in columns:
+            row += [f"{ranks[model]:.2f}", p_value(p.get(model))] if model in ranks else ["", ""]
+        cells = [cell for name in splits.names for cell in splits.cells[name][model]]
+        covered = np.mean([splits.values(n, model, "coverage").mean() for n in splits.names])
+        tuning = [c["setting"]["search_seconds"] for c in cells if "setting" in c]
+        row.append(percent(float(covered)))
+        row.append(number(float(np.median([cell["seconds"] for cell in cells])), 2))
+        rows.append([*row, number(float(np.median(tuning)), 2) if tuning else ""])
+    friedmans = [
+        f"{friedman(_means(splits, measure)):.1g}".replace("e-0", "e-") for measure in RANKED
+    ]
+    distances = [f"{critical_distance(len(ranks), len(splits.names)):.2f}" for ranks, _ in columns]
+    rows.append(["Friedman's p", *itertools.chain(*([p, ""] for p in friedmans)), "", "", ""])
+    rows.append(["critical distance", *itertools.chain(*([d, ""] for d in distances)), "", "", ""])
+    headings = itertools.chain(*([f"rank by {m.upper()}", "p"] for m in RANKED))
+    names = [f"{len(splits.names)} sets", *headings, COVERAGE, "s, a fit", "s, tuning"]
+    return table(names, rows)
+
+
+def _means(splits: Splits, measure: str) -> np.ndarray:
+    """Sets x the models that have the measure on all sets."""
+    models = splits.having(splits.names[0], measure)
+    return np.array([[splits.values(n, m, measure).mean() for m in models] for n in splits.names])
+
+
+def _peer_tests(splits: Splits, measure: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean ranks, and p of Wilcoxon's test against ours; of logarithms, but for densities."""
+    models, means = splits.having(splits.names[0], measure), _means(splits, measure)
+    scale = means if measure == "nlpd" else np.log(means)
+    p = {
+        model: float(wilcoxon(scale[:, i] - scale[:, 0]).pvalue)
+        for i, model in enumerate(models) if i
+    }  # fmt: skip
+    return dict(zip(models, mean_ranks(means).tolist(), strict=True)), p
+
+
+def losses() -> str:
+    """Where another package is ahead of ours by more than a standard error of the difference.
+
+    On sets with one split so far, where it is ahead at all.
+    """
+    rows = []
+    pairs = {model: Splits(["resnet", model]) for model in PEERS}
+    names = Splits(["resnet"]).names
+    for name, measure in itertools.product(names, RANKED):
+        ahead = []
+        for model, splits in pairs.items():
+            if name not in splits.cells or model not in splits.having(name, measure):
+                continue
+            gap = splits.values(name, "resnet", measure) - splits.values(name, model, measure)
+            error = gap.std(ddof=1) / len(gap) ** 0.5 if len(gap) > 1 else 0.0
+            if gap.mean() > error:
+                ahead.append((float(gap.mean()), f"{PEERS[model]} ({difference(gap)})"))
+        if ahead:
+            best_first = [text for _, text in sorted(ahead, reverse=True)]
+            rows.append([name, measure.upper(), "; ".join(best_first)])
+    return table(["set", "measure", "ahead, and our loss less theirs"], rows, text=3)
 
 
 def sparse() -> str:
@@ -270,44 +360,10 @@ def sparse() -> str:
     return table(headings, rows, text=2)
 
 
-EXTRA = ("coverage", "seconds")
-LARGE = {
-    "resnet": "ours",
-    "catboost_rmse": "CatBoost",
-    "catboost": "CatBoost, uncertainty",
-    "lightgbm": "LightGBM",
-    "sgpr": "SGPR",
-    "svgp": "SVGP",
-}
-
-
-def large(measure: str) -> str:
-    """Sets of many rows: ours on all of its splits, then all models on those that they share."""
-    cells, rows = results("large"), []
-    models = [model for model in LARGE if cells.where(model=model)]
-    names = dict.fromkeys(cell["data"] for cell in cells.all if "nlpd" in cell)
-    for name in names:
-        own = cells.where(data=name, model="resnet")
-        splits = [{c["split"] for c in cells.where(data=name, model=model)} for model in models]
-        shared = set.intersection(*filter(None, splits))
-        row = [name, f"{own[0]['rows']:,}", str(len(own))]
-        row.append(number(float(cells.values(measure, data=name, model="resnet").mean())))
-        for model in models:
-            found = [
-                c[measure] for c in cells.where(data=name, model=model) if c["split"] in shared
-            ]
-            row.append(number(float(np.mean(found))) if found else "")
-        covered, seconds = (cells.values(m, data=name, model="resnet").mean() for m in EXTRA)
-        rows.append([*row, percent(covered), number(seconds, 2)])
-    headings = ["set", "rows", "splits", "ours, all splits", *(LARGE[model] for model in models)]
-    return table([*headings, COVERAGE, "seconds"], rows)
-
-
 def many_rows() -> str:
     """Time and memory against the number of simulated rows."""
-    cells, rows = results("large"), []
-    found = [cell for cell in cells.where(model="resnet") if "peak_bytes" in cell]
-    for cell in sorted(found, key=lambda one: int(one["rows"])):
+    rows = []
+    for cell in sorted(results("large").where(model="resnet"), key=lambda one: int(one["rows"])):
         peak = f"{cell['peak_bytes'] / 2**30:.2g} GiB"
         values = (number(cell[name], 2) for name in ("rmse", "seconds", "ms_per_prediction"))
         rows.append([f"{cell['rows']:,}", *values, peak])
@@ -437,26 +493,59 @@ def import_time() -> str:
 CLASSIFIERS = {
     "resnet": "`ResNetGPClassifier()`",
     "rbf": "the same with RBF kernels",
+    "catboost": "CatBoost",
+    "lightgbm": "LightGBM",
+    "xgboost": "XGBoost",
+    "xrfm": "xRFM",
     "forest": "forest of 500 trees",
     "forest, temperature": "forest, temperature fitted",
     "svc": "SVM, RBF, cross-validated",
 }
 
 
-def classification() -> str:
-    summary, rows = read("classification")["summary"], []
-    for model, title in CLASSIFIERS.items():
-        one = {name: value for name, value in summary[model].items() if value == value}
-        row = [title, f"{percent(one['accuracy'], 2)}", p_value(one.get("accuracy_p"))]
-        row.append(f"{one['rank']:.2f}" if "rank" in one else "")
-        for measure in ("log_loss", "calibration_error"):
-            row += [
-                f"{one[measure]:.3f}" if measure in one else "",
-                p_value(one.get(f"{measure}_p")),
-            ]
+OWN_CLASSIFIERS = ("resnet", "rbf", "forest", "forest, temperature", "svc")
+
+
+def classified(
+    of: Callable[[Iterable[Cell]], list[Cell]], models: Iterable[str] = CLASSIFIERS
+) -> dict[str, dict[str, Cell]]:
+    """Rows of classification by model and set; ``of`` chooses sets."""
+    found = classifying.table_of(of(read("classification")["sets"]))
+    return {model: found[model] for model in models if model in found}
+
+
+def classification(models: Iterable[str] = OWN_CLASSIFIERS) -> str:
+    """Means over the standard sets that these models have, mean ranks, and Wilcoxon's p."""
+    rows, summary = [], classifying.summarised(classified(classifying.standard, models))
+    measures = [m for m in classifying.TESTED if any(f"{m}_p" in one for one in summary.values())]
+    for model, one in summary.items():
+        row = [CLASSIFIERS[model]]
+        for measure in measures:
+            value = one[measure]
+            text = percent(value, 2) if measure == "accuracy" else f"{value:.3f}"
+            rank = one.get(f"{measure}_rank")
+            row += [text if value == value else "", "" if rank is None else f"{rank:.2f}"]
+            row.append(p_value(one.get(f"{measure}_p")))
         rows.append(row)
-    headings = ["model", "accuracy", "p", "rank", "log-loss", "p", "calibration error", "p"]
-    return table(headings, rows)
+    names = (m.replace("_", " ") for m in measures)
+    count = f"{next(iter(summary.values()))['sets']:.0f} sets"
+    return table([count, *itertools.chain(*([name, "rank", "p"] for name in names))], rows)
+
+
+def classification_others() -> str:
+    """Accuracy and log-loss on the sets that are not standard."""
+    found, rows = classified(classifying.others), []
+    models = [model for model in found if model != "forest, temperature"]
+    sizes = {name: row["rows"] for one in found.values() for name, row in one.items()}
+    for name in sorted(sizes, key=lambda name: sizes[name]):
+        row = [name, f"{sizes[name]:,}"]
+        for model in models:
+            one = found[model].get(name, {})
+            parts = [percent(one["accuracy"], 2)] if one else []
+            parts += [f"{one['log_loss']:.3f}"] if "log_loss" in one else []
+            row.append("; ".join(parts))
+        rows.append(row)
+    return table(["set", "rows", *(CLASSIFIERS[model] for model in models)], rows)
 
 
 def p_value(p: float | None) -> str:
@@ -477,9 +566,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "calibration": own_data,
     "regression-standard": standard,
     "regression-peers": peers,
+    "regression-peer-ranks": peer_ranks,
+    "regression-peer-ranks-all": lambda: peer_ranks(RIVALS),
+    "regression-losses": losses,
     "sparse-fit": sparse,
-    "large-rmse": lambda: large("rmse"),
-    "large-nlpd": lambda: large("nlpd"),
     "many-rows": many_rows,
     "scaling": scaling,
     "bayesian-optimisation": bayesian_optimisation,
@@ -490,36 +580,48 @@ TABLES: dict[str, Callable[[], str]] = {
     "kernel-products": products,
     "import-time": import_time,
     "classification": classification,
+    "classification-peers": lambda: classification(CLASSIFIERS),
+    "classification-others": classification_others,
 }
 
 
 def figures() -> dict[str, dict[str, tuple[np.ndarray, list[str]]]]:
     """Panels of each file: values (sets x models; smaller is better) and names of the models."""
-    splits = Splits(KERNELS)
-    sets: dict[str, dict[str, dict[str, float]]] = {}
-    for row in read("classification")["sets"]:
-        sets.setdefault(row["set"], {})[row["model"]] = row
-    panels = {}
-    for measure, sign in (("accuracy", -1), ("log_loss", 1), ("calibration_error", 1)):
-        models = [m for m in CLASSIFIERS if all(measure in rows[m] for rows in sets.values())]
-        if measure == "accuracy":
-            models.remove("forest, temperature")  # the same as the forest's
-        values = np.array([[sign * rows[m][measure] for m in models] for rows in sets.values()])
-        panels[measure.replace("_", " ")] = values, models
+    kernels, rivals = Splits(KERNELS), Splits(STRONG)
+    peer_panels = {}
+    for measure in RANKED if rivals.names else ():
+        models = rivals.having(rivals.names[0], measure)
+        peer_panels[measure.upper()] = _means(rivals, measure), [RIVALS[m] for m in models]
     return {
         "regression_ranks.png": {
-            measure.upper(): (splits.means(measure), [*KERNELS.values()])
+            measure.upper(): (kernels.means(measure), [*KERNELS.values()])
             for measure in ("rmse", "nlpd")
         },
-        "classification_ranks.png": panels,
+        "regression_peer_ranks.png": peer_panels,
+        "classification_ranks.png": _classification_panels(OWN_CLASSIFIERS),
+        "classification_peer_ranks.png": _classification_panels(CLASSIFIERS),
     }
+
+
+def _classification_panels(models: Iterable[str]) -> dict[str, tuple[np.ndarray, list[str]]]:
+    table, panels = classified(classifying.standard, models), {}
+    shared = sorted(set.intersection(*(set(rows) for rows in table.values())))
+    for measure in classifying.TESTED:
+        found = [m for m in table if all(measure in table[m][name] for name in shared)]
+        if measure == "accuracy":
+            found = [m for m in found if m != classifying.TEMPERED]  # the same as the forest's
+        if "resnet" in found and len(found) > 1:
+            sign = -1 if measure == "accuracy" else 1
+            values = [[sign * table[m][name][measure] for m in found] for name in shared]
+            panels[measure.replace("_", " ")] = np.array(values), found
+    return panels
 
 
 def draw() -> None:
     """Draw mean ranks with their critical differences."""
     for name, panels in figures().items():
-        figure, axes = subplots((5.2 * len(panels), 2.9), 1, len(panels))
-        for axis, (title, (values, models)) in zip(axes, panels.items(), strict=True):
+        figure, axes = subplots((5.2 * len(panels), 2.9), 1, len(panels), squeeze=False)
+        for axis, (title, (values, models)) in zip(axes[0], panels.items(), strict=True):
             critical_difference(mean_ranks(values), models, len(values), axis)
             axis.set_title(f"{title}, {len(values)} sets")
         figure.savefig(IMAGES / name, dpi=100)

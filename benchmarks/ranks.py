@@ -21,6 +21,8 @@ def mean_ranks(values: np.ndarray) -> np.ndarray:
 def friedman(values: np.ndarray) -> float:
     """Friedman's p-value of the hypothesis that no model (column) is better on the sets (rows)."""
     n_sets, k = values.shape
+    if k == 1:
+        return 1.0
     centred = rankdata(values, axis=1) - (k + 1) / 2
     between = n_sets * np.square(centred.mean(0)).sum()
     within = np.square(centred).sum() / (n_sets * (k - 1))

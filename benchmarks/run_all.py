@@ -59,7 +59,7 @@ BENCHMARKS = {
     "nominal": Benchmark(40, data=True, resumes=True),
     "classification": Benchmark(240, data=True, resumes=True),
     "regression": Benchmark(600, data=True, resumes=True),
-    "large": Benchmark(300, data=True, resumes=True),
+    "large": Benchmark(20, resumes=True),
 }
 
 

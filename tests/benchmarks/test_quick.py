@@ -1,6 +1,8 @@
 """Every benchmark has a quick mode, and what it finds is plausible."""
 
+import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -48,15 +50,17 @@ def test_regression_saves_every_cell_and_resumes(tmp_path, monkeypatch, capsys):
     assert benchmark.main(["--quick", "--out", str(out)]) == cells
 
 
-def test_regression_keeps_the_hyperparameters_of_the_first_split_of_large_sets(monkeypatch):
+def test_regression_compares_kernels_on_small_sets_only(monkeypatch):
     benchmark = load("benchmarks", "regression")
-    monkeypatch.setattr(benchmark, "REFIT_BELOW", 10)
+    monkeypatch.setattr(benchmark, "SMALL", 40)
+    monkeypatch.setattr(benchmark, "SPLITS_ABOVE", 1)
     data = benchmark.simulated(60, 10, splits=2)
-    whole = list(benchmark.cells(data, [0, 1], "resnet"))
-    assert whole[0]["iterations"] > 0
-    assert whole[1]["iterations"] == 0
-    [resumed] = benchmark.cells(data, [1], "resnet")
-    assert resumed["rmse"] == whole[1]["rmse"]
+    options = SimpleNamespace(max_rows=None, models=[*benchmark.MODELS, *benchmark.PEERS])
+    found = {model: splits for _, splits, model in benchmark.work([data], options, set())}
+    assert found == {key: [0] for key in ["resnet", *benchmark.PEERS]}
+    monkeypatch.setattr(benchmark, "SMALL", 50)
+    found = {model: splits for _, splits, model in benchmark.work([data], options, set())}
+    assert found == {key: [0, 1] for key in options.models}
 
 
 def test_fit_time():
@@ -96,8 +100,32 @@ def test_classification(tmp_path, capsys):
     cells = benchmark.main(["--quick", "--out", str(out), "--models", "resnet", "rbf"])
     assert len(cells) == 4
     assert min(cell["accuracy"] for cell in cells) > 0.5
+    assert all(0 < cell["brier"] < 0.6 for cell in cells)
     assert "Wilcoxon" in capsys.readouterr().out
     assert benchmark.main(["--quick", "--out", str(out), "--models", "resnet", "rbf"]) == cells
+    before = json.loads(out.read_text())["sets"]
+    out.with_suffix(".cells.jsonl").unlink()  # as in the repository: its models stay
+    benchmark.main(["--quick", "--out", str(out), "--models", "forest"])
+    after = json.loads(out.read_text())["sets"]
+    assert after[:2] == before
+    assert [row["model"] for row in after[2:]] == ["forest", "forest, temperature"]
+
+
+def test_classifiers_of_packages_are_tuned_once_for_a_set(tmp_path):
+    pytest.importorskip("lightgbm", reason="lightgbm is in the extra peers")
+    benchmark = load("benchmarks", "classification")
+    out = tmp_path / "classification.json"
+    cells = benchmark.main(["--quick", "--out", str(out), "--models", "lightgbm"])
+    assert ["setting" in cell for cell in cells] == [True, False]
+    assert min(cell["accuracy"] for cell in cells) > 0.6
+
+
+def test_brier_score():
+    benchmark = load("benchmarks", "classification")
+    p = np.array([[0.8, 0.2], [0.5, 0.5], [1.0, 0.0]])
+    truth = np.array([0, 3, 7])  # class 7 has no training rows
+    score = benchmark.brier(truth, p, np.array([0, 3]))
+    assert score == pytest.approx((0.08 + 0.5 + 2) / 3)
 
 
 def test_dask_fit():
@@ -123,15 +151,18 @@ def test_accuracy(capsys):
     assert "| 10 | " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["sklearn", "forest", "ngboost", "catboost"])
-def test_peers_in_regression(model):
-    if model in ("ngboost", "catboost"):
-        pytest.importorskip(model, reason=f"{model} is in the extra peers")
+def test_peers_are_tuned_once_for_a_set(tmp_path, monkeypatch):
     benchmark = load("benchmarks", "regression")
-    data = benchmark.simulated(150, 50)
-    [cell] = benchmark.cells(data, [0], model)
-    assert cell["rmse"] < 0.6 * data.y.std()
-    assert cell["coverage"] > 0.5
+    out = tmp_path / "cells.json"
+    run = ["--quick", "--models", "forest", "--out", str(out)]
+    cells = benchmark.main(run)
+    assert [cell["split"] for cell in cells] == [0, 1]
+    assert [cell.get("setting", {}).get("settings_tried", 0) > 0 for cell in cells] == [True, False]
+    assert all(0 < cell["ms_per_prediction"] < 100 for cell in cells)
+    out.write_text(json.dumps(cells[:1]))
+    monkeypatch.setattr(benchmark.peers, "search", lambda *_: pytest.fail("tuned again"))
+    resumed = benchmark.main(run)
+    assert resumed[1]["rmse"] == cells[1]["rmse"]
 
 
 def test_absent_peer_is_named_before_anything_runs(monkeypatch):
@@ -288,5 +319,5 @@ def test_gpu_needs_one(capsys):
 def test_large():
     cells = load("benchmarks", "large").main(["--quick", "--models", "resnet", "svgp"])
     assert [cell["model"] for cell in cells] == ["resnet", "svgp"]
-    assert cells[0]["rmse"] < 0.3
+    assert cells[0]["rmse"] < 0.8  # the function's deviation is 1.7
     assert all(cell["seconds"] > 0 for cell in cells)

@@ -22,6 +22,7 @@ def test_friedman_is_that_of_scipy(decimals):
 
 def test_models_that_are_the_same_do_not_differ():
     assert ranks.friedman(np.ones((5, 3))) == 1
+    assert ranks.friedman(np.ones((5, 1))) == 1
 
 
 @pytest.mark.parametrize(("k", "q"), [(2, 1.960), (4, 2.569), (10, 3.164)])

@@ -24,7 +24,7 @@ def test_standard_units_there_and_back(outputs):
     np.testing.assert_allclose(law.std[0], 2 * y.std(0))
     slopes = torch.ones(50, 3).double() if outputs is None else torch.ones(50, 3, 2).double()
     expected = y.std(0) / X.std(0).reshape(-1, *[1] * y.std(0).ndim)
-    np.testing.assert_allclose(units.slope(slopes)[0], expected)
+    np.testing.assert_allclose(units.slope(slopes, X)[0], expected)
     again = Units.from_tensors(units.tensors())
     np.testing.assert_array_equal(again.mean(scaled), units.mean(scaled))
     np.testing.assert_array_equal(again.x(X), units.x(X))
