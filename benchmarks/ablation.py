@@ -6,8 +6,8 @@
 The regressor with one network, with two, and with both weighed ("auto"); at its most probable
 hyperparameters ("map"), averaged over draws ("laplace"), and, on the first split, over one chain of
 the no-U-turn sampler ("nuts": 100 draws after as many that adapt it, given at most 300 rows); each
-with the Gaussian law and with the residual law ("student"), which share a fit. Prints means over
-splits, and mean ranks over the sets.
+with the Gaussian law and with the residual law ("student"), which share a fit. Ranks of features
+are left out. Prints means over splits, and mean ranks over the sets.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def cells(data: DataSet, split: int, components: Any, hyperparameters: str) -> l
     train, test = data.splits[split]
     chain = CHAIN if hyperparameters == "nuts" else {}
     model = ResNetGPRegressor(
-        n_components=components, hyperparameters=hyperparameters, n_jobs=1, verbose=False, **chain
+        n_components=components,
+        hyperparameters=hyperparameters,
+        rank_features=False,
+        verbose=False,
+        **chain,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
