@@ -45,6 +45,7 @@ RIVALS = {"resnet": "ours", **PEERS}
 STRONG = ("resnet", "catboost", "catboost_law", "lightgbm", "xgboost", "xrfm")
 RANKED = ("rmse", "nlpd", "crps")
 COVERAGE = "in 90 % interval"
+NOMINAL = {"numbers": "numbers", "frame": "**frame**", "skrub": "skrub"}
 MINUS = str.maketrans("-", "\N{MINUS SIGN}")
 
 
@@ -555,6 +556,88 @@ def p_value(p: float | None) -> str:
     return f"{p:.1g}".replace("e-0", "e-") if p < 0.1 else f"{p:.2f}"
 
 
+def few_rows() -> str:
+    """Errors and coverage of few training rows."""
+    cells, rows = results("small_data"), []
+    models = {"resnet": "the default", "one": "one kernel", **dict(list(KERNELS.items())[1:])}
+    for case in dict.fromkeys(cell["case"] for cell in cells.all):
+        own = [cells.where(case=case, model=model) for model in models]
+        errors = (np.array([cell["rmse"] for cell in each]) for each in own)
+        covered = (float(np.mean([cell["coverage"] for cell in each])) for each in own)
+        texts = (f"{e.mean():.1f} ± {e.std(ddof=1) / len(e) ** 0.5:.1f}" for e in errors)
+        rows.append([case, *texts, *(percent(one, 0) for one in covered)])
+    first, *others = models.values()
+    headings = ["rows", f"RMSE: {first}", *others, f"{COVERAGE}: {first}", *others]
+    return table(headings, rows)
+
+
+def nominal(name: str, task: str, ways: dict[str, str], measures: dict[str, str]) -> str:
+    """Nominal columns: means over the splits that all ways have finished, set by set.
+
+    Args:
+        ways: titles by the names of the results.
+        measures: formats by the names of the results.
+    """
+    cells = results(name)
+    found: list[tuple[str, list[list[float]]]] = []
+    for one in dict.fromkeys(cell["set"] for cell in cells.where(task=task)):
+        by_way = {way: cells.where(task=task, set=one, way=way) for way in ways}
+        shared = set.intersection(*({cell["split"] for cell in own} for own in by_way.values()))
+        means = [
+            [float(np.mean([c[m] for c in own if c["split"] in shared])) for m in measures]
+            for own in by_way.values()
+        ]
+        if shared:
+            found.append((one, means))
+    mean = np.mean([values for _, values in found], axis=0).tolist()
+    rows = []
+    for one, values in [*found, ("mean", mean)]:
+        texts = (" / ".join(map(format, value, measures.values())) for value in values)
+        rows.append([one, *(text.translate(MINUS).replace("%", " %") for text in texts)])
+    return table(["set", *ways.values()], rows)
+
+
+def samplers() -> str:
+    found = read("samplers")
+    seconds = found["n = 1000, L = 100, m = 4: seconds for a network"]
+    many = found["n = L = 5000, m = 2, 200 networks"]
+    rows = [
+        ["one network, width 1000, depth 100, four inputs",
+         f"{number(seconds['exact'], 2)} s", f"{number(seconds['explicit'], 2)} s"],
+        ["200 networks, width and depth 5000, two inputs",
+         f"{many['seconds']:.0f} s, {many['peak MiB']:.0f} MiB", ""],
+    ]  # fmt: skip
+    return table(["", "exact in law", "explicit"], rows)
+
+
+def trainers() -> str:
+    found = read("mean_ode_trainer")
+    names = {
+        "batched trainer": "batched, without a graph over depth",
+        "autograd, batched": "torch's autograd, batched",
+        "autograd, loop": "torch's autograd, in a loop",
+    }
+    rows = [
+        [
+            title,
+            f"{found['seconds per step'][name]:.2f}",
+            f"{found['added peak MiB'][name]:.0f} MiB",
+        ]
+        for name, title in names.items()
+    ]
+    return table(["", "seconds per step", "added peak memory"], rows)
+
+
+def first_use() -> str:
+    found = read("first_use")
+    names = {name: one for name, one in found.items() if isinstance(one, dict)}
+    rows = [
+        [name, *(number(one[way], 2) for way in ("empty cache", "full cache", "compiling"))]
+        for name, one in names.items()
+    ]
+    return table(["processor seconds", "empty cache", "full cache", "difference"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "regression-rmse": lambda: regression("rmse"),
     "regression-nlpd": lambda: regression("nlpd"),
@@ -579,6 +662,31 @@ TABLES: dict[str, Callable[[], str]] = {
     "kernel-family": family,
     "kernel-products": products,
     "import-time": import_time,
+    "first-use": first_use,
+    "samplers": samplers,
+    "trainers": trainers,
+    "few-rows": few_rows,
+    "nominal-regression": lambda: nominal(
+        "nominal",
+        "regression",
+        {**NOMINAL, "unrelated": "unrelated"},
+        {"crps": ".3f", "nlpd": ".2f"},
+    ),
+    "nominal-classification": lambda: nominal(
+        "nominal", "classification", NOMINAL, {"accuracy": ".1%", "log_loss": ".3f"}
+    ),
+    "nominal-spread": lambda: nominal(
+        "nominal_choice",
+        "regression",
+        {
+            "0.01": "0.01: shared",
+            "0.25": "0.25",
+            "0.5": "**0.5**",
+            "1": "1",
+            "unrelated": "unrelated",
+        },
+        {"crps": ".3f"},
+    ),
     "classification": classification,
     "classification-peers": lambda: classification(CLASSIFIERS),
     "classification-others": classification_others,
