@@ -28,8 +28,6 @@ def present(peer):
     return peer
 
 
-# GPyTorch's sparse GPs round variances of f in float32 up to 1e-6.
-@pytest.mark.filterwarnings("ignore::linear_operator.utils.warnings.NumericalWarning")
 @pytest.mark.parametrize("name", list(peers.REGRESSORS))
 def test_regressors(name):
     peer = present(peers.REGRESSORS[name])
