@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPClassifier
 from resnet_gp.fitting import classifier_choice, classifier_nearest, classifier_search
+from resnet_gp.fitting.ranks import skewed_columns
 
 
 @parametrize_with_checks([ResNetGPClassifier(kernel="limit")])
@@ -195,10 +196,11 @@ def test_nearest_rows_serve_many_and_rare_classes():
     train = np.random.default_rng(0).permutation(len(y))[:600]
     test = np.setdiff1d(np.arange(len(y)), train)
     options = {"kernel": "limit", "categorical_features": None}
+    n_inputs = 40 + len(skewed_columns(X[train]))
     exact = ResNetGPClassifier(**options).fit(X[train], y[train].astype(str))
     model = ResNetGPClassifier(**options, inference="nearest", n_neighbors=60)
     model.fit(X[train], y[train].astype(str))
-    assert model.lengthscale_.shape == (40,)
+    assert model.lengthscale_.shape == (n_inputs,)
     p = model.predict_proba(X[test])
     assert p.shape[1] == 10
     assert 0.03 < (y[train] >= 8).mean() < 0.08
