@@ -197,7 +197,7 @@ def simulated(n: int = 90) -> DataSet:
     return DataSet("simulated", X, y, [(order[30:], order[:30]) for order in orders])
 
 
-def run(data: DataSet, split: int, model: str, setting: Setting) -> list[Cell]:
+def run(data: DataSet, split: int, model: str, setting: peers.Setting) -> list[Cell]:
     """The cells of one fit, with confidences for the calibration error over all splits of a set."""
     train, test = data.splits[split]
     truth, about = data.y[test], {}
@@ -226,25 +226,15 @@ def run(data: DataSet, split: int, model: str, setting: Setting) -> list[Cell]:
     return cells
 
 
-Setting = Callable[[DataSet, str], peers.Settings]
-
-
-def searched(cells: Cells, seconds: float) -> Setting:
+def searched(cells: Cells, seconds: float) -> peers.Setting:
     """A search on the rows of a set's first split, unless its cell has the setting."""
-    known: dict[tuple[str, str], peers.Settings] = {
-        (cell["set"], cell["model"]): cell["setting"] for cell in cells.all if "setting" in cell
-    }
 
-    def setting(data: DataSet, model: str) -> peers.Settings:
-        if (data.name, model) not in known:
-            train = data.splits[0][0]
-            classes, codes = np.unique(data.y[train], return_inverse=True)
-            known[data.name, model] = peers.search(
-                PEERS[model], data.X[train], codes, seconds, len(classes)
-            )
-        return known[data.name, model]
+    def search(data: DataSet, model: str) -> peers.Settings:
+        train = data.splits[0][0]
+        classes, codes = np.unique(data.y[train], return_inverse=True)
+        return peers.search(PEERS[model], data.X[train], codes, seconds, len(classes))
 
-    return setting
+    return peers.once(search, cells.all, "set")
 
 
 def brier(truth: np.ndarray, p: np.ndarray, classes: np.ndarray) -> float:

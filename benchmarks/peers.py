@@ -51,6 +51,8 @@ from resnet_gp.predictive import Law
 
 Array = NDArray[np.float64]
 Settings = dict[str, Any]
+#: The settings of a set's model.
+Setting = Callable[[Any, str], Settings]
 
 SECONDS, SETTINGS = 20.0, 30
 FOLDS, FOLDS_BELOW = 5, 500
@@ -419,6 +421,24 @@ def folds(n: int, y: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     if y is not None:
         found[np.bincount(y)[y] == 1] = -1
     return found
+
+
+def once(search: Setting, cells: list[dict[str, Any]], name: str) -> Setting:
+    """A search that is made once for a set and a model, and not if a cell has its setting.
+
+    Args:
+        search: called with a set and the name of a model.
+        cells: finished ones.
+        name: their entry with the name of the set.
+    """
+    known = {(cell[name], cell["model"]): cell["setting"] for cell in cells if "setting" in cell}
+
+    def setting(data: Any, model: str) -> Settings:
+        if (data.name, model) not in known:
+            known[data.name, model] = search(data, model)
+        return known[data.name, model]
+
+    return setting
 
 
 def search(peer: Peer, X: Array, y: Any, seconds: float = SECONDS, classes: int = 0) -> Settings:

@@ -95,7 +95,7 @@ MEASURES = ("rmse", "nlpd", "crps", "coverage", "seconds")
 RANKED = ("rmse", "nlpd", "crps")
 
 
-def cells(data: DataSet, splits: list[int], model: str, setting: Setting) -> Iterator[Cell]:
+def cells(data: DataSet, splits: list[int], model: str, setting: peers.Setting) -> Iterator[Cell]:
     """The cells of some splits of one set, with one model.
 
     Args:
@@ -132,24 +132,14 @@ def cells(data: DataSet, splits: list[int], model: str, setting: Setting) -> Ite
         }  # fmt: skip
 
 
-Setting = Callable[[DataSet, str], peers.Settings]
-
-
-def searched(done: Cells, seconds: float) -> Setting:
+def searched(done: Cells, seconds: float) -> peers.Setting:
     """A search on the rows of a set's first split, unless its cell has the setting."""
-    known: dict[tuple[str, str], peers.Settings] = {
-        (cell["data"], cell["model"]): cell["setting"] for cell in done.all if "setting" in cell
-    }
 
-    def setting(data: DataSet, model: str) -> peers.Settings:
-        if (data.name, model) not in known:
-            train = data.splits[0][0]
-            known[data.name, model] = peers.search(
-                PEERS[model], data.X[train], data.y[train], seconds
-            )
-        return known[data.name, model]
+    def search(data: DataSet, model: str) -> peers.Settings:
+        train = data.splits[0][0]
+        return peers.search(PEERS[model], data.X[train], data.y[train], seconds)
 
-    return setting
+    return peers.once(search, done.all, "data")
 
 
 def report(done: Cells) -> None:

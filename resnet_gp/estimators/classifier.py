@@ -86,13 +86,16 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     horizons_, input_bias_variances_ : ndarray of shape (n_members,)
         T and sigma_in^2 of each member; NaN for a given kernel.
     views_ : ndarray of shape (n_members,)
-        0 where a member sees columns of few values as numbers, 1 where it sees categories. With
-        "nearest", a member sees both and its view is 0.
+        Which view of the features a member sees, counted from 0 among those that there are: as they
+        are; with columns of few values as categories; with the ranks of skewed or long-tailed
+        features among the training rows in their place. With "nearest", a member sees all and its
+        view is 0.
     noise_variances_ : ndarray of shape (n_members,)
         Relative to the mean variance of the kernel.
     lengthscale_ : ndarray of shape (n_inputs,)
         Of each input that the kernel sees, in its standard deviations: columns as numbers, then
-        indicators of categories. Only with "nearest", and not for a given kernel.
+        ranks of the skewed ones, then indicators of categories. Only with "nearest", and not for a
+        given kernel.
     slope_ : float
         b in softmax(b score).
     columns_ : resnet_gp.columns.Columns or None

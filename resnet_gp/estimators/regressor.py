@@ -401,8 +401,9 @@ class ResNetGPRegressor(
         with torch.inference_mode(False), progress_bar("fitting", self.verbose) as bar:
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
-                training = self._with_ranks(training, self._search(bar, weight), last_units)
-                fitted = inference.fit(training, self._search(bar, weight), known)
+                search = self._search(bar, weight)
+                training, search = self._with_ranks(training, search, last_units)
+                fitted = inference.fit(training, search, known)
                 if self.residuals == "student" and not inference.leaves_rows_out:
                     fitted = with_residual_law(fitted, training)
             except torch.linalg.LinAlgError as error:
@@ -452,8 +453,10 @@ class ResNetGPRegressor(
             for kernel in kernels
         ]
 
-    def _with_ranks(self, training: Training, search: Search, last: Units | None) -> Training:
-        """The training rows with ranks of skewed features among the inputs, where they help.
+    def _with_ranks(
+        self, training: Training, search: Search, last: Units | None
+    ) -> tuple[Training, Search]:
+        """Both with ranks of skewed features among the inputs, where they help.
 
         Args:
             training: without ranks.
@@ -471,15 +474,15 @@ class ResNetGPRegressor(
         else:
             columns = []
         if not columns:
-            return training
+            return training, search
         x = RankingStandardiser.add_to(self._units.x, self.X_train_, columns)
         ranked = replace(training, x=self._tensor(x(self.X_train_)))
         chosen = last is not None or self.rank_features is True
         if chosen or ranks_help(training, ranked, search):
             self._units = replace(self._units, x=x)
             self._specs = [spec.with_inputs(len(columns)) for spec in self._specs]
-            return ranked
-        return training
+            return ranked, replace(search, spec=self._specs[0], others=tuple(self._specs[1:]))
+        return training, search
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""

@@ -36,7 +36,10 @@ def ranks_help(plain: Training, ranked: Training, search: Search) -> bool:
         KeyboardInterrupt: Ctrl-C.
     """
     spec = KernelSpec("limit", "relu", None, False, groups=search.spec.groups)
-    own = replace(search, spec=spec, others=(), checkpoint=None, n_restarts=0)
+    own = replace(
+        search, spec=spec, others=(), checkpoint=None, n_restarts=0,
+        generator=np.random.RandomState(0),
+    )  # fmt: skip
     extra = ranked.x.shape[1] - plain.x.shape[1]
     other = replace(own, spec=spec.with_inputs(extra))
     modes = find_modes_of([(own, plain.sample(_ROWS)), (other, ranked.sample(_ROWS))])

@@ -101,13 +101,10 @@ class RankingStandardiser(Standardiser):
 def skewed_columns(values: Array) -> list[int]:
     """Indices of the columns of ``n x d`` values that are skewed or have long tails."""
     chosen = []
-    for i, column in enumerate(values.T):
-        standardised = Standardiser.of(column[:, None])(column[:, None]).numpy()[:, 0]
+    for i, column in enumerate(Standardiser.of(values)(values).numpy().T):
         ranks = rankdata(column)
-        if standardised.std() > 0 and ranks.std() > 0:
-            correlation = np.mean(standardised * (ranks - ranks.mean())) / ranks.std()
-            if correlation < _LEAST_CORRELATION:
-                chosen.append(i)
+        if ranks.std() > 0 and np.corrcoef(column, ranks)[0, 1] < _LEAST_CORRELATION:
+            chosen.append(i)
     return chosen
 
 

@@ -30,11 +30,6 @@ class Units:
     x: Standardiser
     y: Standardiser
 
-    @classmethod
-    def of(cls, inputs: Array, targets: Array) -> Units:
-        """Standardise these rows."""
-        return cls(Standardiser.of(inputs), Standardiser.of(targets))
-
     def mean(self, mean: Tensor) -> Array:
         """Means, ``n`` or ``n x p``, in the units of y."""
         return np.asarray(to_array(mean) * self.y.scale + self.y.mean)

@@ -6,6 +6,7 @@ pytest.importorskip("distributed")
 
 from resnet_gp.distributed import Partitions
 from resnet_gp.distributed.fit import standardised
+from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.fitting.units import Units
 from resnet_gp.models.posterior import UnsupportedError
 from resnet_gp.models.training_rows import Rows
@@ -17,7 +18,7 @@ def here_and_there(client, data, chunked):
     import dask.array as da
 
     x, y = data
-    units = Units.of(x, y)
+    units = Units(Standardiser.of(x), Standardiser.of(y))
     chunks = (0, 200, 10, 0, 190)
     lazy = [da.from_array(part, chunks=(chunks, part.shape[1])) for part in (x, y)]
     there = standardised(Partitions(client, *lazy), units)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.fitting.units import Units
 from resnet_gp.predictive import Law
 
@@ -12,7 +13,7 @@ X = RNG.normal(size=(50, 3)) * [1.0, 10.0, 0.1] + 5
 @pytest.mark.parametrize("outputs", [None, 2])
 def test_standard_units_there_and_back(outputs):
     y = RNG.normal(size=50 if outputs is None else (50, outputs)) * 7 - 3
-    units = Units.of(X, y)
+    units = Units(Standardiser.of(X), Standardiser.of(y))
     scaled = units.y(y)
     np.testing.assert_allclose(units.mean(scaled), y)
     np.testing.assert_allclose(scaled.std(0, correction=0), 1)
