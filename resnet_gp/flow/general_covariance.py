@@ -9,12 +9,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from resnet_gp.activations import Activation, AnyActivation, any_activation
+from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, any_activation
 from resnet_gp.flow.autograd import widens_half
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general import direct_covariance
 from resnet_gp.flow.general_table import table_covariance
 from resnet_gp.flow.input_layer import input_vectors
+from resnet_gp.flow.kinked import kinked_covariance
 
 
 @widens_half
@@ -59,7 +60,10 @@ def general_covariance(
             raise ValueError(
                 f"activation {activation.name!r} has no closed moments: use path='table'"
             )
-        matrix = functools.partial(direct_covariance, activation)
+        if isinstance(activation, LeakyReLU):
+            matrix = functools.partial(kinked_covariance, activation)
+        else:
+            matrix = functools.partial(direct_covariance, activation)
     weight_variance = torch.as_tensor(weight_variance, dtype=x1.dtype, device=x1.device)
     if block_bias_variance is None:
         block_bias_variance = torch.zeros_like(weight_variance)
