@@ -528,7 +528,7 @@ def classification(models: Iterable[str] = OWN_CLASSIFIERS) -> str:
             row += [text if value == value else "", "" if rank is None else f"{rank:.2f}"]
             row.append(p_value(one.get(f"{measure}_p")))
         rows.append(row)
-    names = (m.replace("_", " ") for m in measures)
+    names = ("Brier score" if m == "brier" else m.replace("_", " ") for m in measures)
     count = f"{next(iter(summary.values()))['sets']:.0f} sets"
     return table([count, *itertools.chain(*([name, "rank", "p"] for name in names))], rows)
 
