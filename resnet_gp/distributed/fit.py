@@ -40,7 +40,8 @@ def fit(
 ) -> DistributedFit:
     """Fit a nearest-neighbour regression to Dask collections.
 
-    The fit is that of ``ResNetGPRegressor(inference="nearest", rank_features=False)``: rows are
+    The fit is that of ``ResNetGPRegressor(inference="nearest", rank_features=False,
+    rotate_features=False)``: rows are
     sampled in the same way, and neighbours are the nearest of all rows. The caller gets the sampled
     rows and their neighbours, the workers keep the rest.
 

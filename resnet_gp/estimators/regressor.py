@@ -39,8 +39,9 @@ from resnet_gp.fitting.choice import (
     choose_hyperparameters,
     choose_inference,
 )
+from resnet_gp.fitting.directions import DirectedStandardiser
 from resnet_gp.fitting.inference import Inference, Training
-from resnet_gp.fitting.input_choice import ranks_help
+from resnet_gp.fitting.input_choice import helpful_directions, ranks_help
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
 from resnet_gp.fitting.nearest import Nearest
@@ -62,6 +63,8 @@ _CHOICES = {
     "inference": ("auto", "exact", "nearest", "sparse"),
     "dtype": ("float64", "float32"),
 }
+# Rows beyond which directions are tried: on smaller sets they did not help.
+_ROTATED_ABOVE = 1000
 _LEAST = {
     "n_chains": 1,
     "n_draws": 1,
@@ -157,6 +160,13 @@ class ResNetGPRegressor(
         kernel sees as one place; their ranks are spread evenly. "auto" does so if rows
         that are left out are predicted better with them, beyond chance; for kernels of this
         package only. The choice is in ``ranked_features_``.
+    rotate_features : {"auto", True, False}, default="auto"
+        Give the kernel inputs along the principal directions of the function's gradient in place of
+        the features (and ranks), with a lengthscale for each direction: what the features do
+        together then takes few inputs. The directions are those of the average outer product of
+        gradients (Constantine 2015; Radhakrishnan et al. 2024) of a first fit to at most 1000 rows.
+        "auto" does so beyond 1000 rows if other rows are predicted better from these, beyond
+        chance; for kernels of this package only. The choice is in ``directions_``.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
         Columns of categories, which become one indicator for each category. "auto" takes those of
         a pandas data frame that hold texts or have the dtype "category"; of a list, these besides
@@ -248,6 +258,9 @@ class ResNetGPRegressor(
         Whether Ctrl-C ended the search. The model is then the best one so far.
     ranked_features_ : ndarray of int
         Indices of the features whose ranks are inputs too.
+    directions_ : ndarray of shape (n_inputs, n_inputs) or None
+        The directions of the inputs, one in each column, in standardised features and ranks; None
+        if the inputs are those. Lengthscales are those along each feature alone.
     columns_ : resnet_gp.columns.Columns or None
         How a data frame becomes features, whose names are ``columns_.feature_names``; wherever
         arrays are said to have n_features columns, these count. None for an array of numbers.
@@ -284,6 +297,7 @@ class ResNetGPRegressor(
         noise_variance: float | None = None,
         alpha: float | ArrayLike = 0.0,
         rank_features: Literal["auto"] | bool = "auto",
+        rotate_features: Literal["auto"] | bool = "auto",
         categorical_features: Literal["auto"] | ArrayLike | None = "auto",
         n_chains: int = 4,
         n_draws: int = 500,
@@ -313,6 +327,7 @@ class ResNetGPRegressor(
         self.noise_variance = noise_variance
         self.alpha = alpha
         self.rank_features = rank_features
+        self.rotate_features = rotate_features
         self.categorical_features = categorical_features
         self.n_chains = n_chains
         self.n_draws = n_draws
@@ -402,7 +417,7 @@ class ResNetGPRegressor(
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
                 search = self._search(bar, weight)
-                training, search = self._with_ranks(training, search, last_units)
+                training, search = self._with_inputs(training, search, last_units)
                 fitted = inference.fit(training, search, known)
                 if self.residuals == "student" and not inference.leaves_rows_out:
                     fitted = with_residual_law(fitted, training)
@@ -421,10 +436,10 @@ class ResNetGPRegressor(
     def _check_parameters(self) -> None:
         check_choices(self, _CHOICES)
         check_integers(self, _LEAST, optional=_OPTIONAL)
-        if self.rank_features != "auto" and type(self.rank_features) is not bool:
-            raise ValueError(
-                f'rank_features must be "auto", True or False, got {self.rank_features!r}'
-            )
+        for name in ("rank_features", "rotate_features"):
+            value = getattr(self, name)
+            if value != "auto" and type(value) is not bool:
+                raise ValueError(f'{name} must be "auto", True or False, got {value!r}')
         noise: Any = self.noise_variance
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
@@ -453,36 +468,66 @@ class ResNetGPRegressor(
             for kernel in kernels
         ]
 
-    def _with_ranks(
+    def _with_inputs(
         self, training: Training, search: Search, last: Units | None
     ) -> tuple[Training, Search]:
-        """Both with ranks of skewed features among the inputs, where they help.
+        """Both with the inputs that help: ranks of skewed features, then other directions.
 
         Args:
-            training: without ranks.
+            training: with the standardised features.
             search: the fit's.
             last: units of the fit that this one continues, whose inputs it has too.
         """
+        specs = self._specs
+        for choose in (self._ranks, self._directions):
+            x = choose(training, search, last)
+            if x is not None:
+                self._units = replace(self._units, x=x)
+                self._specs = [self._on_inputs(spec) for spec in specs]
+                training = replace(training, x=self._tensor(x(self.X_train_)))
+                search = replace(search, spec=self._specs[0], others=tuple(self._specs[1:]))
+        return training, search
+
+    def _on_inputs(self, spec: KernelSpec) -> KernelSpec:
+        """A kernel of the features as one of the inputs that are made of them."""
+        spec = spec.with_inputs(len(self._units.ranked_columns))
+        return spec if self._units.directions is None else spec.ungrouped()
+
+    def _ranks(
+        self, training: Training, search: Search, last: Units | None
+    ) -> RankingStandardiser | None:
+        """Features with ranks, or None for the features alone."""
         if last is not None:
             columns = last.ranked_columns
-        elif self.rank_features is True or (
-            self.rank_features == "auto"
-            and not search.fixed
-            and all(spec.is_ours for spec in self._specs)
-        ):
+        elif self.rank_features is True or (self.rank_features == "auto" and self._is_free(search)):
             columns = skewed_columns(self.X_train_)
         else:
             columns = []
         if not columns:
-            return training, search
+            return None
         x = RankingStandardiser.add_to(self._units.x, self.X_train_, columns)
+        if last is not None or self.rank_features is True:
+            return x
         ranked = replace(training, x=self._tensor(x(self.X_train_)))
-        chosen = last is not None or self.rank_features is True
-        if chosen or ranks_help(training, ranked, search):
-            self._units = replace(self._units, x=x)
-            self._specs = [spec.with_inputs(len(columns)) for spec in self._specs]
-            return ranked, replace(search, spec=self._specs[0], others=tuple(self._specs[1:]))
-        return training, search
+        return x if ranks_help(training, ranked, search) else None
+
+    def _directions(
+        self, training: Training, search: Search, last: Units | None
+    ) -> DirectedStandardiser | None:
+        """The inputs along other directions, or None for those that there are."""
+        always = self.rotate_features is True
+        tried = self.rotate_features == "auto" and len(training) > _ROTATED_ABOVE
+        if last is not None:
+            directions = last.directions
+        elif training.x.shape[1] > 1 and (always or (tried and self._is_free(search))):
+            directions = helpful_directions(training, search, always)
+        else:
+            directions = None
+        return None if directions is None else DirectedStandardiser.along(self._units.x, directions)
+
+    def _is_free(self, search: Search) -> bool:
+        """Whether the inputs may be chosen by left-out rows."""
+        return not search.fixed and all(spec.is_ours for spec in self._specs)
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""
@@ -558,8 +603,7 @@ class ResNetGPRegressor(
         return digest_of(parameters, [self.X_train_, self.y_train_, alpha, weight])
 
     def _pack(self) -> dict[str, torch.Tensor]:
-        ranks = len(self._units.ranked_columns)
-        kernels = [kernel.with_inputs(ranks) for kernel in self._kernels()]
+        kernels = [self._on_inputs(kernel) for kernel in self._kernels()]
         components = [
             [kernels.index(replace(spec, n_components=1)), spec.n_components]
             for spec in self._specs
@@ -572,9 +616,9 @@ class ResNetGPRegressor(
         with torch.inference_mode(False):
             training = self._training(self.X_train_, self.y_train_, None)
             tensors = {name: self._tensor(value) for name, value in state.items()}
-            kernels, ranks = self._kernels(), len(self._units.ranked_columns)
+            kernels = [self._on_inputs(kernel) for kernel in self._kernels()]
             self._specs = [
-                replace(kernels[index], n_components=count).with_inputs(ranks)
+                replace(kernels[index], n_components=count)
                 for index, count in state["components"].tolist()
             ]
             search = self._search(None)

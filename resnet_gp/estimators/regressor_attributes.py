@@ -65,6 +65,11 @@ class RegressorAttributes:
         return np.asarray(self._units.ranked_columns, dtype=np.int64)
 
     @property
+    def directions_(self) -> NDArray[np.float64] | None:
+        """Directions of the inputs among standardised features and ranks."""
+        return self._units.directions
+
+    @property
     def residuals_(self) -> str:
         """What became of ``residuals``."""
         return "gaussian" if self.residual_law_ is None else "student"

@@ -272,13 +272,13 @@ class RegressorMethods(TableInputs):
         ------
         RuntimeError
             Inference was sparse, or the kernel has no second derivatives; with ``return_std``,
-            also if ranks of features are inputs.
+            also if ranks of features, or other directions, are inputs.
         """
         inputs = self._features(X)
-        if return_std and self._units.ranked_columns:
+        if return_std and (self._units.ranked_columns or self._units.directions is not None):
             raise UnsupportedError(
-                "deviations of gradients are not known where ranks of features are inputs too: "
-                "fit with rank_features=False"
+                "deviations of gradients are not known where ranks of features, or other "
+                "directions, are inputs: fit with rank_features=False, rotate_features=False"
             )
         x = self._tensor(self._units.x(inputs))
         mean, variance = self._fitted.posterior.gradient(x, return_std)

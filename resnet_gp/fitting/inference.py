@@ -46,7 +46,11 @@ class Training:
         """A fixed random subset of at most ``size`` rows; all rows for None."""
         if size is None or len(self) <= size:
             return self
-        rows = sampled_numbers(len(self), size).to(self.x.device)
+        return self.rows(sampled_numbers(len(self), size))
+
+    def rows(self, numbers: Tensor) -> Training:
+        """Some of the rows."""
+        rows = numbers.to(self.x.device)
         others = (self.extra_variance, self.sample_weight)
         chosen = (None if values is None else values[rows] for values in others)
         return Training(self.x[rows], self.y[rows], *chosen)

@@ -113,6 +113,10 @@ class KernelSpec:
         first = max(self.groups) + 1
         return replace(self, groups=(*self.groups, *range(first, first + count)))
 
+    def ungrouped(self) -> KernelSpec:
+        """The same kernel with unrelated lengthscales."""
+        return replace(self, groups=None)
+
     @property
     def is_ours(self) -> bool:
         """Whether the kernel is one of this package by its name."""

@@ -82,7 +82,6 @@ class RankingStandardiser(Standardiser):
         return np.asarray(self.scale / np.sqrt(inverse))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a file must hold beside mean and scale."""
         parts = (self.columns, self.quantiles, self.ranks.mean, self.ranks.scale)
         return {
             name: torch.from_numpy(part.copy()) for name, part in zip(_KEYS, parts, strict=True)

@@ -125,6 +125,10 @@ class Standardiser:
         """Lengthscales in the units of the values, ``d``."""
         return np.asarray(lengthscale * self.scale)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What a file must hold beside mean and scale."""
+        return {}
+
 
 def _refuse(values: Array, far: NDArray[np.bool_]) -> None:
     if far.any():

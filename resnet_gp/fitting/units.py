@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnet_gp.fitting.directions import DirectedStandardiser
 from resnet_gp.fitting.ranks import RankingStandardiser
 from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.models.posterior import to_array
@@ -58,7 +59,13 @@ class Units:
     @property
     def ranked_columns(self) -> list[int]:
         """Indices of the features whose ranks are inputs too."""
-        return self.x.columns.tolist() if isinstance(self.x, RankingStandardiser) else []
+        x = self.x.inner if isinstance(self.x, DirectedStandardiser) else self.x
+        return x.columns.tolist() if isinstance(x, RankingStandardiser) else []
+
+    @property
+    def directions(self) -> Array | None:
+        """The directions of the inputs among features and ranks, or None."""
+        return self.x.directions if isinstance(self.x, DirectedStandardiser) else None
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file must hold."""
@@ -67,7 +74,7 @@ class Units:
             for name, scaler in (("x", self.x), ("y", self.y))
             for part in ("mean", "scale")
         }
-        return found | (self.x.tensors() if isinstance(self.x, RankingStandardiser) else {})
+        return found | self.x.tensors()
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Units:
@@ -76,4 +83,5 @@ class Units:
             Standardiser(tensors[f"{name}_mean"].numpy(), tensors[f"{name}_scale"].numpy())
             for name in ("x", "y")
         )
-        return cls(RankingStandardiser.from_tensors(x, tensors), y)
+        x = RankingStandardiser.from_tensors(x, tensors)
+        return cls(DirectedStandardiser.from_tensors(x, tensors), y)

@@ -1,4 +1,4 @@
-"""Ranks become inputs where left-out rows are predicted better with them, beyond chance."""
+"""Other inputs are taken where left-out rows are predicted better from them, beyond chance."""
 
 from types import SimpleNamespace
 
@@ -8,8 +8,9 @@ import torch
 
 from resnet_gp.fitting import input_choice
 from resnet_gp.fitting.inference import Training
-from resnet_gp.fitting.input_choice import ranks_help
+from resnet_gp.fitting.input_choice import _is_better, helpful_directions, ranks_help
 from resnet_gp.fitting.kernel_spec import KernelSpec
+from resnet_gp.fitting.modes import find_modes_of
 from resnet_gp.fitting.ranks import RankingStandardiser
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.standardise import Standardiser
@@ -42,17 +43,62 @@ def test_a_straight_line_does_not():
     assert not ranks_help(*versions(lambda x: x), search())
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(0.15, False), (0.3, True)])
-def test_chance_is_two_standard_errors(monkeypatch, gain, expected):
+@pytest.mark.parametrize(("gain", "expected"), [(0.15, False), (0.3, True), (-0.3, False)])
+def test_chance_is_two_standard_errors(gain, expected):
     """Differences of mean ``gain`` and deviation 1 over 100 rows: the standard error is .1."""
     z = np.random.default_rng(1).normal(size=100)
     z = (z - z.mean()) / z.std(ddof=1)
-    scores = iter([z + gain, np.zeros(100)])
-    mode = SimpleNamespace(result=SimpleNamespace(interrupted=False))
-    monkeypatch.setattr(input_choice, "find_modes_of", lambda searches: [mode, mode])
-    monkeypatch.setattr(input_choice, "_left_out_scores", lambda mode: next(scores))
-    rows = Training(torch.zeros(100, 1), torch.zeros(100))
-    assert ranks_help(rows, rows, search()) is expected
+    assert _is_better(z + gain, np.zeros(100)) is expected
+
+
+def test_one_row_proves_nothing():
+    assert not _is_better(np.ones(1), np.zeros(1))
+
+
+def ridges(n, d=4, outputs=1, seed=0):
+    """A function of two oblique directions, in ``d`` inputs."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d))
+    u, v = x[:, 0] + x[:, 1] - x[:, 2], x[:, 0] - x[:, 1]
+    y = np.sin(2 * u) + 0.3 * v + 0.05 * rng.normal(size=n)
+    y = np.stack([y, np.cos(2 * u)], axis=1)[:, :outputs] if outputs > 1 else y
+    return Training(Standardiser.of(x)(x), Standardiser.of(y)(y))
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_directions_of_ridges_are_found(outputs):
+    directions = helpful_directions(ridges(160, outputs=outputs), search())
+    first = directions[:, 0] / np.linalg.norm(directions[:, 0])
+    assert abs(first @ [1, 1, -1, 0]) / 3**0.5 > 0.98
+
+
+def test_directions_of_a_sum_over_features_do_not_help():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(120, 3))
+    y = np.sin(2 * x[:, 0]) + np.cos(x[:, 1]) + 0.1 * rng.normal(size=120)
+    training = Training(Standardiser.of(x)(x), Standardiser.of(y)(y))
+    assert helpful_directions(training, search()) is None
+    assert helpful_directions(training, search(), always=True).shape == (3, 3)
+
+
+def test_constant_targets_have_no_directions():
+    rows = Training(torch.randn(20, 2).double(), torch.zeros(20).double())
+    assert helpful_directions(rows, search(), always=True) is None
+
+
+def test_rows_that_test_directions_did_not_learn_them(monkeypatch):
+    seen = []
+
+    def find(searches):
+        seen.extend(rows.y for _, rows in searches)
+        return find_modes_of(searches)
+
+    monkeypatch.setattr(input_choice, "find_modes_of", find)
+    monkeypatch.setattr(input_choice, "_scores", lambda law, y: seen.append(y) or np.zeros(9))
+    helpful_directions(ridges(60), search())
+    learning, tested = set(seen[0].tolist()), set(seen[1].tolist())
+    assert (len(learning), len(tested)) == (45, 15)
+    assert learning.isdisjoint(tested)
 
 
 def test_ctrl_c_ends_the_choice(monkeypatch):
@@ -61,3 +107,5 @@ def test_ctrl_c_ends_the_choice(monkeypatch):
     rows = Training(torch.zeros(10, 1), torch.zeros(10))
     with pytest.raises(KeyboardInterrupt):
         ranks_help(rows, rows, search())
+    with pytest.raises(KeyboardInterrupt):
+        helpful_directions(rows, search())
