@@ -7,7 +7,7 @@ The regressor with one network, with two, and with both weighed ("auto"); at its
 hyperparameters ("map"), averaged over draws ("laplace"), and, on the first split, over one chain of
 the no-U-turn sampler ("nuts": 100 draws after as many that adapt it, given at most 300 rows); each
 with the Gaussian law and with the residual law ("student"), which share a fit. Ranks of features
-are left out. Prints means over splits, and mean ranks over the sets.
+and directions are left out. Prints means over splits, and mean ranks over the sets.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def cells(data: DataSet, split: int, components: Any, hyperparameters: str) -> l
         n_components=components,
         hyperparameters=hyperparameters,
         rank_features=False,
+        rotate_features=False,
         verbose=False,
         **chain,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ from resnet_gp.distributed.partitions import Pair, Partitions, in_standard_units
 from resnet_gp.distributed.predictions import DistributedFit
 from resnet_gp.distributed.regression import DaskSource
 from resnet_gp.distributed.rows import Block, DaskRows
+from resnet_gp.fitting.directions import DirectedStandardiser
+from resnet_gp.fitting.input_choice import helpful_directions
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.search import Search
@@ -37,11 +40,11 @@ def fit(
     n_neighbors: int | None = None,
     residuals: Literal["student", "gaussian"] = "student",
     max_iter: int | None = None,
+    rotate_features: Literal["auto"] | bool = "auto",
 ) -> DistributedFit:
     """Fit a nearest-neighbour regression to Dask collections.
 
-    The fit is that of ``ResNetGPRegressor(inference="nearest", rank_features=False,
-    rotate_features=False)``: rows are
+    The fit is that of ``ResNetGPRegressor(inference="nearest", rank_features=False)``: rows are
     sampled in the same way, and neighbours are the nearest of all rows. The caller gets the sampled
     rows and their neighbours, the workers keep the rest.
 
@@ -49,14 +52,15 @@ def fit(
         client: client of a running cluster.
         x, y: as for ``Partitions``.
         kernels: kernels to choose from; by default those of ``ResNetGPRegressor``.
-        hyperparameters, n_neighbors, residuals, max_iter: as for ``ResNetGPRegressor``.
+        hyperparameters, n_neighbors, residuals, max_iter, rotate_features: as for
+            ``ResNetGPRegressor``.
 
     Raises:
         TypeError: as ``Partitions``.
         ValueError: as ``Partitions``, there are fewer than two rows, or an argument is none of
             its values.
     """
-    _check(kernels, hyperparameters, n_neighbors, residuals, max_iter)
+    _check(kernels, hyperparameters, n_neighbors, residuals, max_iter, rotate_features)
     partitions = Partitions(client, x, y)
     x_moments, y_moments = column_moments(client, partitions.pairs)
     if x_moments.count < 2:
@@ -76,6 +80,10 @@ def fit(
         bar=progress_bar("fitting", False),
         others=tuple(kernels[1:]),
     )
+    directions = helpful_directions(source, search, rotate_features)
+    if directions is not None:
+        units = replace(units, x=DirectedStandardiser.along(units.x, directions))
+        source = replace(source, rows=rows.turned(directions))
     fitted = Nearest(n_neighbors, residuals == "student").fit_to(source, search)
     return DistributedFit(fitted, units, partitions.column_names, kernels[fitted.number])
 
@@ -114,6 +122,7 @@ def _check(
     n_neighbors: int | None,
     residuals: str,
     max_iter: int | None,
+    rotate_features: Literal["auto"] | bool,
 ) -> None:
     if len(kernels) == 0:
         raise ValueError("kernels must not be empty")
@@ -121,6 +130,8 @@ def _check(
         raise ValueError(f'hyperparameters must be "map" or "ml", got {hyperparameters!r}')
     if residuals not in ("student", "gaussian"):
         raise ValueError(f'residuals must be "student" or "gaussian", got {residuals!r}')
+    if rotate_features != "auto" and type(rotate_features) is not bool:
+        raise ValueError(f'rotate_features must be "auto", True or False, got {rotate_features!r}')
     for name, value in (("n_neighbors", n_neighbors), ("max_iter", max_iter)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

@@ -69,6 +69,14 @@ class DaskRows(TrainingRows):
         """The same rows with another variance of their noise."""
         return replace(self, noise=noise)
 
+    def turned(self, directions: Array) -> DaskRows:
+        """The same rows with inputs along other directions, ``d x d``."""
+        client = self.client
+        return replace(
+            self,
+            blocks=[client.submit(_turned, block, directions, pure=False) for block in self.blocks],
+        )
+
     def take(self, numbers: Tensor) -> Rows:
         with tasks_may_be_large():
             block = self.client.compute(self.lazily_taken(numbers.numpy())).result()
@@ -163,6 +171,11 @@ def rows_of(block: Block, noise: Tensor) -> Rows:
 
 def _index(block: Block, first: int, widths: Array) -> PartitionIndex:
     return PartitionIndex(block[0] / widths, first)
+
+
+def _turned(block: Block, directions: Array) -> Block:
+    x, y = block
+    return x @ directions, y
 
 
 def _taken(block: Block, rows: Indices) -> Block:

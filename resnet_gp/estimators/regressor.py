@@ -41,7 +41,7 @@ from resnet_gp.fitting.choice import (
 )
 from resnet_gp.fitting.directions import DirectedStandardiser
 from resnet_gp.fitting.inference import Inference, Training
-from resnet_gp.fitting.input_choice import helpful_directions, ranks_help
+from resnet_gp.fitting.input_choice import helpful_directions, may_choose, ranks_help
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
 from resnet_gp.fitting.nearest import Nearest
@@ -63,8 +63,6 @@ _CHOICES = {
     "inference": ("auto", "exact", "nearest", "sparse"),
     "dtype": ("float64", "float32"),
 }
-# Rows beyond which directions are tried: on smaller sets they did not help.
-_ROTATED_ABOVE = 1000
 _LEAST = {
     "n_chains": 1,
     "n_draws": 1,
@@ -499,7 +497,7 @@ class ResNetGPRegressor(
         """Features with ranks, or None for the features alone."""
         if last is not None:
             columns = last.ranked_columns
-        elif self.rank_features is True or (self.rank_features == "auto" and self._is_free(search)):
+        elif self.rank_features is True or (self.rank_features == "auto" and may_choose(search)):
             columns = skewed_columns(self.X_train_)
         else:
             columns = []
@@ -515,19 +513,11 @@ class ResNetGPRegressor(
         self, training: Training, search: Search, last: Units | None
     ) -> DirectedStandardiser | None:
         """The inputs along other directions, or None for those that there are."""
-        always = self.rotate_features is True
-        tried = self.rotate_features == "auto" and len(training) > _ROTATED_ABOVE
         if last is not None:
             directions = last.directions
-        elif training.x.shape[1] > 1 and (always or (tried and self._is_free(search))):
-            directions = helpful_directions(training, search, always)
         else:
-            directions = None
+            directions = helpful_directions(training, search, self.rotate_features)
         return None if directions is None else DirectedStandardiser.along(self._units.x, directions)
-
-    def _is_free(self, search: Search) -> bool:
-        """Whether the inputs may be chosen by left-out rows."""
-        return not search.fixed and all(spec.is_ours for spec in self._specs)
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.fitting.directions import gradient_directions
-from resnet_gp.fitting.inference import Training, sampled_numbers
+from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.modes import Mode, find_modes_of
 from resnet_gp.fitting.search import Search
@@ -29,6 +31,7 @@ _RANKED_ROWS = 400
 _DIRECTED_ROWS = 1000  # that learn directions; as many more test them
 _TESTED_SHARE = 0.25  # of fewer rows
 _ROUNDS = 3
+_TURNED_ABOVE = 1000  # rows; on smaller sets directions did not help
 _ERRORS = 2.0  # standard errors of the mean difference
 
 
@@ -56,7 +59,23 @@ def ranks_help(plain: Training, ranked: Training, search: Search) -> bool:
     return _is_better(*scores)
 
 
-def helpful_directions(training: Training, search: Search, always: bool = False) -> Array | None:
+class Source(Protocol):
+    """Training rows, wherever they are."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, size: int) -> Training:
+        """As ``Training.sample``."""
+
+
+def may_choose(search: Search) -> bool:
+    """Whether a search leaves the inputs to choose: it has kernels of ours, and learns them."""
+    return not search.fixed and all(spec.is_ours for spec in (search.spec, *search.others))
+
+
+def helpful_directions(
+    source: Source, search: Search, choice: Literal["auto"] | bool = "auto"
+) -> Array | None:
     """Principal directions of the gradient, if inputs along them predict better beyond chance.
 
     At most 1000 rows learn the directions, and other rows, as many or a quarter of all, are
@@ -65,9 +84,10 @@ def helpful_directions(training: Training, search: Search, always: bool = False)
     rounds, as long as each helps.
 
     Args:
-        training: with at least 2 rows.
+        source: of at least 2 rows.
         search: of the fit to all rows.
-        always: take the directions of the first round, whether they help or not.
+        choice: "auto" tries beyond 1000 rows; True takes the directions of the first round,
+            whether they help or not.
 
     Returns:
         Directions, ``d x d``, see ``gradient_directions``; None for the inputs as they are.
@@ -75,10 +95,15 @@ def helpful_directions(training: Training, search: Search, always: bool = False)
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
+    tried = choice == "auto" and len(source) > _TURNED_ABOVE and may_choose(search)
+    if not (choice is True or tried):
+        return None
+    training = source.sample(2 * _DIRECTED_ROWS)
     n = len(training)
-    tested = min(_DIRECTED_ROWS, max(1, round(_TESTED_SHARE * n)))
-    learning = min(_DIRECTED_ROWS, n - tested)
-    numbers = sampled_numbers(n, n)[: learning + min(_DIRECTED_ROWS, n - learning)]
+    if training.x.shape[1] == 1:
+        return None
+    learning = min(_DIRECTED_ROWS, n - max(1, round(_TESTED_SHARE * n)))
+    numbers = torch.from_numpy(np.random.RandomState(0).permutation(n))
     rows, others = training.rows(numbers[:learning]), training.rows(numbers[learning:])
     own = _one_network(search)
     (mode,) = _modes([(own, rows)])
@@ -94,7 +119,7 @@ def helpful_directions(training: Training, search: Search, always: bool = False)
         (mode,) = _modes([(own, replace(rows, x=rows.x @ turned))])
         before = scores
         scores = _scores(mode.model.posterior().law(others.x @ turned), others.y)
-        if not (_is_better(before, scores) or (always and number == 0)):
+        if not (_is_better(before, scores) or (choice is True and number == 0)):
             break
         found = directions
     return found

@@ -17,18 +17,22 @@ from resnet_gp.distributed import fit
 from resnet_gp.distributed.fit import DEFAULT
 from resnet_gp.distributed.rows import DaskPoints
 from resnet_gp.fitting.inference import Training
+from resnet_gp.fitting.input_choice import helpful_directions
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.search import Search
 from resnet_gp.progress import progress_bar
 
 
-def local_law(found, x, y, new, kernels, n_neighbors, max_iter, **options):
-    """Predictions of what ``fit`` does, on one machine and in the same units."""
-    search = Search(
+def search_of(kernels, max_iter):
+    return Search(
         kernels[0], True, False, None, max_iter, 0, None, np.random.RandomState(0),
         progress_bar("", False), others=tuple(kernels[1:]),
     )  # fmt: skip
-    units = found.units
+
+
+def local_law(found, x, y, new, kernels, n_neighbors, max_iter, **options):
+    """Predictions of what ``fit`` does, on one machine and in the same units."""
+    units, search = found.units, search_of(kernels, max_iter)
     fitted = Nearest(n_neighbors, **options).fit(Training(units.x(x), units.y(y)), search)
     assert fitted.posterior.n_neighbors == found.n_neighbors
     return units.law(fitted.posterior.law(units.x(new)))
@@ -67,6 +71,18 @@ def test_defaults_are_those_of_the_regressor(client, data, chunked):
     expected = local.predict(x, return_std=True)
     for part, other in zip(found.predict(x), expected, strict=True):
         np.testing.assert_allclose(part, other, rtol=1e-4)  # scalers differ by rounding
+
+
+def test_directions_are_those_of_the_local_fit(client, data, chunked, options):
+    x, y = data[0][:150], data[1][:150, 0]
+    options = options | {"n_neighbors": 10}
+    found = fit(client, *chunked(x, y, rows=40), rotate_features=True, **options)
+    training = Training(found.units.x.inner(x), found.units.y(y))
+    search = search_of(options["kernels"], options["max_iter"])
+    expected = helpful_directions(training, search, True)
+    np.testing.assert_allclose(found.units.directions, expected, rtol=1e-10)
+    law = local_law(found, x, y, data[0][:170], **options)
+    np.testing.assert_allclose(found.predict(data[0][:170])[0], law.mean, rtol=1e-10)
 
 
 def test_normal_laws_and_maximum_likelihood(client, data, chunked, options):
@@ -115,6 +131,7 @@ def test_partitions_may_be_empty_or_have_fewer_rows_than_neighbours(client, data
         ({"residuals": "normal"}, 'residuals must be "student" or "gaussian"'),
         ({"hyperparameters": "laplace"}, 'hyperparameters must be "map" or "ml"'),
         ({"kernels": []}, "kernels must not be empty"),
+        ({"rotate_features": 1}, 'rotate_features must be "auto", True or False, got 1'),
     ],
 )
 def test_says_which_option_is_wrong(wrong, message):

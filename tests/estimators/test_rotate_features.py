@@ -6,7 +6,7 @@ import pytest
 from gpytorch.kernels import MaternKernel
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.estimators import regressor
+from resnet_gp.fitting import input_choice
 
 ONE = {"n_components": 1, "hyperparameters": "map"}
 
@@ -43,7 +43,7 @@ def test_directions_help_where_features_act_together(fitted):
 def test_auto_tries_beyond_a_number_of_rows(monkeypatch):
     X, y = ridges(150)
     assert ResNetGPRegressor(**ONE).fit(X, y).directions_ is None
-    monkeypatch.setattr(regressor, "_ROTATED_ABOVE", 149)
+    monkeypatch.setattr(input_choice, "_TURNED_ABOVE", 149)
     assert ResNetGPRegressor(**ONE).fit(X, y).directions_ is not None
     rng = np.random.default_rng(2)
     alone = np.sin(X[:, 3] - 7) + 0.1 * rng.normal(size=150)  # a function of one feature

@@ -1,5 +1,6 @@
 """Other inputs are taken where left-out rows are predicted better from them, beyond chance."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,27 +66,36 @@ def ridges(n, d=4, outputs=1, seed=0):
     return Training(Standardiser.of(x)(x), Standardiser.of(y)(y))
 
 
+@pytest.fixture
+def few_rows(monkeypatch):
+    """Directions are tried from 50 rows on."""
+    monkeypatch.setattr(input_choice, "_TURNED_ABOVE", 49)
+
+
 @pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.usefixtures("few_rows")
 def test_directions_of_ridges_are_found(outputs):
     directions = helpful_directions(ridges(160, outputs=outputs), search())
     first = directions[:, 0] / np.linalg.norm(directions[:, 0])
     assert abs(first @ [1, 1, -1, 0]) / 3**0.5 > 0.98
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_directions_of_a_sum_over_features_do_not_help():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(120, 3))
     y = np.sin(2 * x[:, 0]) + np.cos(x[:, 1]) + 0.1 * rng.normal(size=120)
     training = Training(Standardiser.of(x)(x), Standardiser.of(y)(y))
     assert helpful_directions(training, search()) is None
-    assert helpful_directions(training, search(), always=True).shape == (3, 3)
+    assert helpful_directions(training, search(), True).shape == (3, 3)
 
 
 def test_constant_targets_have_no_directions():
     rows = Training(torch.randn(20, 2).double(), torch.zeros(20).double())
-    assert helpful_directions(rows, search(), always=True) is None
+    assert helpful_directions(rows, search(), True) is None
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_rows_that_test_directions_did_not_learn_them(monkeypatch):
     seen = []
 
@@ -108,4 +118,4 @@ def test_ctrl_c_ends_the_choice(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         ranks_help(rows, rows, search())
     with pytest.raises(KeyboardInterrupt):
-        helpful_directions(rows, search())
+        helpful_directions(replace(rows, x=torch.zeros(10, 2)), search(), True)
