@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+# GPyTorch imports pykeops where it is installed, which would print that there is no CUDA.
+os.environ.setdefault("KEOPS_VERBOSE", "0")
 
 if TYPE_CHECKING:
     from resnet_gp.activations import Activation
@@ -23,8 +27,7 @@ __all__ = [
     "kernel_matrix",
 ]
 
-# Imported when first asked for: only the estimators need more than torch and gpytorch, and the
-# command line has to set an environment variable before GPyTorch is imported.
+# Imported when first asked for: only the estimators need more than torch and gpytorch.
 _LAZY = {
     "Activation": "resnet_gp.activations",
     "ResNetGPClassifier": "resnet_gp.estimators",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,9 +10,6 @@ from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-
-# GPyTorch imports pykeops where it is installed, which would print that there is no CUDA.
-os.environ.setdefault("KEOPS_VERBOSE", "0")
 
 try:
     import typer

@@ -46,7 +46,7 @@ def test_demo_names_the_folder_that_cannot_be_made(tmp_path):
 
 def test_pykeops_is_quiet():
     """It prints at import, by GPyTorch, that there is no CUDA: before any of our own lines."""
-    code = "import resnet_gp.cli, gpytorch, pykeops"
+    code = "import resnet_gp, gpytorch, pykeops"
     pytest.importorskip("pykeops")
     environment = {name: value for name, value in os.environ.items() if "KEOPS" not in name}
     result = subprocess.run(

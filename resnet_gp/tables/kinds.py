@@ -15,13 +15,15 @@ from resnet_gp.tables.values import (
     numbers_or_refuse,
     refuse_commas,
     texts_of,
+    truth_as_numbers,
 )
 
 
 def choose_kinds(frame: Any, categorical: Sequence[str] = ()) -> dict[str, Kind]:
     """Decide for each column but the target whether it holds numbers or categories.
 
-    Columns named in ``categorical`` hold categories even if they look like numbers.
+    Columns named in ``categorical`` hold categories even if they look like numbers; "True" and
+    "False" are numbers.
 
     Raises:
         TableError: a column is neither: dates, numbers with commas, or texts of which more than
@@ -30,14 +32,15 @@ def choose_kinds(frame: Any, categorical: Sequence[str] = ()) -> dict[str, Kind]
     kinds: dict[str, Kind] = {}
     for name in frame.columns:
         column = frame[name]
+        truth = truth_as_numbers(column)
         if str(name).startswith("Unnamed: ") and column.notna().any():
             raise TableError(
                 f"column {frame.columns.get_loc(name) + 1} has no name: name it in the header, or "
                 f"--drop {str(name)!r} if it counts the rows"
             )
-        if name not in categorical and numbers(column) is not None:
+        if name not in categorical and numbers(truth) is not None:
             kinds[name] = "number"
-            numbers_or_refuse(column)
+            numbers_or_refuse(truth)
         else:
             _check_categories(column, declared=name in categorical)
             kinds[name] = "category"

@@ -10,7 +10,13 @@ from resnet_gp.columns.wording import quoted, suggest
 from resnet_gp.fitting.standardise import is_constant
 from resnet_gp.tables.kinds import Kind
 from resnet_gp.tables.reading import TableError
-from resnet_gp.tables.values import integer_code, numbers, numbers_or_refuse, texts_of
+from resnet_gp.tables.values import (
+    integer_code,
+    numbers,
+    numbers_or_refuse,
+    texts_of,
+    truth_as_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class ColumnType:
         import pandas as pd
 
         if self.kind == "number":
-            return pd.Series(numbers_or_refuse(column), column.index)
+            return pd.Series(numbers_or_refuse(truth_as_numbers(column)), column.index)
         texts = texts_of(column)
         if self.codes:
             texts = texts.map(integer_code, na_action="ignore")

@@ -13,6 +13,7 @@ from resnet_gp.tables.reading import TableError, row_numbers
 Array = NDArray[np.float64]
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,15}")
+_TRUTH = {"true": "1", "false": "0"}
 _LARGEST = 2**53  # floats distinguish all integers below
 _DECIMAL_COMMA = re.compile(r"[-+]?(\d*|\d{1,3}(\.\d{3})+),\d+")
 _THOUSANDS_COMMA = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
@@ -29,6 +30,17 @@ def numbers_or_nan(column: Any) -> Array:
     import pandas as pd
 
     return np.asarray(pd.to_numeric(texts_of(column), errors="coerce").to_numpy(dtype=np.float64))
+
+
+def truth_as_numbers(column: Any) -> Any:
+    """The same with "1" and "0" where all known values are "True" or "False", however capitalised.
+
+    pandas reads such columns as booleans, which are features as numbers are.
+    """
+    texts = texts_of(column).str.lower()
+    if not len(texts.dropna()) or not texts.dropna().isin(_TRUTH).all():
+        return column
+    return texts.map(_TRUTH)
 
 
 def numbers_or_refuse(column: Any) -> Array:

@@ -16,6 +16,11 @@ def test_numbers_and_texts():
     assert choose_kinds(frame, ["x"])["x"] == "category"
 
 
+def test_truth_values_are_numbers_and_other_words_are_not():
+    frame = table(b=["True", "FALSE", None], mixed=["True", "yes", None], d=["true", "false", None])
+    assert choose_kinds(frame, ["d"]) == {"b": "number", "mixed": "category", "d": "category"}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

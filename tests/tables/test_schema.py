@@ -33,6 +33,16 @@ def test_texts_become_numbers_and_categories_in_the_order_of_training():
     assert read.dtypes.astype(str).tolist() == ["float64", "category", "float64"]
 
 
+def test_truth_values_are_read_as_pandas_reads_them():
+    schema, _ = learn(table(b=["True", "False", None, "TRUE"]))
+    assert schema.read(table(b=["false", None, "true"]))["b"].tolist()[::2] == [0, 1]
+    assert schema.read(table(b=["1", "0"]))["b"].tolist() == [1, 0]
+    booleans = pd.DataFrame({"b": [True, False]})
+    assert schema.read(booleans)["b"].tolist() == [1, 0]
+    with pytest.raises(TableError, match="holds 'yes' in row 2, not a number"):
+        schema.read(table(b=["True", "yes"]))
+
+
 def test_the_same_after_json():
     schema, _ = learn(table(x=["1", "2"], c=["a", "b"], k=["1", "2"]), ["k"])
     assert schema.columns[2] == ColumnType("k", "category", True)
