@@ -360,16 +360,17 @@ def _demo_table(summary: dict[str, dict[str, tuple[float, float]]]) -> Table:
     from resnet_gp.predictive.scores import LEVEL
 
     table = _new_table(
-        ["set", "model"],
+        [DATA],
         ["RMSE", "NLPD", "CRPS", f"in {LEVEL:.0%} interval", "seconds"],
         title="mean ± standard error over splits",
         caption="resnet-gp: ResNetGPRegressor(); scikit-learn: ARD Matern-5/2 + white noise",
     )
-    for column in table.columns[1:]:
+    for column in table.columns:
         column.no_wrap = True
     for model, measures in summary.items():
-        cells = (f"{mean:.4g} ± {error:.1g}" for mean, error in measures.values())
-        table.add_row(DATA, model, *cells)
+        cells = [f"{mean:.3g} ± {error:.1g}" for mean, error in list(measures.values())[:3]]
+        (covered, _), (seconds, _) = measures["coverage"], measures["seconds"]
+        table.add_row(model, *cells, f"{covered:.1%}", f"{seconds:.2g}")
     return table
 
 

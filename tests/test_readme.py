@@ -43,7 +43,8 @@ def test_command_line_blocks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DIR").mkdir()
     numbers = np.random.default_rng(0).normal(size=(20, 2))
-    np.savetxt("data.csv", numbers, delimiter=",", header="age,target", comments="")
+    for name in ("old.csv", "new.csv"):
+        np.savetxt(name, numbers, delimiter=",", header="age,target", comments="")
     lines = [line for block in blocks("console") for line in block.splitlines()]
     commands = [line.removeprefix("$ ").split("#")[0] for line in lines if "$ resnet-gp" in line]
     assert commands

@@ -106,8 +106,8 @@ class ResNetGPRegressor(
     n_components : {1, 2, "auto"}, default="auto"
         Number of independent networks whose sum is f: with two, k = s_1 k_1 + s_2 k_2, and each has
         its own lengthscales and depth, for a smooth and a rough part. "auto" weighs one and two by
-        their evidence up to 1000 rows and takes two beyond; it is one for all kernels but the ReLU
-        limit.
+        their evidence up to 1000 rows; beyond, it takes two, or with "nearest" those that predict
+        left-out rows better. It is one for all kernels but the ReLU limit.
     depth : int or None, default=None
         Number of residual blocks; None for the limit.
     block_bias : bool, default=False

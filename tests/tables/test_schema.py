@@ -39,7 +39,7 @@ def test_truth_values_are_read_as_pandas_reads_them():
     assert schema.read(table(b=["1", "0"]))["b"].tolist() == [1, 0]
     booleans = pd.DataFrame({"b": [True, False]})
     assert schema.read(booleans)["b"].tolist() == [1, 0]
-    with pytest.raises(TableError, match="holds 'yes' in row 2, not a number"):
+    with pytest.raises(TableError, match="not a number"):
         schema.read(table(b=["True", "yes"]))
 
 
