@@ -19,6 +19,7 @@ from typing import Any
 
 import ablation
 import activations as activations_
+import bayesian_optimisation as optimising
 import calibration
 import classification as classifying
 import likelihood
@@ -383,17 +384,23 @@ def scaling() -> str:
 
 
 def bayesian_optimisation() -> str:
-    cells, rows = results("bayesian_optimisation"), []
-    names = {"ours": "ours", "InfiniteWidthBNN": "I-BNN", "Matern": "Matérn, BoTorch's prior"}
-    for problem in dict.fromkeys(cell["problem"] for cell in cells.all):
-        for kernel, title in names.items():
-            if own := cells.where(problem=problem, kernel=kernel):
-                regrets = np.array([cell["regrets"] for cell in own])[:, [0, 10, 20, 30]]
-                quartiles = np.quantile(regrets, [0.25, 0.5, 0.75], axis=0).T
-                texts = (f"{number(q[1])} ({number(q[0])} to {number(q[2])})" for q in quartiles)
-                rows.append([problem, title, str(len(own)), *texts])
-    headings = ["problem", "kernel", "seeds", "at the start", *(f"after {k}" for k in (10, 20, 30))]
-    return table(headings, rows, text=2)
+    """The last regret of each problem and kernel, median and quartiles, and mean ranks."""
+    cells = results("bayesian_optimisation")
+    names = {"ours": "ours", "matern": "Matérn", "rbf": "RBF", "ibnn": "I-BNN", "saas": "SAAS"}
+    models = [m for m in names if cells.where(kernel=m)]
+    problems, means = optimising.final_means(cells, models)
+    rows = []
+    for problem in problems:
+        texts = []
+        for model in models:
+            last = optimising.regrets_of(cells, problem, model)[:, -1]
+            low, middle, high = (number(q) for q in np.quantile(last, [0.25, 0.5, 0.75]))
+            texts.append(f"{middle} ({low} to {high})")
+        seeds = min(len(cells.where(problem=problem, kernel=m)) for m in models)
+        rows.append([problem, str(seeds), *texts])
+    ranks = (f"{rank:.2f}" for rank in mean_ranks(means))
+    rows.append([f"mean rank, p = {friedman(means):.2g}", "", *ranks])
+    return table(["problem", "seeds", *(names[m] for m in models)], rows)
 
 
 def activations() -> str:
