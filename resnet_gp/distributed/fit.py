@@ -83,7 +83,7 @@ def fit(
     directions = helpful_directions(source, search, rotate_features)
     if directions is not None:
         units = replace(units, x=DirectedStandardiser.along(units.x, directions))
-        source = replace(source, rows=rows.turned(directions))
+        source = source.turned(directions)
     fitted = Nearest(n_neighbors, residuals == "student").fit_to(source, search)
     return DistributedFit(fitted, units, partitions.column_names, kernels[fitted.number])
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from gpytorch.kernels import Kernel
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.distributed.rows import DaskRows
@@ -59,6 +61,9 @@ class DaskSource(RowSource):
     def sample(self, size: int) -> Training:
         rows = self.rows.take(sampled_numbers(len(self), size))
         return Training(rows.x, rows.y[:, 0] if self.is_vector else rows.y)
+
+    def turned(self, directions: NDArray[np.float64]) -> DaskSource:
+        return replace(self, rows=self.rows.turned(directions))
 
     def model(self, spec: KernelSpec) -> DaskRegression:
         return DaskRegression(self.rows, self.is_vector, spec.build(self.num_dims))

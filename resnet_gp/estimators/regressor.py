@@ -44,7 +44,7 @@ from resnet_gp.fitting.inference import Inference, Training
 from resnet_gp.fitting.input_choice import helpful_directions, may_choose, ranks_help
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
-from resnet_gp.fitting.nearest import Nearest
+from resnet_gp.fitting.nearest import Here, Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
 from resnet_gp.fitting.ranks import RankingStandardiser, skewed_columns
 from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
@@ -163,8 +163,9 @@ class ResNetGPRegressor(
         the features (and ranks), with a lengthscale for each direction: what the features do
         together then takes few inputs. The directions are those of the average outer product of
         gradients (Constantine 2015; Radhakrishnan et al. 2024) of a first fit to at most 1000 rows.
-        "auto" does so beyond 1000 rows if other rows are predicted better from these, beyond
-        chance; for kernels of this package only. The choice is in ``directions_``.
+        "auto" does so beyond 500 rows if other rows are predicted better from these, beyond chance,
+        and, of more than 2000 rows, all agree; for kernels of this package only. The choice is in
+        ``directions_``.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
         Columns of categories, which become one indicator for each category. "auto" takes those of
         a pandas data frame that hold texts or have the dtype "category"; of a list, these besides
@@ -516,7 +517,7 @@ class ResNetGPRegressor(
         if last is not None:
             directions = last.directions
         else:
-            directions = helpful_directions(training, search, self.rotate_features)
+            directions = helpful_directions(Here(training), search, self.rotate_features)
         return None if directions is None else DirectedStandardiser.along(self._units.x, directions)
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:

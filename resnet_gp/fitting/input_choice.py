@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from resnet_gp.fitting.directions import gradient_directions
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.modes import Mode, find_modes_of
+from resnet_gp.fitting.nearest import Nearest, RowSource
 from resnet_gp.fitting.search import Search
 from resnet_gp.models.posterior import to_array
 from resnet_gp.predictive.law import Law
@@ -31,7 +32,7 @@ _RANKED_ROWS = 400
 _DIRECTED_ROWS = 1000  # that learn directions; as many more test them
 _TESTED_SHARE = 0.25  # of fewer rows
 _ROUNDS = 3
-_TURNED_ABOVE = 1000  # rows; on smaller sets directions did not help
+_TURNED_ABOVE = 500  # rows
 _ERRORS = 2.0  # standard errors of the mean difference
 
 
@@ -59,34 +60,27 @@ def ranks_help(plain: Training, ranked: Training, search: Search) -> bool:
     return _is_better(*scores)
 
 
-class Source(Protocol):
-    """Training rows, wherever they are."""
-
-    def __len__(self) -> int: ...
-
-    def sample(self, size: int) -> Training:
-        """As ``Training.sample``."""
-
-
 def may_choose(search: Search) -> bool:
     """Whether a search leaves the inputs to choose: it has kernels of ours, and learns them."""
     return not search.fixed and all(spec.is_ours for spec in (search.spec, *search.others))
 
 
 def helpful_directions(
-    source: Source, search: Search, choice: Literal["auto"] | bool = "auto"
+    source: RowSource, search: Search, choice: Literal["auto"] | bool = "auto"
 ) -> Array | None:
     """Principal directions of the gradient, if inputs along them predict better beyond chance.
 
     At most 1000 rows learn the directions, and other rows, as many or a quarter of all, are
     predicted from them: rows that the directions know would favour them. A network of the new
     inputs has a gradient that is known better, and so directions of its own: there are three
-    rounds, as long as each helps.
+    rounds, as long as each helps. If there are more rows, all have the last word: a fit of nearest
+    neighbours must predict left-out rows better along the directions. What helps 1000 rows need not
+    help many, whose fine structures are not seen before: on power it raised the CRPS by 9 %.
 
     Args:
         source: of at least 2 rows.
         search: of the fit to all rows.
-        choice: "auto" tries beyond 1000 rows; True takes the directions of the first round,
+        choice: "auto" tries beyond 500 rows; True takes the directions of the first round,
             whether they help or not.
 
     Returns:
@@ -106,8 +100,8 @@ def helpful_directions(
     numbers = torch.from_numpy(np.random.RandomState(0).permutation(n))
     rows, others = training.rows(numbers[:learning]), training.rows(numbers[learning:])
     own = _one_network(search)
+    other = replace(own, spec=own.spec.ungrouped())
     (mode,) = _modes([(own, rows)])
-    own = replace(own, spec=own.spec.ungrouped())
     scores = _scores(mode.model.posterior().law(others.x), others.y)
     found: Array | None = None
     for number in range(_ROUNDS):
@@ -116,13 +110,19 @@ def helpful_directions(
             break
         directions = turn if found is None else found @ turn
         turned = rows.x.new_tensor(directions)
-        (mode,) = _modes([(own, replace(rows, x=rows.x @ turned))])
+        (mode,) = _modes([(other, replace(rows, x=rows.x @ turned))])
         before = scores
         scores = _scores(mode.model.posterior().law(others.x @ turned), others.y)
         if not (_is_better(before, scores) or (choice is True and number == 0)):
             break
         found = directions
-    return found
+    if found is None or choice is True or len(source) == n:
+        return found
+    nearest = Nearest()
+    learned = nearest.learn_from(source, own), nearest.learn_from(source.turned(found), other)
+    if any(each.result.interrupted for each in learned):
+        raise KeyboardInterrupt
+    return found if learned[1].score < learned[0].score else None
 
 
 def _one_network(search: Search) -> Search:

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.fitting.inference import (
@@ -33,6 +35,8 @@ from resnet_gp.models.posterior import to_array
 from resnet_gp.models.regression import with_parameters
 from resnet_gp.predictive.local_scale import LocalScale
 
+Array = NDArray[np.float64]
+
 # Rows of the exact fits from which the search starts.
 _FIRST_ROWS = 600
 # Searches of this many iterations, between which neighbours are looked up again; more searches if
@@ -57,12 +61,18 @@ class RowSource(ABC):
         """The rows that ``Training.sample`` draws."""
 
     @abstractmethod
+    def turned(self, directions: Array) -> RowSource:
+        """The same rows with inputs along other directions, ``d x d``."""
+
+    @abstractmethod
     def model(self, spec: KernelSpec) -> NearestRegression:
         """A model of all rows; its number of neighbours and its local scale are set later."""
 
 
 @dataclass(frozen=True)
-class _Here(RowSource):
+class Here(RowSource):
+    """Rows of this process."""
+
     training: Training
 
     def __len__(self) -> int:
@@ -70,6 +80,10 @@ class _Here(RowSource):
 
     def sample(self, size: int) -> Training:
         return self.training.sample(size)
+
+    def turned(self, directions: Array) -> Here:
+        x = self.training.x
+        return Here(replace(self.training, x=x @ x.new_tensor(directions)))
 
     def model(self, spec: KernelSpec) -> NearestRegression:
         rows = self.training
@@ -101,13 +115,13 @@ class Nearest(Inference):
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
-        return self.fit_to(_Here(training), search, known)
+        return self.fit_to(Here(training), search, known)
 
     def fit_to(
         self, source: RowSource, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
         """``fit``, with rows that may be elsewhere."""
-        best = self._learn_from(source, search, known)
+        best = self.learn_from(source, search, known)
         model, interrupted = best.model, best.result.interrupted
         counts = self._counts(len(source))
         scores = {best.n_neighbors: (best.score, best.local_scale)}
@@ -142,11 +156,12 @@ class Nearest(Inference):
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Learned:
         """Choose kernel and hyperparameters; arguments and errors as for ``fit``."""
-        return self._learn_from(_Here(training), search, known)
+        return self.learn_from(Here(training), search, known)
 
-    def _learn_from(
-        self, source: RowSource, search: Search, known: Hyperparameters | None
+    def learn_from(
+        self, source: RowSource, search: Search, known: Hyperparameters | None = None
     ) -> Learned:
+        """``learn``, with rows that may be elsewhere."""
         candidates = list(self._candidates(source, search, known))
         best = min(candidates, key=lambda one: one.score)
         if any(one.result.interrupted for one in candidates):
@@ -155,7 +170,7 @@ class Nearest(Inference):
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
         number = number_of(tensors)
-        source = _Here(with_row_tensors(training, tensors))
+        source = Here(with_row_tensors(training, tensors))
         model = _model(source, search.each()[number])
         with_parameters(model, tensors)
         model.n_neighbors = int(tensors["n_neighbors"])

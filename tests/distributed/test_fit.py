@@ -18,7 +18,7 @@ from resnet_gp.distributed.fit import DEFAULT
 from resnet_gp.distributed.rows import DaskPoints
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.input_choice import helpful_directions
-from resnet_gp.fitting.nearest import Nearest
+from resnet_gp.fitting.nearest import Here, Nearest
 from resnet_gp.fitting.search import Search
 from resnet_gp.progress import progress_bar
 
@@ -79,7 +79,7 @@ def test_directions_are_those_of_the_local_fit(client, data, chunked, options):
     found = fit(client, *chunked(x, y, rows=40), rotate_features=True, **options)
     training = Training(found.units.x.inner(x), found.units.y(y))
     search = search_of(options["kernels"], options["max_iter"])
-    expected = helpful_directions(training, search, True)
+    expected = helpful_directions(Here(training), search, True)
     np.testing.assert_allclose(found.units.directions, expected, rtol=1e-10)
     law = local_law(found, x, y, data[0][:170], **options)
     np.testing.assert_allclose(found.predict(data[0][:170])[0], law.mean, rtol=1e-10)

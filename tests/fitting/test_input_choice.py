@@ -12,6 +12,7 @@ from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.input_choice import _is_better, helpful_directions, ranks_help
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.modes import find_modes_of
+from resnet_gp.fitting.nearest import Here
 from resnet_gp.fitting.ranks import RankingStandardiser
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.standardise import Standardiser
@@ -75,7 +76,7 @@ def few_rows(monkeypatch):
 @pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.usefixtures("few_rows")
 def test_directions_of_ridges_are_found(outputs):
-    directions = helpful_directions(ridges(160, outputs=outputs), search())
+    directions = helpful_directions(Here(ridges(160, outputs=outputs)), search())
     first = directions[:, 0] / np.linalg.norm(directions[:, 0])
     assert abs(first @ [1, 1, -1, 0]) / 3**0.5 > 0.98
 
@@ -86,13 +87,40 @@ def test_directions_of_a_sum_over_features_do_not_help():
     x = rng.normal(size=(120, 3))
     y = np.sin(2 * x[:, 0]) + np.cos(x[:, 1]) + 0.1 * rng.normal(size=120)
     training = Training(Standardiser.of(x)(x), Standardiser.of(y)(y))
-    assert helpful_directions(training, search()) is None
-    assert helpful_directions(training, search(), True).shape == (3, 3)
+    assert helpful_directions(Here(training), search()) is None
+    assert helpful_directions(Here(training), search(), True).shape == (3, 3)
+
+
+@pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize("scores", [(2.0, 1.0), (1.0, 2.0)])
+def test_many_rows_decide_among_fits_to_all(monkeypatch, scores):
+    seen, left = [], list(scores)
+
+    def learn(self, source, search):
+        seen.append(len(source))
+        result = SimpleNamespace(interrupted=False)
+        return SimpleNamespace(score=left.pop(0), result=result)
+
+    monkeypatch.setattr(input_choice, "_DIRECTED_ROWS", 60)
+    monkeypatch.setattr(input_choice.Nearest, "learn_from", learn)
+    found = helpful_directions(Here(ridges(150)), search())
+    assert seen == [150, 150]
+    assert (found is not None) is (scores[1] < scores[0])
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_fits_to_many_rows_find_ridges(monkeypatch):
+    monkeypatch.setattr(input_choice, "_DIRECTED_ROWS", 80)
+    source = Here(ridges(200))
+    directions = helpful_directions(source, search())
+    assert directions is not None
+    turned = source.turned(directions).sample(200)
+    np.testing.assert_allclose(turned.x, source.sample(200).x @ torch.from_numpy(directions))
 
 
 def test_constant_targets_have_no_directions():
     rows = Training(torch.randn(20, 2).double(), torch.zeros(20).double())
-    assert helpful_directions(rows, search(), True) is None
+    assert helpful_directions(Here(rows), search(), True) is None
 
 
 @pytest.mark.usefixtures("few_rows")
@@ -105,7 +133,7 @@ def test_rows_that_test_directions_did_not_learn_them(monkeypatch):
 
     monkeypatch.setattr(input_choice, "find_modes_of", find)
     monkeypatch.setattr(input_choice, "_scores", lambda law, y: seen.append(y) or np.zeros(9))
-    helpful_directions(ridges(60), search())
+    helpful_directions(Here(ridges(60)), search())
     learning, tested = set(seen[0].tolist()), set(seen[1].tolist())
     assert (len(learning), len(tested)) == (45, 15)
     assert learning.isdisjoint(tested)
@@ -118,4 +146,4 @@ def test_ctrl_c_ends_the_choice(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         ranks_help(rows, rows, search())
     with pytest.raises(KeyboardInterrupt):
-        helpful_directions(replace(rows, x=torch.zeros(10, 2)), search(), True)
+        helpful_directions(Here(replace(rows, x=torch.zeros(10, 2))), search(), True)
