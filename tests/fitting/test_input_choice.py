@@ -41,6 +41,20 @@ def test_a_function_of_the_logarithm_needs_ranks():
     assert ranks_help(*versions(lambda x: np.sin(1.5 * np.log(x))), search())
 
 
+@pytest.mark.parametrize("scores", [(2.0, 1.0), (1.0, 2.0)])
+def test_many_rows_have_the_last_word_on_ranks(monkeypatch, scores):
+    left, result = list(scores), SimpleNamespace(interrupted=False)
+    monkeypatch.setattr(input_choice, "_MANY_ROWS", 60)
+    monkeypatch.setattr(
+        input_choice.Nearest,
+        "learn_from",
+        lambda *arguments: SimpleNamespace(score=left.pop(0), result=result),
+    )
+    plain, ranked = versions(lambda x: np.sin(1.5 * np.log(x)))
+    assert ranks_help(plain, ranked, search()) is (scores[1] < scores[0])
+    assert not left
+
+
 def test_a_straight_line_does_not():
     assert not ranks_help(*versions(lambda x: x), search())
 
@@ -102,6 +116,7 @@ def test_many_rows_decide_among_fits_to_all(monkeypatch, scores):
         return SimpleNamespace(score=left.pop(0), result=result)
 
     monkeypatch.setattr(input_choice, "_DIRECTED_ROWS", 60)
+    monkeypatch.setattr(input_choice, "_MANY_ROWS", 120)
     monkeypatch.setattr(input_choice.Nearest, "learn_from", learn)
     found = helpful_directions(Here(ridges(150)), search())
     assert seen == [150, 150]
@@ -111,6 +126,7 @@ def test_many_rows_decide_among_fits_to_all(monkeypatch, scores):
 @pytest.mark.usefixtures("few_rows")
 def test_fits_to_many_rows_find_ridges(monkeypatch):
     monkeypatch.setattr(input_choice, "_DIRECTED_ROWS", 80)
+    monkeypatch.setattr(input_choice, "_MANY_ROWS", 160)
     source = Here(ridges(200))
     directions = helpful_directions(source, search())
     assert directions is not None
