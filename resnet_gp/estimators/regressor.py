@@ -42,7 +42,7 @@ from resnet_gp.fitting.choice import (
 from resnet_gp.fitting.inference import Inference, Training
 from resnet_gp.fitting.input_choice import ranks_help
 from resnet_gp.fitting.integrated import Integrated
-from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
+from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec, takes_whole_inputs
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
 from resnet_gp.fitting.ranks import RankingStandardiser, skewed_columns
@@ -384,7 +384,11 @@ class ResNetGPRegressor(
                 )
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
         self._units = Units(
-            scaler_of(inputs, [] if self.columns_ is None else self.columns_.indicators),
+            scaler_of(
+                inputs,
+                [] if self.columns_ is None else self.columns_.indicators,
+                any(takes_whole_inputs(spec.kernel) for spec in kernels),
+            ),
             Standardiser.of(self.y_train_),
         )
         n = len(inputs)
@@ -439,6 +443,11 @@ class ResNetGPRegressor(
             raise ValueError(
                 'rank_features=True needs kernel="limit" or "tangent": your own kernel may depend '
                 "on the number of inputs"
+            )
+        if len({takes_whole_inputs(kernel) for kernel in kernels}) > 1:
+            raise ValueError(
+                "kernel must not mix kernels of images, whose columns are not standardised, with "
+                "others: their inputs differ"
             )
         columns = self.columns_
         groups = columns.groups if columns is not None and columns.indicators else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from gpytorch.kernels import Kernel
 
 from resnet_gp.fitting.exact import Exact
 from resnet_gp.fitting.inference import Inference
-from resnet_gp.fitting.kernel_spec import KernelSpec
+from resnet_gp.fitting.kernel_spec import KernelSpec, takes_whole_inputs
 
 InferenceName = Literal["auto", "exact", "nearest", "sparse"]
 HyperparametersName = Literal["auto", "laplace", "map", "ml", "nuts", "fixed"]
@@ -132,4 +132,6 @@ def choose_components(
 def _is_quick(spec: KernelSpec) -> bool:
     """Whether a new value of the hyperparameters needs no table that takes long."""
     of_the_limit = spec.kernel == "limit" and spec.depth is None and spec.is_homogeneous
+    if takes_whole_inputs(spec.kernel):  # once per value of its own hyperparameters, if it has any
+        return not any(p.requires_grad for p in cast(Kernel, spec.kernel).parameters())
     return isinstance(spec.kernel, Kernel) or of_the_limit

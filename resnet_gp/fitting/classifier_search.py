@@ -30,6 +30,7 @@ NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Above this many samples, the kernels are compared on a subset, and fewer are kept.
 _SEARCH_SAMPLES = 800
 _MEMBERS, _MEMBERS_ABOVE = 10, 4
+_ALONE = 5000  # rows up to which a kernel without rivals is seen on all of them
 _SELECTION_ROWS = 10_000
 
 
@@ -128,7 +129,10 @@ class MemberFit(ClassifierFit):
         targets = problem.targets
         offset = targets.mean(0)
         centred = targets - offset
-        rows = spread_rows(problem.labels.numpy(), problem.generator)
+        if len(problem.settings) == 1 and len(centred) <= _ALONE:
+            rows = np.arange(len(centred))  # one matrix for the comparison and the fit
+        else:
+            rows = spread_rows(problem.labels.numpy(), problem.generator)
         keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
         best = search(problem.ticking(), problem.x[rows], centred[rows], NOISE_LEVELS, keep)
         members, held_out = zip(
