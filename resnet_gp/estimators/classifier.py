@@ -20,8 +20,8 @@ from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.tables import TableInputs, declares_columns
 from resnet_gp.fitting.classifier_choice import choose_fit
 from resnet_gp.fitting.classifier_search import ClassifierFit, Problem, Solution
-from resnet_gp.fitting.kernel_spec import takes_whole_inputs
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings
+from resnet_gp.fitting.kernel_spec import takes_whole_inputs
 from resnet_gp.models.calibration import class_scores
 from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.progress import bars, progress_bar

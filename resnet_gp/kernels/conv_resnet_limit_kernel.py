@@ -134,7 +134,7 @@ class ConvResNetLimitKernel(NetworkKernel):
         seen = [x1, x2, *(value for value in variances.values() if value is not None)]
 
         def compute() -> Tensor:
-            return conv_covariance(x1, x2, self.network, diag=diag, **variances)
+            return conv_covariance(x1, x2, self.network, **variances, diag=diag)
 
         return self._last.get(seen, diag, compute)
 
@@ -146,4 +146,4 @@ class ConvResNetLimitKernel(NetworkKernel):
         Raises:
             RuntimeError: numba is missing.
         """
-        return covariance_cost(self.network, float(self.weight_variance.max()), n, m)
+        return covariance_cost(self.network, self.weight_variance.max(), n, m)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -79,15 +78,14 @@ def conv_covariance(
 
 
 def covariance_cost(
-    network: ConvNetwork, weight_variance: float, n: int, m: int | None = None
+    network: ConvNetwork, weight_variance: Tensor, n: int, m: int | None = None
 ) -> Cost:
     """What a float64 matrix of n and m images takes on the CPU; RuntimeError without numba."""
-    images = torch.randn(8, network.features, generator=torch.Generator().manual_seed(0))
-    images = images.double()
-    loops = compiled_loops("flow.convolution.on_numba", images)
+    w = weight_variance.detach().cpu().double()
+    loops = compiled_loops("flow.convolution.on_numba", w)
     if loops is None:
         raise RuntimeError('the cost is that of compiled loops: pip install "resnet-gp[fast]"')
-    cost: Cost = loops.Pairs(network, images, images, (weight_variance, 0.0, 0.0)).cost(n, m)
+    cost: Cost = loops.cost(network, [w, torch.zeros_like(w), torch.zeros_like(w)], n, m)
     return cost
 
 
@@ -99,30 +97,22 @@ def _member(
     if loops is not None and not needs_images:
         return _Compiled.apply(loops, network, x1, x2, diag, *variances)
     if not diag:
-        return on_torch.covariance(network, x1, x2, *variances)
+        return on_torch.covariance(network, x1, x2, variances)
     pairs = zip(x1[:, None], x2[:, None], strict=True)
-    return torch.cat([on_torch.covariance(network, *pair, *variances)[0] for pair in pairs])
+    return torch.cat([on_torch.covariance(network, *pair, variances)[0] for pair in pairs])
 
 
 class _Compiled(Function):
     """Computes the derivatives in those variances that require them together with the matrix."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        loops: ModuleType,
-        network: ConvNetwork,
-        x1: Tensor,
-        x2: Tensor,
-        diag: bool,
-        *variances: Tensor,
-    ) -> Tensor:
-        ctx.parameters = tuple(i for i, needed in enumerate(ctx.needs_input_grad[5:]) if needed)
-        values = tuple(float(value) for value in variances)
-        pairs = loops.Pairs(network, x1, x2, values, ctx.parameters)
-        value, *derivatives = (pairs.diagonal() if diag else pairs.matrices()).unbind()
+    def forward(ctx: Any, loops: Any, network: ConvNetwork, *inputs: Any) -> Tensor:
+        x1, x2, diag, *variances = inputs
+        ctx.parameters = [i for i, needed in enumerate(ctx.needs_input_grad[5:]) if needed]
+        compute = loops.diagonal if diag else loops.covariance
+        value, *derivatives = compute(network, x1, x2, variances, ctx.parameters).unbind()
         ctx.save_for_backward(*derivatives)
-        ctx.dtypes = [v.dtype for v in variances]
+        ctx.dtypes = [value.dtype for value in variances]
         return value
 
     @staticmethod
@@ -130,5 +120,5 @@ class _Compiled(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         found: list[Tensor | None] = [None] * 3
         for number, derivative in zip(ctx.parameters, ctx.saved_tensors, strict=True):
-            found[number] = (grad * derivative).sum()
+            found[number] = (grad * derivative).sum().to(ctx.dtypes[number])
         return (*[None] * 5, *found)

@@ -20,6 +20,9 @@ from resnet_gp.flow.general import Scheme, dormand_prince, euler
 
 Numbers = NDArray[np.int64]
 
+#: Numbers of the variances: of weights, the input's bias and the blocks' biases.
+W, INPUT_BIAS, BLOCK_BIAS = 0, 1, 2
+
 _DEEPEST = 1000  # blocks; each keeps the variances of some images in memory
 _FASTEST = 100.0  # w times the activation's steepness
 
@@ -68,6 +71,11 @@ class ConvNetwork:
     def features(self) -> int:
         """Length of a flattened image."""
         return self.image_shape[0] * self.pixels
+
+    @property
+    def linear(self) -> float:
+        """E[phi(u)^2] over the variance of u."""
+        return (1 + self.activation.negative_slope**2) / 2
 
     def scheme(self, weight_variance: float) -> Scheme:
         """The steps for w: of the limit by Dormand and Prince's order 8, else one for each block.
@@ -175,4 +183,4 @@ def conv_network(
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
+    return type(value) is not bool and isinstance(value, Integral) and int(value) > 0

@@ -2,96 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.convolution.network import ConvNetwork
+from resnet_gp.flow.convolution.network import BLOCK_BIAS, INPUT_BIAS, ConvNetwork, W
 from resnet_gp.flow.general import GaussianMoment, last_state, states
 
 _ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # pairs of pixels at a time, if no gradient is wanted
 
 
-def covariance(
-    network: ConvNetwork, images1: Tensor, images2: Tensor, w: Tensor, bias: Tensor, block: Tensor
-) -> Tensor:
+def covariance(network: ConvNetwork, x1: Tensor, x2: Tensor, variances: Sequence[Tensor]) -> Tensor:
     """K of ``n x features`` and ``m x features`` flattened images, ``n x m``.
 
     Differentiable once in all tensors, and then with all stages of all pairs in memory.
-
-    Args:
-        w, bias, block: variances of weights, the input's bias and the blocks' biases, scalars.
     """
-    if torch.is_grad_enabled() and any(
-        tensor.requires_grad for tensor in (images1, images2, w, bias, block)
-    ):
-        return _covariance(network, images1, images2, w, bias, block)
-    pairs = network.pixels**2 if network.average else network.pixels
-    count = max(1, _ENTRIES.get(images1.device.type, _ENTRIES["cuda"]) // pairs)
-    columns = min(count, len(images2))
-    rows = max(1, count // columns)
-    return torch.cat(
-        [
-            torch.cat(
-                [_covariance(network, own, other, w, bias, block) for other in images2.split(columns)],
-                1,
-            )
-            for own in images1.split(rows)
-        ]
-    )  # fmt: skip
+    rows = len(x1)
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in (x1, x2, *variances))):
+        pairs = len(x2) * (network.pixels**2 if network.average else network.pixels)
+        rows = max(1, _ENTRIES.get(x1.device.type, _ENTRIES["cuda"]) // pairs)
+    path2 = _path(network, x2, variances)
+    blocks = x1.split(rows)
+    return torch.cat([_covariance(network, own, x2, path2, variances) for own in blocks])
+
+
+def variance_path(
+    network: ConvNetwork, x: Tensor, variances: Sequence[Tensor], parameters: Sequence[int] = ()
+) -> list[Tensor]:
+    """q_t(a, a) at each stage, and its derivatives, ``(1 + parameters) x n x height x width``.
+
+    The variances of the (leaky) ReLU family have a linear flow of their own.
+    """
+    w, bias, block = variances
+    linear = network.linear
+    start = _filtered(x.unflatten(-1, network.image_shape).square().mean(1), network)
+    start = torch.stack(
+        [start + bias, *(torch.full_like(start, i == INPUT_BIAS) for i in parameters)]
+    )
+    is_block = torch.tensor([i == BLOCK_BIAS for i in parameters], device=x.device).to(start)
+    constant = torch.cat([block.reshape(1), is_block])[:, None, None, None]
+
+    def speed(_: int, q: Tensor) -> Tensor:
+        moments = w * linear * q
+        for number, parameter in enumerate(parameters, start=1):
+            if parameter == W:
+                moments[number] += linear * q[0]
+        return _filtered(moments, network) + constant
+
+    return list(states(network.scheme(float(w.detach())), start, speed))[:-1]
+
+
+def _path(network: ConvNetwork, x: Tensor, variances: Sequence[Tensor]) -> list[Tensor]:
+    return [v[0].clamp(min=0) for v in variance_path(network, x, variances)]
 
 
 def _covariance(
-    network: ConvNetwork, images1: Tensor, images2: Tensor, w: Tensor, bias: Tensor, block: Tensor
+    network: ConvNetwork, x1: Tensor, x2: Tensor, path2: list[Tensor], variances: Sequence[Tensor]
 ) -> Tensor:
-    scheme = network.scheme(float(w.detach()))
-    linear = (1 + network.activation.negative_slope**2) / 2
-
-    def path(x: Tensor) -> list[Tensor]:
-        """q_t(a, a) at each stage, ``n x height x width``."""
-        start = _filtered(x.square().mean(1), network) + bias
-        return list(states(scheme, start, lambda _, v: w * _filtered(linear * v, network) + block))
-
-    x1, x2 = (images.unflatten(-1, network.image_shape) for images in (images1, images2))
+    w, bias, block = variances
+    path1 = _path(network, x1, variances)
+    one, two = (x.unflatten(-1, network.image_shape) for x in (x1, x2))
     if network.average:
-        products = torch.einsum("ncyx,mcvu->nmyxvu", x1, x2) / x1.shape[1]
-        shape1, shape2 = (len(x1), 1, *x1.shape[-2:], 1, 1), (1, len(x2), 1, 1, *x2.shape[-2:])
+        start = torch.einsum("ncyx,mcvu->nmyxvu", one, two)
+        path1 = [v[:, None, :, :, None, None] for v in path1]
+        path2 = [v[:, None, None] for v in path2]
     else:
-        products = torch.einsum("ncyx,mcyx->nmyx", x1, x2) / x1.shape[1]
-        shape1, shape2 = (len(x1), 1, *x1.shape[-2:]), (1, len(x2), *x2.shape[-2:])
-    path1 = [v.clamp(min=0).reshape(shape1) for v in path(x1)]
-    path2 = [v.clamp(min=0).reshape(shape2) for v in path(x2)]
+        start = torch.einsum("ncyx,mcyx->nmyx", one, two)
+        path1 = [v[:, None] for v in path1]
 
     def speed(stage: int, q: Tensor) -> Tensor:
         moment = GaussianMoment.apply(network.activation, path1[stage], path2[stage], q)
         return w * _filtered(moment, network) + block
 
-    end = last_state(scheme, _filtered(products, network) + bias, speed)
-    return end.flatten(2).mean(-1)
+    start = _filtered(start / network.image_shape[0], network) + bias
+    return last_state(network.scheme(float(w.detach())), start, speed).flatten(2).mean(-1)
 
 
 def _filtered(field: Tensor, network: ConvNetwork) -> Tensor:
-    """The mean over filters, at one pixel of both images or at pairs of pixels."""
+    """The mean over filters: of pairs of pixels, ``n x m x h x w x h x w``, or of single ones."""
     radius = network.radius
     for axes in ((-4, -2), (-3, -1)) if field.dim() == 6 else ((-2,), (-1,)):
-        shifted = []
-        for shift in range(-radius, radius + 1):
-            if network.circular:
-                shifted.append(field.roll([shift] * len(axes), axes))
-            else:
-                shifted.append(_shifted(field, shift, axes))
-        field = torch.stack(shifted).sum(0)
+        padded, size = field, field.shape[axes[0]]
+        for axis in axes:
+            padded = _padded(padded, axis, radius, network.circular)
+        total = torch.zeros_like(field)
+        for first in range(2 * radius + 1):
+            part = padded
+            for axis in axes:
+                part = part.narrow(axis, first, size)
+            total = total + part
+        field = total
     return field / (2 * radius + 1) ** 2
 
 
-def _shifted(field: Tensor, shift: int, axes: tuple[int, ...]) -> Tensor:
-    """As ``roll``, with zeros where nothing moves to."""
-    padding = [0] * (2 * -min(axes))
-    for axis in axes:
-        size = field.shape[axis]
-        kept = max(0, size - abs(shift))
-        field = field.narrow(axis, min(size, max(0, -shift)), kept)
-        place = 2 * (-axis - 1)
-        padding[place], padding[place + 1] = (
-            (size - kept, 0) if shift > 0 else (0, size - kept)
-        )  # before, after
-    return torch.nn.functional.pad(field, padding)
+def _padded(field: Tensor, axis: int, radius: int, circular: bool) -> Tensor:
+    size = field.shape[axis]
+    if circular:
+        return field.index_select(
+            axis, torch.arange(-radius, size + radius, device=field.device) % size
+        )
+    edge = torch.zeros_like(field.narrow(axis, 0, 1)).repeat_interleave(radius, axis)
+    return torch.cat([edge, field, edge], axis)
