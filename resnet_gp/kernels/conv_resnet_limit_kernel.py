@@ -126,15 +126,16 @@ class ConvResNetLimitKernel(NetworkKernel):
         **params: Any,
     ) -> Tensor:
         self._refuse_last_dim_is_batch(last_dim_is_batch)
-        variances = {
-            "weight_variance": self.weight_variance,
-            "input_bias_variance": self.input_bias_variance if self.input_bias else None,
-            "block_bias_variance": self.block_bias_variance if self.block_bias else None,
-        }
-        seen = [x1, x2, *(value for value in variances.values() if value is not None)]
+        w = self.weight_variance
+        bias = self.input_bias_variance if self.input_bias else None
+        block = self.block_bias_variance if self.block_bias else None
+        seen = [x1, x2, w, *(value for value in (bias, block) if value is not None)]
 
         def compute() -> Tensor:
-            return conv_covariance(x1, x2, self.network, **variances, diag=diag)
+            return conv_covariance(
+                x1, x2, self.network, w,
+                input_bias_variance=bias, block_bias_variance=block, diag=diag,
+            )  # fmt: skip
 
         return self._last.get(seen, diag, compute)
 

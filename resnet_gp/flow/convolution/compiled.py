@@ -5,8 +5,7 @@ tile, those of a pixel together: all arithmetic runs over contiguous numbers, wh
 the images, and no entry of a matrix depends on the others. A state is the field of covariances, and
 those of their derivatives in some parameters. Arrays are C-contiguous, in tuples:
 
-``scheme``    number of slopes that each stage combines, which, with which coefficients, each
-              ``stages x ...``; coefficients of a step; dt / ds, ``steps x stages``
+``steps``     see ``network.Steps``; which slopes count, ``steps x stages``
 ``network``   radius of the filters, whether they wrap around, (1 + alpha^2) / 2, (1 - alpha)^2, w,
               the bias variances of input and blocks, series of F and of the angle, parameters
 ``pair``      the path of the row's image: at each stage and pixel, sqrt(q_aa), its inverse (0 for
@@ -91,16 +90,15 @@ def _add(out, factor, field):
 
 
 @loops
-def _combine(state, stage, slopes, size, first, last, out):
-    """A stage's state in a chunk: state + size sum_i stage_i slopes_i."""
+def _combine(state, own, combined, slopes, count, first, last, out):
+    """own state + sum_i combined_i slopes_i, over ``count`` slopes, in a chunk."""
     wide_vectors()
-    count, numbers, coefficients = stage
     start = state[first:last]
     for j in range(len(out)):
-        out[j] = start[j]
+        out[j] = own * start[j]
     for i in range(0, count, 2):
-        a, b = coefficients[i] * size, coefficients[i + 1] * size
-        one, two = slopes[numbers[i], first:last], slopes[numbers[i + 1], first:last]
+        a, b = combined[i], combined[i + 1] if i + 1 < count else 0.0
+        one, two = slopes[i, first:last], slopes[min(i + 1, count - 1), first:last]
         for j in range(len(out)):
             out[j] = multiply_add(b, two[j], multiply_add(a, one[j], out[j]))
 
@@ -210,33 +208,31 @@ def _rates(stage, first, q, network, pair, chunks, fields):
 
 
 @loops
-def _flow(state, shapes, scheme, network, pair, workspace):
+def _flow(state, shapes, steps, network, pair, workspace):
     """Move ``state`` to the end of time."""
-    counts, numbers, stages, weights, rates = scheme
+    own, combined, counts = steps
     slopes, fields, chunks, rows = workspace
-    q, size, pixels = chunks[5:], 1.0 / len(rates), len(pair[2])
-    bias, parameters, total = network[6], network[9], pixels * LANES
-    for step in range(len(rates)):
-        for i in range(len(weights)):
-            rate = rates[step, i]
-            if rate == 0.0:
-                slopes[:, i, :total] = 0.0
+    q, pixels, stages = chunks[5:], len(pair[2]), combined.shape[2]
+    bias, parameters = network[6], network[9]
+    for step in range(len(own)):
+        for i in range(stages + 1):
+            if i < stages and not counts[step, i]:
+                slopes[:, i] = 0.0
                 continue
-            inner = counts[i], numbers[i], stages[i]
             for first in range(0, pixels, _CHUNK):
                 begin, end = first * LANES, min(first + _CHUNK, pixels) * LANES
                 for k in range(len(state)):
-                    _combine(state[k], inner, slopes[k], size, begin, end, q[k, : end - begin])
-                _rates(step * len(weights) + i, first, q, network, pair, chunks, fields)
-            for k in range(len(state)):
-                constant = bias if k == 0 else 0.0
-                if k > 0 and parameters[k - 1] == BLOCK_BIAS:
-                    constant = 1.0
-                _filter(fields[k], shapes, network, rate, rate * constant, rows, slopes[k, i])
-        for k in range(len(state)):
-            for i in range(len(weights)):
-                if weights[i] != 0.0:
-                    _add(state[k, :total], weights[i] * size, slopes[k, i, :total])
+                    out = q[k, : end - begin] if i < stages else state[k, begin:end]
+                    row = combined[step, i]
+                    _combine(state[k], own[step, i], row, slopes[k], i, begin, end, out)
+                if i < stages:
+                    _rates(step * stages + i, first, q, network, pair, chunks, fields)
+            if i < stages:
+                for k in range(len(state)):
+                    constant = bias if k == 0 else 0.0
+                    if k > 0 and parameters[k - 1] == BLOCK_BIAS:
+                        constant = 1.0
+                    _filter(fields[k], shapes, network, 1.0, constant, rows, slopes[k, i])
 
 
 @loops
@@ -259,7 +255,7 @@ def _add_planes(state, shapes, weights, sums):
 
 
 @entry
-def covariance(images, paths, tiles, tile_paths, scheme, network, planes, below, out, start, stop):
+def covariance(images, paths, tiles, tile_paths, steps, network, planes, below, out, start, stop):
     """Fill the columns of the tiles from ``start`` to ``stop``.
 
     Args:
@@ -274,7 +270,7 @@ def covariance(images, paths, tiles, tile_paths, scheme, network, planes, below,
     groups, places, shapes, weights, pixels, others = planes
     states, m, field = len(out), out.shape[2], (places[1:] - places[:-1]).max() * LANES
     workspace = (
-        np.empty((states, len(scheme[3]), field)), np.empty((states, field)),
+        np.empty((states, steps[1].shape[2], field)), np.empty((states, field)),
         np.empty((9, _CHUNK * LANES)), np.empty((2, (shapes[:, 1].max() + 2 * network[0]) * LANES)),
     )  # fmt: skip
     state, sums = np.empty((states, field)), np.empty((states, LANES))
@@ -287,7 +283,7 @@ def covariance(images, paths, tiles, tile_paths, scheme, network, planes, below,
                 own, here = slice(groups[g], groups[g + 1]), slice(places[g], places[g + 1])
                 pair = (path, tile, pixels[here], others[here])
                 _start(images[i], tiles[t], shapes[own], network, pair, workspace, state)
-                _flow(state, shapes[own], scheme, network, pair, workspace)
+                _flow(state, shapes[own], steps, network, pair, workspace)
                 _add_planes(state, shapes[own], weights[own], sums)
             for k in range(states):
                 for lane in range(min(LANES, m - t * LANES)):

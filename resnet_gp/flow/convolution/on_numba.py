@@ -18,9 +18,9 @@ from torch import Tensor
 from resnet_gp.flow.angles import reduced_speed
 from resnet_gp.flow.convolution import compiled
 from resnet_gp.flow.convolution.compiled import LANES
-from resnet_gp.flow.convolution.network import ConvNetwork, Cost
+from resnet_gp.flow.convolution.network import ConvNetwork, Cost, Steps
 from resnet_gp.flow.convolution.on_torch import variance_path
-from resnet_gp.flow.general import Scheme, mirror
+from resnet_gp.flow.general import mirror
 from resnet_gp.progress import progress_bar
 from resnet_gp.threads import in_threads
 
@@ -47,8 +47,8 @@ def covariance(
         parameters: numbers of the variances in which derivatives are wanted.
     """
     n, m, symmetric = len(x1), len(x2), x1 is x2
-    scheme = network.scheme(float(variances[0]))
-    stages = scheme.steps * len(scheme.weights)
+    steps = network.steps(float(variances[0]), float(variances[2]))
+    stages = steps.combined[:, 0].size
     work = stages * n * m * (network.pixels**2 if network.average else network.pixels)
     title, long = f"covariances of {n} x {m} images", False
     if work > _SAMPLED:
@@ -63,7 +63,7 @@ def covariance(
             here, there = slice(first, first + rows), slice(begin, begin + rows)
             same = symmetric and first == begin
             if not symmetric or first <= begin:
-                block = _block(network, scheme, x1[here], x2[there], variances, parameters, same)
+                block = _block(network, steps, x1[here], x2[there], variances, parameters, same)
                 out[:, here, there] = block
                 if symmetric:
                     out[:, there, here] = block.mT
@@ -86,12 +86,12 @@ def cost(
     parameters: Sequence[int] = (),
 ) -> Cost:
     """What a float64 matrix of n and m images takes, or of n with themselves; a sample is timed."""
-    scheme, seconds = network.scheme(float(variances[0])), 0.0
+    steps, seconds = network.steps(float(variances[0]), float(variances[2])), 0.0
     for size in (LANES, LANES, 4 * LANES):  # the first of which may compile
         if seconds < 0.1 or size == LANES:
             x = torch.randn(2 * size, network.features, dtype=torch.float64)
             start = time.perf_counter()
-            _block(network, scheme, x[:size], x[size:], variances, parameters, False)
+            _block(network, steps, x[:size], x[size:], variances, parameters, False)
             seconds = time.perf_counter() - start
             each = seconds / size**2
     pairs, entries = (n * (n + 1) / 2, n * n) if m is None else (n * m, n * m)
@@ -100,7 +100,7 @@ def cost(
 
 def _block(
     network: ConvNetwork,
-    scheme: Scheme,
+    steps: Steps,
     x1: Tensor,
     x2: Tensor,
     variances: Sequence[Tensor],
@@ -108,6 +108,7 @@ def _block(
     symmetric: bool,
 ) -> Tensor:
     out = torch.empty(1 + len(parameters), len(x1), len(x2), dtype=torch.float64)
+    counts = steps.combined.any(1)  # all but the first at t = 0, where dt / ds = 0
     slope = network.activation.negative_slope
     settings = (
         network.radius, network.circular, network.linear, (1 - slope) ** 2, *map(float, variances),
@@ -117,7 +118,7 @@ def _block(
     others = paths if symmetric else _paths(network, x2, variances, parameters)
     tiles, tile_paths = _tiles(_images(network, x2)), tuple(map(_tiles, others))
     fill = functools.partial(
-        compiled.covariance, images, paths, tiles, tile_paths, _steps(scheme), settings,
+        compiled.covariance, images, paths, tiles, tile_paths, (*steps, counts), settings,
         _planes(network), 0 if symmetric else len(x1), out.numpy(),
     )  # fmt: skip
     shares = np.linspace(0, 1, torch.get_num_threads() + 1)
@@ -154,19 +155,6 @@ def _tiles(values: Array) -> Array:
     padded = np.zeros((count * LANES, *values.shape[1:]))
     padded[: len(values)] = values
     return np.ascontiguousarray(np.moveaxis(padded.reshape(count, LANES, *values.shape[1:]), 1, -1))
-
-
-def _steps(scheme: Scheme) -> tuple[Array, ...]:
-    """``scheme`` of the compiled loops."""
-    count = len(scheme.weights)
-    counts, numbers = np.zeros(count, np.int64), np.zeros((count, count + 1), np.int64)
-    coefficients = np.zeros((count, count + 1))
-    for i, row in enumerate(scheme.stages):
-        (used,) = np.nonzero(np.array(row))
-        counts[i] = len(used)
-        numbers[i, : len(used)], coefficients[i, : len(used)] = used, np.array(row)[used]
-    rates = np.array(scheme.rates).reshape(scheme.steps, count)
-    return counts, numbers, coefficients, np.array(scheme.weights), rates
 
 
 @functools.lru_cache(maxsize=8)

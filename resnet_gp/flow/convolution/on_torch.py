@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from resnet_gp.flow.convolution.network import BLOCK_BIAS, INPUT_BIAS, ConvNetwork, W
-from resnet_gp.flow.general import GaussianMoment, last_state, states
+from resnet_gp.flow.general import GaussianMoment
 
 _ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # pairs of pixels at a time, if no gradient is wanted
 
@@ -50,7 +51,7 @@ def variance_path(
                 moments[number] += linear * q[0]
         return _filtered(moments, network) + constant
 
-    return list(states(network.scheme(float(w.detach())), start, speed))[:-1]
+    return list(_states(network, variances, start, speed))[:-1]
 
 
 def _path(network: ConvNetwork, x: Tensor, variances: Sequence[Tensor]) -> list[Tensor]:
@@ -76,7 +77,33 @@ def _covariance(
         return w * _filtered(moment, network) + block
 
     start = _filtered(start / network.image_shape[0], network) + bias
-    return last_state(network.scheme(float(w.detach())), start, speed).flatten(2).mean(-1)
+    (end,) = deque(_states(network, variances, start, speed), maxlen=1)
+    return end.flatten(2).mean(-1)
+
+
+def _states(
+    network: ConvNetwork,
+    variances: Sequence[Tensor],
+    state: Tensor,
+    speed: Callable[[int, Tensor], Tensor],
+) -> Iterator[Tensor]:
+    """The state at every stage of dq/dt = speed(stage, q), and then at the end."""
+    w, _, block = (float(value.detach()) for value in variances)
+    stage = 0
+    for own, combined in zip(*network.steps(w, block), strict=True):
+        slopes: list[Tensor] = []
+        for factor, row in zip(own.tolist(), combined.tolist(), strict=True):
+            inner = state * factor
+            for coefficient, slope in zip(row, slopes, strict=False):
+                if coefficient:
+                    inner = inner + slope * coefficient
+            if len(slopes) == len(row):
+                state = inner
+            else:
+                yield inner
+                slopes.append(speed(stage, inner))
+                stage += 1
+    yield state
 
 
 def _filtered(field: Tensor, network: ConvNetwork) -> Tensor:
