@@ -96,6 +96,7 @@ def _member(
     needs_images = torch.is_grad_enabled() and (x1.requires_grad or x2.requires_grad)
     if loops is not None and not needs_images:
         return _Compiled.apply(loops, network, x1, x2, diag, *variances)
+    variances = [value.to(x1.dtype) for value in variances]
     if not diag:
         return on_torch.covariance(network, x1, x2, variances)
     pairs = zip(x1[:, None], x2[:, None], strict=True)
