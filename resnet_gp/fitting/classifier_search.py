@@ -131,11 +131,12 @@ class MemberFit(ClassifierFit):
         targets = problem.targets
         offset = targets.mean(0)
         centred = targets - offset
+        levels: Sequence[float] = NOISE_LEVELS
         if len(problem.settings) > 1:
-            rows, levels = spread_rows(problem.labels.numpy(), problem.generator), NOISE_LEVELS
+            rows = spread_rows(problem.labels.numpy(), problem.generator)
             keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
         else:  # one matrix, of as many rows as may be, for the comparison and the fit
-            rows, levels = np.arange(min(len(problem.x), _ALONE)), _MORE_LEVELS + NOISE_LEVELS
+            rows, levels = np.arange(min(len(problem.x), _ALONE)), (*_MORE_LEVELS, *levels)
             keep = 1
         best = search(problem.ticking(), problem.x[rows], centred[rows], levels, keep)
         members, held_out = zip(
