@@ -1,10 +1,10 @@
 """Do convolutions help a Gaussian process to read digits, and what do they cost?
 
-    python benchmarks/images.py --data DIR/images [--rows 100 300 1000] [--test 1000]
+    python benchmarks/images.py --data DIR [--rows 100 300 1000] [--test 1000]
     python benchmarks/images.py --quick                  # scikit-learn's digits, seconds
 
-DIR/images holds mnist_t10k.npz (keys X, n x 28 x 28 of bytes, and y). Models, on images of mean 0
-and standard deviation 1 each:
+DIR or DIR/images holds mnist_t10k.npz (keys X, n x 28 x 28 of bytes, and y). Models, on images of
+mean 0 and standard deviation 1 each:
 
 "convolutional"   the classifier with ConvResNetLimitKernel, filters of 5 x 5 pixels, w = 16
 "connected"       the same with images of one pixel and a channel for each value, w = 15: the
@@ -143,7 +143,7 @@ def report(cells: Cells) -> None:
 
 
 def main(arguments: list[str] | None = None) -> Cells:
-    parser = parser_of(__doc__, "mnist_t10k.npz", resumes=True)
+    parser = parser_of(__doc__, "mnist_t10k.npz, or that holds it in images/", resumes=True)
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--test", type=int, default=1000, help="test images of a draw")
     parser.add_argument("--draws", type=int, default=DRAWS)
@@ -154,7 +154,8 @@ def main(arguments: list[str] | None = None) -> Cells:
         X, y = digits.images, digits.target
         options.rows, options.test, options.draws = [100], 200, 1
     else:
-        X, y = load(options.data / "mnist_t10k.npz")
+        folder = options.data / "images"
+        X, y = load((folder if folder.is_dir() else options.data) / "mnist_t10k.npz")
     X = standardised(X)
 
     def measure(rows: int, draw: int, model: str) -> Iterator[Cell]:
