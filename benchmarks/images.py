@@ -32,7 +32,7 @@ from harness import Cell, Cells, fill, mean_and_error, output, parsed, parser_of
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.svm import SVC
 from torch import nn
 
@@ -72,9 +72,9 @@ def grid(X: np.ndarray, y: np.ndarray, Z: np.ndarray) -> np.ndarray:
 
 def svm(X: np.ndarray, y: np.ndarray, Z: np.ndarray) -> np.ndarray:
     X, Z = X.reshape(len(X), -1), Z.reshape(len(Z), -1)
-    found = GridSearchCV(SVC(), SVC_GRID, cv=5).fit(X, y)
-    best = SVC(**found.best_params_)
-    return CalibratedClassifierCV(best, ensemble=False, cv=5).fit(X, y).predict_proba(Z)
+    found = GridSearchCV(SVC(), SVC_GRID, cv=KFold(5)).fit(X, y)
+    best, folds = SVC(**found.best_params_), min(5, np.unique(y, return_counts=True)[1].min())
+    return CalibratedClassifierCV(best, ensemble=False, cv=int(folds)).fit(X, y).predict_proba(Z)
 
 
 def trained(X: np.ndarray, y: np.ndarray, Z: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from resnet_gp.flow.convolution.network import ConvNetwork, Cost, Steps
 from resnet_gp.flow.convolution.on_torch import variance_path
 from resnet_gp.flow.general import mirror
 from resnet_gp.progress import progress_bar
-from resnet_gp.threads import in_threads
+from resnet_gp.threads import in_threads, torch_threads
 
 Array = NDArray[Any]
 
@@ -87,11 +87,11 @@ def cost(
 ) -> Cost:
     """What a float64 matrix of n and m images takes, or of n with themselves; a sample is timed."""
     steps, seconds = network.steps(float(variances[0]), float(variances[2])), 0.0
-    for size in (LANES, LANES, 4 * LANES):  # the first of which may compile
+    for size in (LANES, LANES, 4 * LANES, 16 * LANES):  # the first of which may compile
         if seconds < 0.1 or size == LANES:
-            x = torch.randn(2 * size, network.features, dtype=torch.float64)
+            x = torch.ones(size, network.features, dtype=torch.float64)
             start = time.perf_counter()
-            _block(network, steps, x[:size], x[size:], variances, parameters, False)
+            _block(network, steps, x, x, variances, parameters, False)
             seconds = time.perf_counter() - start
             each = seconds / size**2
     pairs, entries = (n * (n + 1) / 2, n * n) if m is None else (n * m, n * m)
@@ -141,11 +141,12 @@ def _paths(
 ) -> tuple[Array, ...]:
     """``path`` of each image."""
     doubles = [value.detach().double() for value in variances]
-    path = torch.stack(variance_path(network, x.detach().double(), doubles, parameters))
-    path = path.flatten(-2).movedim(2, 0)  # n x stages x (1 + parameters) x pixels
-    size = path[:, :, 0].clamp(min=0).sqrt()
-    inverse = torch.where(size > 0, 1 / size, 0)
-    logs = path[:, :, 1:] * (inverse * inverse / 2)[:, :, None]
+    with torch_threads(1):  # which would wait for each other between short operations
+        path = torch.stack(variance_path(network, x.detach().double(), doubles, parameters))
+        path = path.flatten(-2).movedim(2, 0)  # n x stages x (1 + parameters) x pixels
+        size = path[:, :, 0].clamp(min=0).sqrt()
+        inverse = torch.where(size > 0, 1 / size, 0)
+        logs = path[:, :, 1:] * (inverse * inverse / 2)[:, :, None]
     return tuple(np.ascontiguousarray(values.numpy()) for values in (size, inverse, logs))
 
 
