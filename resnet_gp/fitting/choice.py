@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from gpytorch.kernels import Kernel
@@ -133,5 +133,5 @@ def _is_quick(spec: KernelSpec) -> bool:
     """Whether a new value of the hyperparameters needs no table that takes long."""
     of_the_limit = spec.kernel == "limit" and spec.depth is None and spec.is_homogeneous
     if takes_whole_inputs(spec.kernel):  # once per value of its own hyperparameters, if it has any
-        return not any(p.requires_grad for p in cast(Kernel, spec.kernel).parameters())
+        return spec.is_fixed
     return isinstance(spec.kernel, Kernel) or of_the_limit

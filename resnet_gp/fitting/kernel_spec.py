@@ -124,6 +124,12 @@ class KernelSpec:
         return not isinstance(self.kernel, Kernel)
 
     @property
+    def is_fixed(self) -> bool:
+        """Is the kernel the user's, without hyperparameters to learn?"""
+        own = self.kernel
+        return isinstance(own, Kernel) and not any(p.requires_grad for p in own.parameters())
+
+    @property
     def is_homogeneous(self) -> bool:
         """Is a kernel of ours one scalar map of the correlation?"""
         activation = any_activation(self.activation)

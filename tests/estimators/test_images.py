@@ -101,3 +101,17 @@ def test_the_size_of_images_is_checked(digits):
     X, y = digits
     with pytest.raises(ValueError, match="have 49 values each, got inputs with 64"):
         ResNetGPClassifier(kernel=ConvResNetLimitKernel((7, 7))).fit(X[:30], y[:30])
+
+
+def test_many_rows_learn_the_noise_from_some(digits, calls):
+    """With lengthscales to learn, it would be from neighbours of all rows."""
+    X, y = digits
+    model = ResNetGPRegressor(
+        kernel=fixed_kernel(1, 4),
+        hyperparameter_samples=40,
+        inference="exact",
+        residuals="gaussian",
+    )
+    model.fit(X[:70, 26:30], y[:70])
+    matrices = [call for call in calls if call[0] > 3 and not call[2]]
+    assert matrices == [(40, 40, False), (70, 70, False)]

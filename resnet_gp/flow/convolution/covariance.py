@@ -93,6 +93,8 @@ def _member(
     network: ConvNetwork, x1: Tensor, x2: Tensor, variances: list[Tensor], diag: bool
 ) -> Tensor:
     loops = compiled_loops("flow.convolution.on_numba", x1)
+    if not torch.is_grad_enabled():  # derivatives would be computed with the matrix
+        variances = [value.detach() for value in variances]
     needs_images = torch.is_grad_enabled() and (x1.requires_grad or x2.requires_grad)
     if loops is not None and not needs_images:
         return _Compiled.apply(loops, network, x1, x2, diag, *variances)

@@ -250,6 +250,26 @@ def test_gradients_are_finite_at_equal_and_blank_images():
     assert all(value.grad.isfinite().all() for value in (x, w, bias))
 
 
+def test_derivatives_are_computed_only_where_they_are_wanted(monkeypatch):
+    pytest.importorskip("numba")
+    from resnet_gp.flow.convolution import on_numba
+
+    seen, original = [], on_numba.covariance
+
+    def watched(network, x1, x2, variances, parameters=()):
+        seen.append(list(parameters))
+        return original(network, x1, x2, variances, parameters)
+
+    monkeypatch.setattr(on_numba, "covariance", watched)
+    network = conv_network((2, 2))
+    x, (w, bias, block) = images(network, 2), scalars(1.2, 0.1, 0.1)
+    w.requires_grad_(), block.requires_grad_()
+    covariance_of(x, x, network, (w, bias, block))
+    with torch.no_grad():
+        covariance_of(x, x, network, (w, bias, block))
+    assert seen == [[0, 2], []]
+
+
 def test_second_derivatives_raise():
     network = conv_network((2, 2))
     x = images(network, 2)
