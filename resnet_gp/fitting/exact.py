@@ -24,8 +24,8 @@ class Exact(Inference):
 
     Of several kernels, it takes the most probable one. More rows than ``max_samples`` of the search
     choose kernel and hyperparameters as ``Nearest`` does: all of them count, where marginal
-    likelihood would be that of a subset; where those of the kernel are fixed, that decides noise and
-    output scale.
+    likelihood would be that of a subset; where those of the kernel are fixed, a subset decides on
+    noise and output scale.
     """
 
     name = "exact"
