@@ -3,10 +3,10 @@
     python benchmarks/run_all.py --data DIR [--hours 8] [--only kernels regression]
     python benchmarks/run_all.py --quick                # the quick mode of each, minutes in all
 
-DIR holds the folders ``regression`` and ``classification`` of .npz sets; without it, the benchmarks
-that need data are left out. Short ones come first. Benchmarks that can resume get the remaining
-time; the others start only if it is enough. Then pages.py updates the tables of README and docs.
-Exits with status 1 if a benchmark failed.
+DIR holds the folders ``regression``, ``classification`` and ``images`` of .npz sets; without it,
+the benchmarks that need data are left out. Short ones come first. Benchmarks that can resume get
+the remaining time; the others start only if it is enough. Then pages.py updates the tables of
+README and docs. Exits with status 1 if a benchmark failed.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ BENCHMARKS = {
     "bayesian_optimisation": Benchmark(120, resumes=True),
     "simulation_based_calibration": Benchmark(60, resumes=True),
     "calibration": Benchmark(60, resumes=True),
+    "images": Benchmark(180, data=True, resumes=True),
     "nominal": Benchmark(40, data=True, resumes=True),
     "classification": Benchmark(240, data=True, resumes=True),
     "regression": Benchmark(600, data=True, resumes=True),

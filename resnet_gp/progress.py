@@ -33,7 +33,12 @@ def bars(verbose: bool | None) -> Iterator[None]:
         _asked.reset(before)
 
 
-def progress_bar(description: str, verbose: bool | None = None, total: int | None = None) -> Any:
+def progress_bar(
+    description: str,
+    verbose: bool | None = None,
+    total: int | None = None,
+    at_once: bool = False,
+) -> Any:
     """A bar on the standard error stream.
 
     Args:
@@ -41,10 +46,11 @@ def progress_bar(description: str, verbose: bool | None = None, total: int | Non
         verbose: True for a bar at once, False for none, None for what ``bars`` says, and else for
             one on a terminal only, and only once the work takes more than ten seconds.
         total: number of steps, if known.
+        at_once: the work is known to take that long.
     """
     verbose = _asked.get() if verbose is None else verbose
     if verbose is None:
-        return tqdm(desc=description, total=total, disable=None, delay=_PATIENCE)
+        return tqdm(desc=description, total=total, disable=None, delay=0 if at_once else _PATIENCE)
     return tqdm(desc=description, total=total, disable=not verbose)
 
 

@@ -21,6 +21,7 @@ from resnet_gp.estimators.tables import TableInputs, declares_columns
 from resnet_gp.fitting.classifier_choice import choose_fit
 from resnet_gp.fitting.classifier_search import ClassifierFit, Problem, Solution
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings
+from resnet_gp.fitting.kernel_spec import takes_whole_inputs
 from resnet_gp.models.calibration import class_scores
 from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.progress import bars, progress_bar
@@ -270,7 +271,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         declared = self.categorical_features
         tries = not (declared is None or declares_columns(declared) or self._given is not None)
         indicators = [] if self.columns_ is None else self.columns_.indicators
-        return Inputs(self.X_train_, indicators, tries)
+        return Inputs(self.X_train_, indicators, tries, takes_whole_inputs(self._given))
 
     @property
     def _given(self) -> Kernel | None:

@@ -21,13 +21,16 @@ Array = NDArray[np.float64]
 _FEWEST, _MOST = 3, 12
 
 
-def scaler_of(values: Array, indicators: Sequence[slice]) -> Standardiser:
+def scaler_of(values: Array, indicators: Sequence[slice], whole: bool = False) -> Standardiser:
     """Standardise ``n x d`` features, of which some slices are the indicators of one column each.
 
     The indicators of one column share one scale, so that together they have the variance of one
     feature; with a scale each, rare categories would be far from all others. All inputs are
-    stretched so that their mean square does not depend on the number of categories.
+    stretched so that their mean square does not depend on the number of categories. Features that
+    are ``whole``, such as the pixels of an image, are left as they are.
     """
+    if whole:
+        return Standardiser.none(values.shape[1])
     plain = Standardiser.of(values)
     if not indicators:
         return plain
@@ -76,13 +79,17 @@ class Inputs:
         X: the features of the training rows.
         indicators: slices of indicators among them, of one column each.
         tries_categories: whether there is a view with categories.
+        whole: features stay as they are, and this is the only view.
 
     Attributes:
         blocks: columns of each view among those of all inputs; views may share some.
     """
 
-    def __init__(self, X: Array, indicators: Sequence[slice], tries_categories: bool) -> None:
-        first, d, skewed = scaler_of(X, indicators), X.shape[1], skewed_columns(X)
+    def __init__(
+        self, X: Array, indicators: Sequence[slice], tries_categories: bool, whole: bool = False
+    ) -> None:
+        first, d = scaler_of(X, indicators, whole), X.shape[1]
+        skewed = [] if whole else skewed_columns(X)
         if skewed:
             first = RankingStandardiser.add_to(first, X, skewed)
         self._parts: list[Callable[[Array], Tensor]] = [first]

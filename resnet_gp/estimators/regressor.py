@@ -43,7 +43,7 @@ from resnet_gp.fitting.directions import DirectedStandardiser
 from resnet_gp.fitting.inference import Inference, Training
 from resnet_gp.fitting.input_choice import helpful_directions, may_choose, ranks_help
 from resnet_gp.fitting.integrated import Integrated
-from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec
+from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec, takes_whole_inputs
 from resnet_gp.fitting.nearest import Here, Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
 from resnet_gp.fitting.ranks import RankingStandardiser, skewed_columns
@@ -398,7 +398,11 @@ class ResNetGPRegressor(
                 )
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
         self._units = Units(
-            scaler_of(inputs, [] if self.columns_ is None else self.columns_.indicators),
+            scaler_of(
+                inputs,
+                [] if self.columns_ is None else self.columns_.indicators,
+                any(takes_whole_inputs(spec.kernel) for spec in kernels),
+            ),
             Standardiser.of(self.y_train_),
         )
         n = len(inputs)
@@ -453,6 +457,16 @@ class ResNetGPRegressor(
             raise ValueError(
                 'rank_features=True needs kernel="limit" or "tangent": your own kernel may depend '
                 "on the number of inputs"
+            )
+        if self.rotate_features is True and any(map(takes_whole_inputs, kernels)):
+            raise ValueError(
+                "rotate_features=True would mix the pixels of images, which the kernel needs as "
+                'they are: leave it at "auto" or False'
+            )
+        if len({takes_whole_inputs(kernel) for kernel in kernels}) > 1:
+            raise ValueError(
+                "kernel must not mix kernels of images, whose columns are not standardised, with "
+                "others: their inputs differ"
             )
         columns = self.columns_
         groups = columns.groups if columns is not None and columns.indicators else None

@@ -12,7 +12,7 @@ from gpytorch.kernels import Kernel
 
 from resnet_gp.fitting.exact import Exact
 from resnet_gp.fitting.inference import Inference
-from resnet_gp.fitting.kernel_spec import KernelSpec
+from resnet_gp.fitting.kernel_spec import KernelSpec, takes_whole_inputs
 
 InferenceName = Literal["auto", "exact", "nearest", "sparse"]
 HyperparametersName = Literal["auto", "laplace", "map", "ml", "nuts", "fixed"]
@@ -132,4 +132,6 @@ def choose_components(
 def _is_quick(spec: KernelSpec) -> bool:
     """Whether a new value of the hyperparameters needs no table that takes long."""
     of_the_limit = spec.kernel == "limit" and spec.depth is None and spec.is_homogeneous
+    if takes_whole_inputs(spec.kernel):  # once per value of its own hyperparameters, if it has any
+        return spec.is_fixed
     return isinstance(spec.kernel, Kernel) or of_the_limit

@@ -30,6 +30,9 @@ NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Above this many samples, the kernels are compared on a subset, and fewer are kept.
 _SEARCH_SAMPLES = 800
 _MEMBERS, _MEMBERS_ABOVE = 10, 4
+# Rows on which the noise levels of a kernel without rivals are compared, and further levels, for
+# kernels that are nearly constant.
+_ALONE, _MORE_LEVELS = 5000, (1e-6, 1e-5, 1e-4)
 _SELECTION_ROWS = 10_000
 
 
@@ -128,9 +131,14 @@ class MemberFit(ClassifierFit):
         targets = problem.targets
         offset = targets.mean(0)
         centred = targets - offset
-        rows = spread_rows(problem.labels.numpy(), problem.generator)
-        keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
-        best = search(problem.ticking(), problem.x[rows], centred[rows], NOISE_LEVELS, keep)
+        levels: Sequence[float] = NOISE_LEVELS
+        if len(problem.settings) > 1:
+            rows = spread_rows(problem.labels.numpy(), problem.generator)
+            keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
+        else:  # one matrix, of as many rows as may be, for the comparison and the fit
+            rows, levels = np.arange(min(len(problem.x), _ALONE)), (*_MORE_LEVELS, *levels)
+            keep = 1
+        best = search(problem.ticking(), problem.x[rows], centred[rows], levels, keep)
         members, held_out = zip(
             *(self.member_of(problem, centred, one) for one in best), strict=True
         )

@@ -24,7 +24,8 @@ class Exact(Inference):
 
     Of several kernels, it takes the most probable one. More rows than ``max_samples`` of the search
     choose kernel and hyperparameters as ``Nearest`` does: all of them count, where marginal
-    likelihood would be that of a subset.
+    likelihood would be that of a subset; where those of the kernel are fixed, a subset decides on
+    noise and output scale.
     """
 
     name = "exact"
@@ -33,7 +34,8 @@ class Exact(Inference):
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
         some = training.sample(search.max_samples)
-        if search.fixed or len(some) == len(training):
+        known_kernel = search.spec.is_fixed and not search.others
+        if search.fixed or known_kernel or len(some) == len(training):
             return conditioned(most_probable(find_modes(some, search, known)), training)
         found = Nearest(student=False).learn(training, search, known)
         model = search.each()[found.number].exact_model(training)

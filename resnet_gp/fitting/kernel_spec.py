@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from resnet_gp.activations import AnyActivation, LeakyReLU, any_activation
 from resnet_gp.fitting.optimiser import get_raw, set_raw
 from resnet_gp.flow.depth import checked_depth
-from resnet_gp.kernels import ResNetLimitKernel, ResNetSumKernel, ResNetTangentKernel
+from resnet_gp.kernels import (
+    ConvResNetLimitKernel,
+    ResNetLimitKernel,
+    ResNetSumKernel,
+    ResNetTangentKernel,
+)
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.kernels.resnet_sum_kernel import (
     HORIZON_STEP,
@@ -123,6 +128,12 @@ class KernelSpec:
         return not isinstance(self.kernel, Kernel)
 
     @property
+    def is_fixed(self) -> bool:
+        """Is the kernel the user's, without hyperparameters to learn?"""
+        own = self.kernel
+        return isinstance(own, Kernel) and not any(p.requires_grad for p in own.parameters())
+
+    @property
     def is_homogeneous(self) -> bool:
         """Is a kernel of ours one scalar map of the correlation?"""
         activation = any_activation(self.activation)
@@ -215,6 +226,12 @@ def _components(kernel: Kernel) -> tuple[ResNetKernel, ...]:
     return (kernel,) if isinstance(kernel, ResNetKernel) else ()
 
 
+def takes_whole_inputs(kernel: object) -> bool:
+    """Is it a kernel, or made of one, of inputs whose columns must keep their scales?"""
+    parts = kernel.modules() if isinstance(kernel, Kernel) else ()
+    return any(isinstance(part, ConvResNetLimitKernel) for part in parts)
+
+
 def checked_kernel(kernel: Kernel, n_features: int) -> Kernel:
     """A copy, with float64 parameters, of a user's kernel for inputs with ``n_features`` columns.
 
@@ -274,6 +291,12 @@ def _natural_bounds(module: Module) -> Iterator[tuple[str, Bounds]]:
         low, high = (bound / factor for bound in _HORIZON_BOUNDS)
         yield "lengthscale", _lengthscale_bounds(module)
         yield "weight_variance", (low, high) if homogeneous else _GENERAL_WEIGHT_BOUNDS
+        if module.input_bias:
+            yield "input_bias_variance", _INPUT_BIAS_BOUNDS
+        if module.block_bias:
+            yield "block_bias_variance", _BLOCK_BIAS_BOUNDS
+    elif isinstance(module, ConvResNetLimitKernel):
+        yield "weight_variance", _GENERAL_WEIGHT_BOUNDS
         if module.input_bias:
             yield "input_bias_variance", _INPUT_BIAS_BOUNDS
         if module.block_bias:

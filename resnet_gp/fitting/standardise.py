@@ -92,6 +92,11 @@ class Standardiser:
         return cls.of_moments(mean, deviation, smallest, largest)
 
     @classmethod
+    def none(cls, columns: int) -> Standardiser:
+        """Leaves so many columns as they are."""
+        return cls(np.zeros(columns), np.ones(columns))
+
+    @classmethod
     def of_moments(
         cls, mean: Array, deviation: Array, smallest: Array, largest: Array
     ) -> Standardiser:

@@ -103,7 +103,7 @@ def _extrapolation(points: Sequence[float], x: float, powers: Sequence[float]) -
     return [float(weight) for weight in weights]
 
 
-class _Moment(FlowFunction):
+class GaussianMoment(FlowFunction):
     """``Moments.moment``, differentiable once."""
 
     @staticmethod
@@ -189,7 +189,7 @@ def variance_path(
     """q_t(a, a) of inputs, any shape, at every stage and at the end: ``(stages + 1) x shape``."""
 
     def speed(_: int, q: Tensor) -> Tensor:
-        return weight_variance * _Moment.apply(moments, q, q, q) + block_bias_variance
+        return weight_variance * GaussianMoment.apply(moments, q, q, q) + block_bias_variance
 
     return torch.stack(list(states(scheme, variance, speed)))
 
@@ -206,7 +206,7 @@ def pair_covariance(
     """q_1(a, b) from q_0(a, b) and two paths of variances, which broadcast with it."""
 
     def speed(stage: int, q: Tensor) -> Tensor:
-        rate = _Moment.apply(moments, path1[stage], path2[stage], q)
+        rate = GaussianMoment.apply(moments, path1[stage], path2[stage], q)
         return weight_variance * rate + block_bias_variance
 
     return last_state(scheme, covariance, speed)

@@ -21,13 +21,13 @@ from resnet_gp.flow.covariance import (
 from resnet_gp.flow.depth import Layers, checked_depth
 from resnet_gp.flow.general_covariance import general_covariance
 from resnet_gp.kernels.constraints import log_positive
-from resnet_gp.kernels.hyperparameters import KernelWithHyperparameters
 from resnet_gp.kernels.large_covariance import is_too_large, large_covariance
+from resnet_gp.kernels.network_kernel import NetworkKernel
 
 _SHALLOW = 8  # blocks
 
 
-class ResNetKernel(KernelWithHyperparameters):
+class ResNetKernel(NetworkKernel):
     """A kernel of the infinitely wide ResNet; see its subclasses."""
 
     has_lengthscale = True
@@ -75,54 +75,14 @@ class ResNetKernel(KernelWithHyperparameters):
         self.variance: Variance = variance
         self.contrast = contrast
         self.start_at("lengthscale", 1.0)
-        self._add_variance("weight_variance", weight_variance_prior, weight_variance_constraint)
-        for name, present, prior, constraint in (
-            ("input_bias", input_bias, input_bias_variance_prior, input_bias_variance_constraint),
-            ("block_bias", block_bias, block_bias_variance_prior, block_bias_variance_constraint),
-        ):
-            if present:
-                self._add_variance(f"{name}_variance", prior, constraint)
-            elif prior is not None or constraint is not None:
-                raise ValueError(f"a prior or constraint of {name}_variance needs {name}=True")
-
-    def _add_variance(self, name: str, prior: Prior | None, constraint: Interval | None) -> None:
-        self._add(name, (1, 1), prior, constraint)
-        self.start_at(name, 1.0)  # the paper's value
-
-    def _raw(self, name: str) -> Tensor:
-        if not hasattr(self, f"raw_{name}"):
-            raise AttributeError(f"{name} exists only with {name.removesuffix('_variance')}=True")
-        return super()._raw(name)
+        self._add_variances(
+            (weight_variance_prior, weight_variance_constraint),
+            (input_bias, input_bias_variance_prior, input_bias_variance_constraint),
+            (block_bias, block_bias_variance_prior, block_bias_variance_constraint),
+        )
 
     def _set_lengthscale(self, value: Tensor | float) -> None:
         self._set_hyperparameter("lengthscale", value)  # the base class rounds floats to float32
-
-    @property
-    def weight_variance(self) -> Tensor:
-        """w, the variance of the residual weights times the width; ``batch_shape x 1 x 1``."""
-        return self._get_hyperparameter("weight_variance")
-
-    @weight_variance.setter
-    def weight_variance(self, value: Tensor | float) -> None:
-        self._set_hyperparameter("weight_variance", value)
-
-    @property
-    def input_bias_variance(self) -> Tensor:
-        """sigma_in^2, ``batch_shape x 1 x 1``; AttributeError without ``input_bias``."""
-        return self._get_hyperparameter("input_bias_variance")
-
-    @input_bias_variance.setter
-    def input_bias_variance(self, value: Tensor | float) -> None:
-        self._set_hyperparameter("input_bias_variance", value)
-
-    @property
-    def block_bias_variance(self) -> Tensor:
-        """sigma_b^2, ``batch_shape x 1 x 1``; AttributeError without ``block_bias``."""
-        return self._get_hyperparameter("block_bias_variance")
-
-    @block_bias_variance.setter
-    def block_bias_variance(self, value: Tensor | float) -> None:
-        self._set_hyperparameter("block_bias_variance", value)
 
     @property
     def is_homogeneous(self) -> bool:

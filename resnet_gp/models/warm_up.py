@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.flow.autograd import compiled_loops
+from resnet_gp.kernels.conv_resnet_limit_kernel import ConvResNetLimitKernel
 from resnet_gp.kernels.resnet_limit_kernel import ResNetLimitKernel
 from resnet_gp.kernels.resnet_tangent_kernel import ResNetTangentKernel
 from resnet_gp.models.exact import ExactRegression
@@ -15,7 +16,7 @@ from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.models.neighbourhoods import predicted_means, whitened
 from resnet_gp.models.training_rows import Rows
 
-_STEPS = ("covariances", "other activations", "nearest neighbours")
+_STEPS = ("covariances", "other activations", "images", "nearest neighbours")
 
 
 def compile_loops() -> Iterator[str]:
@@ -30,7 +31,9 @@ def compile_loops() -> Iterator[str]:
         )
     for dtype in (torch.float64, torch.float32):
         x = torch.linspace(-1, 1, 12, dtype=dtype).reshape(6, 2)
-        for name, step in zip(_STEPS, (_covariances, _activations, _neighbours), strict=True):
+        for name, step in zip(
+            _STEPS, (_covariances, _activations, _images, _neighbours), strict=True
+        ):
             yield f"{name} in {str(dtype).removeprefix('torch.')}"
             step(x)
 
@@ -43,6 +46,10 @@ def _covariances(x: Tensor) -> None:
 
 def _activations(x: Tensor) -> None:
     ResNetLimitKernel(activation="erf").to(x)(x).to_dense().sum().backward()
+
+
+def _images(x: Tensor) -> None:
+    ConvResNetLimitKernel((1, 2)).to(x)(x).to_dense()
 
 
 def _neighbours(x: Tensor) -> None:

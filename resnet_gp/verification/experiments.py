@@ -10,6 +10,7 @@ from resnet_gp.report.result import ExperimentResult
 from resnet_gp.report.session import SessionError
 from resnet_gp.verification import (
     commutation,
+    convolution,
     correlation_curve,
     covariance_along_depth,
     family,
@@ -47,6 +48,7 @@ EXPERIMENTS = {
     "commutation": SimulationExperiment(commutation.run, commutation.plan),
     "roles": SimulationExperiment(roles.run, roles.plan),
     "family": SimulationExperiment(family.run, family.plan),
+    "convolution": SimulationExperiment(convolution.run, convolution.plan),
     "posterior": SimulationExperiment(network_posterior.run, network_posterior.plan),
 }
 

@@ -341,3 +341,12 @@ def test_large():
     assert [cell["model"] for cell in cells] == ["resnet", "svgp"]
     assert cells[0]["rmse"] < 0.8  # the function's deviation is 1.7
     assert all(cell["seconds"] > 0 for cell in cells)
+
+
+def test_images():
+    cells = load("benchmarks", "images").main(["--quick"])
+    assert {cell["model"] for cell in cells.all} == {
+        "convolutional", "connected", "grid", "svm", "trained"
+    }  # fmt: skip
+    assert all(cell["accuracy"] > 0.8 for cell in cells.all)
+    assert all(cell["log_loss"] < 0.8 for cell in cells.all)

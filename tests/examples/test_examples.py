@@ -247,3 +247,16 @@ class TestWidthAndDepth:
         assert advice["measured"] == pytest.approx(advice["tolerance"], rel=0.15)
         assert "advice" in capsys.readouterr().out
         assert figure.exists()
+
+
+class TestDigitImages:
+    def test_averages_do_not_see_shifts(self, capsys, tmp_path):
+        figure = tmp_path / "digits.png"
+        found = load("examples", "digit_images").main(["--quick", "--figure", str(figure)])
+        shifted = found["correlations"]
+        assert all(values[0] == pytest.approx(1) for values in shifted.values())
+        assert shifted["convolutional, average"][2] > 0.9
+        assert shifted["convolutional"][2] < 0.2
+        assert all(values[-1, 0] > 0.7 for values in found["scores"].values())
+        assert "log-loss" in capsys.readouterr().out
+        assert figure.exists()

@@ -10,7 +10,7 @@ from resnet_gp.models import ExactRegression, warm_up
 def test_compiles_for_both_precisions(capsys):
     pytest.importorskip("numba")
     steps = list(warm_up.compile_loops())
-    assert len(steps) == 6
+    assert len(steps) == 8
     assert steps[0] == "covariances in float64"
     assert steps[-1] == "nearest neighbours in float32"
 

@@ -1,12 +1,19 @@
 """Every experiment passes at its quick size, and fails under sabotage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from resnet_gp.networks import ResNet
 from resnet_gp.report.checks import judge
 from resnet_gp.report.page import _jsonable, _numbers
-from resnet_gp.verification import correlation_curve, covariance_along_depth, predictions
+from resnet_gp.verification import (
+    convolution,
+    correlation_curve,
+    covariance_along_depth,
+    predictions,
+)
 from resnet_gp.verification.experiments import EXPERIMENTS
 from resnet_gp.verification.simulation_lab import SimulationLab
 
@@ -63,3 +70,17 @@ def test_sabotage_is_seen_in_every_mean_covariance(scale, monkeypatch):
     ends = [check for check in result.checks if "t = 1.0" in check.name]
     assert len(ends) == 6
     assert min(abs(check.z) for check in ends) > 10
+
+
+def test_sabotage_of_convolutions(monkeypatch):
+    """A kernel whose filters are one pixel smaller on each side, and one of twice the rate."""
+    right = convolution.predicted
+    for changes in ({"filter_size": 1}, {"weight_variance": 2.6}):
+
+        def wrong(law, limit=False, changes=changes):
+            return right(replace(law, **changes), limit)
+
+        monkeypatch.setattr(convolution, "predicted", wrong)
+        result = convolution.run(SimulationLab(quick=True))
+        worst = [abs(v.check.z) for v in judge(result.checks) if not v.passed]
+        assert max(worst) > 10

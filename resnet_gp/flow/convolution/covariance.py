@@ -1,0 +1,127 @@
+"""Covariance matrices of infinitely wide convolutional ResNets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from resnet_gp.flow.autograd import compiled_loops, widens_half
+from resnet_gp.flow.convolution import on_torch
+from resnet_gp.flow.convolution.network import ConvNetwork, Cost
+from resnet_gp.flow.domain import DomainError
+
+
+@widens_half
+def conv_covariance(
+    x1: Tensor,
+    x2: Tensor,
+    network: ConvNetwork,
+    weight_variance: Tensor,
+    *,
+    input_bias_variance: Tensor | None = None,
+    block_bias_variance: Tensor | None = None,
+    diag: bool = False,
+) -> Tensor:
+    """Covariance of the infinitely wide convolutional ResNet between two sets of images.
+
+    On the CPU by compiled loops, in float64 whatever the dtype; where an image requires a gradient,
+    without numba, and on other devices, by plain torch, in the images' own dtype. An entry depends
+    on its two images alone, to the bit in compiled loops.
+
+    Args:
+        x1, x2: flattened images, ``batch_shape x n x (channels height width)``.
+        network: of these images.
+        weight_variance: w, ``batch_shape x 1 x 1`` or a scalar.
+        input_bias_variance, block_bias_variance: of the same shape; None for no bias.
+        diag: only pairs of rows with the same number.
+
+    Returns:
+        ``batch_shape x n x m``, or ``batch_shape x n``; differentiable once.
+
+    Raises:
+        ValueError: images of another size.
+        DomainError: images that are not finite, or variances outside their domain.
+    """
+    for x in (x1, x2):
+        if x.shape[-1] != network.features:
+            raise ValueError(
+                f"images of shape {network.image_shape} have {network.features} values each, got "
+                f"inputs with {x.shape[-1]}"
+            )
+        if not bool(x.detach().isfinite().all()):
+            raise DomainError("the images must be finite")
+    same = x1 is x2 or (x1.shape == x2.shape and torch.equal(x1, x2))
+    zero = weight_variance.new_zeros(())
+    variances = [
+        zero if value is None else value
+        for value in (weight_variance, input_bias_variance, block_bias_variance)
+    ]
+    variances = [value[..., 0, 0] if value.dim() else value for value in variances]
+    batch = torch.broadcast_shapes(
+        x1.shape[:-2], x2.shape[:-2], *(value.shape for value in variances)
+    )
+    shape = (*batch, x1.shape[-2]) if diag else (*batch, x1.shape[-2], x2.shape[-2])
+    if math.prod(shape) == 0:
+        return x1.new_zeros(shape) + 0 * sum(value.sum() for value in variances)
+    one, two = (x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) for x in (x1, x2))
+    own = [value.to(x1.device).expand(batch).flatten() for value in variances]
+    members = []
+    for b, image in enumerate(one):
+        other = image if same else two[b]
+        members.append(_member(network, image, other, [value[b] for value in own], diag))
+    return torch.stack(members).reshape(shape)
+
+
+def covariance_cost(
+    network: ConvNetwork, weight_variance: Tensor, n: int, m: int | None = None
+) -> Cost:
+    """What a float64 matrix of n and m images takes on the CPU; RuntimeError without numba."""
+    w = weight_variance.detach().cpu().double()
+    loops = compiled_loops("flow.convolution.on_numba", w)
+    if loops is None:
+        raise RuntimeError('the cost is that of compiled loops: pip install "resnet-gp[fast]"')
+    cost: Cost = loops.cost(network, [w, torch.zeros_like(w), torch.zeros_like(w)], n, m)
+    return cost
+
+
+def _member(
+    network: ConvNetwork, x1: Tensor, x2: Tensor, variances: list[Tensor], diag: bool
+) -> Tensor:
+    loops = compiled_loops("flow.convolution.on_numba", x1)
+    if not torch.is_grad_enabled():  # derivatives would be computed with the matrix
+        variances = [value.detach() for value in variances]
+    needs_images = torch.is_grad_enabled() and (x1.requires_grad or x2.requires_grad)
+    if loops is not None and not needs_images:
+        return _Compiled.apply(loops, network, x1, x2, diag, *variances)
+    variances = [value.to(x1.dtype) for value in variances]
+    if not diag:
+        return on_torch.covariance(network, x1, x2, variances)
+    pairs = zip(x1[:, None], x2[:, None], strict=True)
+    return torch.cat([on_torch.covariance(network, *pair, variances)[0] for pair in pairs])
+
+
+class _Compiled(Function):
+    """Computes the derivatives in those variances that require them together with the matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, loops: Any, network: ConvNetwork, *inputs: Any) -> Tensor:
+        x1, x2, diag, *variances = inputs
+        ctx.parameters = [i for i, needed in enumerate(ctx.needs_input_grad[5:]) if needed]
+        compute = loops.diagonal if diag else loops.covariance
+        value, *derivatives = compute(network, x1, x2, variances, ctx.parameters).unbind()
+        ctx.save_for_backward(*derivatives)
+        ctx.dtypes = [value.dtype for value in variances]
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        found: list[Tensor | None] = [None] * 3
+        for number, derivative in zip(ctx.parameters, ctx.saved_tensors, strict=True):
+            found[number] = (grad * derivative).sum().to(ctx.dtypes[number])
+        return (*[None] * 5, *found)

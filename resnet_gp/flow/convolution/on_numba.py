@@ -1,0 +1,194 @@
+"""The convolutional flow by the loops of ``compiled.py``, in float64, for tensors on the CPU."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.polynomial.chebyshev import cheb2poly, chebfit
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_gp.flow.angles import reduced_speed
+from resnet_gp.flow.convolution import compiled
+from resnet_gp.flow.convolution.compiled import LANES
+from resnet_gp.flow.convolution.network import ConvNetwork, Cost, Steps
+from resnet_gp.flow.convolution.on_torch import variance_path
+from resnet_gp.flow.general import mirror
+from resnet_gp.progress import progress_bar
+from resnet_gp.threads import in_threads, torch_threads
+
+Array = NDArray[Any]
+
+_LOGGER = logging.getLogger("resnet_gp")
+_GROUP = 512  # pixels of planes that are computed together
+_PATH_BYTES, _MOST_ROWS = 2**27, 256  # of the variances of a block of images
+_LONG = 10.0  # seconds
+_SAMPLED = 10**9  # entries at all stages, from which on the cost is told
+
+
+def covariance(
+    network: ConvNetwork,
+    x1: Tensor,
+    x2: Tensor,
+    variances: Sequence[Tensor],
+    parameters: Sequence[int] = (),
+) -> Tensor:
+    """K of flattened images and its derivatives, ``(1 + parameters) x n x m``, in their dtype.
+
+    Args:
+        x1, x2: ``n x features`` and ``m x features``; half is computed if they are one object.
+        parameters: numbers of the variances in which derivatives are wanted.
+    """
+    n, m, symmetric = len(x1), len(x2), x1 is x2
+    steps = network.steps(float(variances[0]), float(variances[2]))
+    stages = steps.combined[:, 0].size
+    work = stages * n * m * (network.pixels**2 if network.average else network.pixels)
+    title, long = f"covariances of {n} x {m} images", False
+    if work > _SAMPLED:
+        expected = cost(network, variances, n, None if symmetric else m, parameters)
+        title, long = f"{title} ({expected})", expected.seconds > _LONG
+        _LOGGER.info("%s", title)
+    rows = _PATH_BYTES // (8 * stages * network.pixels * (2 + len(parameters))) // LANES * LANES
+    rows = min(max(rows, LANES), _MOST_ROWS)
+    out = torch.empty(1 + len(parameters), n, m, dtype=x1.dtype)
+    with progress_bar(title, total=n * m, at_once=long) as bar:
+        for first, begin in itertools.product(range(0, n, rows), range(0, m, rows)):
+            here, there = slice(first, first + rows), slice(begin, begin + rows)
+            same = symmetric and first == begin
+            if not symmetric or first <= begin:
+                block = _block(network, steps, x1[here], x2[there], variances, parameters, same)
+                out[:, here, there] = block
+                if symmetric:
+                    out[:, there, here] = block.mT
+            bar.update(len(x1[here]) * len(x2[there]))
+    return out
+
+
+def diagonal(network: ConvNetwork, x1: Tensor, x2: Tensor, *arguments: Any) -> Tensor:
+    """The diagonals of ``covariance``, ``(1 + parameters) x n``."""
+    blocks = zip(x1.split(LANES), x2.split(LANES), strict=True)
+    found = [covariance(network, *pair, *arguments).diagonal(dim1=1, dim2=2) for pair in blocks]
+    return torch.cat(found, 1)
+
+
+def cost(
+    network: ConvNetwork,
+    variances: Sequence[Tensor],
+    n: int,
+    m: int | None = None,
+    parameters: Sequence[int] = (),
+) -> Cost:
+    """What a float64 matrix of n and m images takes, or of n with themselves; a sample is timed."""
+    steps, seconds = network.steps(float(variances[0]), float(variances[2])), 0.0
+    for size in (LANES, LANES, 4 * LANES, 16 * LANES):  # the first of which may compile
+        if seconds < 0.1 or size == LANES:
+            x = torch.ones(size, network.features, dtype=torch.float64)
+            start = time.perf_counter()
+            _block(network, steps, x, x, variances, parameters, False)
+            seconds = time.perf_counter() - start
+            each = seconds / size**2
+    pairs, entries = (n * (n + 1) / 2, n * n) if m is None else (n * m, n * m)
+    return Cost(each * pairs, 8 * entries * (1 + len(parameters)))
+
+
+def _block(
+    network: ConvNetwork,
+    steps: Steps,
+    x1: Tensor,
+    x2: Tensor,
+    variances: Sequence[Tensor],
+    parameters: Sequence[int],
+    symmetric: bool,
+) -> Tensor:
+    out = torch.empty(1 + len(parameters), len(x1), len(x2), dtype=torch.float64)
+    counts = steps.combined.any(1)  # all but the first at t = 0, where dt / ds = 0
+    slope = network.activation.negative_slope
+    settings = (
+        network.radius, network.circular, network.linear, (1 - slope) ** 2, *map(float, variances),
+        *_series(), np.array(parameters, np.int64),
+    )  # fmt: skip
+    images, paths = _images(network, x1), _paths(network, x1, variances, parameters)
+    others = paths if symmetric else _paths(network, x2, variances, parameters)
+    tiles, tile_paths = _tiles(_images(network, x2)), tuple(map(_tiles, others))
+    fill = functools.partial(
+        compiled.covariance, images, paths, tiles, tile_paths, (*steps, counts), settings,
+        _planes(network), 0 if symmetric else len(x1), out.numpy(),
+    )  # fmt: skip
+    shares = np.linspace(0, 1, torch.get_num_threads() + 1)
+    bounds = (len(tiles) * (np.sqrt(shares) if symmetric else shares)).round().astype(int)
+    in_threads([functools.partial(fill, *ends) for ends in itertools.pairwise(bounds.tolist())])
+    if symmetric:
+        mirror(out)
+    return out
+
+
+def _images(network: ConvNetwork, x: Tensor) -> Array:
+    """``n x channels x pixels``, in float64."""
+    images: Array = x.detach().double().unflatten(-1, (network.image_shape[0], -1)).numpy()
+    return np.ascontiguousarray(images)
+
+
+@torch.no_grad()
+def _paths(
+    network: ConvNetwork, x: Tensor, variances: Sequence[Tensor], parameters: Sequence[int]
+) -> tuple[Array, ...]:
+    """``path`` of each image."""
+    doubles = [value.detach().double() for value in variances]
+    with torch_threads(1):  # which would wait for each other between short operations
+        path = torch.stack(variance_path(network, x.detach().double(), doubles, parameters))
+        path = path.flatten(-2).movedim(2, 0)  # n x stages x (1 + parameters) x pixels
+        size = path[:, :, 0].clamp(min=0).sqrt()
+        inverse = torch.where(size > 0, 1 / size, 0)
+        logs = path[:, :, 1:] * (inverse * inverse / 2)[:, :, None]
+    return tuple(np.ascontiguousarray(values.numpy()) for values in (size, inverse, logs))
+
+
+def _tiles(values: Array) -> Array:
+    """``n x ...`` as ``tiles x ... x LANES``; zeros complete the last tile."""
+    count = -(-len(values) // LANES)
+    padded = np.zeros((count * LANES, *values.shape[1:]))
+    padded[: len(values)] = values
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(count, LANES, *values.shape[1:]), 1, -1))
+
+
+@functools.lru_cache(maxsize=8)
+def _planes(network: ConvNetwork) -> tuple[Array, ...]:
+    """``planes`` of the compiled loops: the first, then all others and their opposites."""
+    first, *others = network.planes
+    groups, places = [0, 1], [0, network.pixels]
+    for plane in others:
+        size = 2 * len(plane.pixels)
+        if len(groups) == 2 or places[-1] - places[-2] + size > _GROUP:
+            groups.append(groups[-1])
+            places.append(places[-1])
+        groups[-1] += 2
+        places[-1] += size
+    turned = [plane._replace(pixels=plane.others, others=plane.pixels) for plane in others]
+    planes = [first, *itertools.chain.from_iterable(zip(others, turned, strict=True))]
+    return (
+        np.array(groups), np.array(places), np.array([plane.shape for plane in planes]),
+        np.array([plane.weight for plane in planes]),
+        np.concatenate([plane.pixels for plane in planes]),
+        np.concatenate([plane.others for plane in planes]),
+    )  # fmt: skip
+
+
+@functools.cache
+def _series() -> tuple[Array, Array]:
+    """F(c) / (1 - c)^(3/2) and theta / (1 - c)^(1/2) on [0, 1], to rounding, in powers of 1 - 2 c.
+
+    They are analytic there, with the nearest branch point at c = -1.
+    """
+    x = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
+    gap = (1 + x) / 2
+    angle = 2 * np.arcsin(np.sqrt(gap / 2))
+    values = (reduced_speed(angle) / 2**1.5, angle / np.sqrt(gap))
+    speeds, angles = (cheb2poly(chebfit(x, row, compiled.DEGREE))[::-1] for row in values)
+    return np.ascontiguousarray(speeds), np.ascontiguousarray(angles)
