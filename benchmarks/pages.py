@@ -604,6 +604,34 @@ def nominal(name: str, task: str, ways: dict[str, str], measures: dict[str, str]
     return table(["set", *ways.values()], rows)
 
 
+def images() -> str:
+    """Digits: means over the draws that all models have finished, and errors of paired gains."""
+    cells = results("images")
+    models = list(dict.fromkeys(cell["model"] for cell in cells.all))
+    rows = []
+    for size in sorted({cell["rows"] for cell in cells.all}):
+        own = {name: {c["draw"]: c for c in cells.where(rows=size, model=name)} for name in models}
+        draws = sorted(set.intersection(*map(set, own.values())))
+        if not draws:
+            continue
+
+        def values(name: str, measure: str, own: Any = own, draws: Any = draws) -> np.ndarray:
+            return np.array([own[name][draw][measure] for draw in draws])
+
+        texts = [
+            f"{percent(values(name, 'accuracy').mean())} / {values(name, 'log_loss').mean():.3f} / "
+            f"{values(name, 'calibration_error').mean():.3f}"
+            for name in models
+        ]
+        gains = [
+            difference(100 * (values(models[0], "accuracy") - values(models[1], "accuracy"))),
+            difference(values(models[0], "log_loss") - values(models[1], "log_loss")),
+        ]
+        rows.append([str(size), str(len(draws)), *texts, " / ".join(gains)])
+    gain = "gain over connected: points / log-loss"
+    return table(["training images", "draws", *models, gain], rows)
+
+
 def samplers() -> str:
     found = read("samplers")
     seconds = found["n = 1000, L = 100, m = 4: seconds for a network"]
@@ -694,6 +722,7 @@ TABLES: dict[str, Callable[[], str]] = {
         },
         {"crps": ".3f"},
     ),
+    "images": images,
     "classification": classification,
     "classification-peers": lambda: classification(CLASSIFIERS),
     "classification-others": classification_others,

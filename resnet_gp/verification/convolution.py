@@ -72,7 +72,7 @@ def laws(lab: SimulationLab) -> list[ConvResNet]:
 
 
 def plan(lab: SimulationLab) -> list[Simulation]:
-    x, networks = images(), lab.size(200, 64)
+    x, networks = images(), lab.size(100, 64)
     means: list[Simulation] = [
         ConvSimulation(f"convolution-mean-{number}", law, x, networks, observed)
         for number, law in enumerate(laws(lab))

@@ -118,7 +118,7 @@ class ConvNetwork:
         combined = np.tile([[0.0], [1 / self.depth]], (self.depth, 1, 1))
         return Steps(np.ones((self.depth, 2)), combined)
 
-    @functools.cached_property
+    @property
     def planes(self) -> list[Plane]:
         """The plane p = p' for weights of each pixel; the planes of all pairs for averages."""
         _, height, width = self.image_shape

@@ -25,6 +25,7 @@ from resnet_gp.progress import progress_bar
 from resnet_gp.threads import in_threads, torch_threads
 
 Array = NDArray[Any]
+Prepared = tuple[Array, tuple[Array, ...]]
 
 _LOGGER = logging.getLogger("resnet_gp")
 _GROUP = 512  # pixels of planes that are computed together
@@ -59,15 +60,17 @@ def covariance(
     rows = min(max(rows, LANES), _MOST_ROWS)
     out = torch.empty(1 + len(parameters), n, m, dtype=x1.dtype)
     with progress_bar(title, total=n * m, at_once=long) as bar:
-        for first, begin in itertools.product(range(0, n, rows), range(0, m, rows)):
-            here, there = slice(first, first + rows), slice(begin, begin + rows)
-            same = symmetric and first == begin
-            if not symmetric or first <= begin:
-                block = _block(network, steps, x1[here], x2[there], variances, parameters, same)
-                out[:, here, there] = block
-                if symmetric:
-                    out[:, there, here] = block.mT
-            bar.update(len(x1[here]) * len(x2[there]))
+        for here in map(slice, range(0, n, rows), range(rows, n + rows, rows)):
+            one = _prepared(network, x1[here], variances, parameters)
+            for there in map(slice, range(0, m, rows), range(rows, m + rows, rows)):
+                if not symmetric or here.start <= there.start:
+                    same = symmetric and here == there
+                    two = one if same else _prepared(network, x2[there], variances, parameters)
+                    block = _block(network, steps, variances, parameters, one, two, same)
+                    out[:, here, there] = block
+                    if symmetric:
+                        out[:, there, here] = block.mT
+                bar.update(len(x1[here]) * len(x2[there]))
     return out
 
 
@@ -91,7 +94,8 @@ def cost(
         if seconds < 0.1 or size == LANES:
             x = torch.ones(size, network.features, dtype=torch.float64)
             start = time.perf_counter()
-            _block(network, steps, x, x, variances, parameters, False)
+            images = _prepared(network, x, variances, parameters)
+            _block(network, steps, variances, parameters, images, images, False)
             seconds = time.perf_counter() - start
             each = seconds / size**2
     pairs, entries = (n * (n + 1) / 2, n * n) if m is None else (n * m, n * m)
@@ -101,25 +105,23 @@ def cost(
 def _block(
     network: ConvNetwork,
     steps: Steps,
-    x1: Tensor,
-    x2: Tensor,
     variances: Sequence[Tensor],
     parameters: Sequence[int],
+    one: Prepared,
+    two: Prepared,
     symmetric: bool,
 ) -> Tensor:
-    out = torch.empty(1 + len(parameters), len(x1), len(x2), dtype=torch.float64)
+    out = torch.empty(1 + len(parameters), len(one[0]), len(two[0]), dtype=torch.float64)
     counts = steps.combined.any(1)  # all but the first at t = 0, where dt / ds = 0
     slope = network.activation.negative_slope
     settings = (
         network.radius, network.circular, network.linear, (1 - slope) ** 2, *map(float, variances),
         *_series(), np.array(parameters, np.int64),
     )  # fmt: skip
-    images, paths = _images(network, x1), _paths(network, x1, variances, parameters)
-    others = paths if symmetric else _paths(network, x2, variances, parameters)
-    tiles, tile_paths = _tiles(_images(network, x2)), tuple(map(_tiles, others))
+    tiles, tile_paths = _tiles(two[0]), tuple(map(_tiles, two[1]))
     fill = functools.partial(
-        compiled.covariance, images, paths, tiles, tile_paths, (*steps, counts), settings,
-        _planes(network), 0 if symmetric else len(x1), out.numpy(),
+        compiled.covariance, *one, tiles, tile_paths, (*steps, counts), settings,
+        _planes(network), 0 if symmetric else len(one[0]), out.numpy(),
     )  # fmt: skip
     shares = np.linspace(0, 1, torch.get_num_threads() + 1)
     bounds = (len(tiles) * (np.sqrt(shares) if symmetric else shares)).round().astype(int)
@@ -129,25 +131,21 @@ def _block(
     return out
 
 
-def _images(network: ConvNetwork, x: Tensor) -> Array:
-    """``n x channels x pixels``, in float64."""
-    images: Array = x.detach().double().unflatten(-1, (network.image_shape[0], -1)).numpy()
-    return np.ascontiguousarray(images)
-
-
 @torch.no_grad()
-def _paths(
+def _prepared(
     network: ConvNetwork, x: Tensor, variances: Sequence[Tensor], parameters: Sequence[int]
-) -> tuple[Array, ...]:
-    """``path`` of each image."""
-    doubles = [value.detach().double() for value in variances]
+) -> Prepared:
+    """Images, ``n x channels x pixels``, and their paths."""
+    x, doubles = x.detach().double(), [value.detach().double() for value in variances]
     with torch_threads(1):  # which would wait for each other between short operations
-        path = torch.stack(variance_path(network, x.detach().double(), doubles, parameters))
+        path = torch.stack(variance_path(network, x, doubles, parameters))
         path = path.flatten(-2).movedim(2, 0)  # n x stages x (1 + parameters) x pixels
         size = path[:, :, 0].clamp(min=0).sqrt()
         inverse = torch.where(size > 0, 1 / size, 0)
         logs = path[:, :, 1:] * (inverse * inverse / 2)[:, :, None]
-    return tuple(np.ascontiguousarray(values.numpy()) for values in (size, inverse, logs))
+    images = x.unflatten(-1, (network.image_shape[0], -1)).numpy()
+    paths = (np.ascontiguousarray(values.numpy()) for values in (size, inverse, logs))
+    return np.ascontiguousarray(images), tuple(paths)
 
 
 def _tiles(values: Array) -> Array:
