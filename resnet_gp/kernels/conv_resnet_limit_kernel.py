@@ -69,8 +69,8 @@ class ConvResNetLimitKernel(NetworkKernel):
             with ``block_bias=True``.
 
     All hyperparameters start at 1, unless a constraint has an initial value. Without a constraint
-    they are positive and optimised in logarithms. Differentiable once: in w at three times the cost,
-    in w and both biases at six times; in the images by plain torch, all stages in memory.
+    they are positive and optimised in logarithms. Differentiable once: in w at three times the
+    cost, in w and both biases at six times; in images by plain torch, with all stages in memory.
 
     Raises:
         ValueError: an argument is wrong, or inputs have another size.
