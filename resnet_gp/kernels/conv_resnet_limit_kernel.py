@@ -69,9 +69,8 @@ class ConvResNetLimitKernel(NetworkKernel):
             with ``block_bias=True``.
 
     All hyperparameters start at 1, unless a constraint has an initial value. Without a constraint
-    they are positive and optimised in logarithms. Differentiable once, in them at about three times
-    the cost (six, with both biases); in the images too, by plain torch that keeps all stages in
-    memory.
+    they are positive and optimised in logarithms. Differentiable once: in w at three times the
+    cost, in w and both biases at six times; in images by plain torch, with all stages in memory.
 
     Raises:
         ValueError: an argument is wrong, or inputs have another size.
