@@ -100,7 +100,7 @@ class ConvNetwork:
         fields that are the same everywhere, so that long horizons need few steps (Lawson 1967).
         Errors, relative to sqrt(k(a, a) k(b, b)), were at most 5e-7 for w from 0.1 to 60 on digits
         as they are, standardised, nearly equal and nearly opposite; half the step divides them by
-        eight or more.
+        eight or more in most cases.
 
         Raises:
             DomainError: w is not positive, or above 100 / ``activation.steepness``.
