@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,14 @@ def fit_exact(
         options = {
             "least_gain": _GAIN_PER_ROW * len(training), "screening": _SCREENING_AFTER_PILOT
         }  # fmt: skip
-    with threads_for(len(training)):
+    with _threads(search, len(training)):
         result = search.maximise(model, candidates, search.restarts(model), keep=True, **options)
     return model, result
+
+
+def _threads(search: Search, rows: int) -> AbstractContextManager[None]:
+    """Threads for evaluations: those of LAPACK, unless the entries take longer."""
+    return nullcontext() if search.spec.is_integrated else threads_for(rows)
 
 
 def _optima(
@@ -62,7 +68,7 @@ def _optima(
 ) -> tuple[list[Array], FitResult | None]:
     """The different local maxima that the starts lead to; the result if interrupted."""
     found: dict[int, Array] = {}
-    with threads_for(len(model.train_targets)):
+    with _threads(search, len(model.train_targets)):
         for start in starts:
             result = search.maximise(model, [start])
             found.setdefault(round(result.value), get_raw(model))

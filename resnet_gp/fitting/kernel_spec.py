@@ -139,6 +139,11 @@ class KernelSpec:
         activation = any_activation(self.activation)
         return isinstance(activation, LeakyReLU) and not self.block_bias
 
+    @property
+    def is_integrated(self) -> bool:
+        """Is each entry of a matrix integrated by itself, which takes longer than LAPACK?"""
+        return self.block_bias and isinstance(any_activation(self.activation), LeakyReLU)
+
     def build(self, n_features: int) -> Kernel:
         """A new kernel with float64 parameters.
 
