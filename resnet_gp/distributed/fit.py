@@ -16,7 +16,7 @@ from resnet_gp.distributed.predictions import DistributedFit
 from resnet_gp.distributed.regression import DaskSource
 from resnet_gp.distributed.rows import Block, DaskRows
 from resnet_gp.fitting.directions import DirectedStandardiser
-from resnet_gp.fitting.input_choice import helpful_directions
+from resnet_gp.fitting.input_choice import check_choice, helpful_directions
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.search import Search
@@ -130,8 +130,7 @@ def _check(
         raise ValueError(f'hyperparameters must be "map" or "ml", got {hyperparameters!r}')
     if residuals not in ("student", "gaussian"):
         raise ValueError(f'residuals must be "student" or "gaussian", got {residuals!r}')
-    if rotate_features != "auto" and type(rotate_features) is not bool:
-        raise ValueError(f'rotate_features must be "auto", True or False, got {rotate_features!r}')
+    check_choice("rotate_features", rotate_features)
     for name, value in (("n_neighbors", n_neighbors), ("max_iter", max_iter)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

@@ -41,7 +41,12 @@ from resnet_gp.fitting.choice import (
 )
 from resnet_gp.fitting.directions import DirectedStandardiser
 from resnet_gp.fitting.inference import Inference, Training
-from resnet_gp.fitting.input_choice import helpful_directions, may_choose, ranks_help
+from resnet_gp.fitting.input_choice import (
+    check_choice,
+    helpful_directions,
+    may_choose,
+    ranks_help,
+)
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec, takes_whole_inputs
 from resnet_gp.fitting.nearest import Here, Nearest
@@ -440,9 +445,7 @@ class ResNetGPRegressor(
         check_choices(self, _CHOICES)
         check_integers(self, _LEAST, optional=_OPTIONAL)
         for name in ("rank_features", "rotate_features"):
-            value = getattr(self, name)
-            if value != "auto" and type(value) is not bool:
-                raise ValueError(f'{name} must be "auto", True or False, got {value!r}')
+            check_choice(name, getattr(self, name))
         noise: Any = self.noise_variance
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
@@ -493,11 +496,11 @@ class ResNetGPRegressor(
         """
         specs = self._specs
         for choose in (self._ranks, self._directions):
-            x = choose(training, search, last)
-            if x is not None:
+            found = choose(training, search, last)
+            if found is not None:
+                x, training = found
                 self._units = replace(self._units, x=x)
                 self._specs = [self._on_inputs(spec) for spec in specs]
-                training = replace(training, x=self._tensor(x(self.X_train_)))
                 search = replace(search, spec=self._specs[0], others=tuple(self._specs[1:]))
         return training, search
 
@@ -508,8 +511,8 @@ class ResNetGPRegressor(
 
     def _ranks(
         self, training: Training, search: Search, last: Units | None
-    ) -> RankingStandardiser | None:
-        """Features with ranks, or None for the features alone."""
+    ) -> tuple[RankingStandardiser, Training] | None:
+        """Features with ranks and the rows with these inputs, or None for the features alone."""
         if last is not None:
             columns = last.ranked_columns
         elif self.rank_features is True or (self.rank_features == "auto" and may_choose(search)):
@@ -519,20 +522,22 @@ class ResNetGPRegressor(
         if not columns:
             return None
         x = RankingStandardiser.add_to(self._units.x, self.X_train_, columns)
-        if last is not None or self.rank_features is True:
-            return x
         ranked = replace(training, x=self._tensor(x(self.X_train_)))
-        return x if ranks_help(training, ranked, search) else None
+        chosen = last is not None or self.rank_features is True
+        return (x, ranked) if chosen or ranks_help(training, ranked, search) else None
 
     def _directions(
         self, training: Training, search: Search, last: Units | None
-    ) -> DirectedStandardiser | None:
-        """The inputs along other directions, or None for those that there are."""
+    ) -> tuple[DirectedStandardiser, Training] | None:
+        """As ``_ranks``: the inputs along other directions, or None for those that there are."""
         if last is not None:
             directions = last.directions
         else:
             directions = helpful_directions(Here(training), search, self.rotate_features)
-        return None if directions is None else DirectedStandardiser.along(self._units.x, directions)
+        if directions is None:
+            return None
+        x = DirectedStandardiser.along(self._units.x, directions)
+        return x, replace(training, x=self._tensor(x(self.X_train_)))
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""

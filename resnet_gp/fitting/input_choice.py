@@ -40,6 +40,12 @@ _TURNED_ABOVE = 500  # rows
 _ERRORS = 2.0  # standard errors of the mean difference
 
 
+def check_choice(name: str, value: object) -> None:
+    """Check an argument that chooses inputs; ValueError unless it is "auto", True or False."""
+    if value != "auto" and type(value) is not bool:
+        raise ValueError(f'{name} must be "auto", True or False, got {value!r}')
+
+
 def ranks_help(plain: Training, ranked: Training, search: Search) -> bool:
     """Whether left-out rows are predicted better with ranks among the inputs, beyond chance.
 

@@ -23,6 +23,7 @@ from resnet_gp.kernels import (
     ResNetSumKernel,
     ResNetTangentKernel,
 )
+from resnet_gp.kernels.network_kernel import NetworkKernel
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.kernels.resnet_sum_kernel import (
     HORIZON_STEP,
@@ -291,17 +292,14 @@ def _natural_bounds(module: Module) -> Iterator[tuple[str, Bounds]]:
         yield "outputscale", _OUTPUTSCALE_BOUNDS
     elif isinstance(module, ResNetSumKernel):
         yield "ratio", _RATIO_BOUNDS
-    elif isinstance(module, ResNetKernel):
-        homogeneous, factor = module.is_homogeneous, _horizon_factor(module)
-        low, high = (bound / factor for bound in _HORIZON_BOUNDS)
-        yield "lengthscale", _lengthscale_bounds(module)
-        yield "weight_variance", (low, high) if homogeneous else _GENERAL_WEIGHT_BOUNDS
-        if module.input_bias:
-            yield "input_bias_variance", _INPUT_BIAS_BOUNDS
-        if module.block_bias:
-            yield "block_bias_variance", _BLOCK_BIAS_BOUNDS
-    elif isinstance(module, ConvResNetLimitKernel):
-        yield "weight_variance", _GENERAL_WEIGHT_BOUNDS
+    elif isinstance(module, NetworkKernel):
+        weight = _GENERAL_WEIGHT_BOUNDS
+        if isinstance(module, ResNetKernel):
+            yield "lengthscale", _lengthscale_bounds(module)
+            if module.is_homogeneous:
+                low, high = _HORIZON_BOUNDS
+                weight = low / _horizon_factor(module), high / _horizon_factor(module)
+        yield "weight_variance", weight
         if module.input_bias:
             yield "input_bias_variance", _INPUT_BIAS_BOUNDS
         if module.block_bias:

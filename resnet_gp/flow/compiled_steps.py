@@ -31,14 +31,14 @@ _ARCSINE = (
 
 @entry
 def path(network, scheme, variance, out):
-    """Fill q_t(a, a) and its derivatives in q_0(a, a), w and sigma_b^2, ``(S + 1) x 4``."""
+    """Fill q_t(a, a) and its derivatives in q_0(a, a), w and sigma_b^2 at all stages, ``S x 4``."""
     weight, bias, linear, _ = network
     steps, stages, weights, rates = scheme
     count, size = len(stages), 1 / steps
     growth, slopes = weight * linear, np.empty((4, count))
     out[0] = 0
     out[0, 0], out[0, 1] = variance, 1
-    for index in range(steps * count + 1):
+    for index in range(steps * count):
         step, stage = index // count, index % count
         if index > 0:
             row, known = (stages[stage], stage) if stage > 0 else (weights, count)
@@ -48,12 +48,11 @@ def path(network, scheme, variance, out):
                 for k in range(known):
                     total += row[k] * slopes[f, k]
                 out[index, f] = out[first, f] + size * total
-        if index < steps * count:
-            rate, (q, by_start, by_weight, by_bias) = rates[index], out[index]
-            slopes[0, stage] = rate * (growth * q + bias)
-            slopes[1, stage] = rate * growth * by_start
-            slopes[2, stage] = rate * (growth * by_weight + linear * q)
-            slopes[3, stage] = rate * (growth * by_bias + 1)
+        rate, (q, by_start, by_weight, by_bias) = rates[index], out[index]
+        slopes[0, stage] = rate * (growth * q + bias)
+        slopes[1, stage] = rate * growth * by_start
+        slopes[2, stage] = rate * (growth * by_weight + linear * q)
+        slopes[3, stage] = rate * (growth * by_bias + 1)
 
 
 @loops

@@ -101,10 +101,10 @@ def _terms(
     for index, (w, b) in enumerate(zip(weight_variance.tolist(), bias.tolist(), strict=True)):
         for weight, scheme in schemes(activation, w, depth):
             network, arrays = (w, b, *moment), _arrays(scheme)
-            path = np.empty((2, len(scheme.rates) + 1, 4))
+            path = np.empty((2, len(scheme.rates), 4))
             for variance in (0, 1):
                 compiled.path(network, arrays, float(variance), path[variance])
-            sides = [_side(path[:, :-1], x[index].numpy()) for x in (variance1, variance2)]
+            sides = [_side(path, x[index].numpy()) for x in (variance1, variance2)]
             left = np.ascontiguousarray(sides[0].transpose(2, 0, 1))
             padding = -sides[1].shape[2] % compiled.BLOCK
             right = np.pad(sides[1], [(0, 0), (0, 0), (0, padding)])

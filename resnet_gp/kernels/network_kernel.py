@@ -10,7 +10,14 @@ from resnet_gp.kernels.hyperparameters import KernelWithHyperparameters
 
 
 class NetworkKernel(KernelWithHyperparameters):
-    """A kernel of an infinitely wide network, with the variances of its parameters."""
+    """A kernel of an infinitely wide network, with the variances of its parameters.
+
+    Attributes:
+        input_bias, block_bias: whether the input layer and the residual blocks have biases.
+    """
+
+    input_bias: bool
+    block_bias: bool
 
     def _add_variances(
         self,
