@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import peers
+import torch
 from gpytorch.kernels import Kernel, RBFKernel
 from harness import Cell, Cells, fill, output, parsed, parser_of, print_table
 from peers import CLASSIFIERS as PEERS
@@ -39,7 +40,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from resnet_gp import ResNetGPClassifier
+from resnet_gp.estimators.encode import Inputs
+from resnet_gp.fitting.classifier_search import ExactMemberFit, Problem
 from resnet_gp.fitting.kernel_settings import KernelSetting
+from resnet_gp.models.calibration import class_scores
+from resnet_gp.progress import progress_bar
 
 MEASURES = ("accuracy", "log_loss", "brier", "seconds")
 TESTED = ("accuracy", "log_loss", "brier", "calibration_error")
@@ -104,28 +109,41 @@ def svc(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Predictio
     return {"svc": Prediction(model.predict(X_test), None, model.classes_)}
 
 
-class RBFGPClassifier(ResNetGPClassifier):
-    """The classifier with RBF kernels in place of ours, all else equal."""
+class RBFProblem(Problem):
+    """The same with RBF kernels in place of ours, all else equal."""
 
-    def _settings(self) -> list[KernelSetting]:
-        """Lengthscales in root mean squared distances from the centre."""
-        scales = 2.0 ** np.arange(-3, 4.5, 0.5)
-        blocks = self._inputs.blocks
-        return [KernelSetting("rbf", scale, 0.0, block) for block in blocks for scale in scales]
-
-    def _make(self, setting: KernelSetting) -> Kernel:
-        kernel = RBFKernel(active_dims=setting.active_dims).double()
-        kernel.lengthscale = setting.horizon * len(setting.active_dims) ** 0.5
+    def kernel(self, index: int) -> Kernel:
+        """Lengthscales are in root mean squared distances from the centre."""
+        _, lengthscale, _, columns = self.settings[index]
+        kernel = RBFKernel(active_dims=columns).double()
+        kernel.lengthscale = lengthscale * len(columns) ** 0.5
         return kernel.requires_grad_(False)
 
 
-def gp(name: str, make: type[ResNetGPClassifier]) -> Model:
-    def model(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Prediction]:
-        fitted = make(random_state=0).fit(X, y)
-        p = fitted.predict_proba(X_test)
-        return {name: Prediction(fitted.classes_[p.argmax(1)], p, fitted.classes_)}
+def rbf(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Prediction]:
+    """The classifier's exact inference with RBF kernels."""
+    classes, labels = np.unique(y, return_inverse=True)
+    inputs = Inputs(X, [], tries_categories=True)
+    settings = [
+        KernelSetting("rbf", scale, 0.0, block)
+        for block in inputs.blocks
+        for scale in 2.0 ** np.arange(-3, 4.5, 0.5)
+    ]
+    with progress_bar("fitting", False) as bar:
+        problem = RBFProblem(
+            inputs(X), torch.from_numpy(labels), settings, None, np.random.RandomState(0), bar
+        )
+        solution = ExactMemberFit().solve(problem)
+    scores = class_scores(solution.posterior.mean(inputs(X_test)))
+    p = torch.softmax(solution.slope * scores, 1).numpy()
+    return {"rbf": Prediction(classes[p.argmax(1)], p, classes)}
 
-    return model
+
+def resnet(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Prediction]:
+    """The classifier as it comes."""
+    fitted = ResNetGPClassifier(random_state=0).fit(X, y)
+    p = fitted.predict_proba(X_test)
+    return {"resnet": Prediction(fitted.classes_[p.argmax(1)], p, fitted.classes_)}
 
 
 def peer(name: str, setting: peers.Settings) -> Model:
@@ -138,8 +156,8 @@ def peer(name: str, setting: peers.Settings) -> Model:
 
 
 MODELS: dict[str, Model] = {
-    "resnet": gp("resnet", ResNetGPClassifier),
-    "rbf": gp("rbf", RBFGPClassifier),
+    "resnet": resnet,
+    "rbf": rbf,
     "forest": forest,
     "svc": svc,
 }

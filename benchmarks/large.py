@@ -1,6 +1,6 @@
 """How do time, memory and error grow with the number of rows?
 
-    python benchmarks/large.py                              # 10,000, 100,000 and 1,000,000 rows
+    python benchmarks/large.py                              # 100 to 1,000,000 rows
     python benchmarks/large.py --models resnet lightgbm --rows 10000 100000
     python benchmarks/large.py --quick
 
@@ -40,9 +40,10 @@ from resnet_gp import ResNetGPRegressor
 from resnet_gp.predictive import Law
 
 MEASURES = ("rmse", "seconds", "ms_per_prediction", "peak_bytes")
-ROWS = (10_000, 100_000, 1_000_000)
+ROWS = (100, 300, 1000, 3000, 10_000, 100_000, 1_000_000)
 OTHERS = ("catboost", "lightgbm", "sgpr", "svgp")
-D, NOISE, NEW = 8, 0.1, 100_000
+D, NOISE = 8, 0.1
+LEAST_NEW, MOST_NEW = 10_000, 100_000  # rows to predict
 Predict = Callable[[np.ndarray], Law]
 
 
@@ -65,9 +66,9 @@ def truth(x: np.ndarray) -> np.ndarray:
 
 
 def cell(rows: int, model: str) -> Cell:
-    """Fit one model to simulated rows, and predict ``NEW`` new ones, or as many as the rows."""
+    """Fit one model to simulated rows, and predict new ones: as many, within bounds."""
     rng = np.random.default_rng(rows)
-    x, new = rng.normal(size=(rows, D)), rng.normal(size=(min(NEW, rows), D))
+    x, new = rng.normal(size=(rows, D)), rng.normal(size=(min(max(rows, LEAST_NEW), MOST_NEW), D))
     y = truth(x) + NOISE * rng.normal(size=rows)
     predict, seconds = timed(lambda: MODELS[model](x, y))
     law, predicting = timed(lambda: predict(new))

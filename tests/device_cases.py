@@ -336,7 +336,7 @@ def nearest_classification(device: torch.device) -> list[Any]:
     offset = targets.mean(0)
     model = NearestClassification(x, targets - offset, offset, limit(), 12)
     member = NearestMember.of(model, (0, 1, 2), torch.ones_like(offset))
-    ensemble = Ensemble([member], offset)
+    ensemble = Ensemble([member], torch.ones_like(offset), offset)
     scores = class_scores(ensemble.mean(new))
     found = [*likelihood_and_gradient(model), scores, *ensemble.mean_and_variance(new)]
     return [
@@ -354,7 +354,7 @@ def ensemble(device: torch.device) -> list[Any]:
         noisy = kernel(x).to_dense() + 0.1 * torch.eye(len(x), device=device)
         weights = torch.linalg.solve(noisy, y).detach()
         members.append(ExactMember(kernel, x, weights, 1.0, 0.1, torch.ones_like(y[0])))
-    both = Ensemble(members, y.mean(0))
+    both = Ensemble(members, torch.tensor([0.7, 0.3]).to(y), y.mean(0))
     kernels = [member.kernel for member in members]
     again = Ensemble.from_tensors(both.tensors(), ExactMember, kernels, x)
     return [both.mean(new), *both.mean_and_variance(new), again.mean(new)]

@@ -34,11 +34,12 @@ _LOGGER = logging.getLogger("resnet_gp")
 class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator):
     r"""Gaussian process classification with the kernels of infinitely wide and deep ResNets.
 
-    Regression on targets of +-1, one class against the rest. A grid of kernels (horizons, with or
-    without an input bias, before or after training) and noise levels is ranked by the closed-form
-    leave-one-out error, and the predictions of the ten best are averaged. Class probabilities are a
-    softmax of the average, whose temperature is fitted to the leave-one-out predictions. Fits are
-    deterministic but for ``random_state``, which draws subsets of large data.
+    Regression on targets of +-1, one class against the rest. Each kernel of a grid (horizons, with
+    or without an input bias, before or after training) gets the noise level of the least squared
+    leave-one-out error, which has a closed form; predictions are averaged with weights
+    error^(-n / 10). Class probabilities are a softmax of the average, whose temperature is fitted
+    to the leave-one-out predictions. Fits are deterministic but for ``random_state``, which draws
+    subsets of large data.
 
     Beyond 5000 rows, each prediction is conditioned on its nearest training rows. From the best
     kernel of the grid before training, and the best one after, a lengthscale of each input, the
@@ -93,6 +94,9 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         view is 0.
     noise_variances_ : ndarray of shape (n_members,)
         Relative to the mean variance of the kernel.
+    weights_ : ndarray of shape (n_members,)
+        Of the members in the average, the largest first. Kernels of less than a tenth of it are
+        left out; beyond 800 rows, which alone compare kernels then, at most four are kept.
     lengthscale_ : ndarray of shape (n_inputs,)
         Of each input that the kernel sees, in its standard deviations: columns as numbers, then
         ranks of the skewed ones, then indicators of categories. Only with "nearest", and not for a
@@ -293,6 +297,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         views = fit.views(self._inputs.blocks)
         self.views_ = np.array([views.index(setting.active_dims) for setting in chosen])
         self.noise_variances_ = np.array([one.noise for one in solution.posterior.members])
+        self.weights_ = solution.posterior.weights.numpy()
         for name in _OPTIONAL:
             self.__dict__.pop(name, None)  # of an earlier fit
         self.__dict__.update(solution.attributes)

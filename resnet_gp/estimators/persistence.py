@@ -17,7 +17,7 @@ from torch import Tensor
 from resnet_gp.columns import Columns
 from resnet_gp.progress import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 _PARAMETER = "parameter."
 _ATTRIBUTE = "attribute."
 _STATE = "state."

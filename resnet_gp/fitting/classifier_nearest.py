@@ -89,7 +89,8 @@ class NearestFit(ClassifierFit):
         outputscale = found.z[..., -1].square().mean(0)  # of the highest density
         member = NearestMember.of(model, setting.active_dims, outputscale)
         slope = fit_slope(held_out.scores(found), held_out.labels)
-        ensemble, own = Ensemble([member], model.offset), _own_kernel(model, problem)
+        ensemble = Ensemble([member], torch.ones_like(outputscale[:1]), model.offset)
+        own = _own_kernel(model, problem)
         attributes: dict[str, Any] = {"n_neighbors_": model.n_neighbors}
         if own is not None:
             setting = setting._replace(

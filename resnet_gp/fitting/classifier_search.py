@@ -27,9 +27,12 @@ from resnet_gp.models.leave_one_out import leave_one_out
 from resnet_gp.models.sparse_leave_one_out import SparseMember, SparseSpectrum
 
 NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
-# Above this many samples, the kernels are compared on a subset, and fewer are kept.
-_SEARCH_SAMPLES = 800
-_MEMBERS, _MEMBERS_ABOVE = 10, 4
+# Above this many samples, the kernels are compared on a subset, and at most so many are kept, each
+# of which is fitted to all samples.
+_SEARCH_SAMPLES, _MEMBERS_ABOVE = 800, 4
+# Kernels weigh error^(-n / 10): a tempered density of normal errors at their best variance, which
+# is error^(-n / 2). Those of less than this share of the largest weight are left out.
+_POWER, _LEAST_WEIGHT = 0.1, 0.1
 # Rows on which the noise levels of a kernel without rivals are compared, and further levels, for
 # kernels that are nearly constant.
 _ALONE, _MORE_LEVELS = 5000, (1e-6, 1e-5, 1e-4)
@@ -119,7 +122,7 @@ class ClassifierFit(ABC):
 
 
 class MemberFit(ClassifierFit):
-    """Averages the regressions that predict left-out targets best, among kernels of a grid."""
+    """Averages regressions with the kernels of a grid, weighted by their leave-one-out errors."""
 
     def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         return list(blocks)
@@ -134,17 +137,18 @@ class MemberFit(ClassifierFit):
         levels: Sequence[float] = NOISE_LEVELS
         if len(problem.settings) > 1:
             rows = spread_rows(problem.labels.numpy(), problem.generator)
-            keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else _MEMBERS
+            keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else None
         else:  # one matrix, of as many rows as may be, for the comparison and the fit
             rows, levels = np.arange(min(len(problem.x), _ALONE)), (*_MORE_LEVELS, *levels)
             keep = 1
-        best = search(problem.ticking(), problem.x[rows], centred[rows], levels, keep)
+        found = search(problem.ticking(), problem.x[rows], centred[rows], levels, keep)
+        best, weights = weighted(found, len(rows))
         members, held_out = zip(
             *(self.member_of(problem, centred, one) for one in best), strict=True
         )
-        scores = class_scores(torch.stack(held_out).mean(0) + offset)
+        scores = class_scores(torch.tensordot(weights, torch.stack(held_out), 1) + offset)
         return Solution(
-            Ensemble(members, offset),
+            Ensemble(members, weights, offset),
             [problem.settings[candidate.index] for candidate in best],
             fit_slope(scores, problem.labels),
         )
@@ -200,6 +204,20 @@ class SparseMemberFit(MemberFit):
         noise = NOISE_LEVELS[int(np.argmin(spectrum.squared_errors(NOISE_LEVELS)))]
         held_out = spectrum.leave_one_out(noise)
         return SparseMember.of(spectrum, noise, held_out), held_out.mean
+
+
+def weighted(candidates: Sequence[Candidate], n_rows: int) -> tuple[Sequence[Candidate], Tensor]:
+    """The candidates that count, and their weights in an average, which sum to 1.
+
+    Args:
+        candidates: the best first.
+        n_rows: on which they were compared.
+    """
+    errors = torch.tensor([candidate.error for candidate in candidates], dtype=torch.float64)
+    ratios = torch.where(errors > errors[0], errors / errors[0], 1.0)  # an error may be 0
+    weights = ratios ** (-_POWER * n_rows)
+    weights = weights[weights >= _LEAST_WEIGHT]
+    return candidates[: len(weights)], weights / weights.sum()
 
 
 def spread_rows(labels: NDArray[Any], generator: np.random.RandomState) -> NDArray[np.int64]:

@@ -34,9 +34,13 @@ class Candidate:
 
 @torch.no_grad()
 def search(
-    kernels: Iterable[Kernel], x: Tensor, targets: Tensor, noise_levels: Sequence[float], keep: int
+    kernels: Iterable[Kernel],
+    x: Tensor,
+    targets: Tensor,
+    noise_levels: Sequence[float],
+    keep: int | None,
 ) -> list[Candidate]:
-    """Return the pairs of a kernel and a noise level with the smallest leave-one-out errors.
+    """Return the kernels with the smallest leave-one-out errors, each at its best noise level.
 
     Each kernel costs one eigendecomposition.
 
@@ -45,7 +49,7 @@ def search(
         x: ``n x d``.
         targets: ``n x p``.
         noise_levels: variances, relative to the mean variance of the kernel.
-        keep: the number of pairs to return.
+        keep: the number of kernels to return; None for all.
 
     Returns:
         At most ``keep`` candidates, the best first, without kernels that are zero at all inputs
@@ -66,15 +70,19 @@ def search(
         except IMPOSSIBLE as outside:
             failure = outside
             continue
-        for noise in noise_levels:
-            held_out = spectrum.leave_one_out(noise)
-            error = held_out.squared_error(targets)
-            found.append(Candidate(index, scale, noise, error, held_out))
-        found.sort(key=lambda candidate: candidate.error)  # of equals, the earlier stays
-        del found[keep:]
+        levels = ((noise, spectrum.leave_one_out(noise)) for noise in noise_levels)
+        found.append(
+            min(
+                (
+                    Candidate(index, scale, noise, held_out.squared_error(targets), held_out)
+                    for noise, held_out in levels
+                ),
+                key=lambda candidate: candidate.error,
+            )
+        )
     if not found:
         raise failure
-    return found
+    return sorted(found, key=lambda candidate: candidate.error)[:keep]
 
 
 @torch.no_grad()

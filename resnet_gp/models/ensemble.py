@@ -96,28 +96,37 @@ class ExactMember(Member):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A mixture of processes with equal weights.
+    """A mixture of processes.
 
     Attributes:
         members: at least one.
+        weights: of the members, which sum to 1.
         offset: mean of the targets, subtracted before the members were fitted, ``p``.
     """
 
     members: Sequence[Member]
+    weights: Tensor
     offset: Tensor
 
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
         """Mean of f, ``n x p``, in slices of the rows that bound the memory."""
-        parts = [torch.stack([m.mean(s) for m in self.members]).mean(0) for s in x.split(_ROWS)]
+        parts = [
+            self._mean([member.mean(rows) for member in self.members]) for rows in x.split(_ROWS)
+        ]
         return torch.cat(parts) + self.offset
 
     @torch.no_grad()
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of f, each ``n x p``, by the law of total variance."""
         both = [member.mean_and_variance(x) for member in self.members]
-        means, variances = (torch.stack(parts) for parts in zip(*both, strict=True))
-        return means.mean(0) + self.offset, variances.mean(0) + means.var(0, correction=0)
+        means, variances = zip(*both, strict=True)
+        mean = self._mean(means)
+        spread = self._mean([(one - mean).square() for one in means])
+        return mean + self.offset, self._mean(variances) + spread
+
+    def _mean(self, values: Sequence[Tensor]) -> Tensor:
+        return torch.tensordot(self.weights, torch.stack(list(values)), 1)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the kernels and the training inputs, by name."""
@@ -126,7 +135,7 @@ class Ensemble:
             for i, member in enumerate(self.members)
             for name, tensor in member.tensors().items()
         }
-        return own | {"offset": self.offset}
+        return own | {"weights": self.weights, "offset": self.offset}
 
     @classmethod
     def from_tensors(
@@ -138,4 +147,4 @@ class Ensemble:
             start = f"{i}."
             own = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
             members.append(member.from_tensors(own, kernel, x))
-        return cls(members, tensors["offset"])
+        return cls(members, tensors["weights"], tensors["offset"])

@@ -101,6 +101,7 @@ def test_classification(tmp_path, capsys):
     assert len(cells) == 4
     assert min(cell["accuracy"] for cell in cells) > 0.5
     assert all(0 < cell["brier"] < 0.6 for cell in cells)
+    assert len({cell["brier"] for cell in cells}) == 4  # other kernels, other probabilities
     assert "Wilcoxon" in capsys.readouterr().out
     assert benchmark.main(["--quick", "--out", str(out), "--models", "resnet", "rbf"]) == cells
     before = json.loads(out.read_text())["sets"]

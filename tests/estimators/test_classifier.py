@@ -105,7 +105,10 @@ def test_iris():
     fitted = ResNetGPClassifier().fit(X, names)
     assert fitted.predict(X[:1]) == ["setosa"]
     assert fitted.classes_.tolist() == ["setosa", "versicolor", "virginica"]
-    assert len(fitted.horizons_) == len(fitted.noise_variances_) == 10
+    assert len(fitted.horizons_) == len(fitted.noise_variances_) == len(fitted.weights_) > 4
+    assert fitted.weights_.sum() == pytest.approx(1)
+    assert (np.diff(fitted.weights_) <= 0).all()
+    assert 0.1 * fitted.weights_[0] <= fitted.weights_[-1]
     assert fitted.inference_ == "exact"
 
 
@@ -129,7 +132,7 @@ def test_codes_of_categories_are_found():
     y = table[X[:, 0].astype(int)]
     fitted = ResNetGPClassifier(kernel="limit").fit(X[:75], y[:75])
     plain = ResNetGPClassifier(kernel="limit", categorical_features=None).fit(X[:75], y[:75])
-    assert (fitted.views_ == 1).mean() > 0.5
+    assert fitted.weights_[fitted.views_ == 1].sum() > 0.5
     assert (plain.views_ == 0).all()
     assert fitted.score(X[75:], y[75:]) > max(0.95, plain.score(X[75:], y[75:]))
 

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from resnet_gp import ResNetLimitKernel
-from resnet_gp.fitting.kernel_search import search
+from resnet_gp.fitting.classifier_search import weighted
+from resnet_gp.fitting.kernel_search import Candidate, search
 from resnet_gp.flow.domain import DomainError
+from resnet_gp.models.leave_one_out import LeaveOneOut
 
 
 def kernel(horizon):
@@ -24,3 +28,28 @@ def test_kernels_outside_the_domain_are_left_out():
 def test_no_kernel_within_the_domain_is_an_error():
     with pytest.raises(DomainError, match="horizon"):
         search([kernel(1e5)], X, X.sin(), [0.1], 1)
+
+
+def test_each_kernel_has_its_best_noise_level():
+    kernels, levels = [kernel(2.0), kernel(20.0)], [1e-3, 0.01, 0.1, 1.0]
+    targets = X.sin() + 0.3 * torch.cos(40 * X)
+    found = search(kernels, X, targets, levels, None)
+    assert [one.index for one in found] in ([0, 1], [1, 0])
+    assert found[0].error <= found[1].error
+    for one in found:
+        alone = [search([kernels[one.index]], X, targets, [level], 1)[0] for level in levels]
+        assert one.error == min(other.error for other in alone)
+
+
+def test_weights_fall_with_the_errors_and_their_number():
+    held_out = LeaveOneOut(X, X, X)
+    candidates = [Candidate(i, 1.0, 0.1, error, held_out) for i, error in enumerate([1, 1.1, 2])]
+    kept, weights = weighted(candidates, 20)
+    assert [one.index for one in kept] == [0, 1, 2]
+    torch.testing.assert_close(
+        weights, torch.tensor([1, 1.1**-2, 0.25]).double() / (1.25 + 1.1**-2)
+    )
+    kept, weights = weighted(candidates, 100)
+    assert [one.index for one in kept] == [0, 1]
+    kept, weights = weighted([replace(one, error=0.0) for one in candidates], 100)
+    assert weights.tolist() == [1 / 3] * 3
