@@ -167,50 +167,29 @@ def _work(fields, stages, kind):
 
 
 @entry
-def matrix(network, scheme, left, right, covariance, out, symmetric, start, stop):
+def matrix(network, scheme, left, right, covariance, out, partials, symmetric, start, stop):
     """Fill ``out``, ``n x m``, from q_0(a, b) of that shape; ``right`` is padded to whole blocks.
 
-    With ``symmetric``, the two sets of points are the same, and a row also fills its column.
+    ``partials``, ``5 x n x m``, are the derivatives of each entry in q_0(a, a), q_0(b, b),
+    q_0(a, b), w and sigma_b^2, or None. With ``symmetric``, the two sets of points are the same: a
+    row also fills its column of ``out``, and partials below the diagonal are left as they are.
     """
-    arcsine, work = _ARCSINE.astype(out.dtype), _work(1, len(scheme[1]), out.dtype)
-    state = work[0]
+    count = 1 if partials is None else 6
+    arcsine, work = _ARCSINE.astype(out.dtype), _work(count, len(scheme[1]), out.dtype)
+    fields = work[0].reshape(count, BLOCK)
     for i in range(start, stop):
         for begin in range(i - i % BLOCK if symmetric else 0, out.shape[1], BLOCK):
             last = min(begin + BLOCK, out.shape[1])
             for j in range(begin, last):
-                state[j - begin] = covariance[i, j]
+                fields[0, j - begin] = covariance[i, j]
+            if partials is not None:
+                fields[1:] = 0
+                fields[3] = 1
             _integrate(network, scheme, left[i], right, begin, work, arcsine)
             for j in range(max(begin, i) if symmetric else begin, last):
-                out[i, j] = state[j - begin]
+                out[i, j] = fields[0, j - begin]
                 if symmetric:
                     out[j, i] = out[i, j]
-
-
-@entry
-def matrix_gradient(network, scheme, left, right, covariance, grad, sums, symmetric, start, stop):
-    """Apply the chain rule to ``grad``, the gradient in the covariance, ``n x m``.
-
-    ``sums`` are the gradients in q_0(a, b), ``n x m``, which is written, and in q_0(a, a), ``n``,
-    in q_0(b, b), ``m``, and in w and sigma_b^2, ``2``, to which it adds. With ``symmetric``,
-    those of entries below the diagonal are added to the entries above it, which they mirror.
-    """
-    by_covariance, by_left, by_right, by_hyper = sums
-    arcsine, work = _ARCSINE.astype(grad.dtype), _work(6, len(scheme[1]), grad.dtype)
-    fields = work[0].reshape(6, BLOCK)
-    for i in range(start, stop):
-        for begin in range(i - i % BLOCK if symmetric else 0, grad.shape[1], BLOCK):
-            last = min(begin + BLOCK, grad.shape[1])
-            fields[:] = 0
-            fields[3] = 1
-            for j in range(begin, last):
-                fields[0, j - begin] = covariance[i, j]
-            _integrate(network, scheme, left[i], right, begin, work, arcsine)
-            for j in range(max(begin, i) if symmetric else begin, last):
-                seen = grad[i, j]
-                if symmetric and i < j:
-                    seen += grad[j, i]
-                by_left[i] += seen * fields[1, j - begin]
-                by_right[j] += seen * fields[2, j - begin]
-                by_covariance[i, j] = seen * fields[3, j - begin]
-                by_hyper[0] += seen * fields[4, j - begin]
-                by_hyper[1] += seen * fields[5, j - begin]
+                if partials is not None:
+                    for k in range(5):
+                        partials[k, i, j] = fields[k + 1, j - begin]

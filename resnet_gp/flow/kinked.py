@@ -1,7 +1,8 @@
 """The covariance of (leaky) ReLU with block bias on the CPU: ``general``'s schemes, compiled.
 
 Where an activation has a kink the series of ``general_table`` converge too slowly, and pairs are
-integrated one by one. Derivatives are integrated with them.
+integrated one by one. Where a gradient is wanted, the derivatives of each entry are integrated with
+it and kept, five numbers for an entry: the angles, which take most of the time, serve both.
 """
 
 from __future__ import annotations
@@ -37,60 +38,65 @@ def kinked_covariance(
     if covariance.dim() == 2 or compiled_loops("flow.compiled_steps", covariance) is None:
         hyperparameters, inputs = tensors[:2], tensors[2:]
         return direct_covariance(activation, *hyperparameters, depth, *inputs, symmetric)
-    found: Tensor = _KinkedCovariance.apply((activation, depth, symmetric), *tensors)
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    found: Tensor = _KinkedCovariance.apply((activation, depth, symmetric), wanted, *tensors)[0]
     return found
 
 
 class _KinkedCovariance(FlowFunction):
-    @staticmethod
-    def forward(settings: Any, *tensors: Tensor) -> Tensor:
-        activation, depth, symmetric = settings
-        *_, covariance = tensors
-        out = torch.zeros_like(covariance, memory_format=torch.contiguous_format)
-        term = torch.empty_like(out[0])
-        for index, (weight, compiled, pairs) in _terms(activation, depth, tensors):
-            own = covariance[index].detach().contiguous().numpy()
-            ranges = row_ranges(len(own), own.shape[1], symmetric)
-            fill = functools.partial(compiled.matrix, *pairs, own, term.numpy(), symmetric)
-            in_threads([functools.partial(fill, *rows) for rows in ranges])
-            out[index].add_(term, alpha=weight)
-        return out
+    """The covariance, and its partial derivatives where they are wanted."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = functools.partial(_gradient, *ctx.settings)
-        return None, *Gradient.apply(gradient, *ctx.saved_tensors, grad)
+    def forward(settings: Any, wanted: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        return _integrated(settings, wanted, *tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.settings, _, *tensors = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*tensors, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        gradient = functools.partial(_gradient, ctx.settings)
+        return None, None, *Gradient.apply(gradient, *ctx.saved_tensors, grad)
 
 
 def _gradient(settings: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The chain rule, from the inputs of ``kinked_covariance``, the partials and a gradient."""
+    *inputs, partials, grad = tensors
+    if not len(partials):  # nobody said that they would be wanted
+        partials = _integrated(settings, True, *inputs)[1]
+    symmetric = settings[2]
+    if symmetric:  # a partial above the diagonal also serves the entry below
+        grad = grad + grad.mT - torch.diag_embed(grad.diagonal(dim1=-2, dim2=-1))
+    by_variance1, by_variance2, by_covariance, by_weight, by_bias = partials * grad
+    return (
+        by_weight.sum((-2, -1)), by_bias.sum((-2, -1)),
+        by_variance1.sum(-1), by_variance2.sum(-2), by_covariance,
+    )  # fmt: skip
+
+
+def _integrated(settings: Any, with_partials: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    """The covariance, ``b x n x m``, and its partials, ``5 x b x n x m``, or ``0 x b x n x m``."""
     activation, depth, symmetric = settings
-    *inputs, grad = tensors
-    sums = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs]
-    by_weight, by_bias, by_variance1, by_variance2, by_covariance = sums
-    covariance = inputs[-1]
-    term = torch.zeros_like(by_covariance[0])
-    for index, (weight, compiled, pairs) in _terms(activation, depth, inputs):
-        own, seen = (x[index].detach().contiguous().numpy() for x in (covariance, grad))
+    *_, covariance = tensors
+    out = torch.zeros_like(covariance, memory_format=torch.contiguous_format)
+    partials = out.new_zeros(5 if with_partials else 0, *out.shape)
+    term, terms = torch.empty_like(out[0]), torch.zeros_like(partials[:, 0])
+    for index, (weight, compiled, pairs) in _terms(activation, depth, tensors):
+        own = covariance[index].detach().contiguous().numpy()
         ranges = row_ranges(len(own), own.shape[1], symmetric)
-        left = by_variance1.new_zeros(len(own))
-        right, hyper = left.new_zeros(len(ranges), own.shape[1]), left.new_zeros(len(ranges), 2)
-        gradient = functools.partial(compiled.matrix_gradient, *pairs, own, seen)
-        parts = zip(right.numpy(), hyper.numpy(), ranges, strict=True)
-        shared = (term.numpy(), left.numpy())
-        tasks = [
-            functools.partial(gradient, (*shared, *part), symmetric, *rows) for *part, rows in parts
-        ]
-        in_threads(tasks)
-        by_covariance[index].add_(term, alpha=weight)
-        by_variance1[index].add_(left, alpha=weight)
-        by_variance2[index].add_(right.sum(0), alpha=weight)
-        by_weight[index] += weight * hyper.sum(0)[0]
-        by_bias[index] += weight * hyper.sum(0)[1]
-    return tuple(sums)
+        others = terms.numpy() if with_partials else None
+        fill = functools.partial(compiled.matrix, *pairs, own, term.numpy(), others, symmetric)
+        in_threads([functools.partial(fill, *rows) for rows in ranges])
+        out[index].add_(term, alpha=weight)
+        partials[:, index].add_(terms, alpha=weight)
+    return out, partials
 
 
 def _terms(
-    activation: LeakyReLU, depth: int | None, tensors: tuple[Tensor, ...] | list[Tensor]
+    activation: LeakyReLU, depth: int | None, tensors: tuple[Tensor, ...]
 ) -> Iterator[tuple[int, tuple[float, ModuleType, tuple[Any, ...]]]]:
     """For each member of a batch, the terms of its sum: weights and arguments of the loops."""
     weight_variance, bias, variance1, variance2, covariance = (x.detach() for x in tensors)

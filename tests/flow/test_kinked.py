@@ -102,3 +102,23 @@ def test_float32():
     found = kinked_covariance(LeakyReLU(0.0), *tensors[:2], None, *tensors[2:], False)
     assert found.dtype == torch.float32
     assert same_values(found.double(), exact, 3e-6)
+
+
+def test_bits_do_not_depend_on_whether_a_gradient_is_wanted():
+    tensors = arguments(20, 200)
+    phi = LeakyReLU(0.2)
+    plain = kinked_covariance(phi, *tensors[:2], None, *tensors[2:], False)
+    wanted = [tensor.clone().requires_grad_() for tensor in tensors]
+    assert torch.equal(kinked_covariance(phi, *wanted[:2], None, *wanted[2:], False), plain)
+
+
+def test_gradients_by_torch_func():
+    tensors = arguments(4, 6)
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+
+    def total(*own):
+        return kinked_covariance(LeakyReLU(0.0), *own[:2], None, *own[2:], False).sin().sum()
+
+    found = torch.func.grad(total, argnums=tuple(range(5)))(*tensors)
+    for one, other in zip(found, torch.autograd.grad(total(*leaves), leaves), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-14, atol=0)
