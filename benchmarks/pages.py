@@ -549,10 +549,11 @@ def classification(models: Iterable[str] = OWN_CLASSIFIERS) -> str:
             rank = one.get(f"{measure}_rank")
             row += [text if value == value else "", "" if rank is None else f"{rank:.2f}"]
             row.append(p_value(one.get(f"{measure}_p")))
-        rows.append(row)
+        rows.append([*row, number(one["seconds"], 2)])
     names = ("Brier score" if m == "brier" else m.replace("_", " ") for m in measures)
     count = f"{next(iter(summary.values()))['sets']:.0f} sets"
-    return table([count, *itertools.chain(*([name, "rank", "p"] for name in names))], rows)
+    columns = itertools.chain(*([name, "rank", "p"] for name in names))
+    return table([count, *columns, "s, a fit"], rows)
 
 
 def classification_others() -> str:

@@ -203,6 +203,7 @@ def _mixture(drawn: list[_Drawn], training: Training, search: Search) -> Integra
 
 
 def _model(search: Search, training: Training, raw: Array) -> ExactRegression:
-    model = search.exact_model(training)
+    """A model at one draw, which needs no priors."""
+    model = replace(search, with_priors=False).exact_model(training)
     set_raw(model, raw)
     return model
