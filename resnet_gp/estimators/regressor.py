@@ -39,19 +39,13 @@ from resnet_gp.fitting.choice import (
     choose_hyperparameters,
     choose_inference,
 )
-from resnet_gp.fitting.directions import DirectedStandardiser
-from resnet_gp.fitting.inference import Inference, Training
-from resnet_gp.fitting.input_choice import (
-    check_choice,
-    helpful_directions,
-    may_choose,
-    ranks_help,
-)
+from resnet_gp.fitting.inference import Inference
+from resnet_gp.fitting.input_choice import check_choice
+from resnet_gp.fitting.inputs import choose_inputs, on_inputs
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec, takes_whole_inputs
-from resnet_gp.fitting.nearest import Here, Nearest
+from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
-from resnet_gp.fitting.ranks import RankingStandardiser, skewed_columns
 from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
@@ -424,8 +418,16 @@ class ResNetGPRegressor(
         with torch.inference_mode(False), progress_bar("fitting", self.verbose) as bar:
             training = self._training(self.X_train_, self.y_train_, alpha, weight)
             try:
-                search = self._search(bar, weight)
-                training, search = self._with_inputs(training, search, last_units)
+                self._units, training, search = choose_inputs(
+                    self.X_train_,
+                    self._units,
+                    training,
+                    self._search(bar, weight),
+                    last_units,
+                    self.rank_features,
+                    self.rotate_features,
+                )
+                self._specs = [search.spec, *search.others]
                 fitted = inference.fit(training, search, known)
                 if self.residuals == "student" and not inference.leaves_rows_out:
                     fitted = with_residual_law(fitted, training)
@@ -483,61 +485,6 @@ class ResNetGPRegressor(
             )
             for kernel in kernels
         ]
-
-    def _with_inputs(
-        self, training: Training, search: Search, last: Units | None
-    ) -> tuple[Training, Search]:
-        """Both with the inputs that help: ranks of skewed features, then other directions.
-
-        Args:
-            training: with the standardised features.
-            search: the fit's.
-            last: units of the fit that this one continues, whose inputs it has too.
-        """
-        specs = self._specs
-        for choose in (self._ranks, self._directions):
-            found = choose(training, search, last)
-            if found is not None:
-                x, training = found
-                self._units = replace(self._units, x=x)
-                self._specs = [self._on_inputs(spec) for spec in specs]
-                search = replace(search, spec=self._specs[0], others=tuple(self._specs[1:]))
-        return training, search
-
-    def _on_inputs(self, spec: KernelSpec) -> KernelSpec:
-        """A kernel of the features as one of the inputs that are made of them."""
-        spec = spec.with_inputs(len(self._units.ranked_columns))
-        return spec if self._units.directions is None else spec.ungrouped()
-
-    def _ranks(
-        self, training: Training, search: Search, last: Units | None
-    ) -> tuple[RankingStandardiser, Training] | None:
-        """Features with ranks and the rows with these inputs, or None for the features alone."""
-        if last is not None:
-            columns = last.ranked_columns
-        elif self.rank_features is True or (self.rank_features == "auto" and may_choose(search)):
-            columns = skewed_columns(self.X_train_)
-        else:
-            columns = []
-        if not columns:
-            return None
-        x = RankingStandardiser.add_to(self._units.x, self.X_train_, columns)
-        ranked = replace(training, x=self._tensor(x(self.X_train_)))
-        chosen = last is not None or self.rank_features is True
-        return (x, ranked) if chosen or ranks_help(training, ranked, search) else None
-
-    def _directions(
-        self, training: Training, search: Search, last: Units | None
-    ) -> tuple[DirectedStandardiser, Training] | None:
-        """As ``_ranks``: the inputs along other directions, or None for those that there are."""
-        if last is not None:
-            directions = last.directions
-        else:
-            directions = helpful_directions(Here(training), search, self.rotate_features)
-        if directions is None:
-            return None
-        x = DirectedStandardiser.along(self._units.x, directions)
-        return x, replace(training, x=self._tensor(x(self.X_train_)))
 
     def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""
@@ -613,7 +560,7 @@ class ResNetGPRegressor(
         return digest_of(parameters, [self.X_train_, self.y_train_, alpha, weight])
 
     def _pack(self) -> dict[str, torch.Tensor]:
-        kernels = [self._on_inputs(kernel) for kernel in self._kernels()]
+        kernels = [on_inputs(kernel, self._units) for kernel in self._kernels()]
         components = [
             [kernels.index(replace(spec, n_components=1)), spec.n_components]
             for spec in self._specs
@@ -626,7 +573,7 @@ class ResNetGPRegressor(
         with torch.inference_mode(False):
             training = self._training(self.X_train_, self.y_train_, None)
             tensors = {name: self._tensor(value) for name, value in state.items()}
-            kernels = [self._on_inputs(kernel) for kernel in self._kernels()]
+            kernels = [on_inputs(kernel, self._units) for kernel in self._kernels()]
             self._specs = [
                 replace(kernels[index], n_components=count)
                 for index, count in state["components"].tolist()

@@ -1,0 +1,103 @@
+"""The inputs of a fit: features, ranks of skewed ones beside them, then other directions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_gp.fitting.directions import DirectedStandardiser
+from resnet_gp.fitting.inference import Training
+from resnet_gp.fitting.input_choice import helpful_directions, may_choose, ranks_help
+from resnet_gp.fitting.kernel_spec import KernelSpec
+from resnet_gp.fitting.nearest import Here
+from resnet_gp.fitting.ranks import RankingStandardiser, skewed_columns
+from resnet_gp.fitting.search import Search
+from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.fitting.units import Units
+
+Array = NDArray[np.float64]
+Choice = Literal["auto"] | bool
+
+
+def choose_inputs(
+    X: Array,
+    units: Units,
+    training: Training,
+    search: Search,
+    last: Units | None,
+    rank_features: Choice,
+    rotate_features: Choice,
+) -> tuple[Units, Training, Search]:
+    """Units, rows and kernels with the inputs that help.
+
+    Args:
+        X: features of the training rows, ``n x d``.
+        units: their standard units.
+        training: the same rows in these units.
+        search: the fit's.
+        last: units of the fit that this one continues, whose inputs it has too.
+        rank_features, rotate_features: "auto" for what predicts left-out rows better, True, False.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    specs = (search.spec, *search.others)
+    for choose, choice in ((_ranks, rank_features), (_directions, rotate_features)):
+        x = choose(X, units, training, search, last, choice)
+        if x is not None:
+            units, training = replace(units, x=x), _seen(training, X, x)
+            spec, *others = (on_inputs(spec, units) for spec in specs)
+            search = replace(search, spec=spec, others=tuple(others))
+    return units, training, search
+
+
+def on_inputs(spec: KernelSpec, units: Units) -> KernelSpec:
+    """A kernel of the features as one of the inputs that are made of them."""
+    spec = spec.with_inputs(len(units.ranked_columns))
+    return spec if units.directions is None else spec.ungrouped()
+
+
+def _ranks(
+    X: Array,
+    units: Units,
+    training: Training,
+    search: Search,
+    last: Units | None,
+    choice: Choice,
+) -> Standardiser | None:
+    """Features with ranks, or None for the features alone."""
+    if last is not None:
+        columns = last.ranked_columns
+    elif choice is True or (choice == "auto" and may_choose(search)):
+        columns = skewed_columns(X)
+    else:
+        columns = []
+    if not columns:
+        return None
+    x = RankingStandardiser.add_to(units.x, X, columns)
+    taken = last is not None or choice is True
+    return x if taken or ranks_help(training, _seen(training, X, x), search) else None
+
+
+def _directions(
+    X: Array,
+    units: Units,
+    training: Training,
+    search: Search,
+    last: Units | None,
+    choice: Choice,
+) -> Standardiser | None:
+    """The inputs along other directions, or None for those that there are."""
+    if last is not None:
+        directions = last.directions
+    else:
+        directions = helpful_directions(Here(training), search, choice)
+    return None if directions is None else DirectedStandardiser.along(units.x, directions)
+
+
+def _seen(training: Training, X: Array, x: Standardiser) -> Training:
+    """The rows with the inputs that a standardiser makes of their features."""
+    return replace(training, x=x(X).to(training.x))
