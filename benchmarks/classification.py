@@ -114,9 +114,11 @@ class RBFProblem(Problem):
 
     def kernel(self, index: int) -> Kernel:
         """Lengthscales are in root mean squared distances from the centre."""
-        _, lengthscale, _, columns = self.settings[index]
-        kernel = RBFKernel(active_dims=columns).double()
-        kernel.lengthscale = lengthscale * len(columns) ** 0.5
+        setting = self.settings[index]
+        count = len(setting.active_dims)
+        kernel = RBFKernel(ard_num_dims=count, active_dims=setting.active_dims).double()
+        own = setting.lengthscale or (1.0,) * count
+        kernel.lengthscale = setting.horizon * count**0.5 * torch.tensor(own).double()
         return kernel.requires_grad_(False)
 
 

@@ -37,9 +37,10 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     Regression on targets of +-1, one class against the rest. Each kernel of a grid (horizons, with
     or without an input bias, before or after training) gets the noise level of the least squared
     leave-one-out error, which has a closed form; predictions are averaged with weights
-    error^(-n / 10). Class probabilities are a softmax of the average, whose temperature is fitted
-    to the leave-one-out predictions. Fits are deterministic but for ``random_state``, which draws
-    subsets of large data.
+    error^(-n / 10). Up to three tenths of the weight are on kernels with lengthscales, those of a
+    regression on at most 400 rows; in the others, all inputs count alike. Class probabilities are a
+    softmax of the average, whose temperature is fitted to leave-one-out predictions. Fits are
+    deterministic but for ``random_state``, which draws subsets of large data.
 
     Beyond 5000 rows, each prediction is conditioned on its nearest training rows. From the best
     kernel of the grid before training, and the best one after, a lengthscale of each input, the
@@ -90,17 +91,17 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     views_ : ndarray of shape (n_members,)
         Which view of the features a member sees, counted from 0 among those that there are: as they
         are; with columns of few values as categories; with the ranks of skewed or long-tailed
-        features among the training rows in their place. With "nearest", a member sees all and its
-        view is 0.
+        features among the training rows in their place; and all of these over ``lengthscale_``.
+        With "nearest", a member sees all and its view is 0.
     noise_variances_ : ndarray of shape (n_members,)
         Relative to the mean variance of the kernel.
     weights_ : ndarray of shape (n_members,)
-        Of the members in the average, the largest first. Kernels of less than a tenth of it are
-        left out; beyond 800 rows, which alone compare kernels then, at most four are kept.
+        Of the members in the average. Kernels of less than a tenth of the largest are left out;
+        beyond 800 rows, which alone compare kernels then, at most five are kept.
     lengthscale_ : ndarray of shape (n_inputs,)
-        Of each input that the kernel sees, in its standard deviations: columns as numbers, then
-        ranks of the skewed ones, then indicators of categories. Only with "nearest", and not for a
-        given kernel.
+        Of each input that the last view, or with "nearest" the kernel, sees, in its standard
+        deviations: columns as numbers, then ranks of the skewed ones, then indicators of
+        categories. Not for a given kernel.
     slope_ : float
         b in softmax(b score).
     columns_ : resnet_gp.columns.Columns or None
@@ -181,7 +182,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         self.inference_ = fit.name
         _LOGGER.info("inference on %d rows: %s", len(labels), self.inference_)
         settings = kernel_settings(self._kernel_name, fit.views(self._inputs.blocks))
-        with progress_bar("fitting", self.verbose, fit.steps(len(settings))) as bar:
+        with progress_bar("fitting", self.verbose, fit.steps(settings)) as bar:
             problem = Problem(
                 self._inputs(self.X_train_),
                 torch.from_numpy(labels.astype(np.int64)),
@@ -295,12 +296,20 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         self.horizons_ = np.array([setting.horizon for setting in chosen])
         self.input_bias_variances_ = np.array([one.input_bias_variance for one in chosen])
         views = fit.views(self._inputs.blocks)
-        self.views_ = np.array([views.index(setting.active_dims) for setting in chosen])
+        weighed = [one.lengthscale for one in chosen if one.lengthscale is not None]
+        self.views_ = np.array(
+            [
+                views.index(one.active_dims) if one.lengthscale is None else len(views)
+                for one in chosen
+            ]
+        )
         self.noise_variances_ = np.array([one.noise for one in solution.posterior.members])
         self.weights_ = solution.posterior.weights.numpy()
         for name in _OPTIONAL:
             self.__dict__.pop(name, None)  # of an earlier fit
         self.__dict__.update(solution.attributes)
+        if weighed:
+            self.lengthscale_ = np.array(weighed[0])
 
     def _pack(self) -> dict[str, Tensor]:
         return self._posterior.tensors()
@@ -308,17 +317,18 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     def _unpack(self, state: dict[str, Tensor]) -> None:
         self._inputs = self._make_inputs()
         fit = self._fit_of(self.inference_, len(self.X_train_))
-        views = fit.views(self._inputs.blocks)
+        x = self._inputs(self.X_train_)
+        views: list[tuple[Any, ...]] = [(view,) for view in fit.views(self._inputs.blocks)]
+        views.append((tuple(range(x.shape[1])), tuple(getattr(self, "lengthscale_", ()))))
         kernels = [
             fit.kernel(
-                KernelSetting(str(name), float(horizon), float(bias), views[view]), self._given
+                KernelSetting(str(name), float(horizon), float(bias), *views[view]), self._given
             )
             for name, horizon, bias, view in zip(
                 self.kernel_names_, self.horizons_, self.input_bias_variances_, self.views_,
                 strict=True,
             )
         ]  # fmt: skip
-        x = self._inputs(self.X_train_)
         self._posterior = Ensemble.from_tensors(state, fit.member, kernels, x)
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -73,7 +73,7 @@ class NearestFit(ClassifierFit):
             return make_kernel(setting, given)
         return _spec(setting, given).build(len(setting.active_dims))
 
-    def steps(self, kernels: int) -> int | None:
+    def steps(self, settings: Sequence[KernelSetting]) -> int | None:
         return None  # each search ends when it ends
 
     def solve(self, problem: Problem) -> Solution:
@@ -105,11 +105,11 @@ class NearestFit(ClassifierFit):
         offset = targets.mean(0)
         centred = targets - offset
         rows = spread_rows(problem.labels.numpy(), problem.generator)
-        kernels = problem.ticking()
         for _, group in groupby(problem.settings, key=lambda setting: setting.name):
             settings = list(group)
-            own = (next(kernels) for _ in settings)
-            best = search(own, problem.x[rows], centred[rows], NOISE_LEVELS, keep=1)[0]
+            own = replace(problem, settings=settings).kernels()
+            tick = problem.bar.update
+            best = search(own, problem.x[rows], centred[rows], NOISE_LEVELS, 1, tick)[0]
             setting = settings[best.index]
             x = problem.x[:, setting.active_dims]
             kernel = self.kernel(setting, problem.given)

@@ -7,8 +7,9 @@ inference.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,22 +18,26 @@ from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnet_gp.fitting.class_lengthscales import learned_lengthscale
 from resnet_gp.fitting.kernel_search import Candidate, scaled_covariance, search
-from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel
+from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel, weighed_settings
+from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.calibration import class_scores, fit_slope
 from resnet_gp.models.ensemble import Ensemble, ExactMember, Member
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.leave_one_out import leave_one_out
 from resnet_gp.models.sparse_leave_one_out import SparseMember, SparseSpectrum
+from resnet_gp.threads import threads_for
 
 NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
-# Above this many samples, the kernels are compared on a subset, and at most so many are kept, each
-# of which is fitted to all samples.
-_SEARCH_SAMPLES, _MEMBERS_ABOVE = 800, 4
+# Above this many samples, the kernels are compared on a subset, and at most so many of each group
+# are kept, as each is fitted to all samples.
+_SEARCH_SAMPLES, _MEMBERS_ABOVE = 800, (3, 2)
 # Kernels weigh error^(-n / 10): a tempered density of normal errors at their best variance, which
 # is error^(-n / 2). Those of less than this share of the largest weight are left out.
 _POWER, _LEAST_WEIGHT = 0.1, 0.1
+_MOST_SHARE = 0.3  # of the kernels with learned lengthscales in the average
 # Rows on which the noise levels of a kernel without rivals are compared, and further levels, for
 # kernels that are nearly constant.
 _ALONE, _MORE_LEVELS = 5000, (1e-6, 1e-5, 1e-4)
@@ -69,11 +74,9 @@ class Problem:
         """The kernel of one setting."""
         return make_kernel(self.settings[index], self.given)
 
-    def ticking(self) -> Iterator[Kernel]:
-        """The kernels, each followed by a tick."""
-        for index in range(len(self.settings)):
-            yield self.kernel(index)
-            self.bar.update()
+    def kernels(self) -> list[Kernel]:
+        """All kernels."""
+        return [self.kernel(index) for index in range(len(self.settings))]
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,9 @@ class ClassifierFit(ABC):
     def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The columns of the inputs that kernels may see, from those of each encoding."""
 
-    def steps(self, kernels: int) -> int | None:
-        """Steps of the progress bar for so many kernels, if they are known."""
-        return kernels
+    @abstractmethod
+    def steps(self, settings: Sequence[KernelSetting]) -> int | None:
+        """Steps of the progress bar for these kernels, if they are known."""
 
     @abstractmethod
     def solve(self, problem: Problem) -> Solution:
@@ -121,8 +124,31 @@ class ClassifierFit(ABC):
         """The kernel with which a member is read from its tensors."""
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Members of an ensemble.
+
+    Attributes:
+        settings: of their kernels.
+        members: their regressions.
+        weights: in an average, which sum to 1.
+        held_out: weighted average of their leave-one-out means, ``n x p``.
+    """
+
+    settings: list[KernelSetting]
+    members: tuple[Member, ...]
+    weights: Tensor
+    held_out: Tensor
+
+
 class MemberFit(ClassifierFit):
-    """Averages regressions with the kernels of a grid, weighted by their leave-one-out errors."""
+    """Averages regressions with the kernels of a grid, weighted by their leave-one-out errors.
+
+    The same grid on all inputs over learned lengthscales is a second group. Its lengthscales have
+    seen the labels, so that its left-out errors are too small: its share is the one of the least
+    error, but at most 0.3, and it has no say in the temperature: the average is as sure as the
+    first group alone would be.
+    """
 
     def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         return list(blocks)
@@ -130,27 +156,73 @@ class MemberFit(ClassifierFit):
     def kernel(self, setting: KernelSetting, given: Kernel | None) -> Kernel:
         return make_kernel(setting, given)
 
+    def steps(self, settings: Sequence[KernelSetting]) -> int | None:
+        if len(settings) == 1:
+            return 1
+        return len(settings) + len(weighed_settings(settings, 0, ()))
+
     def solve(self, problem: Problem) -> Solution:
         targets = problem.targets
         offset = targets.mean(0)
         centred = targets - offset
-        levels: Sequence[float] = NOISE_LEVELS
-        if len(problem.settings) > 1:
+        if len(problem.settings) == 1:
+            # One matrix, of as many rows as may be, for the comparison and the fit.
+            rows = np.arange(min(len(problem.x), _ALONE))
+            alone = self._group(problem, centred, rows, (*_MORE_LEVELS, *NOISE_LEVELS), 1)
+            groups = [(alone, 1.0)]
+        else:
             rows = spread_rows(problem.labels.numpy(), problem.generator)
-            keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else None
-        else:  # one matrix, of as many rows as may be, for the comparison and the fit
-            rows, levels = np.arange(min(len(problem.x), _ALONE)), (*_MORE_LEVELS, *levels)
-            keep = 1
-        found = search(problem.ticking(), problem.x[rows], centred[rows], levels, keep)
-        best, weights = weighted(found, len(rows))
-        members, held_out = zip(
-            *(self.member_of(problem, centred, one) for one in best), strict=True
-        )
-        scores = class_scores(torch.tensordot(weights, torch.stack(held_out), 1) + offset)
+            keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else (None, None)
+            plain = self._group(problem, centred, rows, NOISE_LEVELS, keep[0])
+            groups = [(plain, 1.0)]
+            with suppress(*IMPOSSIBLE):
+                lengthscale = learned_lengthscale(problem.x, targets, problem.generator)
+                weighed = weighed_settings(problem.settings, problem.x.shape[1], lengthscale)
+                second = replace(problem, settings=weighed)
+                other = self._group(second, centred, rows, NOISE_LEVELS, keep[1])
+                share = best_share(plain.held_out - centred, other.held_out - centred)
+                if share > 0:
+                    groups = [(plain, 1 - share), (other, share)]
+        average = sum(share * group.held_out for group, share in groups)
+        first, all_ = (class_scores(one + offset) for one in (groups[0][0].held_out, average))
         return Solution(
-            Ensemble(members, weights, offset),
-            [problem.settings[candidate.index] for candidate in best],
-            fit_slope(scores, problem.labels),
+            Ensemble(
+                [member for group, _ in groups for member in group.members],
+                torch.cat([share * group.weights for group, share in groups]),
+                offset,
+            ),
+            [setting for group, _ in groups for setting in group.settings],
+            fit_slope(first, problem.labels) * spread(first) / spread(all_),
+        )
+
+    def _group(
+        self,
+        problem: Problem,
+        targets: Tensor,
+        rows: NDArray[np.int64],
+        levels: Sequence[float],
+        keep: int | None,
+    ) -> _Group:
+        """Members with the best kernels of a problem.
+
+        Args:
+            targets: centred, ``n x p``.
+            rows: on which kernels and noise levels are compared.
+            levels: of the noise.
+            keep: at most so many; None for all.
+        """
+        kernels, tick = problem.kernels(), problem.bar.update
+        found = search(kernels, problem.x[rows], targets[rows], levels, keep, tick)
+        best, weights = weighted(found, len(rows))
+        with threads_for(len(problem.x)):
+            members, held_out = zip(
+                *(self.member_of(problem, targets, one) for one in best), strict=True
+            )
+        return _Group(
+            [problem.settings[one.index] for one in best],
+            members,
+            weights,
+            torch.tensordot(weights, torch.stack(held_out), 1),
         )
 
     @abstractmethod
@@ -218,6 +290,23 @@ def weighted(candidates: Sequence[Candidate], n_rows: int) -> tuple[Sequence[Can
     weights = ratios ** (-_POWER * n_rows)
     weights = weights[weights >= _LEAST_WEIGHT]
     return candidates[: len(weights)], weights / weights.sum()
+
+
+def best_share(errors: Tensor, others: Tensor) -> float:
+    """The share of the others in an average of both, up to 0.3, with the least squared error.
+
+    Args:
+        errors, others: left-out errors of two predictions of the same targets.
+    """
+    gain = errors - others
+    size = float(gain.square().sum())
+    best = float((errors * gain).sum()) / size if size > 0 else 0.0
+    return min(max(best, 0.0), _MOST_SHARE)
+
+
+def spread(scores: Tensor) -> float:
+    """Root mean square of the scores of classes, ``n x C``, around those of each row."""
+    return float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
 
 
 def spread_rows(labels: NDArray[Any], generator: np.random.RandomState) -> NDArray[np.int64]:

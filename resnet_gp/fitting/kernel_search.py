@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum
+from resnet_gp.threads import each_serially, threads_for
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,16 @@ class Candidate:
 
 @torch.no_grad()
 def search(
-    kernels: Iterable[Kernel],
+    kernels: Sequence[Kernel],
     x: Tensor,
     targets: Tensor,
     noise_levels: Sequence[float],
     keep: int | None,
+    tick: Callable[[], object] = lambda: None,
 ) -> list[Candidate]:
     """Return the kernels with the smallest leave-one-out errors, each at its best noise level.
 
-    Each kernel costs one eigendecomposition.
+    Each kernel costs one eigendecomposition, in a thread of its own.
 
     Args:
         kernels: any GPyTorch kernels without batch dimensions.
@@ -50,6 +52,7 @@ def search(
         targets: ``n x p``.
         noise_levels: variances, relative to the mean variance of the kernel.
         keep: the number of kernels to return; None for all.
+        tick: called after each kernel.
 
     Returns:
         At most ``keep`` candidates, the best first, without kernels that are zero at all inputs
@@ -59,30 +62,36 @@ def search(
         DomainError, torch.linalg.LinAlgError: every kernel is outside its domain.
         ValueError: all others are zero, or one gives something else than a finite matrix.
     """
-    found: list[Candidate] = []
-    failure: Exception = ValueError("every kernel is zero at all inputs")
-    for index, kernel in enumerate(kernels):
+
+    def best(numbered: tuple[int, Kernel]) -> Candidate | Exception | None:
+        index, kernel = numbered
         try:
             if not bool(kernel(x, diag=True).any()):
-                continue
+                return None
             covariance, scale = scaled_covariance(kernel, x)
-            spectrum = Spectrum(covariance, targets)
+            with threads_for(len(x)):
+                spectrum = Spectrum(covariance, targets)
         except IMPOSSIBLE as outside:
-            failure = outside
-            continue
+            return outside
+        finally:
+            tick()
         levels = ((noise, spectrum.leave_one_out(noise)) for noise in noise_levels)
-        found.append(
-            min(
-                (
-                    Candidate(index, scale, noise, held_out.squared_error(targets), held_out)
-                    for noise, held_out in levels
-                ),
-                key=lambda candidate: candidate.error,
-            )
+        candidates = (
+            Candidate(index, scale, noise, held_out.squared_error(targets), held_out)
+            for noise, held_out in levels
         )
+        return min(candidates, key=_error)
+
+    results = each_serially(best, list(enumerate(kernels)))
+    found = [one for one in results if isinstance(one, Candidate)]
     if not found:
-        raise failure
-    return sorted(found, key=lambda candidate: candidate.error)[:keep]
+        failures = [one for one in results if isinstance(one, Exception)]
+        raise (failures or [ValueError("every kernel is zero at all inputs")])[-1]
+    return sorted(found, key=_error)[:keep]
+
+
+def _error(candidate: Candidate) -> float:
+    return candidate.error
 
 
 @torch.no_grad()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from gpytorch.kernels import Kernel
 
 from resnet_gp.fitting.kernel_spec import checked_kernel
@@ -22,12 +24,14 @@ class KernelSetting(NamedTuple):
         horizon: T; NaN for a given kernel.
         input_bias_variance: 0 for none, NaN for a given kernel.
         active_dims: the columns of the inputs that the kernel uses.
+        lengthscale: of each of them; None for 1.
     """
 
     name: str
     horizon: float
     input_bias_variance: float
     active_dims: tuple[int, ...]
+    lengthscale: tuple[float, ...] | None = None
 
 
 def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSetting]:
@@ -47,6 +51,18 @@ def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSett
     ]
 
 
+def weighed_settings(
+    settings: Sequence[KernelSetting], n_inputs: int, lengthscale: tuple[float, ...]
+) -> list[KernelSetting]:
+    """The settings of the first block, for all columns of the inputs over their lengthscales."""
+    columns, first = tuple(range(n_inputs)), settings[0].active_dims
+    return [
+        setting._replace(active_dims=columns, lengthscale=lengthscale)
+        for setting in settings
+        if setting.active_dims == first
+    ]
+
+
 def make_kernel(setting: KernelSetting, given: Kernel | None = None) -> Kernel:
     """Make the kernel in float64, without growth, which any output scale absorbs.
 
@@ -62,12 +78,15 @@ def make_kernel(setting: KernelSetting, given: Kernel | None = None) -> Kernel:
         "variance": "no_growth",
         "input_bias": bias > 0,
         "active_dims": setting.active_dims,
+        "ard_num_dims": None if setting.lengthscale is None else len(setting.active_dims),
     }
     if setting.name == "limit":
         kernel: Kernel = ResNetLimitKernel(contrast=True, **common).double()
     else:
         kernel = ResNetTangentKernel(**common).double()
     kernel.weight_variance = setting.horizon
+    if setting.lengthscale is not None:
+        kernel.lengthscale = torch.tensor(setting.lengthscale, dtype=torch.float64)
     if bias > 0:
         kernel.input_bias_variance = bias
     return kernel.requires_grad_(False)

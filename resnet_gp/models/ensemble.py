@@ -10,6 +10,8 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from resnet_gp.threads import threads_for
+
 _ROWS = 4096
 
 
@@ -71,8 +73,9 @@ class ExactMember(Member):
         cross = self._cross(x)
         noisy = self._cross(self.x)
         noisy.diagonal().add_(self.noise)
-        factor = torch.linalg.cholesky(noisy)
-        explained = torch.linalg.solve_triangular(factor, cross.mT, upper=False).square().sum(0)
+        with threads_for(len(noisy)):
+            factor = torch.linalg.cholesky(noisy)
+            explained = torch.linalg.solve_triangular(factor, cross.mT, upper=False).square().sum(0)
         prior = self.kernel(x, diag=True) / self.scale
         variance = (prior - explained).clamp(min=0)
         return cross @ self.weights, variance[:, None] * self.outputscale

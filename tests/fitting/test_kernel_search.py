@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from resnet_gp import ResNetLimitKernel
-from resnet_gp.fitting.classifier_search import weighted
+from resnet_gp.fitting.classifier_search import best_share, weighted
 from resnet_gp.fitting.kernel_search import Candidate, search
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.models.leave_one_out import LeaveOneOut
@@ -53,3 +53,16 @@ def test_weights_fall_with_the_errors_and_their_number():
     assert [one.index for one in kept] == [0, 1]
     kept, weights = weighted([replace(one, error=0.0) for one in candidates], 100)
     assert weights.tolist() == [1 / 3] * 3
+
+
+def test_the_share_of_others_has_the_least_squared_error():
+    generator = torch.Generator().manual_seed(0)
+    errors, others = (torch.randn(50, 2, generator=generator).double() for _ in range(2))
+    others = 2 * others + errors
+    shares = torch.linspace(0, 0.3, 3001, dtype=torch.float64)
+    losses = [((1 - s) * errors + s * others).square().sum() for s in shares]
+    best = shares[int(torch.stack(losses).argmin())]
+    assert best_share(errors, others) == pytest.approx(best.item(), abs=1e-4)
+    assert best_share(errors, 0 * errors) == 0.3  # too good to be true
+    assert best_share(errors, 2 * errors) == 0
+    assert best_share(errors, errors) == 0
