@@ -6,19 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.fitting.inference import Training
+from resnet_gp.fitting.inference import Training, sampled_numbers
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.modes import find_modes
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.flow.domain import DomainError
 from resnet_gp.progress import progress_bar
 
 _ROWS = 400  # take about a second
 
 
-def learned_lengthscale(
-    x: Tensor, targets: Tensor, generator: np.random.RandomState
-) -> tuple[float, ...]:
+def learned_lengthscale(x: Tensor, targets: Tensor) -> tuple[float, ...]:
     """The most probable lengthscales of one network, in the units of the inputs.
 
     They are stretched so that inputs over lengthscales have a mean square of 1.
@@ -26,22 +25,23 @@ def learned_lengthscale(
     Args:
         x: ``n x d``, of which at most 400 rows are taken.
         targets: of +-1, ``n x p``.
-        generator: draws the rows.
 
     Raises:
         DomainError, torch.linalg.LinAlgError: nothing can be learned from these rows.
         KeyboardInterrupt: Ctrl-C.
     """
-    rows = torch.from_numpy(generator.permutation(len(x))[:_ROWS])
+    rows = sampled_numbers(len(x), _ROWS)
     x, targets = x[rows], targets[rows]
-    targets = targets[:, targets.std(0) > 0]  # of classes that these rows have
+    targets = targets[:, (targets != targets[0]).any(0)]  # of classes that these rows have
+    if not (x.any() and targets.numel()):
+        raise DomainError("lengthscales need inputs and classes that vary")
     units = Standardiser.of(x.numpy())
     y = Standardiser.of(targets.numpy())(targets.numpy())
     with progress_bar("lengthscales", False) as bar:
         search = Search(
             KernelSpec("limit", "relu", None, False), with_priors=True, fixed=False,
             noise_variance=None, max_iter=None, n_restarts=0, max_samples=None,
-            generator=generator, bar=bar,
+            generator=np.random.RandomState(0), bar=bar,
         )  # fmt: skip
         (mode,) = find_modes(Training(units(x.numpy()), y), search)
     if mode.result.interrupted:

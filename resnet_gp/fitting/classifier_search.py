@@ -176,7 +176,7 @@ class MemberFit(ClassifierFit):
             plain = self._group(problem, centred, rows, NOISE_LEVELS, keep[0])
             groups = [(plain, 1.0)]
             with suppress(*IMPOSSIBLE):
-                lengthscale = learned_lengthscale(problem.x, targets, problem.generator)
+                lengthscale = learned_lengthscale(problem.x, targets)
                 weighed = weighed_settings(problem.settings, problem.x.shape[1], lengthscale)
                 second = replace(problem, settings=weighed)
                 other = self._group(second, centred, rows, NOISE_LEVELS, keep[1])

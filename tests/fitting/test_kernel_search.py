@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from resnet_gp import ResNetLimitKernel
+from resnet_gp.fitting import kernel_search
 from resnet_gp.fitting.classifier_search import best_share, weighted
 from resnet_gp.fitting.kernel_search import Candidate, search
 from resnet_gp.flow.domain import DomainError
-from resnet_gp.models.leave_one_out import LeaveOneOut
+from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum
+from resnet_gp.threads import torch_threads
 
 
 def kernel(horizon):
@@ -66,3 +68,20 @@ def test_the_share_of_others_has_the_least_squared_error():
     assert best_share(errors, 0 * errors) == 0.3  # too good to be true
     assert best_share(errors, 2 * errors) == 0
     assert best_share(errors, errors) == 0
+
+
+def test_threads_of_kernels_do_not_wait_for_each_other(monkeypatch):
+    kernels, seen, ticks = [kernel(h) for h in (2.0, 20.0, 40.0)], [], []
+
+    class Watched(Spectrum):
+        def __init__(self, *arguments):
+            seen.append(torch.get_num_threads())
+            super().__init__(*arguments)
+
+    alone = [search([one], X, X.sin(), [0.1], 1)[0].error for one in kernels]
+    monkeypatch.setattr(kernel_search, "Spectrum", Watched)
+    with torch_threads(2):
+        found = search(kernels, X, X.sin(), [0.1], None, lambda: ticks.append(1))
+    assert seen == [1, 1, 1]
+    assert len(ticks) == 3
+    assert [one.error for one in found] == sorted(alone)
