@@ -515,7 +515,7 @@ def import_time() -> str:
 
 CLASSIFIERS = {
     "resnet": "`ResNetGPClassifier()`",
-    "rbf": "the same with RBF kernels",
+    "rbf": "RBF kernels, average of the ten best",
     "catboost": "CatBoost",
     "lightgbm": "LightGBM",
     "xgboost": "XGBoost",

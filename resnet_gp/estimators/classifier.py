@@ -38,7 +38,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     or without an input bias, before or after training) gets the noise level of the least squared
     leave-one-out error, which has a closed form; predictions are averaged with weights
     error^(-n / 10). Up to three tenths of the weight are on kernels with lengthscales, those of a
-    regression on at most 400 rows; in the others, all inputs count alike. Class probabilities are a
+    regression on 50 to 400 rows; in the others, all inputs count alike. Class probabilities are a
     softmax of the average, whose temperature is fitted to leave-one-out predictions. Fits are
     deterministic but for ``random_state``, which draws subsets of large data.
 

@@ -14,7 +14,8 @@ from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.progress import progress_bar
 
-_ROWS = 400  # take about a second
+# Fewer rows do not tell lengthscales; so many take about a second.
+_LEAST_ROWS, _ROWS = 50, 400
 
 
 def learned_lengthscale(x: Tensor, targets: Tensor) -> tuple[float, ...]:
@@ -23,7 +24,7 @@ def learned_lengthscale(x: Tensor, targets: Tensor) -> tuple[float, ...]:
     They are stretched so that inputs over lengthscales have a mean square of 1.
 
     Args:
-        x: ``n x d``, of which at most 400 rows are taken.
+        x: ``n x d``, of at least 50 rows; at most 400 of them are taken.
         targets: of +-1, ``n x p``.
 
     Raises:
@@ -33,8 +34,8 @@ def learned_lengthscale(x: Tensor, targets: Tensor) -> tuple[float, ...]:
     rows = sampled_numbers(len(x), _ROWS)
     x, targets = x[rows], targets[rows]
     targets = targets[:, (targets != targets[0]).any(0)]  # of classes that these rows have
-    if not (x.any() and targets.numel()):
-        raise DomainError("lengthscales need inputs and classes that vary")
+    if len(x) < _LEAST_ROWS or not (x.any() and targets.numel()):
+        raise DomainError(f"lengthscales need {_LEAST_ROWS} rows, inputs and classes that vary")
     units = Standardiser.of(x.numpy())
     y = Standardiser.of(targets.numpy())(targets.numpy())
     with progress_bar("lengthscales", False) as bar:

@@ -192,7 +192,7 @@ class MemberFit(ClassifierFit):
                 offset,
             ),
             [setting for group, _ in groups for setting in group.settings],
-            fit_slope(first, problem.labels) * spread(first) / spread(all_),
+            fit_slope(first, problem.labels) * _ratio_of_spreads(first, all_),
         )
 
     def _group(
@@ -304,9 +304,10 @@ def best_share(errors: Tensor, others: Tensor) -> float:
     return min(max(best, 0.0), _MOST_SHARE)
 
 
-def spread(scores: Tensor) -> float:
-    """Root mean square of the scores of classes, ``n x C``, around those of each row."""
-    return float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
+def _ratio_of_spreads(first: Tensor, second: Tensor) -> float:
+    """Of scores, ``n x C``, around their means over classes; 1 if the second have none."""
+    one, two = ((s - s.mean(1, keepdim=True)).square().sum().sqrt().item() for s in (first, second))
+    return one / two if two > 0 else 1.0
 
 
 def spread_rows(labels: NDArray[Any], generator: np.random.RandomState) -> NDArray[np.int64]:

@@ -24,20 +24,25 @@ def test_inputs_that_matter_have_short_lengthscales():
 
 
 def test_rows_lack_a_class():
-    x = inputs(30)
-    targets = torch.cat([signs(x[:, 0]), -torch.ones(30, 1).double()], 1)
+    x = inputs(60)
+    targets = torch.cat([signs(x[:, 0]), -torch.ones(60, 1).double()], 1)
     assert learned_lengthscale(x, targets) == learned_lengthscale(x, targets[:, :1])
 
 
-@pytest.mark.parametrize(("size", "slope"), [(0, 1), (1, 0)])
-def test_nothing_to_learn(size, slope):
-    x = inputs(20)
+@pytest.mark.parametrize(("rows", "size", "slope"), [(60, 0, 1), (60, 1, 0), (49, 1, 1)])
+def test_nothing_to_learn(rows, size, slope):
+    x = inputs(rows)
     with pytest.raises(DomainError, match="vary"):
         learned_lengthscale(size * x, slope * signs(x[:, 0]) + 1 - slope)
 
 
 def test_a_classifier_of_constant_inputs_predicts_frequencies():
-    y = np.arange(30) % 3 == 0
-    model = ResNetGPClassifier("limit").fit(np.ones((30, 2)), y)
+    y = np.arange(60) % 3 == 0
+    model = ResNetGPClassifier("limit").fit(np.ones((60, 2)), y)
     assert not hasattr(model, "lengthscale_")
     assert model.predict_proba(np.ones((1, 2)))[0, 1] == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_balanced_classes_without_inputs_are_even():
+    model = ResNetGPClassifier("limit").fit(np.ones((60, 2)), np.arange(60) % 2)
+    np.testing.assert_allclose(model.predict_proba(np.ones((1, 2))), 0.5, atol=0.05)
