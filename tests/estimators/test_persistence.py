@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from resnet_gp import ResNetGPClassifier, ResNetGPRegressor
 from resnet_gp.estimators import persistence
+from resnet_gp.estimators.persistence import FORMAT
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +176,10 @@ def test_a_changed_parameter_is_noticed(path):
         ResNetGPRegressor.load(path)
 
 
-def test_a_later_format_is_refused(path):
-    rewrite(path, content={"format": 2})
-    with pytest.raises(ValueError, match=r"has format 2.*reads format 1"):
+@pytest.mark.parametrize("other", [FORMAT - 1, FORMAT + 1])
+def test_another_format_is_refused(path, other):
+    rewrite(path, content={"format": other})
+    with pytest.raises(ValueError, match=rf"has format {other}.*reads format {FORMAT}"):
         ResNetGPRegressor.load(path)
 
 
