@@ -45,12 +45,24 @@ def choose_inputs(
         KeyboardInterrupt: Ctrl-C.
     """
     specs = (search.spec, *search.others)
-    for choose, choice in ((_ranks, rank_features), (_directions, rotate_features)):
-        x = choose(X, units, training, search, last, choice)
-        if x is not None:
-            units, training = replace(units, x=x), _seen(training, X, x)
-            spec, *others = (on_inputs(spec, units) for spec in specs)
-            search = replace(search, spec=spec, others=tuple(others))
+
+    def on(x: Standardiser) -> tuple[Units, Training, Search]:
+        changed = replace(units, x=x)
+        spec, *others = (on_inputs(spec, changed) for spec in specs)
+        return changed, _seen(training, X, x), replace(search, spec=spec, others=tuple(others))
+
+    columns = _ranked_columns(X, search, rank_features) if last is None else last.ranked_columns
+    if columns:
+        x = RankingStandardiser.add_to(units.x, X, columns)
+        taken = last is not None or rank_features is True
+        if taken or ranks_help(training, _seen(training, X, x), search):
+            units, training, search = on(x)
+    if last is None:
+        directions = helpful_directions(Here(training), search, rotate_features)
+    else:
+        directions = last.directions
+    if directions is not None:
+        units, training, search = on(DirectedStandardiser.along(units.x, directions))
     return units, training, search
 
 
@@ -60,42 +72,10 @@ def on_inputs(spec: KernelSpec, units: Units) -> KernelSpec:
     return spec if units.directions is None else spec.ungrouped()
 
 
-def _ranks(
-    X: Array,
-    units: Units,
-    training: Training,
-    search: Search,
-    last: Units | None,
-    choice: Choice,
-) -> Standardiser | None:
-    """Features with ranks, or None for the features alone."""
-    if last is not None:
-        columns = last.ranked_columns
-    elif choice is True or (choice == "auto" and may_choose(search)):
-        columns = skewed_columns(X)
-    else:
-        columns = []
-    if not columns:
-        return None
-    x = RankingStandardiser.add_to(units.x, X, columns)
-    taken = last is not None or choice is True
-    return x if taken or ranks_help(training, _seen(training, X, x), search) else None
-
-
-def _directions(
-    X: Array,
-    units: Units,
-    training: Training,
-    search: Search,
-    last: Units | None,
-    choice: Choice,
-) -> Standardiser | None:
-    """The inputs along other directions, or None for those that there are."""
-    if last is not None:
-        directions = last.directions
-    else:
-        directions = helpful_directions(Here(training), search, choice)
-    return None if directions is None else DirectedStandardiser.along(units.x, directions)
+def _ranked_columns(X: Array, search: Search, choice: Choice) -> list[int]:
+    """Features whose ranks may become inputs."""
+    may = choice is True or (choice == "auto" and may_choose(search))
+    return skewed_columns(X) if may else []
 
 
 def _seen(training: Training, X: Array, x: Standardiser) -> Training:
