@@ -304,7 +304,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
             ]
         )
         self.noise_variances_ = np.array([one.noise for one in solution.posterior.members])
-        self.weights_ = np.array(solution.posterior.weights)  # a copy, as the others are
+        self.weights_ = solution.posterior.weights.numpy().copy()
         for name in _OPTIONAL:
             self.__dict__.pop(name, None)  # of an earlier fit
         self.__dict__.update(solution.attributes)
