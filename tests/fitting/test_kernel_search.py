@@ -5,7 +5,7 @@ import torch
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.fitting import kernel_search
-from resnet_gp.fitting.classifier_search import best_share, weighted
+from resnet_gp.fitting.classifier_search import _ratio_of_spreads, best_share, weighted
 from resnet_gp.fitting.kernel_search import Candidate, search
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.models.leave_one_out import LeaveOneOut, Spectrum
@@ -85,3 +85,9 @@ def test_threads_of_kernels_do_not_wait_for_each_other(monkeypatch):
     assert seen == [1, 1, 1]
     assert len(ticks) == 3
     assert [one.error for one in found] == sorted(alone)
+
+
+def test_an_average_is_as_sure_as_its_first_group():
+    first = torch.tensor([[3.0, 1.0], [0.0, 4.0]])
+    assert _ratio_of_spreads(first, first / 2 + 5) == pytest.approx(2)
+    assert _ratio_of_spreads(first, torch.ones(2, 2)) == 1
