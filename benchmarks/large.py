@@ -1,6 +1,6 @@
 """How do time, memory and error grow with the number of rows?
 
-    python benchmarks/large.py                              # 100 to 1,000,000 rows
+    python benchmarks/large.py                              # 100 to 10,000,000 rows
     python benchmarks/large.py --models resnet lightgbm --rows 10000 100000
     python benchmarks/large.py --quick
 
@@ -40,7 +40,7 @@ from resnet_gp import ResNetGPRegressor
 from resnet_gp.predictive import Law
 
 MEASURES = ("rmse", "seconds", "ms_per_prediction", "peak_bytes")
-ROWS = (100, 300, 1000, 3000, 10_000, 100_000, 1_000_000)
+ROWS = (100, 300, 1000, 3000, 10_000, 100_000, 1_000_000, 10_000_000)
 OTHERS = ("catboost", "lightgbm", "sgpr", "svgp")
 D, NOISE = 8, 0.1
 LEAST_NEW, MOST_NEW = 10_000, 100_000  # rows to predict
