@@ -214,9 +214,10 @@ def compile_loops() -> None:
     """Compile the package's loops for this processor, so that the first fit does not wait."""
     from resnet_gp.models.warm_up import compile_loops as steps
 
+    typer.echo("compiling: this takes about a minute")
     try:
         for step in steps():
-            typer.echo(f"compiling {step}")
+            typer.echo(f"compiled for {step}")
     except RuntimeError as error:
         sys.exit(f"Error: {error}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import torch
 from torch import Tensor
@@ -16,11 +18,11 @@ from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.models.neighbourhoods import predicted_means, whitened
 from resnet_gp.models.training_rows import Rows
 
-_STEPS = ("covariances", "other activations", "images", "nearest neighbours")
+_DTYPES = (torch.float64, torch.float32)
 
 
 def compile_loops() -> Iterator[str]:
-    """Compile every loop for float64 and float32; yields what comes next.
+    """Compile every loop, for each precision in a process of its own; yields those that are done.
 
     Raises:
         RuntimeError: numba is missing, or finds no folder for its cache.
@@ -29,13 +31,17 @@ def compile_loops() -> Iterator[str]:
         raise RuntimeError(
             'there is nothing to compile without numba: pip install "resnet-gp[fast]"'
         )
-    for dtype in (torch.float64, torch.float32):
-        x = torch.linspace(-1, 1, 12, dtype=dtype).reshape(6, 2)
-        for name, step in zip(
-            _STEPS, (_covariances, _activations, _images, _neighbours), strict=True
-        ):
-            yield f"{name} in {str(dtype).removeprefix('torch.')}"
-            step(x)
+    with ProcessPoolExecutor(len(_DTYPES), multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(_compile, dtype): dtype for dtype in _DTYPES}
+        for done in as_completed(running):
+            done.result()
+            yield str(running[done]).removeprefix("torch.")
+
+
+def _compile(dtype: torch.dtype) -> None:
+    x = torch.linspace(-1, 1, 12, dtype=dtype).reshape(6, 2)
+    for loops in (_covariances, _activations, _images, _neighbours):
+        loops(x)
 
 
 def _covariances(x: Tensor) -> None:

@@ -7,12 +7,9 @@ from resnet_gp.kernels import ResNetLimitKernel, ResNetSumKernel
 from resnet_gp.models import ExactRegression, warm_up
 
 
-def test_compiles_for_both_precisions(capsys):
+def test_compiles_for_both_precisions():
     pytest.importorskip("numba")
-    steps = list(warm_up.compile_loops())
-    assert len(steps) == 8
-    assert steps[0] == "covariances in float64"
-    assert steps[-1] == "nearest neighbours in float32"
+    assert sorted(warm_up.compile_loops()) == ["float32", "float64"]
 
 
 def test_says_that_numba_is_missing(monkeypatch):
