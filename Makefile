@@ -18,7 +18,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/resnet-gp demo
 
-# One process for each file: two would compute the same fixtures, and compile into one KeOps cache.
+# One process for each file: two would compute the same fixtures.
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 

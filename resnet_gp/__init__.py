@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-
-# GPyTorch imports pykeops where it is installed, which would print that there is no CUDA.
-os.environ.setdefault("KEOPS_VERBOSE", "0")
 
 if TYPE_CHECKING:
     from resnet_gp.activations import Activation

@@ -1,19 +1,11 @@
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-
-# GPyTorch imports pykeops, and every process that does rewrites its cache at its end: where two do
-# at the same time, or one is killed, a third finds an empty file. So each worker has a new cache.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    keops_cache = tempfile.TemporaryDirectory(prefix="keops-", ignore_cleanup_errors=True)
-    os.environ["KEOPS_CACHE_FOLDER"] = keops_cache.name
 
 # Modules shared by tests; pytest itself puts nothing on the path with --import-mode=importlib.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -95,8 +95,8 @@ def main() -> None:
         _send(answers, _ERROR, f"{type(error).__name__}: {error}")
     else:
         _send(answers, _DONE, None)
-    # The caller stops this process now. Libraries that rewrite their caches when Python ends, as
-    # KeOps does, would be stopped half-way and leave an empty file that nothing can load.
+    # The caller stops this process now. Libraries that write files when Python ends
+    # would be stopped half-way.
     os._exit(0)
 
 

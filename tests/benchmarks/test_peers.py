@@ -29,7 +29,8 @@ def present(peer):
 
 
 @pytest.mark.parametrize("name", list(peers.REGRESSORS))
-def test_regressors(name):
+def test_regressors(name, monkeypatch):
+    monkeypatch.setattr(peers, "TREES", 100)
     peer = present(peers.REGRESSORS[name])
     (X, y), (new, truth) = curve(200), curve(400)
     setting = peers.search(peer, X, y, seconds=0)

@@ -21,7 +21,7 @@ QUICK = [
 # The limit of smooth networks needs tables, which take seconds.
 SLOW = [
     ("limit", "erf", None, True),
-    *[("limit", activation, None, False) for activation in SMOOTH],
+    *[("limit", activation, None, False) for activation in SMOOTH if activation is not COSINE],
 ]
 
 

@@ -130,15 +130,15 @@ def outputs(model, X):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_same_to_the_bit_whatever_the_layout_of_the_data(name, layout, tmp_path):
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(150, 4))
-    X[:, 3] = rng.integers(5, size=150)
+    X = rng.normal(size=(80, 4))
+    X[:, 3] = rng.integers(5, size=80)
     y = np.digitize(np.linalg.norm(X[:, :2], axis=1), [1.0, 1.6])
     kind, parameters = ESTIMATORS[name]
-    fitted = kind(**parameters, random_state=0).fit(layout(X[:120]), y[:120])
+    fitted = kind(**parameters, random_state=0).fit(layout(X[:60]), y[:60])
     fitted.save(tmp_path / "model")
     loaded = kind.load(tmp_path / "model")
     for one, other in zip(
-        outputs(loaded, layout(X[120:])), outputs(fitted, layout(X[120:])), strict=True
+        outputs(loaded, layout(X[60:])), outputs(fitted, layout(X[60:])), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 
