@@ -90,3 +90,13 @@ def _numba_module(name: str) -> ModuleType | None:
 def compiled_loops(name: str, tensor: Tensor) -> ModuleType | None:
     """A module of the package with compiled loops, or None where it cannot be used."""
     return _numba_module(name) if tensor.device.type == "cpu" else None
+
+
+def same_values(x1: Tensor, x2: Tensor) -> bool:
+    """Whether two tensors are one object, or constants on the CPU that are equal to the bit."""
+    if x1 is x2:
+        return True
+    if x1.requires_grad or x2.requires_grad or torch._C._are_functorch_transforms_active():
+        return False
+    on_cpu = x1.device.type == x2.device.type == "cpu"  # elsewhere it would wait for the device
+    return on_cpu and x1.shape == x2.shape and torch.equal(x1, x2)

@@ -16,11 +16,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.autograd import widens_half
+from resnet_gp.flow.autograd import same_values, widens_half
 from resnet_gp.flow.depth import DepthMap, Layers
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.input_layer import Variance, unit_and_scale
-from resnet_gp.flow.unit_covariance import same_values, single_pairs, unit_covariance_sum
+from resnet_gp.flow.unit_covariance import single_pairs, unit_covariance_sum
 
 
 @widens_half

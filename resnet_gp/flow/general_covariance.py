@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, any_activation
-from resnet_gp.flow.autograd import widens_half
+from resnet_gp.flow.autograd import same_values, widens_half
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general import direct_covariance
 from resnet_gp.flow.general_table import table_covariance
@@ -73,7 +73,7 @@ def general_covariance(
     ):
         if not bool(((value >= 0) & value.isfinite()).all()):
             raise DomainError(f"{name} must be finite and not negative")
-    same = x1 is x2 or (x1.shape == x2.shape and torch.equal(x1, x2))
+    same = same_values(x1, x2)
     vectors1 = input_vectors(x1, lengthscale, input_bias_variance)
     vectors2 = vectors1 if same else input_vectors(x2, lengthscale, input_bias_variance)
     variance1, variance2 = vectors1.square().sum(-1), vectors2.square().sum(-1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.flow import paths
-from resnet_gp.flow.autograd import FlowFunction
+from resnet_gp.flow.autograd import FlowFunction, same_values
 from resnet_gp.flow.correlation import flow_slopes, gap_flow
 from resnet_gp.flow.depth import LIMIT, DepthMap, depth_slopes
 from resnet_gp.flow.on_torch import map_of_gaps, unit_gap
@@ -80,16 +80,6 @@ def unit_covariance_sum(
     plain = not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active())
     out: Tensor = (_UnitCovariance.forward if plain else _UnitCovariance.apply)(*points)
     return out.reshape(*batch, *out.shape[1:])
-
-
-def same_values(x1: Tensor, x2: Tensor) -> bool:
-    """Whether two tensors are one object, or constants on the CPU that are equal to the bit."""
-    if x1 is x2:
-        return True
-    if x1.requires_grad or x2.requires_grad or torch._C._are_functorch_transforms_active():
-        return False
-    on_cpu = x1.device.type == x2.device.type == "cpu"  # elsewhere it would wait for the device
-    return on_cpu and x1.shape == x2.shape and torch.equal(x1, x2)
 
 
 class _UnitCovariance(FlowFunction):

@@ -106,6 +106,17 @@ class KernelProperties:
         x, kernel = self.points(configuration, 40), configuration.kernel()
         self.assert_close(configuration, dense(kernel, x), dense(kernel, x, x.clone()), x, x, ulp=4)
 
+    def test_equal_points_of_two_tensors_have_their_own_gradients(self, configuration):
+        """Half of the matrix is computed for one set of points; these might be taken for one."""
+        x = self.points(configuration, 4).requires_grad_()
+        z = x.detach().clone().requires_grad_()
+        weight, kernel = points(4, 4, seed=1, dtype=configuration.dtype), configuration.kernel()
+        by_x, by_z = torch.autograd.grad((kernel(x, z).to_dense() * weight).sum(), (x, z))
+        turned = torch.autograd.grad((kernel(x, z).to_dense() * weight.mT).sum(), (z, x))
+        torch.testing.assert_close((by_x, by_z), turned)
+        (whole,) = torch.autograd.grad((kernel(x).to_dense() * weight).sum(), x)
+        torch.testing.assert_close(by_x + by_z, whole)
+
     def test_diagonal(self, configuration):
         x, z = self.points(configuration, 70), self.points(configuration, 70, seed=1)
         kernel = configuration.kernel()

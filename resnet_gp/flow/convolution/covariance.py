@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from resnet_gp.flow.autograd import compiled_loops, widens_half
+from resnet_gp.flow.autograd import compiled_loops, same_values, widens_half
 from resnet_gp.flow.convolution import on_torch
 from resnet_gp.flow.convolution.network import ConvNetwork, Cost
 from resnet_gp.flow.domain import DomainError
@@ -55,7 +55,7 @@ def conv_covariance(
             )
         if not bool(x.detach().isfinite().all()):
             raise DomainError("the images must be finite")
-    same = x1 is x2 or (x1.shape == x2.shape and torch.equal(x1, x2))
+    same = same_values(x1, x2)
     zero = weight_variance.new_zeros(())
     variances = [
         zero if value is None else value

@@ -354,3 +354,15 @@ def test_tells_what_a_long_computation_takes(monkeypatch, caplog, capsys):
         covariance(x, x, conv_network((3, 3)))
     assert "covariances of 20 x 20 images (" in caplog.text
     assert "covariances of 20 x 20 images" in capsys.readouterr().err
+
+
+def test_equal_images_of_two_tensors_have_their_own_gradients():
+    network = conv_network((2, 3))
+    x = images(network, 4).requires_grad_()
+    z = x.detach().clone().requires_grad_()
+    weight = torch.arange(16, dtype=torch.float64).reshape(4, 4)
+    by_x, by_z = torch.autograd.grad((covariance(x, z, network) * weight).sum(), (x, z))
+    K = covariance(x, z.detach(), network)
+    torch.testing.assert_close(by_x, torch.autograd.grad((K * weight).sum(), x)[0])
+    K = covariance(x.detach(), z, network)
+    torch.testing.assert_close(by_z, torch.autograd.grad((K * weight).sum(), z)[0])
