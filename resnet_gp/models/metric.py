@@ -7,6 +7,8 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from resnet_gp.flow.domain import DomainError
+
 _FALL = 0.3  # of the correlation, at a distance of one width
 _POINTS = 64
 _STEPS = 2.0 ** np.arange(-7, 7.5, 0.5)
@@ -26,28 +28,45 @@ def correlation_widths(kernel: Kernel, x: Tensor) -> Tensor:
     They are those at ``metric_rows`` of the points, on average, between 2^-7 and 2^7; an input
     along which correlations fall less has a width that is longer in proportion. For a kernel with
     one lengthscale per input they are proportional to the lengthscales, for a sum of kernels in
-    between.
+    between. No point is moved farther than a kernel of bounded domain allows.
 
     Args:
         kernel: any kernel.
         x: ``n x d``.
+
+    Raises:
+        DomainError: the kernel is not known at points moved by 2^-7.
     """
-    d = x.shape[1]
     points = x[metric_rows(len(x)).to(x.device)]
-    steps = torch.as_tensor(_STEPS).to(x)
-    directions = torch.eye(d, dtype=x.dtype, device=x.device)
-    moved = points[:, None, None] + steps[:, None, None] * directions
-    start = points[:, None, None].expand_as(moved).reshape(-1, d)
+    variance = kernel(points, diag=True)
+    fall = x.new_full((x.shape[1],), torch.finfo(x.dtype).eps)
+    widths, left, reached = torch.zeros_like(fall), torch.arange(len(fall), device=x.device), 0.0
+    for step in _STEPS.tolist():
+        try:
+            now = torch.maximum(_fall(kernel, points, variance, step, left), fall[left])
+        except DomainError:
+            if not reached:
+                raise
+            break
+        below, before = now < _FALL, reached or step
+        share = (_FALL - fall[left]) / (now - fall[left])
+        widths[left] = before * (step / before) ** share.clamp(max=1)
+        fall[left], reached = now, step
+        left = left[below]
+        if not len(left):
+            break
+    widths[left] = reached * (_FALL / fall[left]).clamp(1, 1e3)
+    return widths
+
+
+def _fall(kernel: Kernel, points: Tensor, variance: Tensor, step: float, inputs: Tensor) -> Tensor:
+    """How much correlations fall over a step along some inputs, on average over points."""
+    d = points.shape[1]
+    steps = step * torch.eye(d, dtype=points.dtype, device=points.device)[inputs]
+    moved = points[:, None] + steps
+    start = points[:, None].expand_as(moved).reshape(-1, d)
     moved = moved.reshape(-1, d)
     cross = kernel(start, moved, diag=True)
-    variances = kernel(start, diag=True) * kernel(moved, diag=True)
+    variances = variance.repeat_interleave(len(inputs)) * kernel(moved, diag=True)
     correlation = torch.where(variances > 0, cross / variances.sqrt(), 0)
-    fall = 1 - correlation.reshape(len(points), len(steps), d).mean(0)
-    fall = torch.cummax(fall, 0).values.clamp(min=torch.finfo(x.dtype).eps)
-    reached = (fall < _FALL).sum(0)  # the first step at which it is
-    after = reached.clamp(1, len(steps) - 1)
-    low, high = (fall.gather(0, index[None])[0] for index in (after - 1, after))
-    share = ((_FALL - low) / (high - low)).nan_to_num(0).clamp(0, 1)
-    inside = steps[after - 1] * (steps[after] / steps[after - 1]) ** share
-    beyond = steps[-1] * (_FALL / fall[-1]).clamp(1, 1e3)
-    return torch.where(reached == len(steps), beyond, inside)
+    return 1 - correlation.reshape(len(points), -1).mean(0)

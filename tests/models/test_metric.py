@@ -12,6 +12,7 @@ from gpytorch.kernels import (
 )
 
 from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
+from resnet_gp.flow.domain import DomainError
 from resnet_gp.kernels import ResNetSumKernel
 from resnet_gp.models.metric import correlation_widths
 
@@ -103,3 +104,25 @@ def test_one_point_and_constant_inputs_are_enough():
         widths = correlation_widths(RBFKernel().double(), x)
         assert widths.isfinite().all()
         assert (widths > 0).all()
+
+
+class Bounded(RBFKernel):
+    """Known at points below 20 alone."""
+
+    def forward(self, x1, x2, **options):
+        if max(x1.max(), x2.max()) > 20:
+            raise DomainError("too far")
+        return super().forward(x1, x2, **options)
+
+
+def test_a_kernel_of_bounded_domain_is_asked_for_nothing_beyond():
+    inside = with_lengthscales(Bounded(ard_num_dims=3), LENGTHS)
+    torch.testing.assert_close(
+        correlation_widths(inside, X),
+        correlation_widths(with_lengthscales(RBFKernel(ard_num_dims=3), LENGTHS), X),
+    )
+    wide = correlation_widths(with_lengthscales(Bounded(ard_num_dims=3), 100 * LENGTHS), X)
+    assert (wide > 16).all()
+    assert wide[0] < wide[1] < wide[2]
+    with pytest.raises(DomainError, match="too far"):
+        correlation_widths(inside, X + 30)
