@@ -26,7 +26,8 @@ _WIDTH = math.log(4)
 TINY = 4.0**-50 * (1 + 1e-9)  # just inside a cell, below all of its nodes
 _START = (13, 13, 40)
 _MOST = (140, 140, 640)
-_GROUP = 4  # terms of x_b that the compiled loops take at a time
+_GROUP = 4  # terms of a series that the compiled loops take at a time
+LANES = 8  # columns, of which the compiled loops compute a multiple, and do not use those too many
 _TOGETHER = 16  # pairs of cells computed together: more would not fit in the cache
 
 Pair: TypeAlias = tuple[int, int]
@@ -139,8 +140,8 @@ class TableGrid:
     Attributes:
         cells1: of the first variance, in order.
         cells2: of the second.
-        coefficients: ``cells1 x cells2 x fields x k x i x j``.
-        lengths: the number of k, ``cells1 x cells2``.
+        coefficients: ``cells1 x cells2 x fields x i x k x j``; i, k and j are multiples of 4.
+        lengths: the number of k, a multiple of 4, ``cells1 x cells2``.
     """
 
     cells1: tuple[int, ...]
@@ -156,15 +157,16 @@ class TableGrid:
         tables: Mapping[Pair, Array],
         dtype: torch.dtype,
     ) -> TableGrid:
-        used = [[tables[one, two] for two in cells2] for one in cells1]
+        used = [[tables[one, two].swapaxes(1, 2) for two in cells2] for one in cells1]
         shape = np.max([table.shape for row in used for table in row], axis=0)
-        shape[3] += -shape[3] % _GROUP
+        shape[1:] += -shape[1:] % _GROUP
         padded = np.zeros((len(cells1), len(cells2), *shape))
         for target, row in zip(padded, used, strict=True):
             for own, table in zip(target, row, strict=True):
                 own[tuple(map(slice, table.shape))] = table
-        lengths = torch.tensor([[table.shape[1] for table in row] for row in used])
-        return cls(cells1, cells2, torch.from_numpy(padded).to(dtype), lengths)
+        lengths = np.array([[table.shape[2] for table in row] for row in used])
+        lengths += -lengths % _GROUP
+        return cls(cells1, cells2, torch.from_numpy(padded).to(dtype), torch.from_numpy(lengths))
 
     @classmethod
     def stack(cls, grids: Sequence[TableGrid]) -> TableGrid:
@@ -183,7 +185,7 @@ class TableGrid:
 
     def bases(self, variance1: Tensor, variance2: Tensor) -> tuple[Tensor, ...]:
         """Indices of the cells of variances of any shape, and T_i and T_j there."""
-        index1, left = self._basis(variance1, self.cells1, self.coefficients.shape[-2])
+        index1, left = self._basis(variance1, self.cells1, self.coefficients.shape[-3])
         index2, right = self._basis(variance2, self.cells2, self.coefficients.shape[-1])
         return index1, index2, left, right
 
@@ -209,9 +211,9 @@ class TableGrid:
                     variance2[columns].reshape(-1, *rest),
                     covariance[rows[:, None], columns],
                 )
-                used = self.coefficients[one, two, :, : int(self.lengths[one, two])]
+                used = self.coefficients[one, two, :, :, : int(self.lengths[one, two])]
                 table = used.to(covariance.device)
-                series = torch.einsum("fkij,ni->kfnj", table, left[rows])
+                series = torch.einsum("fikj,ni->kfnj", table, left[rows])
                 across = right[columns].mT
 
                 def coefficient(k: int, series: Tensor = series, across: Tensor = across) -> Tensor:

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, Moments, Sine
 from resnet_gp.flow.autograd import FlowFunction, compiled_loops
 from resnet_gp.flow.cells import (
+    LANES,
     TINY,
     Array,
     Pair,
@@ -253,7 +255,7 @@ class _TableCovariance(FlowFunction):
         out = torch.empty_like(covariance, memory_format=torch.contiguous_format)
         tables = _compiled_tables(grids, variance1, variance2)
         entries = covariance.detach().contiguous().numpy()
-        ranges = row_ranges(covariance.shape[:2].numel(), covariance.shape[2], symmetric)
+        ranges = row_ranges(covariance.shape[:2].numel(), covariance.shape[2])
         matrix = functools.partial(compiled.matrix, tables, entries, out.numpy(), symmetric)
         in_threads([functools.partial(matrix, *rows) for rows in ranges])
         return out
@@ -265,7 +267,7 @@ class _TableCovariance(FlowFunction):
 
 
 def _table_gradient(settings: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-    activation, depth, _ = settings
+    activation, depth, symmetric = settings
     variance1, variance2, covariance, weight_variance, block_bias_variance, grad = tensors
     networks = _networks(activation, depth, weight_variance, block_bias_variance)
     if covariance.dim() == 2:
@@ -274,7 +276,9 @@ def _table_gradient(settings: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
     grids = _grids(networks, variance1, variance2, True, covariance.dtype)
     compiled = compiled_loops("flow.compiled_cells", covariance)
     if compiled is not None:
-        return _compiled_gradient(compiled, grids, variance1, variance2, covariance, grad)
+        return _compiled_gradient(
+            compiled, grids, variance1, variance2, covariance, grad, symmetric=symmetric
+        )
     sums = []
     for grid, *own, seen in zip(grids, variance1, variance2, covariance, grad, strict=True):
         fields = grid.matrix(*own).mul_(seen)
@@ -310,31 +314,42 @@ def _compiled_tables(
 ) -> tuple[Any, ...]:
     """``tables`` of ``compiled_cells``."""
     grid = TableGrid.stack(grids)
-    index1, index2, left, right = grid.bases(variance1, variance2)
-    order = index2.argsort(dim=1, stable=True)
-    inside = torch.arange(len(grid.cells2) + 1)
-    starts = torch.searchsorted(index2.gather(1, order), inside.expand(len(order), -1).contiguous())
-    right = right.gather(1, order[..., None].expand_as(right)).mT
-    root1 = variance1.clamp(min=TINY).sqrt()
-    root2 = variance2.clamp(min=TINY).sqrt().gather(1, order)
-    places = (index1, left, root1, right, root2, order, starts)
-    tensors = (grid.coefficients, grid.lengths, *places)
-    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
+    cell1, cell2, left, right = grid.bases(variance1, variance2)
+    order1, order2 = (cell.argsort(dim=1, stable=True) for cell in (cell1, cell2))
+    root1, root2 = (
+        variance.clamp(min=TINY).sqrt().gather(1, order)
+        for variance, order in ((variance1, order1), (variance2, order2))
+    )
+    left, right = (
+        part.gather(1, order[..., None].expand_as(part))
+        for part, order in ((left, order1), (right, order2))
+    )
+    inside = torch.arange(len(grid.cells2) + 1).expand(len(order2), -1).contiguous()
+    starts = torch.searchsorted(cell2.gather(1, order2), inside)
+    rows = (order1, cell1.gather(1, order1), root1, left)
+    columns = (order2, starts, pad(root2, (0, LANES), value=1), pad(right.mT, (0, LANES)))
+    return _arrays((grid.coefficients, grid.lengths, _arrays(rows), _arrays(columns)))
+
+
+def _arrays(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        part.detach().contiguous().numpy() if isinstance(part, Tensor) else part for part in parts
+    )
 
 
 def _compiled_gradient(
-    compiled: ModuleType, grids: list[TableGrid], *inputs: Tensor
+    compiled: ModuleType, grids: list[TableGrid], *inputs: Tensor, symmetric: bool
 ) -> tuple[Tensor, ...]:
     variance1, variance2, covariance, grad = inputs
     tables = _compiled_tables(grids, variance1, variance2)
     entries, seen = (one.detach().contiguous().numpy() for one in (covariance, grad))
-    by_covariance = torch.empty_like(covariance, memory_format=torch.contiguous_format)
+    by_covariance = torch.zeros_like(covariance, memory_format=torch.contiguous_format)
     by_variance1 = torch.zeros_like(variance1, memory_format=torch.contiguous_format)
     ranges = row_ranges(grad.shape[:2].numel(), grad.shape[2])
     by_variance2 = grad.new_zeros(len(ranges), *variance2.shape)
     by_hyper = grad.new_zeros(2, len(ranges), len(grad))
     shared = (by_covariance.numpy(), by_variance1.numpy())
-    gradient = functools.partial(compiled.matrix_gradient, tables, entries, seen)
+    gradient = functools.partial(compiled.matrix_gradient, tables, entries, seen, symmetric)
     parts = zip(by_variance2.numpy(), *by_hyper.numpy(), ranges, strict=True)
     in_threads([functools.partial(gradient, (*shared, *part), *rows) for *part, rows in parts])
     return by_variance1, by_variance2.sum(0), by_covariance, *by_hyper.sum(1)

@@ -93,6 +93,27 @@ def test_gradient_of_tabulated_moments(activation, path):
     assert torch.autograd.gradcheck(function, (x, w), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_compiled_loops_agree_with_torch(same, monkeypatch):
+    """Rows and columns of several cells, in groups of all sizes."""
+    pytest.importorskip("numba")
+    x, z = (inputs(30, seed=seed) * torch.logspace(-0.4, 0.4, 30)[:, None] for seed in (0, 1))
+    weight = inputs(30, 30, seed=2)
+
+    def value_and_gradients():
+        leaves = [part.clone().requires_grad_() for part in (x, x if same else z)]
+        w, bias = (tensor(value).requires_grad_() for value in (0.7, 0.1))
+        a, b = (leaves[0],) * 2 if same else leaves
+        K = general_covariance(a, b, w, activation="erf", block_bias_variance=bias)
+        seen = [w, bias, *leaves[: 1 if same else 2]]
+        return [K.detach(), *torch.autograd.grad((K * weight).sum(), seen)]
+
+    found = value_and_gradients()
+    monkeypatch.setattr("resnet_gp.flow.autograd._numba_module", lambda name: None)
+    for one, other in zip(found, value_and_gradients(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11 * other.abs().max().item())
+
+
 @pytest.mark.parametrize("path", ["table", "direct"])
 def test_gradient_at_coincident_and_opposite_inputs(path):
     x = inputs(3)
