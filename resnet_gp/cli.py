@@ -42,7 +42,7 @@ app = typer.Typer(
 
 _Separator = Annotated[str, typer.Option(help='Separator of the columns: one character, or "tab".')]
 _ReportFolder = Annotated[Path, typer.Option(help="Folder for the report and its figures.")]
-_Quick = Annotated[bool, typer.Option("--quick", help="Use small sizes: half a minute.")]
+_Quick = Annotated[bool, typer.Option("--quick", help="Use small sizes: a minute or two.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 _Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 _RELEVANT = 10  # columns to print

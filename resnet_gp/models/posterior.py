@@ -69,16 +69,12 @@ class Posterior(ABC):
             covariance = covariance + (noise if covariance.dim() == 2 else noise[..., None])
         return mean, covariance
 
+    @abstractmethod
     def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each training target, or of f there, given all other targets.
-
-        Raises:
-            UnsupportedError: the inference has no closed form for it.
-        """
-        raise UnsupportedError('leave-one-out predictions need inference="exact"')
+        """Mean and variance of each training target, or of f there, given all other targets."""
 
     def leave_one_out_law(self, rows: NDArray[np.intp] | None = None) -> Law:
-        """Predictive law of each training target given all other targets; raises as above.
+        """Predictive law of each training target given all other targets.
 
         Args:
             rows: numbers of the targets; None for all.

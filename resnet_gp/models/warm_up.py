@@ -51,7 +51,8 @@ def _covariances(x: Tensor) -> None:
 
 
 def _activations(x: Tensor) -> None:
-    ResNetLimitKernel(activation="erf").to(x)(x).to_dense().sum().backward()
+    for kernel in (ResNetLimitKernel(activation="erf"), ResNetLimitKernel(block_bias=True)):
+        kernel.to(x)(x).to_dense().sum().backward()
 
 
 def _images(x: Tensor) -> None:
