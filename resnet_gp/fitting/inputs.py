@@ -33,6 +33,8 @@ def choose_inputs(
 ) -> tuple[Units, Training, Search]:
     """Units, rows and kernels with the inputs that help.
 
+    After Ctrl-C the inputs are those chosen so far, and the search ends after its first step.
+
     Args:
         X: features of the training rows, ``n x d``.
         units: their standard units.
@@ -40,9 +42,6 @@ def choose_inputs(
         search: the fit's.
         last: units of the fit that this one continues, whose inputs it has too.
         rank_features, rotate_features: "auto" for what predicts left-out rows better, True, False.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C.
     """
     specs = (search.spec, *search.others)
 
@@ -52,17 +51,20 @@ def choose_inputs(
         return changed, _seen(training, X, x), replace(search, spec=spec, others=tuple(others))
 
     columns = _ranked_columns(X, search, rank_features) if last is None else last.ranked_columns
-    if columns:
-        x = RankingStandardiser.add_to(units.x, X, columns)
-        taken = last is not None or rank_features is True
-        if taken or ranks_help(training, _seen(training, X, x), search):
-            units, training, search = on(x)
-    if last is None:
-        directions = helpful_directions(Here(training), search, rotate_features)
-    else:
-        directions = last.directions
-    if directions is not None:
-        units, training, search = on(DirectedStandardiser.along(units.x, directions))
+    try:
+        if columns:
+            x = RankingStandardiser.add_to(units.x, X, columns)
+            taken = last is not None or rank_features is True
+            if taken or ranks_help(training, _seen(training, X, x), search):
+                units, training, search = on(x)
+        if last is None:
+            directions = helpful_directions(Here(training), search, rotate_features)
+        else:
+            directions = last.directions
+        if directions is not None:
+            units, training, search = on(DirectedStandardiser.along(units.x, directions))
+    except KeyboardInterrupt:
+        search = search.stopped()
     return units, training, search
 
 

@@ -102,6 +102,12 @@ class Search:
         generator = np.random.RandomState(self.generator.randint(2**31))
         return replace(self, generator=generator, bar=_Stoppable(self.bar, stop))
 
+    def stopped(self) -> Search:
+        """The same search after Ctrl-C: it keeps the best point of its first step."""
+        stop = Event()
+        stop.set()
+        return self.by_itself(stop)
+
     def fits(self, training: Training, known: Hyperparameters) -> bool:
         """Do these hyperparameters belong to this kernel?"""
         try:

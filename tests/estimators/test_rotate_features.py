@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from gpytorch.kernels import MaternKernel
+from sklearn.exceptions import ConvergenceWarning
 
 from resnet_gp import ResNetGPRegressor
 from resnet_gp.fitting import input_choice
@@ -134,3 +135,20 @@ def test_categories(tmp_path):
 def test_bad_values_are_refused():
     with pytest.raises(ValueError, match='rotate_features must be "auto", True or False'):
         ResNetGPRegressor(rotate_features="yes").fit(*ridges(30))
+
+
+@pytest.mark.parametrize("options", [{}, {"inference": "nearest", "n_components": 1}])
+def test_ctrl_c_while_inputs_are_chosen_leaves_a_usable_model(monkeypatch, options):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resnet_gp.fitting.inputs.helpful_directions", interrupted)
+    X, y = ridges(60)
+    model = ResNetGPRegressor(**options)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(X, y)
+    assert model.fit_interrupted_
+    assert model.directions_ is None
+    assert np.isfinite(model.predict(X, return_std=True)).all()
+    monkeypatch.undo()
+    assert not model.fit(X, y).fit_interrupted_
