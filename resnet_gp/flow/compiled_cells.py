@@ -57,16 +57,23 @@ def _contract(coefficients, length, left, first, count, rows):
         b[:] = 0
         c[:] = 0
         d[:] = 0
-        for i in range(0, len(one), 2):
+        for i in range(0, len(one), 4):
             p, q = coefficients[f, i].ravel()[:size], coefficients[f, i + 1].ravel()[:size]
-            a0, b0, c0, d0 = one[i], two[i], three[i], four[i]
-            a1, b1, c1, d1 = one[i + 1], two[i + 1], three[i + 1], four[i + 1]
+            r, s = coefficients[f, i + 2].ravel()[:size], coefficients[f, i + 3].ravel()[:size]
+            a0, a1, a2, a3 = one[i], one[i + 1], one[i + 2], one[i + 3]
+            b0, b1, b2, b3 = two[i], two[i + 1], two[i + 2], two[i + 3]
+            c0, c1, c2, c3 = three[i], three[i + 1], three[i + 2], three[i + 3]
+            d0, d1, d2, d3 = four[i], four[i + 1], four[i + 2], four[i + 3]
             for j in range(size):
-                u, v = p[j], q[j]
-                a[j] = multiply_add(a1, v, multiply_add(a0, u, a[j]))
-                b[j] = multiply_add(b1, v, multiply_add(b0, u, b[j]))
-                c[j] = multiply_add(c1, v, multiply_add(c0, u, c[j]))
-                d[j] = multiply_add(d1, v, multiply_add(d0, u, d[j]))
+                u, v, w, x = p[j], q[j], r[j], s[j]
+                sum_a, sum_b = multiply_add(a0, u, a[j]), multiply_add(b0, u, b[j])
+                sum_c, sum_d = multiply_add(c0, u, c[j]), multiply_add(d0, u, d[j])
+                sum_a, sum_b = multiply_add(a1, v, sum_a), multiply_add(b1, v, sum_b)
+                sum_c, sum_d = multiply_add(c1, v, sum_c), multiply_add(d1, v, sum_d)
+                sum_a, sum_b = multiply_add(a2, w, sum_a), multiply_add(b2, w, sum_b)
+                sum_c, sum_d = multiply_add(c2, w, sum_c), multiply_add(d2, w, sum_d)
+                a[j], b[j] = multiply_add(a3, x, sum_a), multiply_add(b3, x, sum_b)
+                c[j], d[j] = multiply_add(c3, x, sum_c), multiply_add(d3, x, sum_d)
 
 
 @loops
