@@ -43,6 +43,7 @@ PEERS = {
     "quantile_forest": "quantile forest",
 }
 RIVALS = {"resnet": "ours", **PEERS}
+SMALL = 2000  # rows
 STRONG = ("resnet", "catboost", "catboost_law", "lightgbm", "xgboost", "xrfm")
 RANKED = ("rmse", "nlpd", "crps")
 COVERAGE = "in 90 % interval"
@@ -306,6 +307,25 @@ def peer_ranks(models: Iterable[str] = STRONG) -> str:
     headings = itertools.chain(*([f"rank by {m.upper()}", "p"] for m in RANKED))
     names = [f"{len(splits.names)} sets", *headings, COVERAGE, "s, a fit", "s, tuning"]
     return table(names, rows)
+
+
+def sparse_gps() -> str:
+    """The sets above 2000 rows: ours beside GPyTorch's sparse Gaussian processes."""
+    names = {"resnet": "ours", "sgpr": "SGPR", "svgp": "SVGP"}
+    splits, rows = Splits(names), []
+    for name in splits.names:
+        if splits.cells[name]["resnet"][0]["rows"] > SMALL:
+            means = [
+                number(float(splits.values(name, model, measure).mean()))
+                for measure in ("rmse", "nlpd", "crps")
+                for model in names
+            ]
+            seconds = [f"{splits.values(name, model, 'seconds').mean():.0f}" for model in names]
+            rows.append([name, *splits.rows_and_splits(name), *means, *seconds])
+    headings = [f"{own} {which}".strip() for own in ("RMSE:", "NLPD:", "CRPS:", "s:")
+                for which in names.values()]  # fmt: skip
+    headings = [text if "ours" in text else text.partition(": ")[2] for text in headings]
+    return table(["set", "rows", "splits", *headings], rows)
 
 
 def _means(splits: Splits, measure: str) -> np.ndarray:
@@ -703,6 +723,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "regression-peer-ranks": peer_ranks,
     "regression-peer-ranks-all": lambda: peer_ranks(RIVALS),
     "regression-losses": losses,
+    "sparse-gps": sparse_gps,
     "sparse-fit": sparse,
     "fit-time": fit_time,
     "many-rows": many_rows,
