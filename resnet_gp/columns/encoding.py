@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,8 @@ class CategoryColumn:
         if len(self.categories) < 2:
             return np.zeros((len(objects), 0)), []
         places = {category: i for i, category in enumerate(self.categories)}
-        found = np.array([places.get(value, -1) for value in objects], dtype=np.int64)
+        keys = (float(value) if isinstance(value, Decimal) else value for value in objects)
+        found = np.array([places.get(key, -1) for key in keys], dtype=np.int64)
         rows = np.flatnonzero(found >= 0)
         values = np.zeros((len(objects), len(places)))
         values[rows, found[rows]] = 1.0

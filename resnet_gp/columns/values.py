@@ -23,7 +23,7 @@ class Column:
 
     Attributes:
         name: for messages.
-        data: a pandas series, or an array of objects.
+        data: a pandas series, or an array of numbers or objects.
     """
 
     name: str
@@ -47,6 +47,8 @@ class Column:
     @property
     def missing(self) -> NDArray[np.bool_]:
         """Whether each value is missing, ``n``."""
+        if self.has_numbers and isinstance(self.data, np.ndarray):
+            return np.isnan(self.data.astype(np.float64))
         pandas = sys.modules.get("pandas")  # without which there is no pandas.NA
         if pandas is None:
             return np.array([value is None or value != value for value in self.data])
@@ -64,7 +66,9 @@ class Column:
         Raises:
             ValueError: a value is not a number, or is infinite.
         """
-        if self.has_numbers:
+        if self.has_numbers and isinstance(self.data, np.ndarray):
+            values = self.data.astype(np.float64)
+        elif self.has_numbers:
             values = np.asarray(self.data.to_numpy(dtype=np.float64, na_value=np.nan))
         else:
             values = np.array([self._number(*one) for one in enumerate(self.objects())], np.float64)
@@ -111,7 +115,8 @@ def columns_of(X: Any) -> list[Column]:
     """
     if is_frame(X):
         return [Column(str(name), X.iloc[:, i]) for i, name in enumerate(X.columns)]
-    table = np.array(X, dtype=object)
+    numbers = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
+    table = X if numbers else np.array(X, dtype=object)
     if table.ndim != 2:
         raise ValueError(f"X must be n x d, got shape {table.shape}")
     return [Column(f"x{i}", values) for i, values in enumerate(table.T)]

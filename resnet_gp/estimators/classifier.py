@@ -172,7 +172,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
     def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
         self._check_parameters()
-        self.X_train_, self.y_train_ = self._learn_features(X, y, dtype=np.float64)
+        self.X_train_, labels = self._learn_features(X, y, dtype=np.float64)
+        self.y_train_ = np.array(labels)
         check_classification_targets(self.y_train_)
         self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
         if len(self.classes_) < 2:

@@ -17,7 +17,7 @@ from torch import Tensor
 from resnet_gp.columns import Columns
 from resnet_gp.progress import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 _PARAMETER = "parameter."
 _ATTRIBUTE = "attribute."
 _STATE = "state."
@@ -141,6 +141,8 @@ def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] 
     """Return JSON for one value, and put arrays into ``tensors``; None for other objects."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    elif hasattr(value, "to_numpy"):  # of pandas
+        value = value.to_numpy()
     elif isinstance(value, np.random.RandomState):
         value = None
     if isinstance(value, _PLAIN):

@@ -390,6 +390,11 @@ class ResNetGPRegressor(
         known, last_units = None, None
         if self.warm_start and hasattr(self, "_fitted"):
             known, last_units = self._fitted.hyperparameters, self._units
+            before = self.X_train_.shape[1]
+            if inputs.shape[1] != before:
+                raise ValueError(
+                    f"warm_start needs the {before} features of the last fit, got {inputs.shape[1]}"
+                )
             now = list(getattr(self, "feature_names_in_", []))
             if names and now and now != names:
                 raise ValueError(
@@ -561,9 +566,15 @@ class ResNetGPRegressor(
 
     def _pack(self) -> dict[str, torch.Tensor]:
         kernels = [on_inputs(kernel, self._units) for kernel in self._kernels()]
+        alone = [replace(spec, n_components=1) for spec in self._specs]
+        if any(spec not in kernels for spec in alone):
+            raise ValueError(
+                "kernel, activation, depth and block_bias must be those of the fit: fit again, or "
+                "set them back"
+            )
         components = [
-            [kernels.index(replace(spec, n_components=1)), spec.n_components]
-            for spec in self._specs
+            [kernels.index(one), spec.n_components]
+            for one, spec in zip(alone, self._specs, strict=True)
         ]
         own = {"components": torch.tensor(components)}
         return self._fitted.tensors() | self._units.tensors() | own
@@ -581,8 +592,7 @@ class ResNetGPRegressor(
             search = self._search(None)
             inference = self._with_hyperparameters(self._chosen_inference(self.inference_, 0))
             self._fitted = inference.restore(training, search, tensors)
-            if self.residuals == "student" and not inference.leaves_rows_out:
-                self._fitted = with_saved_residual_law(self._fitted, training, state)
+            self._fitted = with_saved_residual_law(self._fitted, training, state)
         self.__dict__.update(self._fitted.attributes)
 
     def _warn(self, result: FitResult) -> None:

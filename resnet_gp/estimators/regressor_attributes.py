@@ -57,7 +57,7 @@ class RegressorAttributes:
             raise AttributeError(
                 f'n_neighbors_ needs inference="nearest", that of this fit is "{self.inference_}"'
             )
-        return posterior.n_neighbors
+        return min(posterior.n_neighbors, len(posterior.rows))
 
     @property
     def ranked_features_(self) -> NDArray[np.int64]:

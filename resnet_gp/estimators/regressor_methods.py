@@ -34,6 +34,7 @@ class RegressorMethods(TableInputs):
     X_train_: Array
     y_train_: Array
     theta_: Array
+    inference_: str
     log_marginal_likelihood_value_: float
 
     def predict(
@@ -289,8 +290,9 @@ class RegressorMethods(TableInputs):
     def add_observations(self, X: ArrayLike, y: ArrayLike, alpha: float | ArrayLike = 0.0) -> Any:
         """Condition on further rows at the hyperparameters and the scaling of the last fit.
 
-        Exact inference updates its Cholesky factor by a block, in O(n^2 k) for k new rows. With
-        "nearest", the rows are appended to those among which neighbours are found.
+        Exact inference updates its Cholesky factor by a block, in O(n^2 k) for k new rows, and the
+        local scale of its residuals in O(n^3). With "nearest", the rows are appended to those among
+        which neighbours are found, and ``log_marginal_likelihood_value_`` stays that of the fit.
 
         Parameters
         ----------
@@ -321,7 +323,8 @@ class RegressorMethods(TableInputs):
             self._fitted = self._fitted.condition(new.x, new.y, new.extra_variance)
         self.X_train_ = np.concatenate([self.X_train_, inputs])
         self.y_train_ = np.concatenate([self.y_train_, targets])
-        self.log_marginal_likelihood_value_ = self._fitted.posterior.log_marginal_likelihood()
+        if self.inference_ != "nearest":  # where it is of 2000 rows, which the fit has chosen
+            self.log_marginal_likelihood_value_ = self._fitted.posterior.log_marginal_likelihood()
         return self
 
     def log_marginal_likelihood(
@@ -352,10 +355,12 @@ class RegressorMethods(TableInputs):
         if raw.shape != self.theta_.shape:
             raise ValueError(f"theta must have shape {self.theta_.shape}, got {raw.shape}")
         model = self._fitted.model
+        model.look_up()
         try:
             value, gradient = value_and_gradient(model.log_marginal_likelihood, model, raw)
         finally:
             set_raw(model, self.theta_)
+            model.forget()
         return (value, gradient) if eval_gradient else value
 
     def _standardised(self, X: ArrayLike) -> Tensor:

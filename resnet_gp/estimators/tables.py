@@ -44,12 +44,12 @@ class TableInputs:
             checks: arguments of scikit-learn's ``check_X_y``.
 
         Returns:
-            ``n x features`` numbers, and targets.
+            ``n x features`` numbers, not X itself, and targets.
         """
         declared, self.columns_ = self.categorical_features, None
         if declared is None or not (is_frame(X) or declares_columns(declared)):
             with _explaining_missing():
-                return validate_data(self, X, y, **checks)
+                return validate_data(self, X, y, copy=True, **checks)
         validate_data(self, X, skip_check_array=True)
         table, nominal = columns_of(X), []
         if declares_columns(declared):
@@ -59,7 +59,7 @@ class TableInputs:
             _refuse_missing(table, nominal)
         self.columns_ = Columns.learn(table, nominal)
         if is_frame(X) and not nominal and all(column.is_plain for column in table):
-            return validate_data(self, X, y, **checks)
+            return validate_data(self, X, y, copy=True, **checks)
         features, _ = self.columns_.encode(table)
         if not features.shape[1]:
             raise ValueError("no column of X varies: there is nothing to learn from")

@@ -40,7 +40,7 @@ def choose_inputs(
         units: their standard units.
         training: the same rows in these units.
         search: the fit's.
-        last: units of the fit that this one continues, whose inputs it has too.
+        last: units of the fit that this one continues; it has the same inputs, if it may.
         rank_features, rotate_features: "auto" for what predicts left-out rows better, True, False.
     """
     specs = (search.spec, *search.others)
@@ -50,17 +50,20 @@ def choose_inputs(
         spec, *others = (on_inputs(spec, changed) for spec in specs)
         return changed, _seen(training, X, x), replace(search, spec=spec, others=tuple(others))
 
-    columns = _ranked_columns(X, search, rank_features) if last is None else last.ranked_columns
     try:
+        if last is not None and _goes_on(rank_features, bool(last.ranked_columns)):
+            columns, taken = last.ranked_columns, True
+        else:
+            columns, taken = _ranked_columns(X, search, rank_features), rank_features is True
         if columns:
             x = RankingStandardiser.add_to(units.x, X, columns)
-            taken = last is not None or rank_features is True
             if taken or ranks_help(training, _seen(training, X, x), search):
                 units, training, search = on(x)
-        if last is None:
-            directions = helpful_directions(Here(training), search, rotate_features)
-        else:
+        same = last is not None and last.ranked_columns == units.ranked_columns
+        if last is not None and same and _goes_on(rotate_features, last.directions is not None):
             directions = last.directions
+        else:
+            directions = helpful_directions(Here(training), search, rotate_features)
         if directions is not None:
             units, training, search = on(DirectedStandardiser.along(units.x, directions))
     except KeyboardInterrupt:
@@ -72,6 +75,11 @@ def on_inputs(spec: KernelSpec, units: Units) -> KernelSpec:
     """A kernel of the features as one of the inputs that are made of them."""
     spec = spec.with_inputs(len(units.ranked_columns))
     return spec if units.directions is None else spec.ungrouped()
+
+
+def _goes_on(choice: Choice, chosen: bool) -> bool:
+    """Whether a fit has the inputs of the one that it continues."""
+    return choice == "auto" or (choice is True and chosen)
 
 
 def _ranked_columns(X: Array, search: Search, choice: Choice) -> list[int]:

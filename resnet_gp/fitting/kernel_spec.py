@@ -194,7 +194,8 @@ class KernelSpec:
     def raw(self, model: Any, start: Start) -> Array:
         """The raw free parameters of a model at a start; the model stays where it is.
 
-        A user's kernel starts at its own values, the lengthscales of a simple one multiplied.
+        A user's kernel starts at its own values, the lengthscales of a simple one multiplied where
+        its constraint allows that.
         """
         before = get_raw(model)
         kernel = model.covar_module.base_kernel
@@ -207,7 +208,9 @@ class KernelSpec:
             if self.n_components > 1:
                 kernel.ratio = RATIO_STEP ** torch.arange(1.0, self.n_components)
         elif kernel.has_lengthscale and kernel.raw_lengthscale.requires_grad:
-            kernel.lengthscale = kernel.lengthscale.detach() * float(np.mean(start.lengthscale))
+            moved = kernel.lengthscale.detach() * float(np.mean(start.lengthscale))
+            if kernel.raw_lengthscale_constraint.check(moved):
+                kernel.lengthscale = moved
         raw = get_raw(model)
         set_raw(model, before)
         return raw

@@ -138,9 +138,10 @@ def most_probable(modes: list[Mode]) -> Mode:
     """
     if len(modes) == 1:
         return modes[0]
+    best = max(modes, key=lambda mode: mode.result.value)
+    best = replace(best, result=best.result.but_interrupted())
     if any(mode.result.interrupted for mode in modes):
-        best = max(modes, key=lambda mode: mode.result.value)
-        return replace(best, result=best.result.but_interrupted())
+        return best
     if not modes[0].search.with_priors:
         return max(modes, key=_schwarz)
 
@@ -151,7 +152,10 @@ def most_probable(modes: list[Mode]) -> Mode:
         except IMPOSSIBLE:  # next to the mode
             return -math.inf
 
-    return max(modes, key=evidence)
+    try:
+        return max(modes, key=evidence)
+    except KeyboardInterrupt:
+        return best
 
 
 def _schwarz(mode: Mode) -> float:

@@ -139,6 +139,8 @@ class Nearest(Inference):
             ((k, scores[k][1]) for k in found if scores[k][0] <= (1 + _WITHIN) * least),
             (counts[0], best.local_scale),
         )
+        if self.n_neighbors is not None:
+            model.n_neighbors = self.n_neighbors  # of which there may be enough later
         result = best.result.but_interrupted() if interrupted else best.result
         if posterior is None:
             posterior = model.posterior()

@@ -10,6 +10,7 @@ import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
+from resnet_gp.models.regression import parameter_tensors, with_parameters
 from resnet_gp.threads import threads_for
 
 _ROWS = 4096
@@ -70,18 +71,21 @@ class ExactMember(Member):
 
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the Cholesky factor anew: those of all members would fill the memory."""
-        cross = self._cross(x)
         noisy = self._cross(self.x)
         noisy.diagonal().add_(self.noise)
+        means, explained = [], []
         with threads_for(len(noisy)):
             factor = torch.linalg.cholesky(noisy)
-            explained = torch.linalg.solve_triangular(factor, cross.mT, upper=False).square().sum(0)
+            for cross in map(self._cross, x.split(_ROWS)):
+                white = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
+                means.append(cross @ self.weights)
+                explained.append(white.square_().sum(0))
         prior = self.kernel(x, diag=True) / self.scale
-        variance = (prior - explained).clamp(min=0)
-        return cross @ self.weights, variance[:, None] * self.outputscale
+        variance = (prior - torch.cat(explained)).clamp(min=0)
+        return torch.cat(means), variance[:, None] * self.outputscale
 
     def tensors(self) -> dict[str, Tensor]:
-        return {
+        return parameter_tensors(self.kernel) | {
             "weights": self.weights,
             "scale": torch.tensor(self.scale, dtype=torch.float64),
             "noise": torch.tensor(self.noise, dtype=torch.float64),
@@ -90,8 +94,9 @@ class ExactMember(Member):
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], kernel: Kernel, x: Tensor) -> ExactMember:
+        kernel, weights = with_parameters(kernel, tensors), tensors["weights"]
         scale, noise = tensors["scale"].item(), tensors["noise"].item()
-        return cls(kernel, x, tensors["weights"], scale, noise, tensors["outputscale"])
+        return cls(kernel, x, weights, scale, noise, tensors["outputscale"])
 
     def _cross(self, x: Tensor) -> Tensor:
         return self.kernel(x, self.x).to_dense() / self.scale

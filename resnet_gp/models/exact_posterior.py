@@ -10,6 +10,7 @@ import torch
 from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import Module
 
 from resnet_gp.models.posterior import (
     Posterior,
@@ -174,9 +175,9 @@ def prior_slope_variance(kernel: Kernel, x: Tensor) -> Tensor:
     a, b = (x.detach().clone().requires_grad_() for _ in range(2))
     pairs = kernel(a, b, diag=True)
     try:
-        (slope,) = torch.autograd.grad(pairs.sum(), a, create_graph=True, allow_unused=True)
-        if slope is None:  # GPyTorch's stationary kernels return a constant there
+        if any(_is_constant(part) for part in kernel.modules()):
             raise RuntimeError
+        (slope,) = torch.autograd.grad(pairs.sum(), a, create_graph=True)
         mixed = [
             torch.autograd.grad(column.sum(), b, retain_graph=True)[0][:, i]
             for i, column in enumerate(slope.unbind(-1))
@@ -186,6 +187,12 @@ def prior_slope_variance(kernel: Kernel, x: Tensor) -> Tensor:
             "the kernel gives no second derivatives where its inputs coincide"
         ) from error
     return torch.stack(mixed, -1)
+
+
+def _is_constant(module: Module) -> bool:
+    """Whether it is one of GPyTorch's stationary kernels, which are constants at a = b."""
+    is_leaf = isinstance(module, Kernel) and not list(module.sub_kernels())
+    return is_leaf and bool(module.is_stationary)
 
 
 def pairs_of(

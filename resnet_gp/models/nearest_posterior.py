@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from resnet_gp.models.searched_points import SearchedPoints
 from resnet_gp.models.training_rows import Rows, TrainingRows
 from resnet_gp.predictive.law import Law
 from resnet_gp.predictive.local_scale import LocalScale
+from resnet_gp.predictive.residual_law import NEIGHBOURS
 from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
@@ -121,7 +123,10 @@ class NearestPosterior(Posterior):
         return self._left_out_law(np.arange(len(self.rows)) if rows is None else rows)
 
     def left_out(self, rows: Indices) -> Neighbourhoods:
-        """Targets of some rows given those of their nearest others, in the order of the rows."""
+        """Targets of some rows given those of their nearest others, in the order of the rows.
+
+        Of the errors, those that ``law_of`` needs.
+        """
         parts = self._chunks(torch.from_numpy(rows), "leaving rows out")
         return _joined([self._leave_out(part.numpy()) for part in parts])
 
@@ -236,7 +241,8 @@ class NearestPosterior(Posterior):
     def _leave_out(self, rows: Indices) -> Neighbourhoods:
         members = left_out_members(self.index, rows, self.n_neighbors).to(self.widths.device)
         used, index = compact(self.rows, members)
-        return _checked(whitened(self.covar_module, used, index))
+        found = _checked(whitened(self.covar_module, used, index))
+        return replace(found, z=found.z[..., -NEIGHBOURS - 1 :].clone())
 
     def _left_out_law(self, rows: Indices) -> Law:
         return self.law_of(self.left_out(rows), rows)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar, TypeVar
 
 import torch
 from gpytorch import Module
-from gpytorch.kernels import ScaleKernel
+from gpytorch.kernels import Kernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
 from torch import Tensor
 
@@ -45,6 +46,12 @@ class RegressionModel(Module):
             torch.linalg.LinAlgError: a covariance is not positive definite in this precision.
         """
 
+    def look_up(self) -> None:
+        """Fix what the likelihood takes from the present hyperparameters beside its value."""
+
+    def forget(self) -> None:
+        """Have that found again when it is needed."""
+
     @abstractmethod
     def posterior(self) -> Posterior:
         """Condition on the training data at the present hyperparameters."""
@@ -71,16 +78,23 @@ class RegressionModel(Module):
 
 
 def parameter_tensors(module: Module) -> dict[str, Tensor]:
-    """Raw parameters by their names in a file."""
-    return {_MODEL + name: p.detach() for name, p in module.named_parameters()}
+    """Raw parameters, and buffers of kernels, as of random features, by their names in a file."""
+    return {_MODEL + name: part.detach() for name, part in _parts(module)}
 
 
 @torch.no_grad()
 def with_parameters(module: AnyModule, tensors: dict[str, Tensor]) -> AnyModule:
-    """Copy the parameters of a file into ``module`` and return it."""
-    for name, parameter in module.named_parameters():
-        parameter.copy_(tensors[_MODEL + name])
+    """Copy what ``parameter_tensors`` returned into ``module`` and return it."""
+    for name, part in _parts(module):
+        part.copy_(tensors[_MODEL + name])
     return module
+
+
+def _parts(module: Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    for path, part in module.named_modules():
+        if isinstance(part, Kernel):
+            yield from part.named_buffers(path, recurse=False)
 
 
 def row_noise(

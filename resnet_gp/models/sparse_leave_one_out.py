@@ -17,6 +17,7 @@ from torch import Tensor
 from resnet_gp.models.ensemble import Member
 from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.leave_one_out import LeaveOneOut
+from resnet_gp.models.regression import parameter_tensors, with_parameters
 
 _CHUNK = 4096
 
@@ -125,7 +126,7 @@ class SparseMember(Member):
         return cross @ self.weights, variance[:, None] * self.outputscale
 
     def tensors(self) -> dict[str, Tensor]:
-        return {
+        return parameter_tensors(self.features.covar_module) | {
             "inducing_points": self.features.inducing_points,
             "factor": self.features.factor,
             "weights": self.weights,
@@ -138,6 +139,7 @@ class SparseMember(Member):
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], kernel: Kernel, x: Tensor) -> SparseMember:
+        kernel = with_parameters(kernel, tensors)
         features = InducingFeatures(kernel, tensors["inducing_points"], tensors["factor"])
         scale, noise = tensors["scale"].item(), tensors["noise"].item()
         names = ("precision", "vectors", "outputscale")

@@ -1,4 +1,5 @@
 import json
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -169,3 +170,11 @@ def test_a_frame_is_encoded_as_its_objects():
     assert columns == expected
     found, _ = columns.encode(columns_of(frame))
     np.testing.assert_array_equal(found, columns.encode(columns_of(frame.to_numpy(object)))[0])
+
+
+def test_categories_of_decimals():
+    values = np.array([Decimal("0.1") * k for k in range(4)], dtype=object)
+    column = Column("k", values)
+    indicators, notes = CategoryColumn.learn(column).encode(column)
+    np.testing.assert_array_equal(indicators, np.eye(4))
+    assert not notes

@@ -51,3 +51,15 @@ def test_columns_of_tables():
 def test_tables_have_two_dimensions():
     with pytest.raises(ValueError, match=r"X must be n x d, got shape \(2,\)"):
         columns_of(["a", "b"])
+
+
+def test_arrays_of_numbers_stay_arrays():
+    """In numbers of Python, 200,000 rows of 30 took 22 s."""
+    X = np.array([[1.5, np.nan], [np.inf, 2.0]])
+    first, second = columns_of(X)
+    assert np.shares_memory(first.data, X)
+    assert second.missing.tolist() == [True, False]
+    np.testing.assert_array_equal(second.numbers(), X[:, 1])
+    assert second.objects().tolist() == [None, 2.0]
+    with pytest.raises(ValueError, match="'x0' of X is infinite in row 1"):
+        first.numbers()

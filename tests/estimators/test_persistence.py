@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import pickle
@@ -6,9 +7,10 @@ import sys
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from gpytorch.kernels import RBFKernel
+from gpytorch.kernels import RBFKernel, RFFKernel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
@@ -255,3 +257,56 @@ def test_joblib_and_pickle(fitted, tmp_path):
 def test_what_cannot_be_kept_is_no_surprise():
     assert persistence._encode(object(), "attribute.model_", {}) is None
     assert persistence._encode(object(), "parameter.kernel", {}) == {"kind": "object"}
+
+
+@pytest.mark.parametrize("inference", ["exact", "sparse", "nearest"])
+def test_hyperparameters_of_a_classifiers_kernel_come_from_the_file(inference, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2))
+    kernel, given = RBFKernel(), RBFKernel()
+    kernel.lengthscale = 5.0
+    model = ResNetGPClassifier(kernel=kernel, inference=inference, n_inducing=20)
+    model.fit(X, np.sin(2 * X[:, 0]) > 0).save(tmp_path / "model")
+    loaded = ResNetGPClassifier.load(tmp_path / "model", kernel=given)
+    np.testing.assert_array_equal(loaded.predict_proba(X + 0.1), model.predict_proba(X + 0.1))
+    assert given.lengthscale.item() == pytest.approx(np.log(2))  # a copy has those of the file
+
+
+def test_random_features_come_from_the_file(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 2))
+    model = ResNetGPRegressor(kernel=RFFKernel(20, num_dims=2), hyperparameters="map")
+    model.fit(X, X[:, 0]).save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model", kernel=RFFKernel(20, num_dims=2))
+    np.testing.assert_array_equal(loaded.predict(X + 0.1), model.predict(X + 0.1))
+
+
+@pytest.mark.parametrize("kind", [ResNetGPRegressor, ResNetGPClassifier])
+def test_arrays_that_change_after_the_fit_do_not_change_the_model(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 2))
+    y = np.digitize(X[:, 0], [0.0]).astype(float)
+    new, model = X + 0.1, kind(kernel="limit").fit(X, y)
+    before = outputs(model, new)
+    X[:], y[:] = 0, 0
+    model.save(tmp_path / "model")
+    for one, other in zip(outputs(kind.load(tmp_path / "model"), new), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_parameters_that_change_after_the_fit(fitted, tmp_path):
+    model, X = copy.deepcopy(fitted), fitted.X_train_ + 0.1
+    model.set_params(residuals="gaussian").save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model")
+    for one, other in zip(outputs(loaded, X), outputs(model, X), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="kernel, activation, depth and block_bias must be those"):
+        model.set_params(kernel="tangent").save(tmp_path / "model")
+
+
+def test_parameters_of_pandas(tmp_path):
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    model = ResNetGPRegressor(alpha=pd.Series(np.full(30, 0.01)), hyperparameters="map")
+    model.fit(X, X[:, 0]).save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))

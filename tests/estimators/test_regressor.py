@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from gpytorch.kernels import MaternKernel, RBFKernel
+from gpytorch.constraints import GreaterThan, Interval
+from gpytorch.kernels import MaternKernel, PolynomialKernel, RBFKernel
 from gpytorch.priors import LogNormalPrior
 from scipy.sparse import csr_array
 from scipy.stats import multivariate_normal, norm
@@ -20,7 +21,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from resnet_gp import ResNetGPRegressor
+from resnet_gp import ResNetGPRegressor, ResNetLimitKernel
 from resnet_gp.activations import LeakyReLU
 from resnet_gp.fitting import optimiser, search
 from resnet_gp.models import ExactRegression, SparseRegression
@@ -950,10 +951,9 @@ def test_warm_starts_check_names_and_shapes(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X, y)
-        # as many numbers: three lengthscales, or two and a weight variance
         changed = model.set_params(kernel="limit", hyperparameters="fixed")
         with pytest.raises(ValueError, match=r"are of another model: .*raw_weight_variance is"):
-            changed.fit(X[:, :2], y)
+            changed.fit(X, y)
         assert changed.predict(X).shape == (40,)  # the last fit is still there
 
 
@@ -964,3 +964,48 @@ def test_warm_starts_check_the_columns():
     model.fit(X, X["a"])
     with pytest.raises(ValueError, match=r"the last fit, \['a', 'b'\], got \['b', 'a'\]"):
         model.fit(X[["b", "a"]], X["a"])
+
+
+@pytest.mark.parametrize("constraint", [Interval(0.9, 2.0), GreaterThan(0.7)])
+def test_a_kernels_own_constraint_holds(data, constraint):
+    X, y = data[0][:40], data[1][:40]
+    kernel = MaternKernel(2.5, lengthscale_constraint=constraint)
+    model = plain(kernel=kernel, max_iter=10, n_restarts=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+    found = model.model_.covar_module.base_kernel.lengthscale.item()
+    assert constraint.check(torch.tensor(found))
+
+
+def test_gradients_of_kernels_with_a_stationary_part_have_no_deviations(data):
+    """GPyTorch's are constants where both points are one: half of the variance would be lost."""
+    X, y = data[0][:40], data[1][:40]
+    for kernel in (RBFKernel() + ResNetLimitKernel(), RBFKernel() * PolynomialKernel(2)):
+        model = plain(kernel=kernel, hyperparameters="fixed").fit(X, y)
+        assert np.isfinite(model.predict_gradient(X[:3])).all()
+        with pytest.raises(RuntimeError, match="second derivatives"):
+            model.predict_gradient(X[:3], return_std=True)
+    model = plain(kernel=PolynomialKernel(2), hyperparameters="fixed").fit(X, y)
+    assert np.isfinite(model.predict_gradient(X[:3], return_std=True)).all()
+
+
+def test_ctrl_c_while_kernels_are_compared_keeps_the_best(data, monkeypatch):
+    def interrupted(mode):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resnet_gp.fitting.modes.around", interrupted)
+    model = plain(n_components="auto")
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(data[0][:40], data[1][:40])
+    assert model.fit_interrupted_
+
+
+def test_warm_starts_name_another_number_of_features(data):
+    X, y = data[0][:60], data[1][:60]
+    model = plain(warm_start=True, rotate_features=True).fit(X, y)
+    assert model.directions_ is not None
+    with pytest.raises(ValueError, match=r"warm_start needs the 3 features of the last fit, got 2"):
+        model.fit(X[:, :2], y)
+    model.set_params(rotate_features=False, rank_features=False).fit(X, y)
+    assert model.directions_ is None

@@ -432,3 +432,26 @@ def test_fits_and_predicts_in_any_mode_of_autograd(data):
         np.testing.assert_allclose(found.predict_gradient(X), expected.predict_gradient(X))
         assert np.isfinite(found.log_marginal_likelihood(eval_gradient=True)[1]).all()
         found.add_observations(X[:2] + 0.1, y[:2])
+
+
+def test_the_likelihood_does_not_depend_on_earlier_calls(data):
+    X, y = data
+    model = fit(near(), X, y)
+    value = model.log_marginal_likelihood()
+    model.log_marginal_likelihood(model.theta_ + 0.5)
+    assert model.log_marginal_likelihood() == pytest.approx(value, rel=1e-12)
+
+
+def test_there_may_be_neighbours_enough_later(data):
+    X, y = data
+    model = fit(near(n_neighbors=40), X[:30], y[:30])
+    assert model.n_neighbors_ == 30
+    value = model.log_marginal_likelihood_value_
+    model.add_observations(X[30:], y[30:])
+    assert model.n_neighbors_ == 40
+    assert model.log_marginal_likelihood_value_ == value
+
+
+def test_left_out_rows_keep_few_errors(fitted):
+    found = fitted._fitted.posterior.but(n_neighbors=60).left_out(np.arange(5))
+    assert found.z.shape == (5, 1, 21)
