@@ -309,7 +309,8 @@ def table_of(rows: Iterable[Cell]) -> Table:
 
 def summarised(table: Table) -> dict[str, dict[str, float]]:
     """Means over the sets that all models have, mean ranks, and paired tests against the first."""
-    shared = sorted(set.intersection(*(set(rows) for rows in table.values())))
+    sets = [set(rows) for rows in table.values()]
+    shared = sorted(set.intersection(*sets)) if sets else []
     if not shared:
         return {}
     values = {
