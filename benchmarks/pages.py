@@ -27,6 +27,7 @@ import numpy as np
 from harness import HERE, IMAGES, RESULTS, Cell, Cells, subplots
 from published import BEST, DEEP_ENSEMBLES, MC_DROPOUT
 from ranks import critical_difference, critical_distance, friedman, mean_ranks
+from regression import SMALL
 from scipy.stats import wilcoxon
 
 PAGES = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
@@ -43,7 +44,6 @@ PEERS = {
     "quantile_forest": "quantile forest",
 }
 RIVALS = {"resnet": "ours", **PEERS}
-SMALL = 2000  # rows
 STRONG = ("resnet", "catboost", "catboost_law", "lightgbm", "xgboost", "xrfm")
 RANKED = ("rmse", "nlpd", "crps")
 COVERAGE = "in 90 % interval"
@@ -311,20 +311,20 @@ def peer_ranks(models: Iterable[str] = STRONG) -> str:
 
 def sparse_gps() -> str:
     """The sets above 2000 rows: ours beside GPyTorch's sparse Gaussian processes."""
-    names = {"resnet": "ours", "sgpr": "SGPR", "svgp": "SVGP"}
-    splits, rows = Splits(names), []
+    models = ("resnet", "sgpr", "svgp")
+    splits, rows = Splits(models), []
     for name in splits.names:
         if splits.cells[name]["resnet"][0]["rows"] > SMALL:
             means = [
                 number(float(splits.values(name, model, measure).mean()))
-                for measure in ("rmse", "nlpd", "crps")
-                for model in names
+                for measure in RANKED
+                for model in models
             ]
-            seconds = [f"{splits.values(name, model, 'seconds').mean():.0f}" for model in names]
+            seconds = [f"{splits.values(name, model, 'seconds').mean():.0f}" for model in models]
             rows.append([name, *splits.rows_and_splits(name), *means, *seconds])
-    headings = [f"{own} {which}".strip() for own in ("RMSE:", "NLPD:", "CRPS:", "s:")
-                for which in names.values()]  # fmt: skip
-    headings = [text if "ours" in text else text.partition(": ")[2] for text in headings]
+    headings = itertools.chain(
+        *([f"{name}: ours", "SGPR", "SVGP"] for name in ("RMSE", "NLPD", "CRPS", "s"))
+    )
     return table(["set", "rows", "splits", *headings], rows)
 
 

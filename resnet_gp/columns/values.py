@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Objects = NDArray[np.object_]
 
+_NUMBERS = "biuf"  # kinds of dtypes
 _KINDS: dict[str, Any] = {"texts": str, "bytes": bytes, "numbers": (Real, np.bool_, Decimal)}
 
 
@@ -32,7 +33,7 @@ class Column:
     @property
     def has_numbers(self) -> bool:
         """Whether the dtype is one of numbers or booleans."""
-        return getattr(self.data.dtype, "kind", "O") in "biuf"
+        return getattr(self.data.dtype, "kind", "O") in _NUMBERS
 
     @property
     def has_categories(self) -> bool:
@@ -48,7 +49,7 @@ class Column:
     def missing(self) -> NDArray[np.bool_]:
         """Whether each value is missing, ``n``."""
         if self.has_numbers and isinstance(self.data, np.ndarray):
-            return np.isnan(self.data.astype(np.float64))
+            return np.asarray(self.data != self.data)
         pandas = sys.modules.get("pandas")  # without which there is no pandas.NA
         if pandas is None:
             return np.array([value is None or value != value for value in self.data])
@@ -115,7 +116,7 @@ def columns_of(X: Any) -> list[Column]:
     """
     if is_frame(X):
         return [Column(str(name), X.iloc[:, i]) for i, name in enumerate(X.columns)]
-    numbers = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
+    numbers = isinstance(X, np.ndarray) and X.dtype.kind in _NUMBERS
     table = X if numbers else np.array(X, dtype=object)
     if table.ndim != 2:
         raise ValueError(f"X must be n x d, got shape {table.shape}")

@@ -137,68 +137,59 @@ def _rows_together(cell, place, most):
     return count
 
 
-@entry
-def matrix(tables, covariance, out, symmetric, start, stop):
-    """Fill ``out``, ``b x n x m``, from a grid with one field.
-
-    With ``symmetric``, the two sets of points are the same, and a row also fills its column.
-    """
-    coefficients, lengths, rows, columns = tables
-    order1, cell, root1, left = rows
-    order2, starts, root2, right = columns
-    n = out.shape[1]
-    series = np.empty((4, 1, *coefficients.shape[5:]), out.dtype)
-    buffers = np.ones((8, _BLOCK), out.dtype)
-    row = start
-    while row < stop:
-        b, place = row // n, row % n
-        table, one = b if len(coefficients) > 1 else 0, cell[b, place]
-        count = _rows_together(cell[b], place, min(stop - row, n - place))
-        row += count
-        for two in range(coefficients.shape[2]):
-            first, last = starts[b, two], starts[b, two + 1]
-            if symmetric:
-                first = max(first, place)
-            if first >= last:
-                continue
-            length = lengths[table, one, two]
-            _contract(coefficients[table, one, two], length, left[b], place, count, series)
-            for r in range(count):
-                i = order1[b, place + r]
-                for begin in range(max(first, place + r) if symmetric else first, last, _BLOCK):
-                    size = min(_BLOCK, last - begin)
-                    full = (size + LANES - 1) // LANES * LANES
-                    own = order2[b, begin : begin + size]
-                    gathered, x = buffers[0, :full], buffers[1, :full]
-                    value, spare = buffers[2, :full], buffers[3, :full]
-                    t0, t1 = buffers[4, :full], buffers[5, :full]
-                    terms = t0, t1, buffers[6, :full], buffers[7, :full]
-                    _gather(covariance[b, i], own, gathered)
-                    _places(gathered, root1[b, place + r], root2[b, begin : begin + full], x)
-                    _series(series[r, 0], length, right[b], begin, x, value, spare, terms)
-                    for j in range(size):
-                        out[b, i, own[j]] = value[j]
-                    if symmetric:
-                        for j in range(size):
-                            out[b, own[j], i] = value[j]
+@loops
+def _store(value, b, i, own, symmetric, out):
+    for j in range(len(own)):
+        out[b, i, own[j]] = value[j]
+    if symmetric:
+        for j in range(len(own)):
+            out[b, own[j], i] = value[j]
 
 
-@entry
-def matrix_gradient(tables, covariance, grad, symmetric, sums, start, stop):
-    """Apply the chain rule to ``grad``, the gradient in the covariance, with its five derivatives.
+@loops
+def _see(grad, b, i, own, symmetric, seen):
+    """The gradient in the entries of a block; with ``symmetric``, and in their mirrors."""
+    _gather(grad[b, i], own, seen)
+    if symmetric:
+        for j in range(len(own)):
+            if own[j] != i:
+                seen[j] += grad[b, own[j], i]
 
-    ``sums`` are the gradients in the covariance, ``b x n x m``, and in both variances, ``b x n``
-    and ``b x m``, the weight and the bias, ``b``: zeros, to which this adds. With ``symmetric``,
-    the two sets of points are the same, and a pair's derivatives serve both its entries: the
-    gradient in one of them is the sum, and that in the other 0.
-    """
-    coefficients, lengths, rows, columns = tables
-    order1, cell, root1, left = rows
-    order2, starts, root2, right = columns
+
+@loops
+def _weigh(value, seen, field, b, i, own, sums):
+    """Add one derivative of the entries of a block, times the gradient in them."""
     by_covariance, by_variance1, by_variance2, by_weight, by_bias = sums
-    n = grad.shape[1]
-    series = np.empty((4, 5, *coefficients.shape[5:]), grad.dtype)
-    buffers = np.ones((9, _BLOCK), grad.dtype)
+    total = seen.dtype.type(0)
+    for j in range(len(own)):
+        value[j] *= seen[j]
+        total += value[j]
+    if field == 0:
+        by_variance1[b, i] += total
+    elif field == 1:
+        for j in range(len(own)):
+            by_variance2[b, own[j]] += value[j]
+    elif field == 2:
+        for j in range(len(own)):
+            by_covariance[b, i, own[j]] = value[j]
+    elif field == 3:
+        by_weight[b] += total
+    else:
+        by_bias[b] += total
+
+
+@loops
+def _blocks(tables, covariance, out, grad, sums, symmetric, start, stop):
+    """Go through blocks of rows: fill ``out``, or add to ``sums``; None stands for the others.
+
+    What an argument that is None would need is not compiled.
+    """
+    coefficients, lengths, rows, columns = tables
+    order1, cell, root1, left = rows
+    order2, starts, root2, right = columns
+    n, fields = covariance.shape[1], coefficients.shape[3]
+    series = np.empty((4, fields, *coefficients.shape[5:]), covariance.dtype)
+    buffers = np.ones((9, _BLOCK), covariance.dtype)
     row = start
     while row < stop:
         b, place = row // n, row % n
@@ -224,30 +215,36 @@ def matrix_gradient(tables, covariance, grad, symmetric, sums, start, stop):
                     t0, t1 = buffers[4, :full], buffers[5, :full]
                     terms = t0, t1, buffers[6, :full], buffers[7, :full]
                     _gather(covariance[b, i], own, gathered)
-                    _gather(grad[b, i], own, seen)
-                    if symmetric:
-                        for j in range(size):
-                            if own[j] != i:
-                                seen[j] += grad[b, own[j], i]
                     _places(gathered, root1[b, place + r], root2[b, begin : begin + full], x)
-                    for field in range(5):
+                    if grad is not None:
+                        _see(grad, b, i, own, symmetric, seen)
+                    for field in range(fields):
                         _series(series[r, field], length, right[b], begin, x, value, spare, terms)
-                        total = grad.dtype.type(0)
-                        for j in range(size):
-                            value[j] *= seen[j]
-                            total += value[j]
-                        if field == 0:
-                            by_variance1[b, i] += total
-                        elif field == 1:
-                            for j in range(size):
-                                by_variance2[b, own[j]] += value[j]
-                        elif field == 2:
-                            for j in range(size):
-                                by_covariance[b, i, own[j]] = value[j]
-                        elif field == 3:
-                            by_weight[b] += total
-                        else:
-                            by_bias[b] += total
+                        if out is not None:
+                            _store(value, b, i, own, symmetric, out)
+                        if sums is not None:
+                            _weigh(value, seen, field, b, i, own, sums)
+
+
+@entry
+def matrix(tables, covariance, out, symmetric, start, stop):
+    """Fill ``out``, ``b x n x m``, from a grid with one field.
+
+    With ``symmetric``, the two sets of points are the same, and a row also fills its column.
+    """
+    _blocks(tables, covariance, out, None, None, symmetric, start, stop)
+
+
+@entry
+def matrix_gradient(tables, covariance, grad, symmetric, sums, start, stop):
+    """Apply the chain rule to ``grad``, the gradient in the covariance, with its five derivatives.
+
+    ``sums`` are the gradients in the covariance, ``b x n x m``, and in both variances, ``b x n``
+    and ``b x m``, the weight and the bias, ``b``: zeros, to which this adds. With ``symmetric``,
+    the two sets of points are the same, and a pair's derivatives serve both its entries: the
+    gradient in one of them is the sum, and that in the other 0.
+    """
+    _blocks(tables, covariance, None, grad, sums, symmetric, start, stop)
 
 
 @entry

@@ -255,7 +255,7 @@ class _TableCovariance(FlowFunction):
         out = torch.empty_like(covariance, memory_format=torch.contiguous_format)
         tables = _compiled_tables(grids, variance1, variance2)
         entries = covariance.detach().contiguous().numpy()
-        ranges = row_ranges(covariance.shape[:2].numel(), covariance.shape[2])
+        ranges = _ranges(covariance, symmetric)
         matrix = functools.partial(compiled.matrix, tables, entries, out.numpy(), symmetric)
         in_threads([functools.partial(matrix, *rows) for rows in ranges])
         return out
@@ -337,6 +337,12 @@ def _arrays(parts: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
+def _ranges(covariance: Tensor, symmetric: bool) -> list[tuple[int, int]]:
+    """Rows for each thread; those of one symmetric matrix get shorter."""
+    batch, n, m = covariance.shape
+    return row_ranges(batch * n, m, symmetric and batch == 1)
+
+
 def _compiled_gradient(
     compiled: ModuleType, grids: list[TableGrid], *inputs: Tensor, symmetric: bool
 ) -> tuple[Tensor, ...]:
@@ -345,7 +351,7 @@ def _compiled_gradient(
     entries, seen = (one.detach().contiguous().numpy() for one in (covariance, grad))
     by_covariance = torch.zeros_like(covariance, memory_format=torch.contiguous_format)
     by_variance1 = torch.zeros_like(variance1, memory_format=torch.contiguous_format)
-    ranges = row_ranges(grad.shape[:2].numel(), grad.shape[2])
+    ranges = _ranges(covariance, symmetric)
     by_variance2 = grad.new_zeros(len(ranges), *variance2.shape)
     by_hyper = grad.new_zeros(2, len(ranges), len(grad))
     shared = (by_covariance.numpy(), by_variance1.numpy())

@@ -8,7 +8,8 @@ from flow.test_general import solutions
 
 from resnet_gp.activations import Activation, any_activation
 from resnet_gp.flow.general_covariance import general_covariance
-from resnet_gp.flow.general_table import table_covariance
+from resnet_gp.flow.general_table import _ranges, table_covariance
+from resnet_gp.threads import torch_threads
 
 _BOUNDS = {"erf": 1e-9, "gelu": 1e-9, "relu": 1e-9, "sin": 1e-8, "tanh": 1e-8, "silu": 1e-8}
 
@@ -112,6 +113,15 @@ def test_compiled_loops_agree_with_torch(same, monkeypatch):
     monkeypatch.setattr("resnet_gp.flow.autograd._numba_module", lambda name: None)
     for one, other in zip(found, value_and_gradients(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11 * other.abs().max().item())
+
+
+def test_threads_share_the_entries_of_a_symmetric_matrix():
+    """Rows begin at the diagonal, so that later ones are shorter; batches start again."""
+    with torch_threads(2):
+        for batch, symmetric, first in ((1, True, 293), (1, False, 500), (2, True, 1000)):
+            (_, end), (start, stop) = _ranges(torch.empty(batch, 1000, 1000), symmetric)
+            assert end == start == first
+            assert stop == batch * 1000
 
 
 @pytest.mark.parametrize("path", ["table", "direct"])
