@@ -192,9 +192,10 @@ def _mixture(drawn: list[_Drawn], training: Training, search: Search) -> Integra
         w = one.weights
         found[one.mode.number] = Evidence(w.log_evidence, float(p), w.effective_draws, w.pareto_k)
     fit = conditioned(best, training)
+    counts = training.y.new_tensor(list(shares.values()))
     return IntegratedFit(
         fit.model,
-        ExactMixture(posteriors, training.y.new_tensor(list(shares.values()))),
+        ExactMixture(posteriors, counts / counts.sum()),
         fit.result,
         fit.number,
         evidence=tuple(found),

@@ -25,7 +25,7 @@ class ExactMixture(Posterior):
 
     Args:
         members: of the same training rows; their kernels may differ.
-        shares: weights of the members, positive; None for equal ones.
+        shares: positive weights of the members, which sum to 1; None for equal ones.
     """
 
     def __init__(self, members: Sequence[ExactPosterior], shares: Tensor | None = None) -> None:
@@ -34,7 +34,7 @@ class ExactMixture(Posterior):
         self.shares = (
             first.new_full((len(self.members),), 1 / len(self.members))
             if shares is None
-            else shares.to(first) / shares.sum()
+            else shares.to(first)
         )
         self.noise_variance = self._average([one.noise_variance for one in self.members])
 
