@@ -13,7 +13,8 @@ and the tangent kernel, per unit of sqrt(q_L(a, a) q_L(b, b)) (Jacot et al. 2018
     f(c) = c (1 + alpha^2) / 2 + (1 - alpha)^2 F(c),  kappa = w / (L + w (1 + alpha^2) / 2).
 
 The map of 2k blocks is that of k blocks applied twice, so any L takes about log2(L) compositions of
-Chebyshev interpolants, of quantities that are small when the map is close to the identity.
+Chebyshev interpolants, of quantities that are small when the map is close to the identity. This is
+done for several w at once, and the coefficients of the series are series in log w in turn.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ from resnet_gp.flow.angles import Array, reduced_speed
 from resnet_gp.flow.autograd import Entrywise, widens_half
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.table import (
+    Cell,
     Polynomial,
+    cell_edges,
+    cell_nodes,
     chebyshev_transform,
     moebius_parameter,
+    polynomials_at,
     refuse_horizon,
     table_variable,
 )
@@ -141,14 +146,14 @@ class DepthTable:
     With the gap g = 1 - c_0, ``value`` is p with c_L = 1 - g p^2 for the correlation, and the
     tangent kernel itself otherwise. ``slope`` and ``speed`` are the derivatives in c_0 and in w:
     the correlation's are ``slope`` and g^{3/2} ``speed``, the tangent kernel's are
-    ``slope`` / sin(theta_0) and ``speed``. ``kappa``: ``batch_shape``.
+    ``slope`` / sin(theta_0) and ``speed``. ``kappa`` and ``value`` are ``batch_shape``; ``maps``,
+    which are value, slope and speed, ``batch_shape x 3``.
     """
 
     tangent: bool
     kappa: Tensor
     value: Polynomial
-    slope: Polynomial
-    speed: Polynomial
+    maps: Polynomial
 
     def values(self, gap: Tensor) -> Tensor:
         value = self.value(table_variable(gap, self.kappa))
@@ -161,7 +166,7 @@ class DepthTable:
         there counts as 0, which leaves the radial part of an input gradient.
         """
         x = table_variable(gap, self.kappa)
-        value, slope, speed = self.value(x), self.slope(x), self.speed(x)
+        value, slope, speed = (part(x) for part in self.maps.unbind())
         if not self.tangent:
             return 1 - gap * value.square_(), slope, gap**1.5 * speed
         sine = (gap * (2 - gap)).sqrt_()
@@ -183,56 +188,56 @@ def depth_table(spec: DepthMap, weight_variance: Tensor, dtype: torch.dtype) -> 
     return DepthTable(
         table.tangent,
         table.kappa.reshape(shape),
-        *(part.reshape(shape) for part in (table.value, table.slope, table.speed)),
+        table.value.reshape(shape),
+        table.maps.reshape(torch.Size((*shape, 3))),
     )
 
 
 @functools.lru_cache(maxsize=64)
 def _table(spec: DepthMap, weights: tuple[float, ...], dtype: torch.dtype) -> DepthTable:
-    rows = [_coefficients(spec, weight, dtype) for weight in weights]
-    kappas = torch.tensor([kappa for kappa, _ in rows], dtype=dtype)
-    # All three have one length, so that compiled code gets them as one array.
-    longest = max(len(row) for _, three in rows for row in three)
-    padded = [[np.pad(row, (0, longest - len(row))) for row in three] for _, three in rows]
-    parts = [Polynomial.from_chebyshev([three[k] for three in padded], dtype) for k in range(3)]
-    return DepthTable(spec.is_tangent, kappas, *parts)
+    cells = [_cell(spec, *cell_edges(weight), dtype) for weight in weights]
+    horizons = [weight * (1 - spec.negative_slope) ** 2 for weight in weights]
+    kappa = torch.tensor([moebius_parameter(T) for T in horizons], dtype=dtype)
+    return DepthTable(spec.is_tangent, kappa, *polynomials_at(cells, weights, dtype))
 
 
-def _coefficients(spec: DepthMap, weight: float, dtype: torch.dtype) -> tuple[float, list[Array]]:
-    horizon = weight * (1 - spec.negative_slope) ** 2
-    kappa = float(torch.tensor(moebius_parameter(horizon), dtype=dtype))
-    whole = _iterated(_Block(spec, weight), spec.blocks)
+@functools.lru_cache(maxsize=256)
+def _cell(spec: DepthMap, low: float, high: float, dtype: torch.dtype) -> Cell:
+    weights = cell_nodes(low, high)
+    horizons = weights * (1 - spec.negative_slope) ** 2
+    whole = _iterated(_Block(spec, weights), spec.blocks)
     for nodes in _NODES:
-        grid = _Grid(horizon, nodes, kappa)
-        series = [
-            chebyshev_transform(part) for part in _tabulated(whole(grid.gaps), grid.gaps, spec)
-        ]
-        tails = [_relative_tail(row) for row in series]
-        if max(tails) < _TAIL[dtype]:
+        grid = _Grid(horizons, nodes, is_table=True)
+        series = chebyshev_transform(_tabulated(whole(grid.gaps), grid.gaps, spec))
+        tails = _relative_tails(series)
+        if tails.max() < _TAIL[dtype]:
             break
     # The derivative in w has a kink of width sqrt(h) next to theta = pi, too narrow for nodes where
     # w is small. There, an error of it moves the value by w times as much.
-    tails[2] *= min(1.0, weight)
-    tail = max(tails)
+    tails[2] *= np.minimum(1, weights)
+    tail = tails.max()
     if not tail < 1e3 * _TAIL[dtype]:
         raise DomainError(
-            f"no table for weight_variance = {weight:g}, depth = {spec.depth}: "
+            f"no table for weight_variance = {low:g}, depth = {spec.depth}: "
             f"its series still has terms of relative size {tail:.1g} after {nodes}"
         )
-    return kappa, [_trimmed(row, dtype) for row in series]
+    return Cell.through(
+        low, high, [_trimmed(row, dtype) for each in series.swapaxes(0, 1) for row in each]
+    )
 
 
-def _tabulated(whole: _Map, gaps: _Gaps, spec: DepthMap) -> tuple[Array, Array, Array]:
+def _tabulated(whole: _Map, gaps: _Gaps, spec: DepthMap) -> Array:
+    """The three maps of a ``DepthTable``, ``3 x weights x nodes``."""
     gap = gaps.gap
     if not spec.is_tangent:
-        return np.exp(-whole.decrease / 2), 1 - np.sqrt(gap) * whole.lag, whole.speed
+        return np.stack([np.exp(-whole.decrease / 2), 1 - np.sqrt(gap) * whole.lag, whole.speed])
     value, slope, speed = whole.blocks, whole.blocks_slope, whole.blocks_speed
     if spec.layers == "all":
         start, factor = 1 - gap, 1 - np.sqrt(gap) * whole.lag
         value = value + 1 - gap * np.exp(-whole.decrease) + start * factor
         slope = slope + 2 * factor * gaps.sine + start * whole.curvature
         speed = speed + gap**1.5 * whole.speed + start * whole.lag_speed
-    return value, slope, speed
+    return np.stack([value, slope, speed])
 
 
 class _Gaps(NamedTuple):
@@ -254,28 +259,31 @@ class _Gaps(NamedTuple):
 
 
 class _Grid:
-    """Chebyshev nodes for a map of a given horizon, and the basis of interpolation from them."""
+    """Chebyshev nodes for maps of given horizons, and the basis of interpolation from them.
+
+    Gaps are ``horizons x nodes``.
+    """
 
     # A long map is rough near theta = 0: its variable is that of table.py. A short one has branch
     # points at about root(horizon) from theta = pi: its variable is asinh((pi - theta) / root).
 
     def __init__(
-        self, horizon: float, nodes: int = _COMPOSED_NODES, kappa: float | None = None
+        self, horizons: Array, nodes: int = _COMPOSED_NODES, is_table: bool = False
     ) -> None:
-        self.long = horizon > 1 or kappa is not None
-        self.kappa = moebius_parameter(horizon) if kappa is None else kappa
-        self.width = math.sqrt(horizon) if horizon > 0 else 1.0
+        self.long = is_table or horizons.max() > 1
+        self.kappa = moebius_parameter(horizons)[:, None]
+        self.width = np.sqrt(np.where(horizons > 0, horizons, 1))[:, None]
         self.orders = np.arange(nodes)
         s = np.cos(math.pi * (self.orders + 0.5) / (2 * nodes)) ** 2
         if self.long:
             theta = 4 * np.arctan(s / (1 + self.kappa - self.kappa * s))
             self.gaps = _Gaps(2 * np.sin(theta / 2) ** 2, 2 * np.cos(theta / 2) ** 2)
         else:
-            rest = self.width * np.sinh(s * math.asinh(math.pi / self.width))
+            rest = self.width * np.sinh(s * np.arcsinh(math.pi / self.width))
             self.gaps = _Gaps(2 * np.cos(rest / 2) ** 2, 2 * np.sin(rest / 2) ** 2)
 
     def basis(self, gaps: _Gaps) -> Array:
-        """The Chebyshev polynomials at other gaps."""
+        """The Chebyshev polynomials at other gaps, ``horizons x orders x gaps``."""
         if self.long:
             tau = gaps.tau
             s = (1 + self.kappa) * tau / (1 + self.kappa * tau)
@@ -284,14 +292,15 @@ class _Grid:
             rest = np.where(
                 gaps.gap < 1, math.pi - 4 * np.arctan(gaps.tau), 4 * np.arctan(mirrored.tau)
             )
-            s = np.arcsinh(rest / self.width) / math.asinh(math.pi / self.width)
+            s = np.arcsinh(rest / self.width) / np.arcsinh(math.pi / self.width)
         phase = 2 * np.arccos(np.sqrt(np.clip(s, 0, 1)))
-        return np.cos(self.orders[:, None] * phase)
+        phases = torch.from_numpy(self.orders[:, None] * phase[:, None])
+        return phases.cos_().numpy()  # NumPy's takes three times as long
 
 
 @dataclass(frozen=True, eq=False)
 class _Map:
-    """The map of some blocks: functions of c_0, each an array over nodes."""
+    """The maps of some blocks: functions of c_0, each ``weights x gaps``."""
 
     decrease: Array  # -log(gap after / gap before)
     lag: Array  # (1 - M) / gap^{1/2}, M = dc/dc_0
@@ -307,13 +316,13 @@ class _Map:
 
 
 class _Block:
-    """The map of one block at any gaps."""
+    """The map of one block at any gaps, for some weight variances."""
 
-    def __init__(self, spec: DepthMap, weight: float) -> None:
+    def __init__(self, spec: DepthMap, weights: Array) -> None:
         self.gain = (1 + spec.negative_slope**2) / 2
         self.kink = (1 - spec.negative_slope) ** 2
-        length = spec.blocks + weight * self.gain
-        self.kappa, self.kappa_speed = weight / length, spec.blocks / length**2
+        length = spec.blocks + weights[:, None] * self.gain
+        self.kappa, self.kappa_speed = weights[:, None] / length, spec.blocks / length**2
         self.step, self.step_speed = self.kappa * self.kink, self.kappa_speed * self.kink
 
     def __call__(self, gaps: _Gaps) -> _Map:
@@ -326,7 +335,7 @@ class _Block:
             decrease=-np.log1p(-step * phi * np.sqrt(gap / 8)),
             lag=step * angle / np.sqrt(gap),
             speed=step_speed * phi / 2**1.5,
-            curvature=np.full_like(gap, step / (2 * math.pi)),
+            curvature=np.broadcast_to(step / (2 * math.pi), gap.shape),
             lag_speed=-step_speed * angle,
             blocks=self.kappa * seen,
             blocks_slope=self.kappa * (self.gain - self.kink * angle) * gaps.sine,
@@ -359,13 +368,13 @@ def _after(first: _Map, maps: _Block | _Interpolant, gaps: _Gaps) -> _Map:
 
 
 class _Interpolant:
-    """The map of some blocks at any gaps."""
+    """The maps of some blocks at any gaps."""
 
     def __init__(self, grid: _Grid, whole: _Map) -> None:
-        self.grid, self.series = grid, chebyshev_transform(whole.arrays())
+        self.grid, self.series = grid, chebyshev_transform(whole.arrays()).swapaxes(0, 1)
 
     def __call__(self, gaps: _Gaps) -> _Map:
-        return _Map(*(self.series @ self.grid.basis(gaps)))
+        return _Map(*(self.series @ self.grid.basis(gaps)).swapaxes(0, 1))
 
 
 def _iterated(block: _Block, count: int) -> _Block | _Interpolant:
@@ -373,7 +382,7 @@ def _iterated(block: _Block, count: int) -> _Block | _Interpolant:
     whole: _Block | _Interpolant = block
     for length in range(2, count.bit_length() + 1):
         blocks = count >> (count.bit_length() - length)
-        grid = _Grid(blocks * block.step)
+        grid = _Grid(blocks * block.step[:, 0])
         both = _after(whole(grid.gaps), whole, grid.gaps)
         if blocks % 2:
             both = _after(both, block, grid.gaps)
@@ -381,9 +390,12 @@ def _iterated(block: _Block, count: int) -> _Block | _Interpolant:
     return whole
 
 
-def _relative_tail(row: Array) -> float:
-    largest = np.abs(row).max()
-    return float(np.abs(row[-len(row) // 8 :]).max() / largest) if largest > 0 else 0.0
+def _relative_tails(series: Array) -> Array:
+    """The largest of the last eighth of the coefficients, over the largest of all."""
+    sizes = np.abs(series)
+    largest = sizes.max(-1)
+    tails = sizes[..., -(series.shape[-1] // 8) :].max(-1)
+    return np.asarray(np.divide(tails, largest, out=np.zeros_like(tails), where=largest > 0))
 
 
 def _trimmed(row: Array, dtype: torch.dtype) -> Array:

@@ -87,6 +87,11 @@ class Polynomial:
         basis = self.power_basis.to(x.device)
         return torch.where(basis, _horner(coefficients, x), _clenshaw(coefficients, x))
 
+    def unbind(self) -> list[Polynomial]:
+        """One batch for each place in the last dimension of the batch."""
+        parts = zip(self.coefficients.unbind(-2), self.power_basis.unbind(-1), strict=True)
+        return [Polynomial(*part) for part in parts]
+
     def reshape(self, batch_shape: torch.Size) -> Polynomial:
         return Polynomial(
             self.coefficients.reshape(*batch_shape, -1), self.power_basis.reshape(batch_shape)
@@ -186,18 +191,27 @@ def moebius_parameter(horizon: Any) -> Any:
 
 @functools.lru_cache(maxsize=32)
 def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
-    cells = [_cell(*_edges(T), dtype) for T in horizons]
-    maps, ends = zip(*(cell.at(T) for cell, T in zip(cells, horizons, strict=True)), strict=True)
-    ratio, speed = np.transpose(ends)
-    values = [rows[0, len(rows[0]) - cell.terms :] for cell, rows in zip(cells, maps, strict=True)]
-    basis = torch.from_numpy(np.stack([cell.power_basis for cell in cells]))
+    cells = [_cell(*cell_edges(T), dtype) for T in horizons]
+    value, maps = polynomials_at(cells, horizons, dtype)
+    ratio, speed = np.transpose([cell.at(T)[1] for cell, T in zip(cells, horizons, strict=True)])
     return HorizonTable(
         torch.tensor([moebius_parameter(T) for T in horizons], dtype=dtype),
-        Polynomial(_stacked(values, dtype), basis[:, 0].contiguous()),
-        Polynomial(_stacked(maps, dtype), basis),
+        value,
+        maps,
         torch.from_numpy(2 * ratio**2).to(dtype),
         torch.from_numpy(ratio**3 * speed).to(dtype),
     )
+
+
+def polynomials_at(
+    cells: Sequence[Cell], places: Sequence[float], dtype: torch.dtype
+) -> tuple[Polynomial, Polynomial]:
+    """The first map, ``b``, and all three, ``b x 3``, at a place in each of ``b`` cells."""
+    maps = [cell.at(place)[0] for cell, place in zip(cells, places, strict=True)]
+    values = [rows[0, len(rows[0]) - cell.terms :] for cell, rows in zip(cells, maps, strict=True)]
+    basis = torch.from_numpy(np.stack([cell.power_basis for cell in cells]))
+    first = Polynomial(_stacked(values, dtype), basis[:, 0].contiguous())
+    return first, Polynomial(_stacked(maps, dtype), basis)
 
 
 def _stacked(rows: Sequence[Array], dtype: torch.dtype) -> Tensor:
@@ -210,15 +224,16 @@ def _stacked(rows: Sequence[Array], dtype: torch.dtype) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Cell:
-    """The maps of all horizons between two, whose coefficients are series in log T.
+class Cell:
+    """Three maps for all horizons, or weight variances, between two: series in the logarithm.
 
     Attributes:
-        low, high: ends of the cell, which may be one horizon.
+        low, high: ends of the cell, which may be one number.
         terms: number of coefficients of the first map.
         power_basis: as in ``Polynomial``, of the three maps.
-        coefficients: Chebyshev coefficients in log T, of the coefficients of the three maps, then
-            of p and phi(tau_T) of opposite inputs; ``orders x (3 (1 + k * GROUP) + 2)``.
+        coefficients: Chebyshev coefficients in the logarithm, of the coefficients of the three
+            maps, then of the first and the third at opposite inputs;
+            ``orders x (3 (1 + k * GROUP) + 2)``.
     """
 
     low: float
@@ -227,42 +242,53 @@ class _Cell:
     power_basis: NDArray[np.bool_]
     coefficients: Array
 
-    def at(self, horizon: float) -> tuple[Array, Array]:
-        """Coefficients of the three maps, ``3 x (1 + k * GROUP)``; p and phi(tau_T) as above."""
+    @classmethod
+    def through(cls, low: float, high: float, rows: Sequence[Array]) -> Cell:
+        """From the Chebyshev coefficients of the three maps at each of ``cell_nodes`` in turn."""
+        lengths = [max(map(len, rows[first::3])) for first in range(3)]
+        orders = len(rows) // 3
+        nodes = np.zeros((orders, 3, 1 + GROUP * math.ceil((max(lengths) - 1) / GROUP)))
+        basis = np.zeros(3, dtype=bool)
+        for k, length in enumerate(lengths):
+            own = np.stack([np.pad(row, (0, length - len(row))) for row in rows[k::3]])
+            power = own @ _power_coefficients(length)
+            basis[k] = (np.abs(power).sum(1) <= _WELL_CONDITIONED * np.abs(own).sum(1)).all()
+            nodes[:, k, nodes.shape[2] - length :] = (power if basis[k] else own)[:, ::-1]
+        ends = np.array([[rows[3 * k].sum(), rows[3 * k + 2].sum()] for k in range(orders)])
+        terms = 1 + GROUP * math.ceil((lengths[0] - 1) / GROUP)
+        flat = np.concatenate([nodes.reshape(orders, -1), ends], 1)
+        return cls(low, high, terms, basis, chebyshev_transform(flat, axis=0))
+
+    def at(self, place: float) -> tuple[Array, Array]:
+        """Coefficients of the three maps, ``3 x (1 + k * GROUP)``; the two ends as above."""
         found = self.coefficients[0]
         if self.low < self.high:
-            place = math.log(horizon / self.low) / math.log(self.high / self.low)
-            angle = math.acos(max(-1.0, min(2 * place - 1, 1.0)))
+            share = math.log(place / self.low) / math.log(self.high / self.low)
+            angle = math.acos(max(-1.0, min(2 * share - 1, 1.0)))
             found = np.cos(angle * np.arange(len(self.coefficients))) @ self.coefficients
         return found[:-2].reshape(3, -1), found[-2:]
 
 
-def _edges(horizon: float) -> tuple[float, float]:
+def cell_edges(place: float) -> tuple[float, float]:
     """The cell of a horizon: powers of the square root of 2, or itself if it is tiny."""
-    if horizon < _FIRST_CELL:
-        return horizon, horizon
-    number = math.floor(2 * math.log2(horizon))
+    if place < _FIRST_CELL:
+        return place, place
+    number = math.floor(2 * math.log2(place))
     return 2 ** (number / 2), 2 ** ((number + 1) / 2)
 
 
+def cell_nodes(low: float, high: float) -> Array:
+    """The horizons at which the maps of a cell are computed."""
+    if low == high:
+        return np.array([low])
+    phase = math.pi * (np.arange(_ORDERS) + 0.5) / _ORDERS
+    return np.asarray(low * (high / low) ** (np.cos(phase / 2) ** 2))
+
+
 @functools.lru_cache(maxsize=256)
-def _cell(low: float, high: float, dtype: torch.dtype) -> _Cell:
-    orders = 1 if low == high else _ORDERS
-    phase = math.pi * (np.arange(orders) + 0.5) / orders
-    horizons = low * (high / low) ** (np.cos(phase / 2) ** 2) if low < high else np.array([low])
-    rows = chebyshev_coefficients(functools.partial(_maps_at, horizons), dtype)
-    lengths = [max(map(len, rows[first::3])) for first in range(3)]
-    nodes = np.zeros((orders, 3, 1 + GROUP * math.ceil((max(lengths) - 1) / GROUP)))
-    basis = np.zeros(3, dtype=bool)
-    for k, length in enumerate(lengths):
-        own = np.stack([np.pad(row, (0, length - len(row))) for row in rows[k::3]])
-        power = own @ _power_coefficients(length)
-        basis[k] = (np.abs(power).sum(1) <= _WELL_CONDITIONED * np.abs(own).sum(1)).all()
-        nodes[:, k, nodes.shape[2] - length :] = (power if basis[k] else own)[:, ::-1]
-    ends = np.array([[rows[3 * k].sum(), rows[3 * k + 2].sum()] for k in range(orders)])  # at s = 1
-    terms = 1 + GROUP * math.ceil((lengths[0] - 1) / GROUP)
-    flat = np.concatenate([nodes.reshape(orders, -1), ends], 1)
-    return _Cell(low, high, terms, basis, chebyshev_transform(flat, axis=0))
+def _cell(low: float, high: float, dtype: torch.dtype) -> Cell:
+    maps = functools.partial(_maps_at, cell_nodes(low, high))
+    return Cell.through(low, high, chebyshev_coefficients(maps, dtype))
 
 
 def _maps_at(horizons: Array, s: Array) -> Array:

@@ -164,10 +164,7 @@ def _gradient_tables(
             return table, _arrays(limit.largest, limit.decrease)
         return table, _arrays(torch.ones_like(limit.largest), torch.zeros_like(limit.decrease))
     depth = depth_table(spec, time, dtype)
-    three = (depth.value, depth.slope, depth.speed)
-    coefficients = torch.stack([one.coefficients for one in three], dim=-2)
-    power_basis = torch.stack([one.power_basis for one in three], dim=-1)
-    return _arrays(depth.kappa, coefficients, power_basis), None
+    return _arrays(depth.kappa, depth.maps.coefficients, depth.maps.power_basis), None
 
 
 def _arrays(*tensors: Tensor) -> tuple[Any, ...]:

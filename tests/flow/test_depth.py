@@ -141,10 +141,26 @@ def test_tables_are_quick_at_any_depth():
     seconds = []
     for blocks in [10, 999, 10**4, 10**6 - 1, 10**6] * 3:
         depth._table.cache_clear()
+        depth._cell.cache_clear()
         start = time.process_time()  # whatever else the machine does
         depth_table(DepthMap(0.0, blocks, "all"), tensor(1.0), torch.float64)
         seconds.append(time.process_time() - start)
-    assert np.median(seconds) < 0.05
+    assert np.median(seconds) < 0.1
+
+
+def test_weight_variances_of_one_cell_share_its_series():
+    depth._cell.cache_clear()
+    for weight in np.linspace(4, 5.6, 20):
+        depth_table(DepthMap(0.0, None, "all"), tensor(weight), torch.float64)
+    assert depth._cell.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("layers", ["readout", "all"])
+def test_neighbouring_cells_agree_where_they_meet(layers):
+    gap, edge = torch.linspace(0, 2, 101, dtype=torch.float64), 2**2.5
+    spec, near = DepthMap(0.0, 30, layers), tensor(edge * (1 - 1e-14), edge * (1 + 1e-14))
+    for part in depth_table(spec, near[:, None], torch.float64).derivatives(gap):
+        assert (part[0] - part[1]).abs().max() <= 2e-13 * part.abs().max()
 
 
 def test_refuses_horizons_beyond_the_tables():
