@@ -73,8 +73,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options = parser.parse_args(arguments)
     rows, partitions, new, settings = options.rows, options.partitions, 100_000, {}
     if options.quick:
-        rows, partitions, new = 2000, 4, 400
-        settings = {"kernels": DEFAULT[:1], "n_neighbors": 64, "max_iter": 5}
+        rows, partitions, new = 1000, 4, 200
+        settings = {"kernels": DEFAULT[:1], "n_neighbors": 32, "max_iter": 5}
     with local_client(options.workers, processes=not options.quick) as client:
         x, y = simulated(rows, partitions)
         start, *used = time.perf_counter(), *processor_seconds(client)

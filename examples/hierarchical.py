@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--figure", type=Path, help="where to draw the curves")
     options = parser.parse_args(arguments)
     machines = Machines(simulated())
-    draws, depth, jobs = (6, 3, 1) if options.quick else (100, 10, 2)
+    draws, depth, jobs = (4, 3, 1) if options.quick else (100, 10, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         chains = run_nuts(

@@ -47,6 +47,7 @@ from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec, takes_whole_in
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
 from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
+from resnet_gp.fitting.robust import robust_fit
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
 from resnet_gp.fitting.standardise import Standardiser
@@ -142,7 +143,8 @@ class ResNetGPRegressor(
     residuals : {"student", "gaussian"}, default="student"
         Law of a new target around its mean. "student" learns from leave-one-out residuals how the
         spread varies from place to place and how heavy its tails are; with little data it ends at
-        "gaussian", the law of the model itself.
+        "gaussian", the law of the model itself. Where exact inference finds heavy tails, a second
+        fit in which outliers count less is kept if it predicts left-out rows better, beyond chance.
     hyperparameter_samples : int or None, default=2000
         Exact inference maximises the marginal likelihood up to this many rows, of all rows for
         None; more rows choose the hyperparameters as "nearest" does. Sparse inference starts from
@@ -235,6 +237,10 @@ class ResNetGPRegressor(
         Law of a new target; "gaussian" with fewer than ten rows.
     residual_law_ : ResidualLaw, LocalScale or None
         The law of residuals if it is "student", with its parameters ``nu0``, ``c`` and ``df``.
+    robust_weights_ : ndarray of shape (n_samples,) or None
+        What the noise variances of the training rows were divided by, beside ``sample_weight``, so
+        that outliers count less: (df + 1) / (df + z^2), z being left-out residuals in units of
+        their scale (Lange, Little & Taylor 1989). None if the first fit was kept.
     noise_variance_ : float or ndarray of shape (n_outputs,)
         Noise variance of a target of mean weight, in the squared units of y, without ``alpha``.
         After sparse inference it is the one under which held-out rows have the highest density,
@@ -436,6 +442,8 @@ class ResNetGPRegressor(
                 fitted = inference.fit(training, search, known)
                 if self.residuals == "student" and not inference.leaves_rows_out:
                     fitted = with_residual_law(fitted, training)
+                    if inference.reweighs_rows:
+                        fitted = robust_fit(fitted, training, search, inference)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
                     f'{error}: raise noise_variance or alpha, or take dtype="float64"'

@@ -60,6 +60,12 @@ class RegressorAttributes:
         return min(posterior.n_neighbors, len(posterior.rows))
 
     @property
+    def robust_weights_(self) -> NDArray[np.float64] | None:
+        """Weights of the training rows by which outliers count less, ``n_samples``."""
+        weight = getattr(self._fitted.model, "robust_weight", None)
+        return None if weight is None else to_array(weight)
+
+    @property
     def ranked_features_(self) -> NDArray[np.int64]:
         """Indices of the features whose ranks are inputs too."""
         return np.asarray(self._units.ranked_columns, dtype=np.int64)

@@ -29,6 +29,7 @@ class Exact(Inference):
     """
 
     name = "exact"
+    reweighs_rows = True
 
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None

@@ -32,12 +32,14 @@ class Training:
         y: ``n`` or ``n x p``.
         extra_variance: known noise variances beyond the learned one, ``n``, or None.
         sample_weight: ``n``, divides the noise variances; None for 1.
+        robust_weight: ``n``, less than 1 for outliers, see ``ExactRegression``; None for 1.
     """
 
     x: Tensor
     y: Tensor
     extra_variance: Tensor | None = None
     sample_weight: Tensor | None = None
+    robust_weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -51,7 +53,7 @@ class Training:
     def rows(self, numbers: Tensor) -> Training:
         """Some of the rows."""
         rows = numbers.to(self.x.device)
-        others = (self.extra_variance, self.sample_weight)
+        others = (self.extra_variance, self.sample_weight, self.robust_weight)
         chosen = (None if values is None else values[rows] for values in others)
         return Training(self.x[rows], self.y[rows], *chosen)
 
@@ -126,10 +128,12 @@ class Inference(ABC):
         name: the value of the estimator's parameter ``inference``.
         leaves_rows_out: whether kernels are compared by left-out rows, and the law of residuals is
             part of the fit.
+        reweighs_rows: whether it takes ``robust_weight`` of training rows.
     """
 
     name: ClassVar[str]
     leaves_rows_out: ClassVar[bool] = False
+    reweighs_rows: ClassVar[bool] = False
 
     @abstractmethod
     def fit(
@@ -160,9 +164,8 @@ class Inference(ABC):
 
 def with_row_tensors(training: Training, tensors: dict[str, Tensor]) -> Training:
     """Training rows with the noise variances and weights of a file."""
-    return Training(
-        training.x, training.y, tensors.get("extra_variance"), tensors.get("sample_weight")
-    )
+    names = ("extra_variance", "sample_weight", "robust_weight")
+    return Training(training.x, training.y, *map(tensors.get, names))
 
 
 def number_of(tensors: dict[str, Tensor]) -> int:

@@ -64,11 +64,11 @@ def ranks_help(plain: Training, ranked: Training, search: Search) -> bool:
     other = replace(own, spec=own.spec.with_inputs(extra))
     rows = (plain.sample(_RANKED_ROWS), ranked.sample(_RANKED_ROWS))
     modes = _modes([(own, rows[0]), (other, rows[1])])
-    scores = [
-        _scores(mode.model.posterior().leave_one_out_law(), mode.model.train_targets)
+    before, after = (
+        crps_of_rows(mode.model.posterior().leave_one_out_law(), mode.model.train_targets)
         for mode in modes
-    ]
-    if not _is_better(*scores):
+    )
+    if not is_better(before, after):
         return False
     return len(plain) <= _MANY_ROWS or _helps_all(Here(plain), own, Here(ranked), other)
 
@@ -113,7 +113,7 @@ def helpful_directions(
     own = _one_network(search)
     other = replace(own, spec=own.spec.ungrouped())
     (mode,) = _modes([(own, rows)])
-    scores = _scores(mode.model.posterior().law(others.x), others.y)
+    scores = crps_of_rows(mode.model.posterior().law(others.x), others.y)
     found: Array | None = None
     for number in range(_ROUNDS):
         turn = gradient_directions(mode.model.posterior(), mode.model.train_inputs[0])
@@ -123,8 +123,8 @@ def helpful_directions(
         turned = rows.x.new_tensor(directions)
         (mode,) = _modes([(other, replace(rows, x=rows.x @ turned))])
         before = scores
-        scores = _scores(mode.model.posterior().law(others.x @ turned), others.y)
-        if not (_is_better(before, scores) or (choice is True and number == 0)):
+        scores = crps_of_rows(mode.model.posterior().law(others.x @ turned), others.y)
+        if not (is_better(before, scores) or (choice is True and number == 0)):
             break
         found = directions
     if found is None or choice is True or len(source) <= _MANY_ROWS:
@@ -157,12 +157,13 @@ def _modes(searches: Sequence[tuple[Search, Training]]) -> list[Mode]:
     return modes
 
 
-def _scores(law: Law, targets: Tensor) -> Array:
+def crps_of_rows(law: Law, targets: Tensor) -> Array:
     """CRPS of each row, ``n``; the mean over outputs if there are several."""
     y = to_array(targets)
     return np.asarray(law.crps(y).reshape(len(y), -1).mean(1))
 
 
-def _is_better(plain: Array, other: Array) -> bool:
+def is_better(plain: Array, other: Array, errors: float = _ERRORS) -> bool:
+    """Whether the mean of the other scores is smaller by more than some standard errors."""
     gain = plain - other
-    return len(gain) > 1 and bool(gain.mean() > _ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
+    return len(gain) > 1 and bool(gain.mean() > errors * gain.std(ddof=1) / np.sqrt(len(gain)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from resnet_gp.fitting.exact import Exact, conditioned, restored_model
 from resnet_gp.fitting.importance import Weights, resample
-from resnet_gp.fitting.inference import Fitted, Inference, Training, number_of
+from resnet_gp.fitting.inference import Fitted, Inference, Training, number_of, with_row_tensors
 from resnet_gp.fitting.modes import Mode, all_raw, around, find_modes, higher, most_probable
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, set_raw
 from resnet_gp.fitting.search import Search
@@ -103,6 +103,7 @@ class Integrated(Inference):
     """
 
     name = Exact.name
+    reweighs_rows = True
 
     def fit(
         self, training: Training, search: Search, known: Hyperparameters | None = None
@@ -132,9 +133,7 @@ class Integrated(Inference):
         members = tuple(
             (int(one), tensors[f"members.raw.{i}"].cpu().numpy()) for i, one in enumerate(numbers)
         )
-        rows = replace(
-            training, extra_variance=model.extra_variance, sample_weight=model.sample_weight
-        )
+        rows = with_row_tensors(training, model.row_tensors())
         models = [_model(each[one], rows, raw) for one, raw in members]
         posterior = ExactMixture.from_tensors(models, tensors)
         result = FitResult.not_searched()

@@ -120,8 +120,9 @@ class Search:
         """A model of these data before the search."""
         kernel = self.spec.build(training.x.shape[1])
         model = ExactRegression(
-            training.x, training.y, kernel, training.extra_variance, training.sample_weight
-        )
+            training.x, training.y, kernel, training.extra_variance, training.sample_weight,
+            training.robust_weight,
+        )  # fmt: skip
         self.prepare(model)
         return model
 

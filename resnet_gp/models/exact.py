@@ -37,10 +37,13 @@ class ExactRegression(ExactGP, RegressionModel):
         kernel: any GPyTorch kernel without an output scale of its own.
         extra_variance: ``n``, known variances that the noise has beyond the learned one.
         sample_weight: ``n``, positive; divides the variance of the noise. None for 1.
+        robust_weight: ``n``, divides it too, but not that of a target which is left out: as for new
+            rows, it is not known then whether it is an outlier. None for 1.
     """
 
     extra_variance: Tensor | None
     sample_weight: Tensor | None
+    robust_weight: Tensor | None
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class ExactRegression(ExactGP, RegressionModel):
         kernel: Kernel,
         extra_variance: Tensor | None = None,
         sample_weight: Tensor | None = None,
+        robust_weight: Tensor | None = None,
     ) -> None:
         likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
         super().__init__(train_x, train_y, likelihood)
@@ -56,6 +60,7 @@ class ExactRegression(ExactGP, RegressionModel):
         self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
         self.register_buffer("extra_variance", extra_variance)
         self.register_buffer("sample_weight", sample_weight)
+        self.register_buffer("robust_weight", robust_weight)
         self.to(train_x)
 
     def forward(self, x: Tensor) -> MultivariateNormal:
@@ -63,6 +68,11 @@ class ExactRegression(ExactGP, RegressionModel):
 
     def row_noise(self) -> Tensor:
         """Noise variance of each training target, ``n``."""
+        noise = self._left_out_noise()
+        return noise if self.robust_weight is None else noise / self.robust_weight
+
+    def _left_out_noise(self) -> Tensor:
+        """The same of each training target when it is left out."""
         noise, n = self.likelihood.noise, len(self.train_targets)
         return row_noise(noise, n, self.extra_variance, self.sample_weight)
 
@@ -105,10 +115,12 @@ class ExactRegression(ExactGP, RegressionModel):
             self.row_noise(),
             cholesky,
             weights,
+            None if self.robust_weight is None else self._left_out_noise(),
         )
 
     def _row_noise(self) -> dict[str, Tensor | None]:
-        return {"extra_variance": self.extra_variance, "sample_weight": self.sample_weight}
+        names = ("extra_variance", "sample_weight", "robust_weight")
+        return {name: getattr(self, name) for name in names}
 
     @torch.no_grad()
     def extend(self, x: Tensor, y: Tensor, extra_variance: Tensor | None = None) -> None:
@@ -116,6 +128,8 @@ class ExactRegression(ExactGP, RegressionModel):
         self.extra_variance, self.sample_weight = extended(
             self.extra_variance, self.sample_weight, train_x, x, extra_variance
         )
+        if self.robust_weight is not None:
+            self.robust_weight = torch.cat([self.robust_weight, torch.ones_like(x[:, 0])])
         targets = torch.cat([self.train_targets, y])
         self.set_train_data(torch.cat([train_x, x]), targets, strict=False)
 

@@ -39,6 +39,8 @@ class ExactPosterior(Posterior):
         row_noise: total noise variance of each training target, ``n``.
         cholesky: lower factor of the covariance of the training targets, ``n x n``.
         weights: inverse of that covariance times ``train_y``, if known.
+        left_out_noise: noise variance of each training target when it is left out, ``n``; None for
+            ``row_noise``.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class ExactPosterior(Posterior):
         row_noise: Tensor,
         cholesky: Tensor,
         weights: Tensor | None = None,
+        left_out_noise: Tensor | None = None,
     ) -> None:
         self.covar_module = covar_module
         self.train_x = train_x
         self.train_y = train_y
         self.noise_variance = noise_variance
         self.row_noise = row_noise
+        self.left_out_noise = row_noise if left_out_noise is None else left_out_noise
         self.cholesky = cholesky
         if weights is None:
             columns = train_y.reshape(len(train_y), -1)
@@ -109,6 +113,8 @@ class ExactPosterior(Posterior):
         variance = 1 / precision
         if not observation_noise:
             variance = (variance - self.row_noise).clamp_(min=0)
+        elif self.left_out_noise is not self.row_noise:
+            variance = variance + (self.left_out_noise - self.row_noise)
         gap = self.weights / (precision if self.weights.dim() == 1 else precision[:, None])
         return self.train_y - gap, for_outputs(variance, gap)
 
@@ -130,6 +136,9 @@ class ExactPosterior(Posterior):
         noise = self.noise_variance.expand(k)
         if extra_variance is not None:
             noise = noise + extra_variance
+        row_noise, left_out = torch.cat([self.row_noise, noise]), None
+        if self.left_out_noise is not self.row_noise:
+            left_out = torch.cat([self.left_out_noise, noise])
         below = self._whiten(self.covar_module(x, self.train_x).to_dense()).mT
         corner = self.covar_module(x).to_dense() + noise.diag() - below @ below.mT
         factor = self.cholesky.new_zeros(n + k, n + k).mT  # in columns, as torch makes them
@@ -141,8 +150,9 @@ class ExactPosterior(Posterior):
             torch.cat([self.train_x, x]),
             torch.cat([self.train_y, y]),
             self.noise_variance,
-            torch.cat([self.row_noise, noise]),
+            row_noise,
             factor,
+            left_out_noise=left_out,
         )
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
@@ -201,5 +211,12 @@ def pairs_of(
     """``Posterior.leave_pair_out`` of a mixture; ``shares`` are those of left-out rows."""
     if len(members[0].train_x) > _PAIR_ROWS:
         return None
-    own = ((to_array(one.precision()), to_array(one.weights)) for one in members)
+    own = (
+        (
+            to_array(one.precision()),
+            to_array(one.weights),
+            to_array(one.left_out_noise - one.row_noise),
+        )
+        for one in members
+    )
     return leave_pair_out(own, shares)

@@ -83,7 +83,7 @@ class ExactMixture(Posterior):
         if not observation_noise:
             y = self.members[0].train_y
             parts = [
-                (mean, (variance - for_outputs(member.row_noise, y)).clamp_(min=0))
+                (mean, (variance - for_outputs(member.left_out_noise, y)).clamp_(min=0))
                 for member, (mean, variance) in zip(self.members, parts, strict=True)
             ]
         return self._moments(parts, shares)
@@ -107,6 +107,8 @@ class ExactMixture(Posterior):
         parts = each_serially(ExactPosterior.leave_one_out, self.members)
         mean, variance = (torch.stack(part) for part in zip(*parts, strict=True))
         y = self.members[0].train_y
+        further = [for_outputs(one.row_noise - one.left_out_noise, y) for one in self.members]
+        variance = variance + torch.stack(further)
         density = torch.distributions.Normal(mean, variance.sqrt()).log_prob(y)
         joint = density.sum(-1, keepdim=True) if mean.dim() == 3 else density
         first = self.shares.reshape(-1, *[1] * y.dim())

@@ -22,7 +22,7 @@ _MODEL = "model."  # before the names of parameters in files
 AnyModule = TypeVar("AnyModule", bound=Module)
 
 #: Values of the tensors of ``RegressionModel.row_tensors`` that need no file.
-_USUAL = {"extra_variance": 0, "sample_weight": 1}
+_USUAL = {"extra_variance": 0, "sample_weight": 1, "robust_weight": 1}
 
 
 class RegressionModel(Module):
@@ -66,7 +66,7 @@ class RegressionModel(Module):
 
     @abstractmethod
     def _row_noise(self) -> dict[str, Tensor | None]:
-        """``extra_variance`` and ``sample_weight`` of the training rows."""
+        """What is known of the noise of the training rows, by name."""
 
     def row_tensors(self) -> dict[str, Tensor]:
         """Known noise variances and weights of the training rows, where they are not the usual."""

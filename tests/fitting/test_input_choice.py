@@ -9,7 +9,7 @@ import torch
 
 from resnet_gp.fitting import input_choice
 from resnet_gp.fitting.inference import Training
-from resnet_gp.fitting.input_choice import _is_better, helpful_directions, ranks_help
+from resnet_gp.fitting.input_choice import helpful_directions, is_better, ranks_help
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.modes import find_modes_of
 from resnet_gp.fitting.nearest import Here
@@ -64,11 +64,11 @@ def test_chance_is_two_standard_errors(gain, expected):
     """Differences of mean ``gain`` and deviation 1 over 100 rows: the standard error is .1."""
     z = np.random.default_rng(1).normal(size=100)
     z = (z - z.mean()) / z.std(ddof=1)
-    assert _is_better(z + gain, np.zeros(100)) is expected
+    assert is_better(z + gain, np.zeros(100)) is expected
 
 
 def test_one_row_proves_nothing():
-    assert not _is_better(np.ones(1), np.zeros(1))
+    assert not is_better(np.ones(1), np.zeros(1))
 
 
 def ridges(n, d=4, outputs=1, seed=0):
@@ -148,7 +148,7 @@ def test_rows_that_test_directions_did_not_learn_them(monkeypatch):
         return find_modes_of(searches)
 
     monkeypatch.setattr(input_choice, "find_modes_of", find)
-    monkeypatch.setattr(input_choice, "_scores", lambda law, y: seen.append(y) or np.zeros(9))
+    monkeypatch.setattr(input_choice, "crps_of_rows", lambda law, y: seen.append(y) or np.zeros(9))
     helpful_directions(Here(ridges(60)), search())
     learning, tested = set(seen[0].tolist()), set(seen[1].tolist())
     assert (len(learning), len(tested)) == (45, 15)

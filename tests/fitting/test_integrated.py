@@ -52,7 +52,7 @@ def test_the_evidence_is_the_mean_likelihood_under_the_prior():
         "lengthscale": (0.0, 1.0), "weight_variance": (math.log(5), 1.0),
     }  # fmt: skip
     values = []
-    for _ in range(4000):
+    for _ in range(2000):
         raw = [
             random.normal(*next(law for key, law in laws.items() if name.endswith(key)), p.numel())
             for name, p in regression.named_parameters()

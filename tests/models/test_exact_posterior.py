@@ -59,6 +59,39 @@ def test_leave_one_out_is_what_fits_without_each_row_say(outputs):
 
 
 @pytest.mark.parametrize("outputs", [None, 2])
+def test_left_out_rows_have_no_robust_weight(outputs):
+    """As if a new row came: the others are weighed, its own noise is the usual one."""
+    model = make(outputs, n=8, extra=True)
+    x, y, extra = model.train_inputs[0], model.train_targets, model.extra_variance
+    weight, robust = (torch.linspace(0.2, top, 8, dtype=torch.float64) for top in (3, 1))
+    kernel = model.covar_module.base_kernel
+    posterior = ExactRegression(x, y, kernel, extra, weight, robust).posterior()
+    start = ExactRegression(x[:5], y[:5], kernel, extra[:5], weight[:5], robust[:5])
+    mean, variance = posterior.leave_one_out()
+    pairs = posterior.leave_pair_out()
+    for i in range(8):
+        noise = (model.likelihood.noise.detach()[0] + extra[i]) / weight[i]
+        for j in range(8):
+            others = [k for k in range(8) if k not in (i, j)]
+            rows = (x[others], y[others], kernel, extra[others], weight[others], robust[others])
+            expected, latent = ExactRegression(*rows).posterior().mean_and_variance(x[i : i + 1])
+            if i == j:
+                torch.testing.assert_close(mean[i], expected[0], rtol=1e-10, atol=1e-11)
+                torch.testing.assert_close(variance[i], latent[0] + noise, rtol=1e-10, atol=1e-12)
+                of_f = posterior.leave_one_out(observation_noise=False)[1]
+                torch.testing.assert_close(of_f[i], latent[0], rtol=1e-9, atol=1e-10)
+            else:
+                z = (y[i] - expected[0]) / (latent[0] + noise).sqrt()
+                torch.testing.assert_close(torch.as_tensor(pairs[j, i]), z, rtol=1e-8, atol=1e-9)
+    usual = torch.ones(3, dtype=torch.float64)
+    more = start.posterior().condition(x[5:], y[5:], extra[5:])
+    both = [torch.cat([part[:5], usual]) for part in (weight, robust)]
+    whole = ExactRegression(x, y, kernel, extra, *both).posterior()
+    for one, other in zip(more.leave_one_out(), whole.leave_one_out(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
 def test_conditioning_in_two_steps_is_conditioning_at_once(outputs):
     model = make(outputs, extra=True)
     x, y, extra = model.train_inputs[0], model.train_targets, model.extra_variance

@@ -73,14 +73,13 @@ def test_sabotage_is_seen_in_every_mean_covariance(scale, monkeypatch):
 
 
 def test_sabotage_of_convolutions(monkeypatch):
-    """A kernel whose filters are one pixel smaller on each side, and one of twice the rate."""
+    """A kernel whose filters are one pixel smaller on each side."""
     right = convolution.predicted
-    for changes in ({"filter_size": 1}, {"weight_variance": 2.6}):
 
-        def wrong(law, limit=False, changes=changes):
-            return right(replace(law, **changes), limit)
+    def wrong(law, limit=False):
+        return right(replace(law, filter_size=1), limit)
 
-        monkeypatch.setattr(convolution, "predicted", wrong)
-        result = convolution.run(SimulationLab(quick=True))
-        worst = [abs(v.check.z) for v in judge(result.checks) if not v.passed]
-        assert max(worst) > 10
+    monkeypatch.setattr(convolution, "predicted", wrong)
+    result = convolution.run(SimulationLab(quick=True))
+    worst = [abs(v.check.z) for v in judge(result.checks) if not v.passed]
+    assert max(worst) > 10

@@ -1,0 +1,145 @@
+"""The second fit, in which outliers count less."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from resnet_gp import ResNetGPRegressor
+from resnet_gp.fitting import robust
+from resnet_gp.fitting.integrated import Integrated
+from resnet_gp.fitting.optimiser import Outcome
+
+RNG = np.random.default_rng(0)
+N, BAD = 120, 12
+X = RNG.uniform(-2, 2, size=(N, 2))
+TRUTH = np.sin(2 * X[:, 0]) + np.abs(X[:, 1])
+CLEAN = TRUTH + 0.05 * RNG.normal(size=N)
+SPOILED = CLEAN + np.where(np.arange(N) < BAD, RNG.choice([-2.0, 2.0], N), 0)
+NEW = RNG.uniform(-2, 2, size=(200, 2))
+NEW_TRUTH = np.sin(2 * NEW[:, 0]) + np.abs(NEW[:, 1])
+
+
+def make(**options):
+    options = {"hyperparameters": "map", "n_components": 1} | options
+    return ResNetGPRegressor(verbose=False, **options)
+
+
+def error(model):
+    return np.sqrt(np.mean((model.predict(NEW) - NEW_TRUTH) ** 2))
+
+
+@pytest.fixture(scope="module")
+def first():
+    """Fits with a Gaussian law have no second one."""
+    return make(residuals="gaussian").fit(X, SPOILED)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return make().fit(X, SPOILED)
+
+
+def test_outliers_count_less_and_the_function_is_found(first, fitted):
+    assert first.robust_weights_ is None
+    weights = fitted.robust_weights_
+    assert weights.shape == (N,)
+    assert weights[:BAD].max() < 0.3 < np.median(weights[BAD:])
+    assert error(fitted) < 0.7 * error(first)
+    assert fitted.noise_variance_ < 0.1 * first.noise_variance_
+
+
+def test_weights_are_the_expected_precisions_of_student_noise(monkeypatch, fitted):
+    monkeypatch.setattr(robust, "_HEAVY_TAILS", 0.0)
+    before = make().fit(X, SPOILED)
+    assert before.robust_weights_ is None
+    law = before.loo_predict_law()
+    scale = law.scales[0]  # of one member
+    df = before.residual_law_.df
+    z = (SPOILED - law.mean) / scale
+    np.testing.assert_allclose(fitted.robust_weights_, (df + 1) / (df + z**2), rtol=1e-6)
+
+
+def test_laws_hold_what_new_targets_do(fitted):
+    """Outliers come among new targets too: own weights would make their law too narrow."""
+    rng = np.random.default_rng(1)
+    spoiled = np.where(rng.random(200) < BAD / N, rng.choice([-2.0, 2.0], 200), 0)
+    y = NEW_TRUTH + 0.05 * rng.normal(size=200) + spoiled
+    low, high = fitted.predict_law(NEW).interval(0.9)
+    assert 0.84 < np.mean((low < y) & (y < high)) < 0.96
+    low, high = fitted.loo_predict_law().interval(0.9)
+    assert 0.84 < np.mean((low < SPOILED) & (high > SPOILED)) < 0.96
+
+
+def test_normal_noise_needs_no_second_fit():
+    assert make().fit(X, CLEAN).robust_weights_ is None
+
+
+def test_a_second_fit_that_is_no_better_is_not_kept(monkeypatch):
+    monkeypatch.setattr(robust, "_HEAVY_TAILS", np.inf)
+    assert make().fit(X, CLEAN).robust_weights_ is None
+    monkeypatch.setattr(robust, "_GAIN", 0.0)
+    monkeypatch.setattr(robust, "_ERRORS", -np.inf)
+    assert make().fit(X, CLEAN).robust_weights_ is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "y"),
+    [
+        ({"hyperparameters": "fixed"}, SPOILED),
+        ({"noise_variance": 0.01}, SPOILED),
+        ({"hyperparameter_samples": 80}, SPOILED),
+        ({"inference": "sparse", "n_inducing": 30, "max_iter": 3}, SPOILED),
+        ({"inference": "nearest", "n_neighbors": 20, "max_iter": 3}, SPOILED),
+        ({}, np.stack([SPOILED, -SPOILED], 1)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_other_fits_have_no_weights(options, y):
+    assert make(**options).fit(X, y).robust_weights_ is None
+
+
+@pytest.mark.parametrize("options", [{}, {"hyperparameters": "laplace"}])
+def test_files_and_further_rows(tmp_path, options):
+    model = make(**options).fit(X, SPOILED, sample_weight=np.linspace(1, 2, N))
+    assert model.robust_weights_ is not None
+    model.save(tmp_path / "model")
+    again = ResNetGPRegressor.load(tmp_path / "model")
+    for one in (model, again):
+        one.add_observations(NEW[:3], NEW_TRUTH[:3])
+        assert one.robust_weights_[-3:].tolist() == [1, 1, 1]
+    for ours, theirs in zip(
+        [*model.predict(NEW, return_std=True), *model.loo_predict(return_std=True)],
+        [*again.predict(NEW, return_std=True), *again.loo_predict(return_std=True)],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("moment", ["fit", "law"])
+def test_ctrl_c_leaves_the_first_fit(monkeypatch, moment):
+    """In the second search, which says so, or after it."""
+    fit, weighed = Integrated.fit, []
+
+    def interrupted(self, training, search, known=None):
+        found = fit(self, training, search, known)
+        if training.robust_weight is None:
+            return found
+        weighed.append(search.checkpoint)
+        if moment == "law":
+            raise KeyboardInterrupt
+        return replace(found, result=replace(found.result, outcome=Outcome.INTERRUPTED))
+
+    monkeypatch.setattr(Integrated, "fit", interrupted)
+    model = make(hyperparameters="laplace").fit(X, SPOILED)
+    assert weighed == [None]
+    assert model.robust_weights_ is None
+    assert not model.fit_interrupted_
+    assert np.isfinite(model.predict(NEW)).all()
+
+
+def test_weights_have_the_precision_of_the_fit():
+    model = make(dtype="float32").fit(X, SPOILED)
+    assert model.model_.robust_weight.dtype == torch.float32
+    assert error(model) < 0.2
