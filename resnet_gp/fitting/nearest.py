@@ -46,6 +46,9 @@ _ROUNDS, _ITERATIONS = 2, 25
 _CHOICE_ROWS, _CHOICE_NEIGHBORS, _MOST = 1000, 128, 400
 # Numbers of neighbours to choose from, the first within this share of the best one's score.
 _NEIGHBORS, _WITHIN = (64, 128, 256, 400), 0.003
+# Rows that choose hyperparameters where each entry is integrated by itself. Then neighbours are
+# as many as the first of the numbers below.
+_INTEGRATED_ROWS = 250
 # Beyond these rows neighbours are near and predictions many: not more than these neighbours.
 _MANY_ROWS, _MOST_OF_MANY = 200_000, 256
 
@@ -123,7 +126,7 @@ class Nearest(Inference):
         """``fit``, with rows that may be elsewhere."""
         best = self.learn_from(source, search, known)
         model, interrupted = best.model, best.result.interrupted
-        counts = self._counts(len(source))
+        counts = self._counts(len(source), search.each()[best.number].spec)
         scores = {best.n_neighbors: (best.score, best.local_scale)}
         posterior = None
         try:
@@ -147,10 +150,12 @@ class Nearest(Inference):
         posterior = posterior.but(n_neighbors=model.n_neighbors, local_scale=model.local_scale)
         return Fitted(model, posterior, result, best.number)
 
-    def _counts(self, n: int) -> list[int]:
+    def _counts(self, n: int, spec: KernelSpec) -> list[int]:
         """Numbers of neighbours to choose from, for this number of rows."""
         if self.n_neighbors is not None:
             return [min(self.n_neighbors, n)]
+        if spec.is_integrated:
+            return [min(_NEIGHBORS[0], n)]
         most = n if n <= _MANY_ROWS else _MOST_OF_MANY
         return sorted({min(k, most) for k in _NEIGHBORS})
 
@@ -194,7 +199,7 @@ class Nearest(Inference):
             try:
                 if not (search.fixed or result.interrupted):
                     result = learn(model, search.each()[mode.number], result)
-                candidate = self._candidate(model, result, mode.number)
+                candidate = self._candidate(model, result, mode)
             except IMPOSSIBLE as error:
                 failure = error
                 continue
@@ -205,14 +210,14 @@ class Nearest(Inference):
         if failure is not None and not found:
             raise failure
 
-    def _candidate(self, model: NearestRegression, result: FitResult, number: int) -> Learned:
-        k = min(_CHOICE_NEIGHBORS if self.n_neighbors is None else self.n_neighbors, _MOST)
-        k = min(k, len(model.rows()))
+    def _candidate(self, model: NearestRegression, result: FitResult, mode: Mode) -> Learned:
+        usual = _NEIGHBORS[0] if mode.search.spec.is_integrated else _CHOICE_NEIGHBORS
+        k = min(usual if self.n_neighbors is None else self.n_neighbors, _MOST, len(model.rows()))
         try:
             score, scale = self._score(model.posterior().but(n_neighbors=k))
         except KeyboardInterrupt:
             score, scale, result = math.inf, LocalScale(), result.but_interrupted()
-        return Learned(model, result, number, k, score, scale)
+        return Learned(model, result, mode.number, k, score, scale)
 
     def _score(self, posterior: NearestPosterior) -> tuple[float, LocalScale]:
         """Mean CRPS of left-out targets, and the local scale that was fitted to them."""
@@ -299,4 +304,6 @@ def learn(model: NearestRegression, search: Search, result: FitResult | None = N
 def _model(source: RowSource, search: Search) -> NearestRegression:
     model = source.model(search.spec)
     search.prepare(model)
+    if search.spec.is_integrated:
+        model.training_rows = _INTEGRATED_ROWS
     return model

@@ -38,9 +38,9 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
     """The fit, or a second one with robust weights, of which it has the residual law, too.
 
     The second is taken if the mean CRPS of left-out rows is smaller by 5 %, and by more than three
-    standard errors of the paired differences. It is tried for one output whose noise is learned, for 100
-    rows and more, all of which choose hyperparameters, if the residual law has fewer than ten
-    degrees of freedom. Ctrl-C leaves the first.
+    standard errors of the paired differences. It is tried for one output whose noise is learned,
+    for 100 rows and more, all of which choose hyperparameters, if the residual law has fewer than
+    ten degrees of freedom. Ctrl-C leaves the first.
 
     Args:
         fitted: with its residual law.

@@ -44,7 +44,7 @@ class NearestRegression(RegressionModel):
         extra_variance, sample_weight: as for ``ExactRegression``.
     """
 
-    training_rows: ClassVar[int] = TRAINING_ROWS
+    training_rows: int = TRAINING_ROWS
     training_neighbors: ClassVar[int] = TRAINING_NEIGHBORS
     extra_variance: Tensor | None
     sample_weight: Tensor | None

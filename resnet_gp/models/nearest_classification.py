@@ -30,7 +30,7 @@ class NearestClassification(NearestRegression):
         n_neighbors: k of the posterior.
     """
 
-    training_rows: ClassVar[int] = 8000
+    training_rows: int = 8000
     training_neighbors: ClassVar[int] = 32
     offset: Tensor
 

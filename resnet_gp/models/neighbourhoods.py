@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -39,6 +39,7 @@ FLOOR = {torch.float64: 1e-12, torch.float32: 1e-5}
 LEAST_NOISE = 1e-37
 
 _ENTRIES = {"cpu": 2**21, "cuda": 2**27}  # of covariances that are alive at a time
+_SHARED = 2**24  # entries of a matrix from which all neighbourhoods take theirs
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def whitened(kernel: Kernel, rows: Rows, members: Tensor) -> Neighbourhoods:
     loops = _loops(kernel, rows.x)
     if loops is not None:
         return _Compiled.of(loops, kernel, rows).whitened(members)
-    m = members.shape[1]
-    parts = [_whitened(kernel, rows, part) for part in members.split(_chunk(rows.x, m))]
+    covariance = _covariance(kernel, rows, members)
+    parts = [_whitened(covariance, rows, part) for part in members.split(_chunk(rows.x, members))]
     deviations, z = zip(*parts, strict=True)
     return Neighbourhoods(torch.cat(deviations), torch.cat(z))
 
@@ -87,9 +88,10 @@ def log_density(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
     if loops is not None:
         value = _Compiled.of(loops, kernel, rows).log_density(members)
     else:
-        parts = members.split(_chunk(rows.x, members.shape[1]))
+        covariance = _covariance(kernel, rows, members)
+        parts = members.split(_chunk(rows.x, members))
         found = [
-            checkpoint(_log_density, kernel, rows, part, use_reentrant=False) for part in parts
+            checkpoint(_log_density, covariance, rows, part, use_reentrant=False) for part in parts
         ]
         value = torch.stack(found).sum()
     return value - 0.5 * len(members) * rows.y.shape[1] * math.log(2 * math.pi)
@@ -109,8 +111,9 @@ def predicted_means(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
     loops = _loops(kernel, rows.x)
     if loops is not None:
         return _Compiled.of(loops, kernel, rows).means(members)
-    parts = members.split(_chunk(rows.x, members.shape[1]))
-    return torch.cat([checkpoint(_means, kernel, rows, x, use_reentrant=False) for x in parts])
+    covariance = _covariance(kernel, rows, members)
+    parts = members.split(_chunk(rows.x, members))
+    return torch.cat([checkpoint(_means, covariance, rows, x, use_reentrant=False) for x in parts])
 
 
 def compact(rows: TrainingRows, members: Tensor) -> tuple[Rows, Tensor]:
@@ -126,13 +129,28 @@ def with_noise(covariance: Tensor, noise: Tensor) -> Tensor:
     return covariance + torch.diag_embed(torch.maximum(noise, floor))
 
 
-def _chunk(x: Tensor, m: int) -> int:
-    return max(1, _ENTRIES.get(x.device.type, _ENTRIES["cuda"]) // m**2)
+def _chunk(x: Tensor, members: Tensor) -> int:
+    return max(1, _ENTRIES.get(x.device.type, _ENTRIES["cuda"]) // members.shape[1] ** 2)
 
 
-def _whitened(kernel: Kernel, rows: Rows, members: Tensor) -> tuple[Tensor, Tensor]:
-    covariance = with_noise(kernel(rows.x[members]).to_dense(), rows.noise[members])
-    factor, failed = torch.linalg.cholesky_ex(covariance)
+Covariance = Callable[[Tensor], Tensor]
+
+
+def _covariance(kernel: Kernel, rows: Rows, members: Tensor) -> Covariance:
+    """The covariances of f in some neighbourhoods.
+
+    Neighbourhoods that share most of their rows take them from one matrix of all rows.
+    """
+    n, (b, m) = len(rows.x), members.shape
+    if n**2 <= min(b * m**2, _SHARED):
+        whole = kernel(rows.x).to_dense()
+        return lambda part: whole[part[:, :, None], part[:, None]]
+    return lambda part: kernel(rows.x[part]).to_dense()
+
+
+def _whitened(covariance: Covariance, rows: Rows, members: Tensor) -> tuple[Tensor, Tensor]:
+    noisy = with_noise(covariance(members), rows.noise[members])
+    factor, failed = torch.linalg.cholesky_ex(noisy)
     z = torch.linalg.solve_triangular(factor, rows.y[members], upper=False).mT
     deviation = factor[:, -1, -1]
     if bool(failed.any()):
@@ -141,15 +159,15 @@ def _whitened(kernel: Kernel, rows: Rows, members: Tensor) -> tuple[Tensor, Tens
     return deviation, z
 
 
-def _log_density(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
+def _log_density(covariance: Covariance, rows: Rows, members: Tensor) -> Tensor:
     """-log s - z_m^2 / 2, summed."""
-    deviation, z = _factorised(*_whitened(kernel, rows, members))
+    deviation, z = _factorised(*_whitened(covariance, rows, members))
     return -z.shape[1] * deviation.log().sum() - z[..., -1].square().sum() / 2
 
 
-def _means(kernel: Kernel, rows: Rows, members: Tensor) -> Tensor:
+def _means(covariance: Covariance, rows: Rows, members: Tensor) -> Tensor:
     """y - s z_m."""
-    deviation, z = _factorised(*_whitened(kernel, rows, members))
+    deviation, z = _factorised(*_whitened(covariance, rows, members))
     return rows.y[members[:, -1]] - deviation[:, None] * z[..., -1]
 
 

@@ -23,6 +23,7 @@ SPECS = {
     2: KernelSpec("limit", "relu", None, False, 2),
     "matern": KernelSpec(MaternKernel(2.5, ard_num_dims=2), "relu", None, False),
     "short": KernelSpec(MaternKernel(0.5), "relu", None, False),
+    "biased": KernelSpec("limit", "relu", None, True),
 }
 
 
@@ -167,6 +168,17 @@ def test_as_few_neighbours_are_chosen_as_lose_next_to_nothing(monkeypatch):
     enough = (1 + nearest._WITHIN) * min(scores.values())
     expected = next(k for k, score in scores.items() if score <= enough)
     assert chosen.posterior.n_neighbors == expected > 2
+
+
+def test_fewer_rows_and_neighbours_where_entries_are_integrated(monkeypatch):
+    monkeypatch.setattr(nearest, "_NEIGHBORS", (10, 20))
+    monkeypatch.setattr(nearest, "_INTEGRATED_ROWS", 15)
+    rows = training(40)
+    fitted = Nearest().fit(rows, search("biased", max_iter=1))
+    assert fitted.model.training_rows == 15
+    assert fitted.posterior.n_neighbors == 10
+    assert Nearest(12).fit(rows, search("biased", max_iter=1)).posterior.n_neighbors == 12
+    assert Nearest().fit(rows, search(max_iter=1)).model.training_rows > 40
 
 
 def test_the_better_kernel_is_taken():
@@ -393,7 +405,7 @@ def test_hyperparameters_of_another_kernel_are_refused(fitted):
     ],
 )
 def test_numbers_of_neighbours_to_choose_from(asked, n, expected):
-    assert Nearest(asked)._counts(n) == expected
+    assert Nearest(asked)._counts(n, SPECS[1]) == expected
 
 
 def fails_for(monkeypatch, *kinds):

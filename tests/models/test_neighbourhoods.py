@@ -9,7 +9,14 @@ from scipy.stats import multivariate_normal, norm
 from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.kernels import ResNetSumKernel
 from resnet_gp.models import neighbourhoods
-from resnet_gp.models.neighbourhoods import FLOOR, Rows, compact, log_density, whitened
+from resnet_gp.models.neighbourhoods import (
+    FLOOR,
+    Rows,
+    compact,
+    log_density,
+    predicted_means,
+    whitened,
+)
 
 N, D, B = 40, 3, 25
 OURS = {
@@ -123,6 +130,21 @@ def test_compiled_loops_are_those_of_torch(monkeypatch, name, m):
     torch.testing.assert_close(value, other, rtol=1e-10, atol=1e-10)
     for one, truth in zip(found, expected, strict=True):
         torch.testing.assert_close(one, truth, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["matern", "erf"])
+def test_one_matrix_of_all_rows_serves_neighbourhoods_that_share_them(name, monkeypatch):
+    k, rows, index = kernel(name), data(2), members(N // 2, 8)
+    found = []
+    for entries in (0, N**2):
+        monkeypatch.setattr(neighbourhoods, "_SHARED", entries)
+        monkeypatch.setitem(neighbourhoods._ENTRIES, "cpu", 3 * (N // 2) ** 2)
+        value, slopes = gradients(k, rows, index)
+        one = whitened(k, rows, index)
+        means = predicted_means(k, rows, index)
+        found.append([value, *slopes, one.deviation, one.z, means])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", ["bias", "contrast", "tangent", "sum"])
