@@ -6,8 +6,9 @@
 The regressor with one network, with two, and with both weighed ("auto"); at its most probable
 hyperparameters ("map"), averaged over draws ("laplace"), and, on the first split, over one chain of
 the no-U-turn sampler ("nuts": 100 draws after as many that adapt it, given at most 300 rows); each
-with the Gaussian law and with the residual law ("student"), which share a fit. Ranks of features
-and directions are left out. Prints means over splits, and mean ranks over the sets.
+with the Gaussian law and with the residual law ("student"), which share a fit. Ranks of features,
+directions and second fits for outliers are left out. Prints means over splits, and mean ranks over
+the sets.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ranks import mean_ranks
 from regression_sets import DataSet, find_sets, load_set
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.models.residual_posterior import ResidualPosterior
+from resnet_gp.fitting.residuals import with_residual_law
 from resnet_gp.predictive import Law
 from resnet_gp.predictive.scores import scores_of
 
@@ -45,28 +46,29 @@ def cells(data: DataSet, split: int, components: Any, hyperparameters: str) -> l
         hyperparameters=hyperparameters,
         rank_features=False,
         rotate_features=False,
+        residuals="gaussian",
         verbose=False,
         **chain,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _, seconds = timed(lambda: model.fit(data.X[train], data.y[train]))
-    student, gaussian = model.predict_law(data.X[test]), gaussian_law(model, data.X[test])
+    laws = model.predict_law(data.X[test]), student_law(model, data.X[test])
     about = {"data": data.name, "split": split, "rows": len(train)}
     return [
         {
             **about, "components": components, "hyperparameters": hyperparameters,
             "residuals": name, **scores_of(law, data.y[test])._asdict(), "seconds": seconds,
         }
-        for name, law in zip(RESIDUALS, (gaussian, student), strict=True)
+        for name, law in zip(RESIDUALS, laws, strict=True)
     ]  # fmt: skip
 
 
-def gaussian_law(model: ResNetGPRegressor, X: np.ndarray) -> Law:
-    """The law of the same fit without its residual law."""
-    posterior, y = model._fitted.posterior, model._units.y
-    assert isinstance(posterior, ResidualPosterior)
-    return posterior.inner.law(model._standardised(X)).affine(y.mean, y.scale)
+def student_law(model: ResNetGPRegressor, X: np.ndarray) -> Law:
+    """The law of the same fit with a residual law."""
+    training = model._training(model.X_train_, model.y_train_, None)
+    posterior = with_residual_law(model._fitted, training).posterior
+    return model._units.law(posterior.law(model._standardised(X)))
 
 
 def work(sets: list[DataSet]) -> Iterator[tuple[DataSet, int, Any, str]]:

@@ -163,7 +163,7 @@ def crps_of_rows(law: Law, targets: Tensor) -> Array:
     return np.asarray(law.crps(y).reshape(len(y), -1).mean(1))
 
 
-def is_better(plain: Array, other: Array, errors: float = _ERRORS) -> bool:
-    """Whether the mean of the other scores is smaller by more than some standard errors."""
+def is_better(plain: Array, other: Array) -> bool:
+    """Whether the mean of the other scores is smaller by more than two standard errors."""
     gain = plain - other
-    return len(gain) > 1 and bool(gain.mean() > errors * gain.std(ddof=1) / np.sqrt(len(gain)))
+    return len(gain) > 1 and bool(gain.mean() > _ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))

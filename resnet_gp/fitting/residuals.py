@@ -12,10 +12,11 @@ from resnet_gp.models.residual_posterior import ResidualPosterior
 from resnet_gp.predictive.residual_law import ResidualLaw
 
 
-def with_residual_law(fitted: Fitted, training: Training) -> Fitted:
+def with_residual_law(fitted: Fitted, training: Training, optimism: float = 1.0) -> Fitted:
     """The same fit with a law of new targets that is learned from its left-out residuals.
 
-    Without leave-one-out predictions the law stays that of the fit.
+    Without leave-one-out predictions the law stays that of the fit. ``optimism``: of the residuals,
+    see ``ResidualLaw``, beside that of hyperparameters at an optimum.
     """
     try:
         posterior = ResidualPosterior.fit(
@@ -24,6 +25,7 @@ def with_residual_law(fitted: Fitted, training: Training) -> Fitted:
             training.x,
             training.y,
             fitted.num_optimised,
+            optimism,
         )
     except UnsupportedError:
         return fitted

@@ -50,12 +50,14 @@ class ResidualPosterior(Posterior):
         train_x: Tensor,
         train_y: Tensor,
         num_optimised: int,
+        optimism: float = 1.0,
     ) -> ResidualPosterior:
         """Learn the law; raises as ``Posterior.leave_one_out``.
 
         Args:
             inner, metric, train_x, train_y: as above.
             num_optimised: hyperparameters that were optimised on these rows, and not averaged over.
+            optimism: see ``ResidualLaw.fit``.
         """
         rows = neighbour_rows(len(train_x))
         near = train_x[torch.from_numpy(rows)]
@@ -65,6 +67,7 @@ class ResidualPosterior(Posterior):
             _distances(metric, near, near),
             inner.leave_pair_out() if len(rows) == len(train_x) else None,
             num_optimised,
+            optimism,
         )
         return cls(inner, residuals, metric, train_x, train_y)
 

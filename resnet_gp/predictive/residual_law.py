@@ -95,6 +95,7 @@ class ResidualLaw:
         squared_distances: Array,
         pairs: Array | None = None,
         hyperparameters: int = 0,
+        optimism: float = 1.0,
     ) -> ResidualLaw:
         """Fit to the leave-one-out predictions of the training targets.
 
@@ -114,6 +115,7 @@ class ResidualLaw:
             pairs: standardised residuals of rows j (columns) given all but i (rows) and j,
                 ``n x n`` or ``n x n x p``, see ``leave_pair_out``; None if they are not known.
             hyperparameters: number that were optimised on the same rows, and not averaged over.
+            optimism: squared residuals of new rows over those of left-out rows for other reasons.
 
         Raises:
             ValueError: shapes do not match, or a value is out of range.
@@ -123,7 +125,7 @@ class ResidualLaw:
         if hyperparameters < 0:
             raise ValueError(f"hyperparameters must be at least 0, got {hyperparameters}")
         n = len(values)
-        optimism = math.exp(_OPTIMISM * hyperparameters / (n + hyperparameters))
+        optimism *= math.exp(_OPTIMISM * hyperparameters / (n + hyperparameters))
         law = cls(np.empty(0), optimism=optimism).with_rows(values, left_out)
         law._check_left_out(squared_distances, pairs)
         if n < LEAST_ROWS:

@@ -10,6 +10,7 @@ from resnet_gp import ResNetGPRegressor
 from resnet_gp.fitting import robust
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.optimiser import Outcome
+from resnet_gp.models import ExactRegression
 
 RNG = np.random.default_rng(0)
 N, BAD = 120, 12
@@ -79,9 +80,45 @@ def test_normal_noise_needs_no_second_fit():
 def test_a_second_fit_that_is_no_better_is_not_kept(monkeypatch):
     monkeypatch.setattr(robust, "_HEAVY_TAILS", np.inf)
     assert make().fit(X, CLEAN).robust_weights_ is None
-    monkeypatch.setattr(robust, "_GAIN", 0.0)
-    monkeypatch.setattr(robust, "_ERRORS", -np.inf)
+    monkeypatch.setattr(robust, "is_better", lambda first, second: True)
     assert make().fit(X, CLEAN).robust_weights_ is not None
+
+
+def test_a_law_that_does_not_hold_what_it_says_is_not_kept(monkeypatch):
+    monkeypatch.setattr(robust, "_LEAST_COVERED", 0.999)
+    assert make().fit(X, SPOILED).robust_weights_ is None
+
+
+def test_folds_are_held_out_with_weights_that_do_not_know_them(monkeypatch):
+    """As by fits to the other rows, at the same hyperparameters."""
+    calls, of = [], robust._HeldOut.of.__func__
+    monkeypatch.setattr(
+        robust._HeldOut, "of", classmethod(lambda cls, *a: calls.append(a) or of(cls, *a))
+    )
+    model = make().fit(X, SPOILED)
+    [(first, second, df, stretch)] = calls
+    found = of(robust._HeldOut, first, second, df, stretch)
+    assert model.residual_law_.optimism == pytest.approx(
+        found.optimism * np.exp(1.5 * 5 / (N + 5)), rel=1e-6
+    )
+    x, y = first.train_inputs[0], first.train_targets
+    fold = np.array_split(np.random.RandomState(0).permutation(N), 10)[3]
+    rest = np.setdiff1d(np.arange(N), fold)
+
+    def part(model, robust_weight=None):
+        kernel = model.covar_module.base_kernel
+        one = ExactRegression(x[rest], y[rest], kernel, None, None, robust_weight)
+        one.covar_module.outputscale = model.covar_module.outputscale.detach()
+        one.likelihood.noise = model.likelihood.noise.detach()
+        return one.posterior()
+
+    start = part(first)
+    mean, variance = start.leave_one_out()
+    weights = (df + 1) / (df + (y[rest] - mean) ** 2 / (variance * stretch[rest]))
+    errors = [(y[fold] - one.mean(x[fold])).abs() for one in (start, part(second, weights))]
+    np.testing.assert_allclose(found.first[fold], errors[0], rtol=1e-6)
+    np.testing.assert_allclose(found.second[fold], errors[1], rtol=1e-6)
+    assert found.optimism > 1
 
 
 @pytest.mark.parametrize(
