@@ -31,8 +31,9 @@ def same_values(x, y, tolerance):
     return (x - y).abs().max() <= tolerance * y.abs().max()
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.3, -1.0])
-@pytest.mark.parametrize("depth", [None, 5, 700])
+@pytest.mark.parametrize(
+    ("slope", "depth"), [*((slope, d) for slope in (0.0, 0.3, -1.0) for d in (None, 5)), (0.3, 700)]
+)
 def test_equals_the_schemes_in_torch(slope, depth):
     phi = LeakyReLU(slope)
     tensors = arguments(7, 140, batch=2)

@@ -1,4 +1,6 @@
 import importlib
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -7,9 +9,19 @@ from resnet_gp.kernels import ResNetLimitKernel, ResNetSumKernel
 from resnet_gp.models import ExactRegression, warm_up
 
 
-def test_compiles_for_both_precisions():
+class Threads(ThreadPoolExecutor):
+    """In place of processes, which import everything anew."""
+
+    def __init__(self, workers, context):
+        assert context.get_start_method() == "spawn"
+        super().__init__(workers)
+
+
+def test_compiles_for_both_precisions(monkeypatch):
     pytest.importorskip("numba")
+    monkeypatch.setattr(warm_up, "ProcessPoolExecutor", Threads)
     assert sorted(warm_up.compile_loops()) == ["float32", "float64"]
+    pickle.dumps(warm_up._compile)  # as processes need
 
 
 def test_says_that_numba_is_missing(monkeypatch):
