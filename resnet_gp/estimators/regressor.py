@@ -247,8 +247,9 @@ class ResNetGPRegressor(
         since the bound counts as noise whatever the inducing points cannot represent.
     log_marginal_likelihood_value_ : float
         Log marginal likelihood of the standardised targets, in nats, given ``robust_weights_`` if
-        there are any; its lower bound after sparse inference, its mean over the draws with "laplace" and "nuts", and with "nearest" the log
-        density of 1000 rows, each given its nearest others, scaled up to all rows.
+        there are any; its lower bound after sparse inference, its mean over the draws with
+        "laplace" and "nuts", and with "nearest" the log density of 1000 rows, each given its
+        nearest others, scaled up to all rows.
     restart_values_ : list of float
         Maximum of each run of the optimiser.
     loss_curve_ : list of float
