@@ -83,7 +83,7 @@ def compare(client: Client, rows: int, partitions: int, few: int, new: int) -> d
 # %%
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(description="Rows that stay on Dask workers")
-    parser.add_argument("--quick", action="store_true", help="300 rows, no processes")
+    parser.add_argument("--quick", action="store_true", help="400 rows, no processes")
     options = parser.parse_args(arguments)
     cluster = LocalCluster(
         n_workers=2,
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         dashboard_address=":0",
     )
     with cluster, Client(cluster) as client:
-        sizes = (300, 2, 30, 150) if options.quick else (200_000, 8, 2000, 5000)
+        sizes = (400, 2, 40, 200) if options.quick else (200_000, 8, 2000, 5000)
         result = compare(client, *sizes)
     for name, value in result.items():
         print(f"{name}: {value:.3f}")
