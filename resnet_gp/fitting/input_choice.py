@@ -65,7 +65,7 @@ def ranks_help(plain: Training, ranked: Training, search: Search) -> bool:
     rows = (plain.sample(_RANKED_ROWS), ranked.sample(_RANKED_ROWS))
     modes = _modes([(own, rows[0]), (other, rows[1])])
     before, after = (
-        crps_of_rows(mode.model.posterior().leave_one_out_law(), mode.model.train_targets)
+        _crps_of_rows(mode.model.posterior().leave_one_out_law(), mode.model.train_targets)
         for mode in modes
     )
     if not is_better(before, after):
@@ -113,7 +113,7 @@ def helpful_directions(
     own = _one_network(search)
     other = replace(own, spec=own.spec.ungrouped())
     (mode,) = _modes([(own, rows)])
-    scores = crps_of_rows(mode.model.posterior().law(others.x), others.y)
+    scores = _crps_of_rows(mode.model.posterior().law(others.x), others.y)
     found: Array | None = None
     for number in range(_ROUNDS):
         turn = gradient_directions(mode.model.posterior(), mode.model.train_inputs[0])
@@ -123,7 +123,7 @@ def helpful_directions(
         turned = rows.x.new_tensor(directions)
         (mode,) = _modes([(other, replace(rows, x=rows.x @ turned))])
         before = scores
-        scores = crps_of_rows(mode.model.posterior().law(others.x @ turned), others.y)
+        scores = _crps_of_rows(mode.model.posterior().law(others.x @ turned), others.y)
         if not (is_better(before, scores) or (choice is True and number == 0)):
             break
         found = directions
@@ -157,7 +157,7 @@ def _modes(searches: Sequence[tuple[Search, Training]]) -> list[Mode]:
     return modes
 
 
-def crps_of_rows(law: Law, targets: Tensor) -> Array:
+def _crps_of_rows(law: Law, targets: Tensor) -> Array:
     """CRPS of each row, ``n``; the mean over outputs if there are several."""
     y = to_array(targets)
     return np.asarray(law.crps(y).reshape(len(y), -1).mean(1))

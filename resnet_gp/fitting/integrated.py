@@ -133,7 +133,7 @@ class Integrated(Inference):
         members = tuple(
             (int(one), tensors[f"members.raw.{i}"].cpu().numpy()) for i, one in enumerate(numbers)
         )
-        rows = with_row_tensors(training, model.row_tensors())
+        rows = with_row_tensors(training, tensors)
         models = [_model(each[one], rows, raw) for one, raw in members]
         posterior = ExactMixture.from_tensors(models, tensors)
         result = FitResult.not_searched()

@@ -131,13 +131,13 @@ class _HeldOut:
                 for place, noise in enumerate((known, unknowing)):
                     gap, variance = _Part(covariances[1], noise, y, inside).errors(fold)
                     squares[place, fold] = gap.square() / (variance + unit[fold])
-                    errors[1, fold] = gap.abs()
+                errors[1, fold] = gap.abs()  # the last: with weights that do not know the fold
         seem, are = squares.clamp(max=LARGEST_SQUARE).mean(1).tolist()
         return cls(to_array(errors[0]), to_array(errors[1]), max(1.0, are / seem))
 
 
 class _Part:
-    """A process given some of the rows."""
+    """A process given some of the rows, from covariances that all folds share."""
 
     def __init__(self, covariance: Tensor, noise: Tensor, y: Tensor, inside: Tensor) -> None:
         self._covariance, self._y, self._inside = covariance, y, inside

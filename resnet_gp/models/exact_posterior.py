@@ -113,7 +113,7 @@ class ExactPosterior(Posterior):
         variance = 1 / precision
         if not observation_noise:
             variance = (variance - self.row_noise).clamp_(min=0)
-        elif self.left_out_noise is not self.row_noise:
+        else:
             variance = variance + (self.left_out_noise - self.row_noise)
         gap = self.weights / (precision if self.weights.dim() == 1 else precision[:, None])
         return self.train_y - gap, for_outputs(variance, gap)
@@ -136,9 +136,6 @@ class ExactPosterior(Posterior):
         noise = self.noise_variance.expand(k)
         if extra_variance is not None:
             noise = noise + extra_variance
-        row_noise, left_out = torch.cat([self.row_noise, noise]), None
-        if self.left_out_noise is not self.row_noise:
-            left_out = torch.cat([self.left_out_noise, noise])
         below = self._whiten(self.covar_module(x, self.train_x).to_dense()).mT
         corner = self.covar_module(x).to_dense() + noise.diag() - below @ below.mT
         factor = self.cholesky.new_zeros(n + k, n + k).mT  # in columns, as torch makes them
@@ -150,9 +147,9 @@ class ExactPosterior(Posterior):
             torch.cat([self.train_x, x]),
             torch.cat([self.train_y, y]),
             self.noise_variance,
-            row_noise,
+            torch.cat([self.row_noise, noise]),
             factor,
-            left_out_noise=left_out,
+            left_out_noise=torch.cat([self.left_out_noise, noise]),
         )
 
     def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:

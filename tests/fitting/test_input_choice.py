@@ -148,7 +148,7 @@ def test_rows_that_test_directions_did_not_learn_them(monkeypatch):
         return find_modes_of(searches)
 
     monkeypatch.setattr(input_choice, "find_modes_of", find)
-    monkeypatch.setattr(input_choice, "crps_of_rows", lambda law, y: seen.append(y) or np.zeros(9))
+    monkeypatch.setattr(input_choice, "_crps_of_rows", lambda law, y: seen.append(y) or np.zeros(9))
     helpful_directions(Here(ridges(60)), search())
     learning, tested = set(seen[0].tolist()), set(seen[1].tolist())
     assert (len(learning), len(tested)) == (45, 15)

@@ -69,6 +69,13 @@ def test_the_evidence_is_the_mean_likelihood_under_the_prior():
     assert abs(model.log_evidence_[0] - expected) < 4 * math.hypot(error, own)
 
 
+def test_shares_are_kept_to_the_bit(fitted):
+    """Their sum is not quite 1: divided by it, they would change in every file."""
+    shares = torch.tensor([0.5, 0.5 + 2**-50], dtype=torch.float64)
+    again = ExactMixture(fitted._fitted.posterior.members[:2], shares)
+    assert torch.equal(again.shares, shares)
+
+
 def test_predictions_are_those_of_the_weighted_members(fitted):
     mixture, x = fitted._fitted.posterior, fitted._standardised(NEW)
     shares = mixture.shares.numpy()

@@ -102,22 +102,30 @@ def test_folds_are_held_out_with_weights_that_do_not_know_them(monkeypatch):
         found.optimism * np.exp(1.5 * 5 / (N + 5)), rel=1e-6
     )
     x, y = first.train_inputs[0], first.train_targets
-    fold = np.array_split(np.random.RandomState(0).permutation(N), 10)[3]
-    rest = np.setdiff1d(np.arange(N), fold)
 
-    def part(model, robust_weight=None):
+    def part(model, rows, robust_weight=None):
         kernel = model.covar_module.base_kernel
-        one = ExactRegression(x[rest], y[rest], kernel, None, None, robust_weight)
+        one = ExactRegression(x[rows], y[rows], kernel, None, None, robust_weight)
         one.covar_module.outputscale = model.covar_module.outputscale.detach()
         one.likelihood.noise = model.likelihood.noise.detach()
         return one.posterior()
 
-    start = part(first)
-    mean, variance = start.leave_one_out()
-    weights = (df + 1) / (df + (y[rest] - mean) ** 2 / (variance * stretch[rest]))
-    errors = [(y[fold] - one.mean(x[fold])).abs() for one in (start, part(second, weights))]
-    np.testing.assert_allclose(found.first[fold], errors[0], rtol=1e-6)
-    np.testing.assert_allclose(found.second[fold], errors[1], rtol=1e-6)
+    squares = np.empty((2, N))
+    for fold in np.array_split(np.random.RandomState(0).permutation(N), 10):
+        rest = np.setdiff1d(np.arange(N), fold)
+        start = part(first, rest)
+        mean, variance = start.leave_one_out()
+        weights = (df + 1) / (df + (y[rest] - mean) ** 2 / (variance * stretch[rest]))
+        unknowing = part(second, rest, weights)
+        errors = [(y[fold] - one.mean(x[fold])).abs() for one in (start, unknowing)]
+        np.testing.assert_allclose(found.first[fold], errors[0], rtol=1e-6)
+        np.testing.assert_allclose(found.second[fold], errors[1], rtol=1e-6)
+        knowing = part(second, rest, second.robust_weight[rest])
+        for place, one in enumerate((knowing, unknowing)):
+            law = one.law(x[fold])
+            squares[place, fold] = np.minimum((y[fold].numpy() - law.mean) ** 2 / law.variance, 25)
+    seem, are = squares.mean(1)
+    assert found.optimism == pytest.approx(are / seem, rel=1e-6)
     assert found.optimism > 1
 
 
