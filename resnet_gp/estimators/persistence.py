@@ -17,7 +17,7 @@ from torch import Tensor
 from resnet_gp.columns import Columns
 from resnet_gp.progress import write_atomically
 
-FORMAT = 3
+FORMAT = 4
 _PARAMETER = "parameter."
 _ATTRIBUTE = "attribute."
 _STATE = "state."

@@ -49,10 +49,11 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
     """The fit, or a second one with robust weights, of which it has the residual law, too.
 
     The second is taken if the mean absolute error of held-out rows is smaller, by more than two
-    standard errors of the paired differences, and its intervals hold left-out rows. It is tried
+    standard errors of the paired differences, their mean squared error is no larger, and its
+    intervals hold left-out rows. It is tried
     for one output whose noise is learned, for 100 rows and more, all of which choose
-    hyperparameters, if the residual law has fewer than ten degrees of freedom. Ctrl-C leaves the
-    first.
+    hyperparameters, if the residual law, with one part, has fewer than ten degrees of freedom.
+    Ctrl-C leaves the first.
 
     Args:
         fitted: with its residual law.
@@ -63,6 +64,8 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
     posterior = fitted.posterior
     if not isinstance(posterior, ResidualPosterior) or not _may_be_tried(fitted, training, search):
         return fitted
+    if posterior.residuals.share > 0:
+        posterior = posterior.with_one_part()
     df, y = posterior.residuals.df, to_array(training.y)
     if df >= _HEAVY_TAILS:
         return fitted
@@ -76,7 +79,7 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
             return fitted
         stretch = usual / to_array(posterior.inner.leave_one_out()[1])
         held_out = _HeldOut.of(fitted.model, again.model, df, training.y.new_tensor(stretch))
-        if not is_better(held_out.first, held_out.second):
+        if not (is_better(held_out.first, held_out.second) and held_out.keeps_the_mean):
             return fitted
         again = with_residual_law(again, rows, held_out.optimism)
     except (*IMPOSSIBLE, KeyboardInterrupt):
@@ -104,6 +107,11 @@ class _HeldOut:
     first: Array
     second: Array
     optimism: float
+
+    @property
+    def keeps_the_mean(self) -> bool:
+        """Whether squared errors are no larger: those of a median are, where targets are skewed."""
+        return bool(np.square(self.second).mean() <= np.square(self.first).mean())
 
     @classmethod
     @torch.no_grad()

@@ -51,13 +51,14 @@ class ResidualPosterior(Posterior):
         train_y: Tensor,
         num_optimised: int,
         optimism: float = 1.0,
+        most_parts: int = 2,
     ) -> ResidualPosterior:
         """Learn the law; raises as ``Posterior.leave_one_out``.
 
         Args:
             inner, metric, train_x, train_y: as above.
             num_optimised: hyperparameters that were optimised on these rows, and not averaged over.
-            optimism: see ``ResidualLaw.fit``.
+            optimism, most_parts: see ``ResidualLaw.fit``.
         """
         rows = neighbour_rows(len(train_x))
         near = train_x[torch.from_numpy(rows)]
@@ -68,8 +69,14 @@ class ResidualPosterior(Posterior):
             inner.leave_pair_out() if len(rows) == len(train_x) else None,
             num_optimised,
             optimism,
+            most_parts,
         )
         return cls(inner, residuals, metric, train_x, train_y)
+
+    def with_one_part(self) -> ResidualPosterior:
+        """The same with errors of one Student-t law, fitted to the same rows."""
+        known = self.metric, self.train_x, self.train_y, 0, self.residuals.optimism
+        return ResidualPosterior.fit(self.inner, *known, most_parts=1)
 
     def law(self, x: Tensor, observation_noise: bool = True) -> Law:
         law = self.inner.law(x, observation_noise)

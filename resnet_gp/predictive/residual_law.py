@@ -3,84 +3,60 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
-from scipy.special import gammaln
 from torch import Tensor
 
+from resnet_gp.predictive.error_law import LEAST_ROWS, ErrorLaw, Errors, fit_errors
 from resnet_gp.predictive.law import Law
 
 Array = NDArray[np.float64]
 
-LEAST_ROWS = 10
 NEIGHBOURS = 20
 _MOST_ROWS = 5000  # that serve as neighbours
 LARGEST_SQUARE = 25.0  # of a standardised residual, in the local scale
-LEAST_RESIDUAL = 0.03  # standard deviations, in the density that is maximised
 _OPTIMISM = 1.5  # log of new over left-out squared residuals, per p / (n + p)
-
-# Priors: median and logarithmic deviation of nu0 and c; shape and rate of the gamma law of df.
-NU0 = 50.0, 1.5
-C = 1.0, 0.2
-DF = 2.0, 0.1
-BOUNDS = (0.01, 1e5), (0.05, 20.0), (2.5, 1000.0)  # of nu0, c and df
-START = 50.0, 1.0, 20.0
 
 _SLICE = 2**20  # distances at a time
 
 
 @dataclass(frozen=True, eq=False)
-class ResidualLaw:
+class ResidualLaw(ErrorLaw):
     """Law of a new target whose scale varies with the input and whose tails may be heavy.
 
-    A Gaussian process with one noise level predicts y ~ N(m(x), s(x)^2). With the standardised
-    leave-one-out residuals z_j of the training rows, this law is
+    A Gaussian process with one noise level predicts y ~ N(m(x), s(x)^2). This is the ``ErrorLaw``
+    of errors z_j, the standardised leave-one-out residuals of the training rows, with
 
-        y ~ m(x) + c s(x) lambda(x) t_df
-        lambda(x)^2 = (nu0 + sum_j w_j(x) min(z_j^2, 25)) / (nu0 + sum_j w_j(x))
+        Q = sum_j w_j(x) min(z_j^2, 25),    k = sum_j w_j(x)
         w_j(x) = max(0, 1 - d(x, x_j)^2 / d_{k+1}(x)^2)
 
-    with d_{k+1}(x) the distance of the (k+1)-th nearest training row, so that lambda is continuous
-    in x wherever the distances are. nu0, c and df maximise the density of the left-out training
-    targets, no row among its own neighbours, times weak priors: nu0 log-normal (median 50,
-    logarithmic deviation 1.5), c log-normal (1, 0.2), df gamma (shape 2, rate 0.1; Juarez & Steel
-    2010), all as densities of the logarithm. df >= 2.5, so that variances are finite. With fewer
-    than ten rows the law stays Gaussian: nu0 and df are infinite and c is 1.
-
-    Targets that repeat exactly would have infinite density at scale 0, and c would shrink for all
-    rows. So z_i^2 + 0.03^2 counts as the square of the own residual of row i, and nu0 >= 0.01 and
-    c >= 0.05 keep scales at 0.001 s(x) or more.
+    where d_{k+1}(x) is the distance of the (k+1)-th nearest training row, so that lambda is
+    continuous in x wherever the distances are. In the fit no row is among its own neighbours. With
+    fewer than ten rows the law stays Gaussian.
 
     s(x) is a mixture's in general: each member keeps its mean, its weight and its own s(x), and
-    nu0, c, df and lambda are common to all. Residuals are standardised by the mixture's mean and
-    standard deviation. Several outputs have residuals and lambda of their own, and common nu0, c
-    and df.
+    all have the same law of e and the same lambda. Residuals are standardised by the mixture's mean
+    and standard deviation. Several outputs have residuals and lambda of their own, and a common law
+    of e.
 
     Distances are squared distances between points in any metric, and in any unit: a common factor
     changes nothing. ``kernel_distances`` gives the kernel's own.
 
     Attributes:
         squares: min(optimism z^2, 25) of the training rows, ``n`` or ``n x p`` for p outputs.
-        nu0: weight of the prior value 1 of lambda^2, in neighbours.
-        c: factor of all scales.
-        df: degrees of freedom.
         optimism: squared residuals of new rows over those of left-out rows, see ``fit``.
     """
 
-    squares: Array
-    nu0: float = math.inf
-    c: float = 1.0
-    df: float = math.inf
+    squares: Array = field(default_factory=lambda: np.empty(0))
     optimism: float = 1.0
 
     @property
     def fitted(self) -> bool:
         """Whether there were rows enough; False for the Gaussian law."""
-        return math.isfinite(self.df)
+        return not self.is_normal
 
     @property
     def k(self) -> int:
@@ -96,6 +72,7 @@ class ResidualLaw:
         pairs: Array | None = None,
         hyperparameters: int = 0,
         optimism: float = 1.0,
+        most_parts: int = 2,
     ) -> ResidualLaw:
         """Fit to the leave-one-out predictions of the training targets.
 
@@ -116,6 +93,7 @@ class ResidualLaw:
                 ``n x n`` or ``n x n x p``, see ``leave_pair_out``; None if they are not known.
             hyperparameters: number that were optimised on the same rows, and not averaged over.
             optimism: squared residuals of new rows over those of left-out rows for other reasons.
+            most_parts: of the law of e, 1 or 2.
 
         Raises:
             ValueError: shapes do not match, or a value is out of range.
@@ -126,31 +104,20 @@ class ResidualLaw:
             raise ValueError(f"hyperparameters must be at least 0, got {hyperparameters}")
         n = len(values)
         optimism *= math.exp(_OPTIMISM * hyperparameters / (n + hyperparameters))
-        law = cls(np.empty(0), optimism=optimism).with_rows(values, left_out)
+        law = cls(optimism=optimism).with_rows(values, left_out)
         law._check_left_out(squared_distances, pairs)
         if n < LEAST_ROWS:
             return law
-        near, total = law._sums(squared_distances, True, pairs)
-
-        members = optimism * np.square((values - left_out.means) / left_out.scales)
-        members += LEAST_RESIDUAL**2
+        near, weight = law._sums(squared_distances, True, pairs)
+        z = math.sqrt(optimism) * (values - left_out.means) / left_out.scales
         with np.errstate(divide="ignore"):
-            weights = np.log(left_out.weights) - np.log(left_out.scales)
-
-        def loss(logarithms: Array) -> float:
-            nu0, c, df = np.exp(logarithms)
-            variance = c**2 * (nu0 + near) / (nu0 + total)
-            each = weights - (df + 1) / 2 * np.log1p(members / (df * variance))
-            density = np.logaddexp.reduce(each, axis=0) - np.log(variance) / 2
-            height = gammaln((df + 1) / 2) - gammaln(df / 2) - math.log(math.pi * df) / 2
-            return -float(density.sum() + density.size * height + log_prior(nu0, c, df))
-
-        found = minimize(loss, np.log(START), method="L-BFGS-B", bounds=np.log(BOUNDS))
-        nu0, c, df = np.clip(np.exp(found.x), *np.transpose(BOUNDS))
-        return replace(law, nu0=float(nu0), c=float(c), df=float(df))
+            log_density = np.log(left_out.weights) - np.log(left_out.scales)
+        errors = Errors(z, log_density, near, weight)
+        found = fit_errors(errors, most_parts)
+        return cls(*found.parameters, law.squares, optimism)
 
     def with_rows(self, y: ArrayLike, left_out: Law) -> ResidualLaw:
-        """The same nu0, c and df with the residuals of other training rows; arguments of ``fit``.
+        """The same law with the residuals of other training rows; arguments of ``fit``.
 
         Raises:
             ValueError: shapes do not match, or a value is out of range.
@@ -189,7 +156,7 @@ class ResidualLaw:
         return {
             "residual_squares": torch.from_numpy(self.squares.copy()),
             "residual_parameters": torch.tensor(
-                [self.nu0, self.c, self.df, self.optimism], dtype=torch.float64
+                [*self.parameters, self.optimism], dtype=torch.float64
             ),
         }
 
@@ -201,7 +168,9 @@ class ResidualLaw:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ResidualLaw:
         """The inverse of ``tensors``; other keys are ignored."""
-        return cls(tensors["residual_squares"].numpy(), *tensors["residual_parameters"].tolist())
+        *parameters, optimism = tensors["residual_parameters"].tolist()
+        law = ErrorLaw(*parameters)
+        return cls(*law.parameters, tensors["residual_squares"].numpy(), optimism)
 
     def scaled(self, law: Law, local_scale: Array) -> Law:
         """This law, from the Gaussian law of targets at some points and lambda there.
@@ -215,15 +184,14 @@ class ResidualLaw:
             raise ValueError(
                 f"law of shape {law.shape} does not match local scales of {local_scale.shape}"
             )
-        return Law(law.means, self.c * local_scale * law.scales, law.weights, self.df)
+        return self.law(law, self.c * local_scale)
 
     def _scale(
         self, squared_distances: Array, own_row: bool = False, pairs: Array | None = None
     ) -> Array:
         if not self.fitted:
             return np.ones((len(squared_distances), *self.squares.shape[1:]))
-        near, total = self._sums(squared_distances, own_row, pairs)
-        return np.asarray(np.sqrt((self.nu0 + near) / (self.nu0 + total)))
+        return self.local_factors(*self._sums(squared_distances, own_row, pairs))
 
     def _sums(
         self, squared_distances: Array, own_row: bool, pairs: Array | None
@@ -303,17 +271,6 @@ def _neighbour_weights(distances: Array, k: int) -> Array:
 
 def _clipped(z: Array, optimism: float) -> Array:
     return np.minimum(optimism * np.square(z), LARGEST_SQUARE)
-
-
-def log_prior(nu0: float, c: float, df: float) -> float:
-    """Log density of the logarithms of the three parameters, without its constant."""
-    shape, rate = DF
-    return (
-        -0.5 * (math.log(nu0 / NU0[0]) / NU0[1]) ** 2
-        - 0.5 * (math.log(c / C[0]) / C[1]) ** 2
-        + shape * math.log(df)
-        - rate * df
-    )
 
 
 def _check_targets(y: Array, left_out: Law) -> None:

@@ -55,10 +55,11 @@ def test_weights_are_the_expected_precisions_of_student_noise(monkeypatch, fitte
     monkeypatch.setattr(robust, "_HEAVY_TAILS", 0.0)
     before = make().fit(X, SPOILED)
     assert before.robust_weights_ is None
-    law = before.loo_predict_law()
+    posterior = before._fitted.posterior.with_one_part()
+    law = posterior.leave_one_out_law()
     scale = law.scales[0]  # of one member
-    df = before.residual_law_.df
-    z = (SPOILED - law.mean) / scale
+    df = posterior.residuals.df
+    z = (SPOILED - before.loo_predict_law().mean) / (scale * SPOILED.std())
     np.testing.assert_allclose(fitted.robust_weights_, (df + 1) / (df + z**2), rtol=1e-6)
 
 
@@ -81,7 +82,17 @@ def test_a_second_fit_that_is_no_better_is_not_kept(monkeypatch):
     monkeypatch.setattr(robust, "_HEAVY_TAILS", np.inf)
     assert make().fit(X, CLEAN).robust_weights_ is None
     monkeypatch.setattr(robust, "is_better", lambda first, second: True)
+    monkeypatch.setattr(robust._HeldOut, "keeps_the_mean", True)
     assert make().fit(X, CLEAN).robust_weights_ is not None
+
+
+def test_a_median_is_not_taken_for_a_mean(monkeypatch):
+    """Where one target in six is larger, weights would predict the others."""
+    rng = np.random.default_rng(2)
+    y = 0.05 * rng.normal(size=N) + np.where(rng.random(N) < 1 / 6, rng.exponential(2, N), 0)
+    assert make().fit(X, y).robust_weights_ is None
+    monkeypatch.setattr(robust._HeldOut, "keeps_the_mean", True)
+    assert make().fit(X, y).robust_weights_ is not None
 
 
 def test_a_law_that_does_not_hold_what_it_says_is_not_kept(monkeypatch):

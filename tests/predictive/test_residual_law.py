@@ -83,7 +83,7 @@ def test_noise_that_grows_along_an_input():
 def test_the_formula():
     rng = np.random.default_rng(0)
     x, new = rng.normal(size=(30, 3)), rng.normal(size=(5, 3))
-    law = ResidualLaw(rng.uniform(0, 25, 30), 3.0, 1.2, 5.0)
+    law = ResidualLaw(3.0, 1.2, 5.0, squares=rng.uniform(0, 25, 30))
     expected = []
     for point in new:
         distance = np.linalg.norm(x - point, axis=1)
@@ -104,11 +104,11 @@ def test_a_row_is_not_its_own_neighbour():
     """Its leave-one-out scale is that of a law without the row at a new point in its place."""
     rng = np.random.default_rng(0)
     x, squares = rng.normal(size=(40, 2)), rng.uniform(0, 25, 40)
-    law = ResidualLaw(squares, 2.0, 1.0, 5.0)
+    law = ResidualLaw(2.0, 1.0, 5.0, squares=squares)
     found = law.local_scale_left_out(squared_distances(x, x))
     for i in range(40):
         others = np.delete(np.arange(40), i)
-        without = ResidualLaw(squares[others], 2.0, 1.0, 5.0)
+        without = ResidualLaw(2.0, 1.0, 5.0, squares=squares[others])
         expected = without.local_scale(squared_distances(x[i : i + 1], x[others]))
         np.testing.assert_allclose(found[i], expected[0], rtol=1e-12)
 
@@ -151,7 +151,7 @@ def test_the_fit_is_the_mode(outputs):
 
 
 def test_deviations_count_the_tails():
-    law = ResidualLaw(np.full(30, 4.0), 1.0, 0.5, 3.0)
+    law = ResidualLaw(1.0, 0.5, 3.0, squares=np.full(30, 4.0))
     distances = np.random.default_rng(0).uniform(size=(6, 30))
     new = at(law, Law.normal(np.zeros(6), 2.0), distances)
     np.testing.assert_allclose(new.std, 0.5 * law.local_scale(distances) * 2 * math.sqrt(3))
@@ -208,7 +208,7 @@ def test_repeated_targets_leave_other_rows_alone():
 
 
 def test_coincident_neighbours_share_the_weight_of_k():
-    law = ResidualLaw(np.arange(30.0) / 2, 5.0, 1.0, 5.0)
+    law = ResidualLaw(5.0, 1.0, 5.0, squares=np.arange(30.0) / 2)
     distances = np.concatenate([np.zeros((1, 25)), np.ones((1, 5))], 1)
     expected = (5 + 20 * law.squares[:25].mean()) / 25
     np.testing.assert_allclose(law.local_scale(distances) ** 2, expected)
@@ -262,7 +262,7 @@ def test_pairs_take_the_place_of_left_out_residuals():
 def test_no_jumps():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (100, 2))
-    law = ResidualLaw(rng.uniform(0, 25, 100), 0.5, 1.0, 5.0)
+    law = ResidualLaw(0.5, 1.0, 5.0, squares=rng.uniform(0, 25, 100))
     line = np.linspace([-1, -0.3], [1, 0.4], 20_001)
     steps = np.abs(np.diff(law.local_scale(squared_distances(line, x))))
     assert steps.max() < 0.002
@@ -272,7 +272,7 @@ def test_no_jumps():
 @given(st.integers(0, 100), st.floats(-150, 150))
 def test_the_unit_of_distances_does_not_matter(seed, exponent):
     rng = np.random.default_rng(seed)
-    law = ResidualLaw(rng.uniform(0, 25, 40), 2.0, 1.0, 5.0)
+    law = ResidualLaw(2.0, 1.0, 5.0, squares=rng.uniform(0, 25, 40))
     distances = rng.uniform(size=(7, 40))
     scale = law.local_scale(distances)
     np.testing.assert_allclose(law.local_scale(distances * 10**exponent), scale, rtol=1e-9)
@@ -281,7 +281,7 @@ def test_the_unit_of_distances_does_not_matter(seed, exponent):
 
 def test_slices_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
-    law = ResidualLaw(rng.uniform(0, 25, (40, 2)), 2.0, 1.0, 5.0)
+    law = ResidualLaw(2.0, 1.0, 5.0, squares=rng.uniform(0, 25, (40, 2)))
     distances, pairs = rng.uniform(size=(40, 40)), rng.normal(size=(40, 40, 2))
     before = law.local_scale(distances), law.local_scale_left_out(distances, pairs)
     monkeypatch.setattr(residual_law, "_SLICE", 130)
@@ -299,8 +299,7 @@ def test_files(n):
         rng.normal(size=n), standard(n), rng.uniform(size=(n, n)), hyperparameters=2
     )
     again = ResidualLaw.from_tensors(law.tensors() | {"other": None})
-    for name in ("nu0", "c", "df", "optimism", "fitted"):
-        assert getattr(again, name) == getattr(law, name)
+    assert (again.parameters, again.optimism) == (law.parameters, law.optimism)
     np.testing.assert_array_equal(again.squares, law.squares)
 
 
@@ -352,7 +351,7 @@ def test_arguments_are_checked(change, message):
 
 
 def test_new_points_are_checked():
-    law = ResidualLaw(np.ones(12), 1.0, 1.0, 5.0)
+    law = ResidualLaw(1.0, 1.0, 5.0, squares=np.ones(12))
     with pytest.raises(ValueError, match="squared_distances must be m x 12"):
         law.local_scale(np.ones((3, 11)))
     with pytest.raises(ValueError, match="does not match local scales"):
