@@ -142,9 +142,10 @@ class ResNetGPRegressor(
         lengthscales and output scale, T = 5, noise 0.1). The choice is in ``hyperparameters_``.
     residuals : {"student", "gaussian"}, default="student"
         Law of a new target around its mean. "student" learns from leave-one-out residuals how the
-        spread varies from place to place and how heavy its tails are; with little data it ends at
-        "gaussian", the law of the model itself. Where exact inference finds heavy tails, a second
-        fit in which outliers count less is kept if it predicts left-out rows better, beyond chance.
+        spread varies from place to place and how heavy its tails are, and whether errors are
+        skewed or have a peak; with little data it ends at "gaussian", the law of the model itself.
+        Where exact inference finds heavy tails, a second fit in which outliers count less is kept
+        if it predicts left-out rows better, beyond chance.
     hyperparameter_samples : int or None, default=2000
         Exact inference maximises the marginal likelihood up to this many rows, of all rows for
         None; more rows choose the hyperparameters as "nearest" does. Sparse inference starts from
@@ -236,7 +237,8 @@ class ResNetGPRegressor(
     residuals_ : {"student", "gaussian"}
         Law of a new target; "gaussian" with fewer than ten rows.
     residual_law_ : ResidualLaw, LocalScale or None
-        The law of residuals if it is "student", with its parameters ``nu0``, ``c`` and ``df``.
+        The law of residuals if it is "student", with its parameters ``nu0``, ``c``, ``df`` and,
+        where it has two parts, ``share``, ``shift`` and ``ratio``; see ``predictive.ErrorLaw``.
     robust_weights_ : ndarray of shape (n_samples,) or None
         What the noise variances of the training rows were divided by, beside ``sample_weight``, so
         that outliers count less: (df + 1) / (df + z^2), z being left-out residuals in units of

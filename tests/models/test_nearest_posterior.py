@@ -16,6 +16,7 @@ from resnet_gp.predictive.local_scale import LocalScale
 
 N, D = 40, 2
 STUDENT = LocalScale(5.0, 1.2, 6.0)
+TWO_PARTS = LocalScale(5.0, 1.2, 6.0, 0.3, -1.5, 0.2)
 KERNELS = {
     "limit": lambda: ResNetLimitKernel(
         input_bias=True, variance="no_growth", contrast=True, ard_num_dims=D
@@ -124,7 +125,7 @@ def test_with_all_rows_and_points_joint_laws_are_the_exact_ones(path, outputs, k
         close(found.joint(new, noise), truth.joint(new, noise), 1e-8)
 
 
-@pytest.mark.parametrize("scale", [None, STUDENT], ids=["normal", "student"])
+@pytest.mark.parametrize("scale", [None, STUDENT, TWO_PARTS], ids=["normal", "student", "two"])
 @pytest.mark.parametrize("outputs", [None, 2])
 def test_joint_laws_have_the_marginals_of_the_points(path, outputs, scale):
     (x, y), new = data(outputs, 80), torch.cat([points(), points(3)])  # three points twice
@@ -193,9 +194,10 @@ def test_the_local_scale_is_that_of_the_neighbours(path, outputs):
     assert law.df == 6.0
 
 
-def test_left_out_laws_have_the_variances_that_are_returned():
+@pytest.mark.parametrize("scale", [STUDENT, TWO_PARTS])
+def test_left_out_laws_have_the_variances_that_are_returned(scale):
     x, y = data(2)
-    found = posterior(x, y, 6, scale=STUDENT, extra=extra_variance())
+    found = posterior(x, y, 6, scale=scale, extra=extra_variance())
     mean, variance = found.leave_one_out()
     law = found.leave_one_out_law()
     np.testing.assert_allclose(mean, law.mean)

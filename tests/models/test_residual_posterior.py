@@ -17,6 +17,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 X = torch.linspace(-3, 3, 80, dtype=torch.float64)[:, None]
 NOISE = torch.where(X[:, 0] > 0, 0.5, 0.02)
 Y = torch.sin(2 * X[:, 0]) + NOISE * torch.randn(80, generator=GENERATOR, dtype=torch.float64)
+PEAKED = torch.where(torch.rand(80, generator=GENERATOR) < 0.5, 0.0, NOISE.exp() * Y.abs())
 NEW = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]], dtype=torch.float64)
 
 
@@ -60,8 +61,10 @@ def correlations(covariance):
 
 
 @pytest.mark.parametrize("kind", ["exact", "mixture"])
-def test_joint_variances_are_those_of_the_law(kind):
-    posterior = with_residuals(kind)
+@pytest.mark.parametrize("y", [Y, PEAKED], ids=["one part", "two parts"])
+def test_joint_variances_are_those_of_the_law(kind, y):
+    posterior = with_residuals(kind, y=y)
+    assert (posterior.residuals.share > 0) == (y is PEAKED)
     mean, covariance = posterior.joint(NEW)
     law = posterior.law(NEW)
     np.testing.assert_allclose(mean, law.mean)
@@ -73,8 +76,9 @@ def test_joint_variances_are_those_of_the_law(kind):
 
 
 @pytest.mark.parametrize("kind", ["exact", "sparse", "mixture"])
-def test_left_out_moments_are_those_of_the_left_out_law(kind):
-    posterior = with_residuals(kind)
+@pytest.mark.parametrize("y", [Y, PEAKED], ids=["one part", "two parts"])
+def test_left_out_moments_are_those_of_the_left_out_law(kind, y):
+    posterior = with_residuals(kind, y=y)
     law = posterior.leave_one_out_law()
     mean, variance = posterior.leave_one_out()
     np.testing.assert_allclose(variance, law.variance)
@@ -95,6 +99,16 @@ def test_an_outlier_does_not_widen_its_own_left_out_law():
     clean, dirty = before.leave_one_out_law().scales[0], after.leave_one_out_law().scales[0]
     assert dirty[20] == pytest.approx(clean[20], rel=1e-6)
     assert dirty[21] > clean[21]
+
+
+def test_one_part_is_what_there_was_before_the_second():
+    posterior = with_residuals(y=PEAKED)
+    one = posterior.with_one_part()
+    assert one.residuals.share == 0
+    assert one.residuals.df < posterior.residuals.df
+    np.testing.assert_array_equal(one.residuals.squares, posterior.residuals.squares)
+    density = [part.leave_one_out_law().log_density(PEAKED).mean() for part in (one, posterior)]
+    assert density[1] > density[0] + 0.05
 
 
 def test_new_rows_count_as_neighbours():
