@@ -50,10 +50,9 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
 
     The second is taken if the mean absolute error of held-out rows is smaller, by more than two
     standard errors of the paired differences, their mean squared error is no larger, and its
-    intervals hold left-out rows. It is tried
-    for one output whose noise is learned, for 100 rows and more, all of which choose
-    hyperparameters, if the residual law, with one part, has fewer than ten degrees of freedom.
-    Ctrl-C leaves the first.
+    intervals hold left-out rows. It is tried for one output whose noise is learned, for 100 rows
+    and more, all of which choose hyperparameters, if the residual law, with one part, has fewer
+    than ten degrees of freedom. Ctrl-C leaves the first.
 
     Args:
         fitted: with its residual law.
@@ -64,16 +63,17 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
     posterior = fitted.posterior
     if not isinstance(posterior, ResidualPosterior) or not _may_be_tried(fitted, training, search):
         return fitted
-    if posterior.residuals.share > 0:
-        posterior = posterior.with_one_part()
-    df, y = posterior.residuals.df, to_array(training.y)
-    if df >= _HEAVY_TAILS:
-        return fitted
-    law = posterior.leave_one_out_law()
-    usual = law.variance * (df - 2) / df  # squares of the scales
-    weights = training.y.new_tensor((df + 1) / (df + np.square(y - law.mean) / usual))
-    rows = replace(training, robust_weight=weights)
+    y = to_array(training.y)
     try:
+        if posterior.residuals.share > 0:
+            posterior = posterior.with_one_part()
+        df = posterior.residuals.df
+        if df >= _HEAVY_TAILS:
+            return fitted
+        law = posterior.leave_one_out_law()
+        usual = law.variance * (df - 2) / df  # squares of the scales
+        weights = training.y.new_tensor((df + 1) / (df + np.square(y - law.mean) / usual))
+        rows = replace(training, robust_weight=weights)
         again = inference.fit(rows, replace(search, checkpoint=None), fitted.hyperparameters)
         if again.result.interrupted:
             return fitted

@@ -33,7 +33,9 @@ SHIFT = 0.0, 1.0
 _BOUNDS = [*np.log([(0.01, 1e5), (0.05, 20.0), (2.5, 1000.0)])]
 _PART_BOUNDS = [(-6.0, 6.0), (math.log(0.02), math.log(50.0)), (-5.0, 5.0)]
 _START = np.log([50.0, 1.0, 20.0])
-_PART_STARTS = [(-2.0, 1.0, 0.5), (-2.0, 1.0, -0.5), (-1.0, -1.0, 0.0)]
+# From equal parts, (0, 0, 0), no gradient leads away. Three starts found what nine do in 126 of
+# 130 simulated sets of eleven kinds, others of the same cost in 104.
+_PART_STARTS = [(-1.0, -1.0, 0.0), (0.0, -1.0, 2.0), (0.0, -1.0, -2.0)]
 
 
 class Errors(NamedTuple):
@@ -66,22 +68,24 @@ class ErrorLaw:
         e ~ (1 - share) t_df(-share shift, 1) + share t_df((1 - share) shift, ratio)
 
     with t_df(a, r) the Student-t law of location a and scale r. Two parts make laws that are
-    skewed, flat, or have a peak: many targets of a table may be zero, or repeat.
+    skewed, flat, or have a peak or two: many targets of a table may be zero, or repeat.
 
     The parameters maximise the density of left-out targets times weak priors: nu0 log-normal
     (median 50, logarithmic deviation 1.5), c log-normal (1, 0.2), df gamma (shape 2, rate 0.1;
     Juarez & Steel 2010), all as densities of the logarithm; the log odds of share normal (-2, 1.5),
     log ratio normal (0, 1), shift normal (0, 1). df >= 2.5, so that variances are finite. Two parts
-    are taken if they raise the log density by more than 3/2 log n for n targets (Schwarz 1978).
+    are taken if they raise the maximum, without the constants of the priors, by more than 3/2 log n
+    for n targets (Schwarz 1978).
 
-    Targets that repeat exactly would have infinite density at scale 0. So the square of a target's
-    own error counts as z^2 + 0.03^2, and nu0 >= 0.01, c >= 0.05 and ratio >= 0.02.
+    Targets that repeat exactly would have infinite density at scale 0. So the squared distance of a
+    target from the location of a part counts as if 0.03^2 larger, and there are bounds:
+    nu0 >= 0.01, 0.05 <= c <= 20, 0.02 <= ratio <= 50, |shift| <= 5, log odds of share within 6.
 
     Attributes:
         nu0: weight of the prior value 1 of lambda^2, in neighbours; infinite without a fit.
         c: factor of all scales.
         df: degrees of freedom; infinite without a fit, when the law is normal.
-        share: probability of the second part; 0 if there is one.
+        share: probability of the second part; 0 if there is none.
         shift: location of the second part relative to the first, in scales of the first.
         ratio: scale of the second part over that of the first.
     """
@@ -131,7 +135,7 @@ def fit_errors(errors: Errors, most_parts: int = 2) -> ErrorLaw:
     starts = (np.concatenate([one, start]) for start in _PART_STARTS)
     tried = [_maximum(data, start, _BOUNDS + _PART_BOUNDS) for start in starts]
     two, best = max(tried, key=lambda found: found[1])
-    if best - height <= 1.5 * math.log(errors.z[0].size):
+    if not best - height > 1.5 * math.log(errors.z[0].size):
         return law
     nu0, c, df = np.exp(two[:3]).tolist()
     odds, log_ratio, shift = two[3:].tolist()
@@ -153,9 +157,10 @@ def _maximum(
     """The most probable parameters, see ``_log_posterior``, and its value there."""
 
     def loss(values: Array) -> tuple[float, Array]:
-        parameters = torch.from_numpy(values).requires_grad_()
-        height = _log_posterior(data, parameters)
-        (slope,) = torch.autograd.grad(-height, parameters)
+        with torch.inference_mode(False), torch.enable_grad():
+            parameters = torch.from_numpy(values).requires_grad_()
+            height = _log_posterior(data, parameters)
+            (slope,) = torch.autograd.grad(-height, parameters)
         return -height.item(), slope.numpy()
 
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
@@ -176,13 +181,13 @@ def _log_posterior(data: _Tensors, parameters: Tensor) -> Tensor:
     prior = -_square(parameters[0], math.log(NU0[0]), NU0[1])
     prior = prior - _square(parameters[1], math.log(C[0]), C[1])
     prior = prior + DF[0] * parameters[2] - DF[1] * df
-    parts = [(torch.zeros(()), torch.zeros(()), torch.ones(()))]  # log share, location, scale
+    parts: list[tuple[Tensor | float, ...]] = [(0.0, 0.0, 1.0)]  # log share, location, scale
     if len(parameters) > 3:
         odds, log_ratio, shift = parameters[3:]
         share = odds.sigmoid()
         logs = torch.nn.functional.logsigmoid(torch.stack([-odds, odds]))
         parts = [
-            (logs[0], -share * shift, torch.ones(())),
+            (logs[0], -share * shift, 1.0),
             (logs[1], (1 - share) * shift, log_ratio.exp()),
         ]
         for value, (mean, deviation) in zip(parameters[3:], (SHARE, RATIO, SHIFT), strict=True):

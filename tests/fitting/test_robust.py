@@ -11,6 +11,7 @@ from resnet_gp.fitting import robust
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.optimiser import Outcome
 from resnet_gp.models import ExactRegression
+from resnet_gp.models.residual_posterior import ResidualPosterior
 
 RNG = np.random.default_rng(0)
 N, BAD = 120, 12
@@ -173,9 +174,9 @@ def test_files_and_further_rows(tmp_path, options):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("moment", ["fit", "law"])
+@pytest.mark.parametrize("moment", ["one part", "fit", "law"])
 def test_ctrl_c_leaves_the_first_fit(monkeypatch, moment):
-    """In the second search, which says so, or after it."""
+    """Before the second search, in it, which says so, or after it."""
     fit, weighed = Integrated.fit, []
 
     def interrupted(self, training, search, known=None):
@@ -187,9 +188,14 @@ def test_ctrl_c_leaves_the_first_fit(monkeypatch, moment):
             raise KeyboardInterrupt
         return replace(found, result=replace(found.result, outcome=Outcome.INTERRUPTED))
 
+    def stopped(self):
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(Integrated, "fit", interrupted)
+    if moment == "one part":
+        monkeypatch.setattr(ResidualPosterior, "with_one_part", stopped)
     model = make(hyperparameters="laplace").fit(X, SPOILED)
-    assert weighed == [None]
+    assert weighed == ([] if moment == "one part" else [None])
     assert model.robust_weights_ is None
     assert not model.fit_interrupted_
     assert np.isfinite(model.predict(NEW)).all()

@@ -3,10 +3,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from resnet_gp.predictive import error_law
 from resnet_gp.predictive.error_law import ErrorLaw, Errors, fit_errors
 from resnet_gp.predictive.law import Law
 
@@ -61,6 +63,40 @@ def test_two_parts_describe_what_one_does_not(draw, seed):
     low, high = after.interval(0.9)
     assert abs(np.mean((low < new) & (new < high)) - 0.9) < 0.06
     np.testing.assert_allclose(after.mean, 0, atol=1e-12)
+
+
+def two_values(rng, n):
+    return rng.choice([-1.0, 1.0], n) + 0.1 * rng.normal(size=n)
+
+
+def three_values(rng, n):
+    return 1.2 * rng.integers(-1, 2, n) + 0.1 * rng.normal(size=n)
+
+
+@pytest.mark.parametrize("draw", [two_values, three_values, flat, half_are_zero])
+@pytest.mark.parametrize("seed", range(2))
+def test_few_starts_find_what_many_do(monkeypatch, draw, seed):
+    z = draw(np.random.default_rng(seed), 120)
+    law = fitted(z)
+    assert law.share > 0
+    many = np.random.default_rng(1).normal([-1, 0, 0], [1.5, 1, 2], (20, 3))
+    monkeypatch.setattr(error_law, "_PART_STARTS", [*error_law._PART_STARTS, *many])
+    density = [laws(one, len(z)).log_density(z).sum() for one in (law, fitted(z))]
+    assert density[0] > density[1] - 5
+
+
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_fits_need_no_gradients_around_them(without_gradients):
+    z = skewed(np.random.default_rng(0), 100)
+    with without_gradients():
+        law = fitted(z)
+    assert law == fitted(z)
+
+
+def test_errors_beyond_all_numbers_have_one_part():
+    z = np.zeros(20)
+    z[0] = 1e160
+    assert fitted(z).share == 0
 
 
 @pytest.mark.parametrize("df", [3.0, 10.0, math.inf])
