@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -176,6 +177,11 @@ def test_a_changed_parameter_is_noticed(path):
     rewrite(path, content={"version": "9.9"})
     with pytest.raises(ValueError, match="changed or damaged"):
         ResNetGPRegressor.load(path)
+
+
+def test_the_page_of_versions_names_the_format():
+    page = (Path(__file__).parents[2] / "docs" / "versions.md").read_text()
+    assert f"| 0.1 | {FORMAT} | {FORMAT} |" in page
 
 
 @pytest.mark.parametrize("other", [FORMAT - 1, FORMAT + 1])
