@@ -596,7 +596,8 @@ def regressor_by_chains(device: torch.device) -> list[Any]:
 def robust_regressor(device: torch.device) -> list[Any]:
     """The second fit is tried on few rows with light tails, and kept."""
     always = {
-        "_HEAVY_TAILS": np.inf, "_LEAST_ROWS": 2, "_LEAST_COVERED": 0, "is_better": lambda *_: True
+        "_HEAVY_TAILS": np.inf, "_LEAST_ROWS": 2, "_LEAST_COVERED": 0, "_BIAS": np.inf,
+        "is_better": lambda *_: True,
     }  # fmt: skip
     with mock.patch.multiple("resnet_gp.fitting.robust", **always):
         model = regressor(device, hyperparameters="map")

@@ -42,6 +42,7 @@ Array = NDArray[np.float64]
 _HEAVY_TAILS = 10.0  # degrees of freedom below which a second fit is tried
 _LEAST_ROWS = 100
 _FOLDS = 10
+_BIAS = 2.0  # standard errors of the mean of held-out errors
 _LEAST_COVERED = 0.87  # of left-out rows, by 90 % intervals; on solar, .82 of a law with a spike
 
 
@@ -49,7 +50,7 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
     """The fit, or a second one with robust weights, of which it has the residual law, too.
 
     The second is taken if the mean absolute error of held-out rows is smaller, by more than two
-    standard errors of the paired differences, their mean squared error is no larger, and its
+    standard errors of the paired differences, the mean of their errors is 0 up to chance, and its
     intervals hold left-out rows. It is tried for one output whose noise is learned, for 100 rows
     and more, all of which choose hyperparameters, if the residual law, with one part, has fewer
     than ten degrees of freedom. Ctrl-C leaves the first.
@@ -79,7 +80,8 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
             return fitted
         stretch = usual / to_array(posterior.inner.leave_one_out()[1])
         held_out = _HeldOut.of(fitted.model, again.model, df, training.y.new_tensor(stretch))
-        if not (is_better(held_out.first, held_out.second) and held_out.keeps_the_mean):
+        sizes = np.abs(held_out.first), np.abs(held_out.second)
+        if not (is_better(*sizes) and held_out.keeps_the_mean):
             return fitted
         again = with_residual_law(again, rows, held_out.optimism)
     except (*IMPOSSIBLE, KeyboardInterrupt):
@@ -99,7 +101,7 @@ class _HeldOut:
     """Errors of all rows, a fold of them held out at a time, at the hyperparameters of both fits.
 
     Attributes:
-        first: absolute errors of the first fit.
+        first: errors of the first fit.
         second: those of the second, whose weights do not know the fold.
         optimism: squared standardised errors of the second over those with weights that know it.
     """
@@ -110,8 +112,9 @@ class _HeldOut:
 
     @property
     def keeps_the_mean(self) -> bool:
-        """Whether squared errors are no larger: those of a median are, where targets are skewed."""
-        return bool(np.square(self.second).mean() <= np.square(self.first).mean())
+        """Whether the second's errors have mean 0, up to chance: not where it finds a median."""
+        error = self.second.std(ddof=1) / np.sqrt(len(self.second))
+        return bool(abs(self.second.mean()) <= _BIAS * error)
 
     @classmethod
     @torch.no_grad()
@@ -135,11 +138,11 @@ class _HeldOut:
                 left_out = start.left_out_squares() / stretch[inside]
                 unknowing = unit.clone()
                 unknowing[inside] /= (df + 1) / (df + left_out)
-                errors[0, fold] = start.errors(fold)[0].abs()
+                errors[0, fold] = start.errors(fold)[0]
                 for place, noise in enumerate((known, unknowing)):
                     gap, variance = _Part(covariances[1], noise, y, inside).errors(fold)
                     squares[place, fold] = gap.square() / (variance + unit[fold])
-                errors[1, fold] = gap.abs()  # the last: with weights that do not know the fold
+                errors[1, fold] = gap  # the last: with weights that do not know the fold
         seem, are = squares.clamp(max=LARGEST_SQUARE).mean(1).tolist()
         return cls(to_array(errors[0]), to_array(errors[1]), max(1.0, are / seem))
 
