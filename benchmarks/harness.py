@@ -224,9 +224,11 @@ def print_table(
 
 
 def mean_and_error(values: np.ndarray, form: str = ".4g") -> str:
-    """Mean and standard error, as text."""
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return f"{values.mean():{form}} ± {error:.2g}"
+    """Mean and, of more than one value, standard error, as text."""
+    mean = f"{values.mean():{form}}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {values.std(ddof=1) / np.sqrt(len(values)):.2g}"
 
 
 def subplots(size: tuple[float, float], rows: int = 1, columns: int = 1, **shared: Any) -> Any:
