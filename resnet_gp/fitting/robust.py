@@ -50,7 +50,7 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
     """The fit, or a second one with robust weights, of which it has the residual law, too.
 
     The second is taken if the mean absolute error of held-out rows is smaller, by more than two
-    standard errors of the paired differences, the mean of their errors is 0 up to chance, and its
+    standard errors of the paired differences, if it keeps the mean of the targets, and if its
     intervals hold left-out rows. It is tried for one output whose noise is learned, for 100 rows
     and more, all of which choose hyperparameters, if the residual law, with one part, has fewer
     than ten degrees of freedom. Ctrl-C leaves the first.
@@ -112,9 +112,13 @@ class _HeldOut:
 
     @property
     def keeps_the_mean(self) -> bool:
-        """Whether the second's errors have mean 0, up to chance: not where it finds a median."""
+        """Whether the second finds the mean: where targets are skewed, it may find a median.
+
+        Its errors then have mean 0, up to chance, and their squares are no larger.
+        """
         error = self.second.std(ddof=1) / np.sqrt(len(self.second))
-        return bool(abs(self.second.mean()) <= _BIAS * error)
+        unbiased = abs(self.second.mean()) <= _BIAS * error
+        return bool(unbiased and np.square(self.second).mean() <= np.square(self.first).mean())
 
     @classmethod
     @torch.no_grad()
