@@ -15,7 +15,7 @@ from scipy.stats import chi2, rankdata, studentized_range
 
 def mean_ranks(values: np.ndarray) -> np.ndarray:
     """Mean ranks of models (columns) over sets (rows): the least value has rank 1, ties share."""
-    return rankdata(values, axis=1).mean(0)
+    return _ranks(values).mean(0)
 
 
 def friedman(values: np.ndarray) -> float:
@@ -23,10 +23,16 @@ def friedman(values: np.ndarray) -> float:
     n_sets, k = values.shape
     if k == 1:
         return 1.0
-    centred = rankdata(values, axis=1) - (k + 1) / 2
+    centred = _ranks(values) - (k + 1) / 2
     between = n_sets * np.square(centred.mean(0)).sum()
     within = np.square(centred).sum() / (n_sets * (k - 1))
     return float(chi2.sf(between / within, k - 1)) if within else 1.0
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks in each row; values that agree to nine digits are ties, as sums in other orders are."""
+    digits = np.array([f"{value:.9g}" for value in values.ravel()], dtype=float)
+    return np.asarray(rankdata(digits.reshape(values.shape), axis=1))
 
 
 def critical_distance(k: int, n_sets: int, level: float = 0.05) -> float:

@@ -12,6 +12,11 @@ def test_mean_ranks_share_ties():
     np.testing.assert_allclose(ranks.mean_ranks(values), np.array([4.5, 7.5, 6]) / 3)
 
 
+def test_rounding_errors_break_no_ties():
+    values = np.array([[0.1 + 0.2, 0.3, 0.4]])
+    np.testing.assert_array_equal(ranks.mean_ranks(values), [1.5, 1.5, 3.0])
+
+
 @pytest.mark.parametrize("decimals", [1, 8])
 def test_friedman_is_that_of_scipy(decimals):
     values = (np.random.default_rng(0).normal(size=(9, 4)) + np.array([0, 0, 0.5, 1])).round(
