@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from torch import Tensor
+from scipy.special import digamma, gammaln
 
 from resnet_gp.predictive.law import Law
 
@@ -126,14 +125,13 @@ class ErrorLaw:
 
 def fit_errors(errors: Errors, most_parts: int = 2) -> ErrorLaw:
     """The law of these errors, with one part or at most two."""
-    data = _Tensors(*(torch.from_numpy(np.ascontiguousarray(part)) for part in errors))
-    one, height = _maximum(data, _START, _BOUNDS)
+    one, height = _maximum(errors, _START, _BOUNDS)
     nu0, c, df = np.exp(one).tolist()
     law = ErrorLaw(nu0, c, df)
     if most_parts == 1:
         return law
     starts = (np.concatenate([one, start]) for start in _PART_STARTS)
-    tried = [_maximum(data, start, _BOUNDS + _PART_BOUNDS) for start in starts]
+    tried = [_maximum(errors, start, _BOUNDS + _PART_BOUNDS) for start in starts]
     two, best = max(tried, key=lambda found: found[1])
     if not best - height > 1.5 * math.log(errors.z[0].size):
         return law
@@ -142,66 +140,100 @@ def fit_errors(errors: Errors, most_parts: int = 2) -> ErrorLaw:
     return ErrorLaw(nu0, c, df, 1 / (1 + math.exp(-odds)), shift, math.exp(log_ratio))
 
 
-class _Tensors(NamedTuple):
-    """``Errors``, as tensors."""
-
-    z: Tensor
-    log_density: Tensor
-    near: Tensor
-    weight: Tensor
-
-
 def _maximum(
-    data: _Tensors, start: Array, bounds: Sequence[tuple[float, float]]
+    errors: Errors, start: Array, bounds: Sequence[tuple[float, float]]
 ) -> tuple[Array, float]:
     """The most probable parameters, see ``_log_posterior``, and its value there."""
 
-    def loss(values: Array) -> tuple[float, Array]:
-        with torch.inference_mode(False), torch.enable_grad():
-            parameters = torch.from_numpy(values).requires_grad_()
-            height = _log_posterior(data, parameters)
-            (slope,) = torch.autograd.grad(-height, parameters)
-        return -height.item(), slope.numpy()
+    def loss(parameters: Array) -> tuple[float, Array]:
+        with np.errstate(over="ignore", invalid="ignore"):  # of errors beyond all numbers
+            value, gradient = _log_posterior(errors, parameters)
+        return -value, -gradient
 
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return found.x, -float(found.fun)
 
 
-def _log_posterior(data: _Tensors, parameters: Tensor) -> Tensor:
-    """Log density of the targets and of the parameters, but for constants.
+def _log_posterior(errors: Errors, parameters: Array) -> tuple[float, Array]:
+    """Log density of the targets and of the parameters, but for constants, and its gradient.
 
     Args:
-        data: the targets' errors.
+        errors: those of the targets.
         parameters: logarithms of nu0, c and df; for two parts, also log odds of share, log ratio
             and shift.
     """
-    z, log_density, near, weight = data
-    nu0, c, df = parameters[:3].exp()
-    scale = c * ((nu0 + near) / (nu0 + weight)).sqrt()
-    prior = -_square(parameters[0], math.log(NU0[0]), NU0[1])
-    prior = prior - _square(parameters[1], math.log(C[0]), C[1])
-    prior = prior + DF[0] * parameters[2] - DF[1] * df
-    parts: list[tuple[Tensor | float, ...]] = [(0.0, 0.0, 1.0)]  # log share, location, scale
+    near, weight = errors.near, errors.weight
+    nu0, c, df = np.exp(parameters[:3])
+    scale = c * np.sqrt((nu0 + near) / (nu0 + weight))
+    odds, log_ratio, shift = parameters[3:] if len(parameters) > 3 else (-np.inf, 0.0, 0.0)
+    share = 1 / (1 + np.exp(-odds))
+    parts = [_Part(-share * shift, 1.0, scale, df, errors)]
+    logs = [-np.logaddexp(0, odds)]
     if len(parameters) > 3:
-        odds, log_ratio, shift = parameters[3:]
-        share = odds.sigmoid()
-        logs = torch.nn.functional.logsigmoid(torch.stack([-odds, odds]))
-        parts = [
-            (logs[0], -share * shift, 1.0),
-            (logs[1], (1 - share) * shift, log_ratio.exp()),
-        ]
-        for value, (mean, deviation) in zip(parameters[3:], (SHARE, RATIO, SHIFT), strict=True):
-            prior = prior - _square(value, mean, deviation)
-    heights = []
-    for log_share, location, ratio in parts:
+        parts.append(_Part((1 - share) * shift, math.exp(log_ratio), scale, df, errors))
+        logs.append(-np.logaddexp(0, -odds))
+    heights = np.stack([part.heights + log for part, log in zip(parts, logs, strict=True)])
+    density = np.logaddexp.reduce(np.logaddexp.reduce(heights, axis=1), axis=0)
+    slopes = [part.slopes(np.exp(own - density)) for part, own in zip(parts, heights, strict=True)]
+
+    by_scale = np.sum([own.scale for own in slopes], axis=0)
+    by_nu0 = by_scale * nu0 * (1 / (nu0 + near) - 1 / (nu0 + weight)) / 2
+    by_df = (digamma((df + 1) / 2) - digamma(df / 2) - 1 / df) / 2 * density.size
+    by_df += sum(own.df for own in slopes)
+    gradient = [by_nu0.sum(), by_scale.sum(), df * by_df]
+    if len(parameters) > 3:
+        first, second = slopes
+        by_odds = (1 - share) * second.share - share * first.share
+        by_odds -= shift * share * (1 - share) * (first.location + second.location)
+        by_shift = (1 - share) * second.location - share * first.location
+        gradient += [by_odds, second.ratio, by_shift]
+
+    peak = gammaln((df + 1) / 2) - gammaln(df / 2) - math.log(math.pi * df) / 2
+    value = density.sum() + density.size * peak + DF[0] * parameters[2] - DF[1] * df
+    gradient[2] += DF[0] - DF[1] * df
+    laws = {0: (math.log(NU0[0]), NU0[1]), 1: (math.log(C[0]), C[1]), 3: SHARE, 4: RATIO, 5: SHIFT}
+    for place, (mean, deviation) in laws.items():
+        if place < len(parameters):
+            gap = (parameters[place] - mean) / deviation
+            value -= gap**2 / 2
+            gradient[place] -= gap / deviation
+    return float(value), np.array(gradient, dtype=np.float64)
+
+
+class _Slopes(NamedTuple):
+    """Derivatives of the density: in log scales, ``...``, df, log share, location, log ratio."""
+
+    scale: Array
+    df: float
+    share: float
+    location: float
+    ratio: float
+
+
+class _Part:
+    """A part of the law of e, at the errors of all members.
+
+    Attributes:
+        heights: log densities, without the constant of the Student-t law and the share.
+    """
+
+    def __init__(
+        self, location: float, ratio: float, scale: Array, df: float, errors: Errors
+    ) -> None:
         width = ratio * scale
-        squares = (z - location * scale).square() + LEAST_RESIDUAL**2
-        tails = (df + 1) / 2 * (squares / (df * width.square())).log1p()
-        heights.append((log_density - tails - width.log()).logsumexp(0) + log_share)
-    density = heights[0] if len(heights) == 1 else torch.logaddexp(*heights)
-    peak = torch.lgamma((df + 1) / 2) - torch.lgamma(df / 2) - (math.pi * df).log() / 2
-    return density.sum() + density.numel() * peak + prior
+        gap = errors.z - location * scale
+        self.df = df
+        self.square = (gap * gap + LEAST_RESIDUAL**2) / width**2
+        self.pull = gap * scale / width**2  # half the derivative of -square in the location
+        self.location = location
+        self.tails = np.log1p(self.square / df)
+        self.heights = errors.log_density - (df + 1) / 2 * self.tails - np.log(width)
 
-
-def _square(value: Tensor, mean: float, deviation: float) -> Tensor:
-    return ((value - mean) / deviation).square() / 2
+    def slopes(self, shares: Array) -> _Slopes:
+        """``shares``: of this part's members in the density."""
+        weights = shares * (self.df + 1) / (self.df + self.square)
+        stretch = weights * self.square
+        by_location = weights * self.pull
+        by_scale = (stretch + self.location * by_location - shares).sum(0)
+        by_df = (stretch / self.df - shares * self.tails).sum() / 2
+        return _Slopes(by_scale, by_df, shares.sum(), by_location.sum(), (stretch - shares).sum())

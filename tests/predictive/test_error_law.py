@@ -3,10 +3,10 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.optimize import approx_fprime
 
 from resnet_gp.predictive import error_law
 from resnet_gp.predictive.error_law import ErrorLaw, Errors, fit_errors
@@ -85,12 +85,19 @@ def test_few_starts_find_what_many_do(monkeypatch, draw, seed):
     assert density[0] > density[1] - 5
 
 
-@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
-def test_fits_need_no_gradients_around_them(without_gradients):
-    z = skewed(np.random.default_rng(0), 100)
-    with without_gradients():
-        law = fitted(z)
-    assert law == fitted(z)
+@pytest.mark.parametrize("shape", [(1, 30), (3, 30), (3, 20, 2)])
+@pytest.mark.parametrize("size", [3, 6])
+def test_the_gradient_is_that_of_the_log_posterior(shape, size):
+    rng = np.random.default_rng(0)
+    log_density = rng.normal(size=(shape[0],) + (1,) * (len(shape) - 1))
+    errors = Errors(rng.normal(size=shape), log_density, rng.chisquare(9, shape[1:]), np.array(9.0))
+    start = np.array([3.0, 0.1, 2.0, -0.5, -0.7, 1.2])[:size]
+    gradient = error_law._log_posterior(errors, start)[1]
+
+    def value(parameters):
+        return error_law._log_posterior(errors, parameters)[0]
+
+    np.testing.assert_allclose(gradient, approx_fprime(start, value, 1e-7), rtol=1e-4, atol=1e-4)
 
 
 def test_errors_beyond_all_numbers_have_one_part():
