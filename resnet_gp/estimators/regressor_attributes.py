@@ -44,10 +44,12 @@ class RegressorAttributes:
         """The law of residuals, None for the Gaussian one."""
         posterior = self._fitted.posterior
         if isinstance(posterior, NearestPosterior):
-            return None if posterior.local_scale.is_normal else posterior.local_scale
-        if not (isinstance(posterior, ResidualPosterior) and posterior.residuals.fitted):
+            law: ResidualLaw | LocalScale = posterior.local_scale
+        elif isinstance(posterior, ResidualPosterior):
+            law = posterior.residuals
+        else:
             return None
-        return posterior.residuals
+        return None if law.is_normal else law
 
     @property
     def n_neighbors_(self) -> int:

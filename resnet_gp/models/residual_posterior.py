@@ -51,14 +51,14 @@ class ResidualPosterior(Posterior):
         train_y: Tensor,
         num_optimised: int,
         optimism: float = 1.0,
-        most_parts: int = 2,
+        second_part: bool = True,
     ) -> ResidualPosterior:
         """Learn the law; raises as ``Posterior.leave_one_out``.
 
         Args:
             inner, metric, train_x, train_y: as above.
             num_optimised: hyperparameters that were optimised on these rows, and not averaged over.
-            optimism, most_parts: see ``ResidualLaw.fit``.
+            optimism, second_part: see ``ResidualLaw.fit``.
         """
         rows = neighbour_rows(len(train_x))
         near = train_x[torch.from_numpy(rows)]
@@ -69,24 +69,24 @@ class ResidualPosterior(Posterior):
             inner.leave_pair_out() if len(rows) == len(train_x) else None,
             num_optimised,
             optimism,
-            most_parts,
+            second_part,
         )
         return cls(inner, residuals, metric, train_x, train_y)
 
     def with_one_part(self) -> ResidualPosterior:
         """The same with errors of one Student-t law, fitted to the same rows."""
         known = self.metric, self.train_x, self.train_y, 0, self.residuals.optimism
-        return ResidualPosterior.fit(self.inner, *known, most_parts=1)
+        return ResidualPosterior.fit(self.inner, *known, second_part=False)
 
     def law(self, x: Tensor, observation_noise: bool = True) -> Law:
         law = self.inner.law(x, observation_noise)
-        if not (observation_noise and self.residuals.fitted):
+        if not observation_noise or self.residuals.is_normal:
             return law
         return self.residuals.scaled(law, self._local_scale(x))
 
     def joint(self, x: Tensor, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
         mean, covariance = self.inner.joint(x, observation_noise)
-        if not (observation_noise and self.residuals.fitted):
+        if not observation_noise or self.residuals.is_normal:
             return mean, covariance
         return mean, with_deviations(covariance, self.law(x))
 
@@ -100,7 +100,7 @@ class ResidualPosterior(Posterior):
         return self.inner.mean_and_covariance(x)
 
     def leave_one_out(self, observation_noise: bool = True) -> tuple[Tensor, Tensor]:
-        if not (observation_noise and self.residuals.fitted):
+        if not observation_noise or self.residuals.is_normal:
             return self.inner.leave_one_out(observation_noise)
         law = self.leave_one_out_law()
         mean, variance = (torch.from_numpy(part) for part in (law.mean, law.variance))
@@ -108,7 +108,8 @@ class ResidualPosterior(Posterior):
 
     def leave_one_out_law(self, rows: NDArray[np.intp] | None = None) -> Law:
         """As ``Posterior.leave_one_out_law``; no row counts as its own neighbour."""
-        law = self._leave_one_out_law() if self.residuals.fitted else self.inner.leave_one_out_law()
+        inner = self.residuals.is_normal
+        law = self.inner.leave_one_out_law() if inner else self._leave_one_out_law()
         return law if rows is None else law[rows]
 
     def _leave_one_out_law(self) -> Law:

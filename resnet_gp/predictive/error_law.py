@@ -50,7 +50,7 @@ class Errors(NamedTuple):
     z: Array
     log_density: Array
     near: Array
-    weight: Array
+    weight: Array | int
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ class ErrorLaw:
         return Law.mixture(parts, [1 - self.share, self.share])
 
 
-def fit_errors(errors: Errors, most_parts: int = 2) -> ErrorLaw:
-    """The law of these errors, with one part or at most two."""
+def fit_errors(errors: Errors, second_part: bool = True) -> ErrorLaw:
+    """The law of these errors; ``second_part``: whether it may have two parts."""
     one, height = _maximum(errors, _START, _BOUNDS)
     nu0, c, df = np.exp(one).tolist()
     law = ErrorLaw(nu0, c, df)
-    if most_parts == 1:
+    if not second_part:
         return law
     starts = (np.concatenate([one, start]) for start in _PART_STARTS)
     tried = [_maximum(errors, start, _BOUNDS + _PART_BOUNDS) for start in starts]
@@ -167,14 +167,12 @@ def _log_posterior(errors: Errors, parameters: Array) -> tuple[float, Array]:
     scale = c * np.sqrt((nu0 + near) / (nu0 + weight))
     odds, log_ratio, shift = parameters[3:] if len(parameters) > 3 else (-np.inf, 0.0, 0.0)
     share = 1 / (1 + np.exp(-odds))
-    parts = [_Part(-share * shift, 1.0, scale, df, errors)]
-    logs = [-np.logaddexp(0, odds)]
+    parts = [_Part(errors, scale, df, -np.logaddexp(0, odds), -share * shift, 1.0)]
     if len(parameters) > 3:
-        parts.append(_Part((1 - share) * shift, math.exp(log_ratio), scale, df, errors))
-        logs.append(-np.logaddexp(0, -odds))
-    heights = np.stack([part.heights + log for part, log in zip(parts, logs, strict=True)])
-    density = np.logaddexp.reduce(np.logaddexp.reduce(heights, axis=1), axis=0)
-    slopes = [part.slopes(np.exp(own - density)) for part, own in zip(parts, heights, strict=True)]
+        place = (1 - share) * shift
+        parts.append(_Part(errors, scale, df, -np.logaddexp(0, -odds), place, math.exp(log_ratio)))
+    density = np.logaddexp.reduce([np.logaddexp.reduce(part.heights, axis=0) for part in parts])
+    slopes = [part.slopes(density) for part in parts]
 
     by_scale = np.sum([own.scale for own in slopes], axis=0)
     by_nu0 = by_scale * nu0 * (1 / (nu0 + near) - 1 / (nu0 + weight)) / 2
@@ -214,11 +212,17 @@ class _Part:
     """A part of the law of e, at the errors of all members.
 
     Attributes:
-        heights: log densities, without the constant of the Student-t law and the share.
+        heights: log densities times the share, without the constant of the Student-t law.
     """
 
     def __init__(
-        self, location: float, ratio: float, scale: Array, df: float, errors: Errors
+        self,
+        errors: Errors,
+        scale: Array,
+        df: float,
+        log_share: float,
+        location: float,
+        ratio: float,
     ) -> None:
         width = ratio * scale
         gap = errors.z - location * scale
@@ -227,10 +231,11 @@ class _Part:
         self.pull = gap * scale / width**2  # half the derivative of -square in the location
         self.location = location
         self.tails = np.log1p(self.square / df)
-        self.heights = errors.log_density - (df + 1) / 2 * self.tails - np.log(width)
+        self.heights = log_share + errors.log_density - (df + 1) / 2 * self.tails - np.log(width)
 
-    def slopes(self, shares: Array) -> _Slopes:
-        """``shares``: of this part's members in the density."""
+    def slopes(self, density: Array) -> _Slopes:
+        """``density``: the logarithm of that of both parts."""
+        shares = np.exp(self.heights - density)
         weights = shares * (self.df + 1) / (self.df + self.square)
         stretch = weights * self.square
         by_location = weights * self.pull

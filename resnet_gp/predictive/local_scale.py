@@ -36,7 +36,7 @@ class LocalScale(ErrorLaw):
         errors, (near, count) = z[..., -1], _sums(z)
         if errors.size < LEAST_ROWS or count == 0:
             return cls()
-        found = fit_errors(Errors(errors[None], np.zeros(1), near, np.array(float(count))))
+        found = fit_errors(Errors(errors[None], np.zeros(1), near, count))
         values = np.array(found.parameters, dtype=np.float32)  # which files in that precision keep
         return cls(*values.tolist())
 

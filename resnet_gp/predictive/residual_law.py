@@ -54,11 +54,6 @@ class ResidualLaw(ErrorLaw):
     optimism: float = 1.0
 
     @property
-    def fitted(self) -> bool:
-        """Whether there were rows enough; False for the Gaussian law."""
-        return not self.is_normal
-
-    @property
     def k(self) -> int:
         """Neighbours that count: 20, or fewer of n rows, n - 2."""
         return min(NEIGHBOURS, len(self.squares) - 2)
@@ -72,7 +67,7 @@ class ResidualLaw(ErrorLaw):
         pairs: Array | None = None,
         hyperparameters: int = 0,
         optimism: float = 1.0,
-        most_parts: int = 2,
+        second_part: bool = True,
     ) -> ResidualLaw:
         """Fit to the leave-one-out predictions of the training targets.
 
@@ -93,7 +88,7 @@ class ResidualLaw(ErrorLaw):
                 ``n x n`` or ``n x n x p``, see ``leave_pair_out``; None if they are not known.
             hyperparameters: number that were optimised on the same rows, and not averaged over.
             optimism: squared residuals of new rows over those of left-out rows for other reasons.
-            most_parts: of the law of e, 1 or 2.
+            second_part: whether the law of e may have two parts.
 
         Raises:
             ValueError: shapes do not match, or a value is out of range.
@@ -112,8 +107,7 @@ class ResidualLaw(ErrorLaw):
         z = math.sqrt(optimism) * (values - left_out.means) / left_out.scales
         with np.errstate(divide="ignore"):
             log_density = np.log(left_out.weights) - np.log(left_out.scales)
-        errors = Errors(z, log_density, near, weight)
-        found = fit_errors(errors, most_parts)
+        found = fit_errors(Errors(z, log_density, near, weight), second_part)
         return cls(*found.parameters, law.squares, optimism)
 
     def with_rows(self, y: ArrayLike, left_out: Law) -> ResidualLaw:
@@ -189,7 +183,7 @@ class ResidualLaw(ErrorLaw):
     def _scale(
         self, squared_distances: Array, own_row: bool = False, pairs: Array | None = None
     ) -> Array:
-        if not self.fitted:
+        if self.is_normal:
             return np.ones((len(squared_distances), *self.squares.shape[1:]))
         return self.local_factors(*self._sums(squared_distances, own_row, pairs))
 

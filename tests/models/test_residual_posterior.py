@@ -122,7 +122,7 @@ def test_new_rows_count_as_neighbours():
 
 def test_fewer_than_ten_rows_are_gaussian():
     posterior = with_residuals(x=X[::10], y=Y[::10])
-    assert not posterior.residuals.fitted
+    assert posterior.residuals.is_normal
     np.testing.assert_array_equal(posterior.law(NEW).scales, posterior.inner.law(NEW).scales)
     torch.testing.assert_close(posterior.joint(NEW)[1], posterior.inner.joint(NEW)[1])
 

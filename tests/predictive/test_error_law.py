@@ -21,11 +21,11 @@ def standard(n):
 
 def errors_of(z):
     """Errors of a standard normal model whose neighbours tell nothing."""
-    return Errors(z[None], np.zeros(1), np.full(len(z), 20.0), np.array(20.0))
+    return Errors(z[None], np.zeros(1), np.full(len(z), 20.0), 20)
 
 
-def fitted(z, most_parts=2):
-    return fit_errors(errors_of(z), most_parts)
+def fitted(z, **options):
+    return fit_errors(errors_of(z), **options)
 
 
 def laws(law, n):
@@ -54,7 +54,7 @@ def skewed(rng, n):
 def test_two_parts_describe_what_one_does_not(draw, seed):
     rng = np.random.default_rng(seed)
     old, new = draw(rng, 1500), draw(rng, 4000)
-    law, one = fitted(old), fitted(old, most_parts=1)
+    law, one = fitted(old), fitted(old, second_part=False)
     assert law.share > 0
     assert one.share == 0
     after, before = laws(law, len(new)), laws(one, len(new))
@@ -90,7 +90,7 @@ def test_few_starts_find_what_many_do(monkeypatch, draw, seed):
 def test_the_gradient_is_that_of_the_log_posterior(shape, size):
     rng = np.random.default_rng(0)
     log_density = rng.normal(size=(shape[0],) + (1,) * (len(shape) - 1))
-    errors = Errors(rng.normal(size=shape), log_density, rng.chisquare(9, shape[1:]), np.array(9.0))
+    errors = Errors(rng.normal(size=shape), log_density, rng.chisquare(9, shape[1:]), 9)
     start = np.array([3.0, 0.1, 2.0, -0.5, -0.7, 1.2])[:size]
     gradient = error_law._log_posterior(errors, start)[1]
 
@@ -113,7 +113,7 @@ def test_student_errors_have_one_part(df, seed):
     z = rng.normal(size=1000) if math.isinf(df) else rng.standard_t(df, 1000)
     law = fitted(z)
     assert law.share == 0
-    assert law == fitted(z, most_parts=1)
+    assert law == fitted(z, second_part=False)
 
 
 def test_few_errors_have_one_part():
@@ -126,7 +126,7 @@ def test_the_fit_is_the_mode():
     """Density and priors from scipy.stats."""
     rng = np.random.default_rng(0)
     z = half_are_zero(rng, 200)
-    errors = errors_of(z)._replace(near=rng.chisquare(10, 200), weight=np.array(10.0))
+    errors = errors_of(z)._replace(near=rng.chisquare(10, 200), weight=10)
     law = fit_errors(errors)
 
     def log_posterior(nu0, c, df, odds, ratio, shift):

@@ -161,7 +161,7 @@ def test_deviations_count_the_tails():
 def test_fewer_than_ten_rows_stay_normal(n):
     rng = np.random.default_rng(0)
     law = ResidualLaw.fit(9 * rng.normal(size=n), standard(n), np.ones((n, n)))
-    assert not law.fitted
+    assert law.is_normal
     before = Law.normal(rng.normal(size=4), 1.3)
     after = at(law, before, rng.uniform(size=(4, n)))
     assert after.df == math.inf
@@ -174,7 +174,7 @@ def test_little_data_changes_little(seed):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(12, 2))
     law = ResidualLaw.fit(rng.normal(size=12), standard(12), squared_distances(x, x))
-    assert law.fitted
+    assert not law.is_normal
     assert 0.7 < law.c < 1.3
     assert law.df > 10
     scale = law.local_scale_left_out(squared_distances(x, x))
