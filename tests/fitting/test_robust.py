@@ -96,6 +96,15 @@ def test_a_median_is_not_taken_for_a_mean(monkeypatch):
     assert make().fit(X, y).robust_weights_ is not None
 
 
+@pytest.mark.parametrize(
+    ("shift", "stretch", "keeps"), [(0, 1, True), (0.5, 0.8, False), (0, 1.1, False)]
+)
+def test_the_mean_is_kept_by_errors_without_bias_and_no_larger(shift, stretch, keeps):
+    first = np.tile([-1.0, 1.0], 50)
+    assert robust._HeldOut(first, stretch * first + shift, 1.0).keeps_the_mean is keeps
+    assert robust._HeldOut(first, stretch * first - shift, 1.0).keeps_the_mean is keeps
+
+
 def test_a_law_that_does_not_hold_what_it_says_is_not_kept(monkeypatch):
     monkeypatch.setattr(robust, "_LEAST_COVERED", 0.999)
     assert make().fit(X, SPOILED).robust_weights_ is None
