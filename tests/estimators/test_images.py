@@ -22,9 +22,9 @@ def calls(monkeypatch):
     made = []
     original = module._member
 
-    def counted(network, x1, x2, variances, diag):
+    def counted(flow, x1, x2, diag):
         made.append((len(x1), len(x2), diag))
-        return original(network, x1, x2, variances, diag)
+        return original(flow, x1, x2, diag)
 
     monkeypatch.setattr(module, "_member", counted)
     return made

@@ -7,7 +7,8 @@ those of their derivatives in some parameters. Arrays are C-contiguous, in tuple
 
 ``steps``     see ``network.Steps``; which slopes count, ``steps x stages``
 ``network``   radius of the filters, whether they wrap around, (1 + alpha^2) / 2, (1 - alpha)^2, w,
-              the bias variances of input and blocks, series of F and of the angle, parameters
+              the bias variances of input and blocks, series of F and of the angle (tuples, for
+              loops to keep in registers), parameters
 ``pair``      the path of the row's image: at each stage and pixel, sqrt(q_aa), its inverse (0 for
               0), and the derivatives of its logarithm, ``stages x parameters x pixels``; that of
               the tile, with LANES numbers for each; the numbers of the field's pixels in either
@@ -30,15 +31,6 @@ _CHUNK = 64  # pixels for which the arithmetic of a stage stays in the first-lev
 
 
 @loops
-def _coefficients(s):
-    """The numbers of a series, for a loop to keep in registers."""
-    return (
-        s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7],
-        s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15],
-    )  # fmt: skip
-
-
-@loops
 def _series(s, x):
     """A polynomial of degree 15, highest power first, by Estrin's rule."""
     x2 = x * x
@@ -58,11 +50,11 @@ def _moments(q, sizes, inverses, linear, kink, series, out):
     F(-c) = F(c) + c / 2.
     """
     wide_vectors()
-    s = _coefficients(series)
     for j in range(len(q)):
         c = q[j] * inverses[j]
         gap = max(1.0 - abs(c), 0.0)
-        speed = multiply_add(gap * math.sqrt(gap), _series(s, gap + gap - 1.0), max(-c, 0.0) / 2)
+        value = _series(series, gap + gap - 1.0)
+        speed = multiply_add(gap * math.sqrt(gap), value, max(-c, 0.0) / 2)
         out[j] = multiply_add(linear, q[j], kink * sizes[j] * speed)
 
 
@@ -70,23 +62,14 @@ def _moments(q, sizes, inverses, linear, kink, series, out):
 def _slopes(q, sizes, inverses, linear, kink, series, slope, spread):
     """Derivatives of ``_moments`` in q, and in log sqrt(q_aa) or log sqrt(q_bb)."""
     wide_vectors()
-    s = _coefficients(series)
     for j in range(len(q)):
         c = q[j] * inverses[j]
         gap = max(1.0 - abs(c), 0.0)
         root = math.sqrt(gap)
-        angle = root * _series(s, gap + gap - 1.0)
+        angle = root * _series(series, gap + gap - 1.0)
         angle = math.pi - angle if c < 0.0 else angle
         slope[j] = linear - kink / (2 * math.pi) * angle
         spread[j] = kink / (2 * math.pi) * sizes[j] * root * math.sqrt(2.0 - gap)
-
-
-@loops
-def _add(out, factor, field):
-    """out += factor field."""
-    wide_vectors()
-    for j in range(len(out)):
-        out[j] = multiply_add(factor, field[j], out[j])
 
 
 @loops
@@ -138,14 +121,14 @@ def _filter_rectangle(field, shape, radius, circular, factor, constant, rows, ou
 
 
 @loops
-def _filter(field, shapes, network, factor, constant, rows, out):
-    """The mean over each pixel's filter within its rectangle, times a factor, plus a constant."""
+def _filter(field, shapes, network, constant, rows, out):
+    """The mean over each pixel's filter within its rectangle, plus a constant."""
     radius, first = network[0], 0
     for r in range(len(shapes)):
         shape = (shapes[r, 0], shapes[r, 1])
         last = first + shape[0] * shape[1] * LANES
         own, target = field[first:last], out[first:last]
-        mean = factor / (2 * radius + 1.0) ** 2
+        mean = 1.0 / (2 * radius + 1.0) ** 2
         _filter_rectangle(own, shape, radius, network[1], mean, constant, rows, target)
         first = last
 
@@ -173,8 +156,9 @@ def _start(image, images, shapes, network, pair, workspace, state):
         target = fields[0, first * LANES : first * LANES + len(product)]
         for c in range(len(image)):
             _products(image[c], pixels[here], images[c], others[here], product)
-            _add(target, 1.0 / len(image), product)
-    _filter(fields[0], shapes, network, 1.0, bias, rows, state[0])
+            for j in range(len(target)):
+                target[j] = multiply_add(1.0 / len(image), product[j], target[j])
+    _filter(fields[0], shapes, network, bias, rows, state[0])
     for i in range(len(parameters)):
         state[1 + i] = 1.0 if parameters[i] == INPUT_BIAS else 0.0
 
@@ -182,29 +166,26 @@ def _start(image, images, shapes, network, pair, workspace, state):
 @loops
 def _rates(stage, first, q, network, pair, chunks, fields):
     """w E[phi phi] in a chunk of pixels from ``first`` on, and its derivatives in parameters."""
-    linear, kink, w, speeds, angles, parameters = (
-        network[2], network[3], network[4], network[7], network[8], network[9]
-    )  # fmt: skip
+    _, _, linear, kink, w, _, _, speeds, angles, parameters = network
     path, tile, pixels, others = pair
     row, other = pixels[first : first + _CHUNK], others[first : first + _CHUNK]
     length, begin = len(row) * LANES, first * LANES
-    sizes, inverses, moments = chunks[0, :length], chunks[1, :length], chunks[2, :length]
-    slope, spread = chunks[3, :length], chunks[4, :length]
+    sizes, inverses = chunks[0, :length], chunks[1, :length]
+    slope, spread = chunks[2, :length], chunks[3, :length]
     _products(path[0][stage], row, tile[0][stage], other, sizes)
     _products(path[1][stage], row, tile[1][stage], other, inverses)
-    out = fields[0, begin : begin + length]
-    _moments(q[0, :length], sizes, inverses, w * linear, w * kink, speeds, out)
+    rate = fields[0, begin : begin + length]
+    _moments(q[0, :length], sizes, inverses, w * linear, w * kink, speeds, rate)
     if len(parameters) > 0:
-        _moments(q[0, :length], sizes, inverses, linear, kink, speeds, moments)
         _slopes(q[0, :length], sizes, inverses, linear, kink, angles, slope, spread)
     for i in range(len(parameters)):
         out, own = fields[1 + i, begin : begin + length], q[1 + i, :length]
         logs, others_logs = path[2][stage, i], tile[2][stage, i]
-        weight = 1.0 if parameters[i] == W else 0.0
+        weight = 1.0 / w if parameters[i] == W else 0.0
         for j in range(length):
             log = logs[row[j // LANES]] + others_logs[other[j // LANES], j % LANES]
             inner = multiply_add(slope[j], own[j], spread[j] * log)
-            out[j] = multiply_add(w, inner, weight * moments[j])
+            out[j] = multiply_add(w, inner, weight * rate[j])
 
 
 @loops
@@ -212,7 +193,7 @@ def _flow(state, shapes, steps, network, pair, workspace):
     """Move ``state`` to the end of time."""
     own, combined, counts = steps
     slopes, fields, chunks, rows = workspace
-    q, pixels, stages = chunks[5:], len(pair[2]), combined.shape[2]
+    q, pixels, stages = chunks[4:], len(pair[2]), combined.shape[2]
     bias, parameters = network[6], network[9]
     for step in range(len(own)):
         for i in range(stages + 1):
@@ -232,7 +213,7 @@ def _flow(state, shapes, steps, network, pair, workspace):
                     constant = bias if k == 0 else 0.0
                     if k > 0 and parameters[k - 1] == BLOCK_BIAS:
                         constant = 1.0
-                    _filter(fields[k], shapes, network, 1.0, constant, rows, slopes[k, i])
+                    _filter(fields[k], shapes, network, constant, rows, slopes[k, i])
 
 
 @loops
@@ -271,7 +252,7 @@ def covariance(images, paths, tiles, tile_paths, steps, network, planes, below, 
     states, m, field = len(out), out.shape[2], (places[1:] - places[:-1]).max() * LANES
     workspace = (
         np.empty((states, steps[1].shape[2], field)), np.empty((states, field)),
-        np.empty((9, _CHUNK * LANES)), np.empty((2, (shapes[:, 1].max() + 2 * network[0]) * LANES)),
+        np.empty((8, _CHUNK * LANES)), np.empty((2, (shapes[:, 1].max() + 2 * network[0]) * LANES)),
     )  # fmt: skip
     state, sums = np.empty((states, field)), np.empty((states, LANES))
     for t in range(start, stop):

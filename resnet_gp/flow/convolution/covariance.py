@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from resnet_gp.flow.autograd import compiled_loops, same_values, widens_half
 from resnet_gp.flow.convolution import on_torch
-from resnet_gp.flow.convolution.network import ConvNetwork, Cost
+from resnet_gp.flow.convolution.network import ConvFlow, ConvNetwork, Cost
 from resnet_gp.flow.domain import DomainError
 
 
@@ -57,24 +57,18 @@ def conv_covariance(
             raise DomainError("the images must be finite")
     same = same_values(x1, x2)
     zero = weight_variance.new_zeros(())
-    variances = [
-        zero if value is None else value
-        for value in (weight_variance, input_bias_variance, block_bias_variance)
-    ]
-    variances = [value[..., 0, 0] if value.dim() else value for value in variances]
-    batch = torch.broadcast_shapes(
-        x1.shape[:-2], x2.shape[:-2], *(value.shape for value in variances)
-    )
+    given = weight_variance, input_bias_variance, block_bias_variance
+    variances = [zero if v is None else v[..., 0, 0] if v.dim() else v for v in given]
+    batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2], *(v.shape for v in variances))
     shape = (*batch, x1.shape[-2]) if diag else (*batch, x1.shape[-2], x2.shape[-2])
     if math.prod(shape) == 0:
         return x1.new_zeros(shape) + 0 * sum(value.sum() for value in variances)
     one, two = (x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) for x in (x1, x2))
     own = [value.to(x1.device).expand(batch).flatten() for value in variances]
-    members = []
-    for b, image in enumerate(one):
-        other = image if same else two[b]
-        members.append(_member(network, image, other, [value[b] for value in own], diag))
-    return torch.stack(members).reshape(shape)
+    flows = [ConvFlow(network, scalars) for scalars in zip(*own, strict=True)]
+    pairs = [(x, x) for x in one] if same else zip(one, two, strict=True)
+    found = [_member(flow, *pair, diag) for flow, pair in zip(flows, pairs, strict=True)]
+    return torch.stack(found).reshape(shape)
 
 
 def covariance_cost(
@@ -85,24 +79,22 @@ def covariance_cost(
     loops = compiled_loops("flow.convolution.on_numba", w)
     if loops is None:
         raise RuntimeError('the cost is that of compiled loops: pip install "resnet-gp[fast]"')
-    cost: Cost = loops.cost(network, [w, torch.zeros_like(w), torch.zeros_like(w)], n, m)
+    cost: Cost = loops.cost(ConvFlow(network, [w, torch.zeros_like(w), torch.zeros_like(w)]), n, m)
     return cost
 
 
-def _member(
-    network: ConvNetwork, x1: Tensor, x2: Tensor, variances: list[Tensor], diag: bool
-) -> Tensor:
+def _member(flow: ConvFlow, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
     loops = compiled_loops("flow.convolution.on_numba", x1)
-    if not torch.is_grad_enabled():  # derivatives would be computed with the matrix
-        variances = [value.detach() for value in variances]
-    needs_images = torch.is_grad_enabled() and (x1.requires_grad or x2.requires_grad)
-    if loops is not None and not needs_images:
-        return _Compiled.apply(loops, network, x1, x2, diag, *variances)
-    variances = [value.to(x1.dtype) for value in variances]
+    with_gradients = torch.is_grad_enabled()
+    if not with_gradients:  # derivatives would be computed with the matrix
+        flow = flow._replace(variances=[value.detach() for value in flow.variances])
+    if loops is not None and not (with_gradients and (x1.requires_grad or x2.requires_grad)):
+        return _Compiled.apply(loops, flow.network, x1, x2, diag, *flow.variances)
+    flow = flow._replace(variances=[value.to(x1.dtype) for value in flow.variances])
     if not diag:
-        return on_torch.covariance(network, x1, x2, variances)
+        return on_torch.covariance(flow, x1, x2)
     pairs = zip(x1[:, None], x2[:, None], strict=True)
-    return torch.cat([on_torch.covariance(network, *pair, variances)[0] for pair in pairs])
+    return torch.cat([on_torch.covariance(flow, *pair)[0] for pair in pairs])
 
 
 class _Compiled(Function):
@@ -113,7 +105,7 @@ class _Compiled(Function):
         x1, x2, diag, *variances = inputs
         ctx.parameters = [i for i, needed in enumerate(ctx.needs_input_grad[5:]) if needed]
         compute = loops.diagonal if diag else loops.covariance
-        value, *derivatives = compute(network, x1, x2, variances, ctx.parameters).unbind()
+        value, *derivatives = compute(ConvFlow(network, variances, ctx.parameters), x1, x2)
         ctx.save_for_backward(*derivatives)
         ctx.dtypes = [value.dtype for value in variances]
         return value

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from resnet_gp.activations import LeakyReLU, get_activation
 from resnet_gp.flow.depth import checked_depth
@@ -91,42 +92,15 @@ class ConvNetwork:
         """E[phi(u)^2] over the variance of u."""
         return (1 + self.activation.negative_slope**2) / 2
 
-    def steps(self, weight_variance: float, block_bias_variance: float) -> Steps:
-        """The steps of time: one for each block, or those of the limit.
-
-        The limit takes Dormand and Prince's order 8 in sqrt(t), in which solutions are smooth:
-        correlations leave -1, and variances leave 0 where images are blank, like half-integer
-        powers of t. It is applied to exp(-g t) q, where g = w E[phi(u)^2] / E[u^2] is the growth of
-        fields that are the same everywhere, so that long horizons need few steps (Lawson 1967).
-        Errors, relative to sqrt(k(a, a) k(b, b)), were at most 5e-7 for w from 0.1 to 60 on digits
-        as they are, standardised, nearly equal and nearly opposite; half the step divides them by
-        eight or more in most cases.
-
-        Raises:
-            DomainError: w is not positive, or above 100 / ``activation.steepness``.
-        """
-        growth = weight_variance * self.activation.steepness
-        if not 0 < growth <= _FASTEST:
-            most = _FASTEST / self.activation.steepness
-            raise DomainError(
-                f"weight_variance must be above 0 and at most {most:.4g}, got {weight_variance}"
-            )
-        if self.depth is None:
-            # With biases, opposite and blank pixels move faster at first.
-            count = math.ceil(math.sqrt(growth)) * (2 if block_bias_variance > 0 else 1)
-            return _limit_steps(count, weight_variance * self.linear)
-        combined = np.tile([[0.0], [1 / self.depth]], (self.depth, 1, 1))
-        return Steps(np.ones((self.depth, 2)), combined)
-
     @property
     def planes(self) -> list[Plane]:
         """The plane p = p' for weights of each pixel; the planes of all pairs for averages."""
         _, height, width = self.image_shape
         grid = np.arange(self.pixels).reshape(height, width)
-        if not self.average:
-            return [Plane((height, width), grid.ravel(), grid.ravel(), 1 / self.pixels)]
-        weight = 1 / self.pixels**2
+        weight = 1 / self.pixels ** (2 if self.average else 1)
         found = [Plane((height, width), grid.ravel(), grid.ravel(), weight)]
+        if not self.average:
+            return found
         if self.circular:
             for down, right in itertools.product(range(height), range(width)):
                 opposite = (-down % height, -right % width)
@@ -166,6 +140,46 @@ def _limit_steps(count: int, growth: float) -> Steps:
     return Steps(own, combined)
 
 
+class ConvFlow(NamedTuple):
+    """All that a covariance depends on but its images.
+
+    Attributes:
+        network: what is computed.
+        variances: scalars, of weights and of the biases of input and blocks; 0 for no bias.
+        parameters: numbers of the variances in which derivatives are wanted.
+    """
+
+    network: ConvNetwork
+    variances: Sequence[Tensor]
+    parameters: Sequence[int] = ()
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of time: one for each block, or those of the limit.
+
+        The limit takes Dormand and Prince's order 8 in sqrt(t), in which solutions are smooth:
+        correlations leave -1, and variances leave 0 where images are blank, like half-integer
+        powers of t. It is applied to exp(-g t) q, where g = w E[phi(u)^2] / E[u^2] is the growth of
+        fields that are the same everywhere, so that long horizons need few steps (Lawson 1967).
+        Errors, relative to sqrt(k(a, a) k(b, b)), were at most 5e-7 for w from 0.1 to 60 on digits
+        as they are, standardised, nearly equal and nearly opposite; half the step divides them by
+        eight or more in most cases.
+
+        Raises:
+            DomainError: w is not positive, or above 100 / ``activation.steepness``.
+        """
+        w, _, block_bias = (float(value.detach()) for value in self.variances)
+        depth, steepness = self.network.depth, self.network.activation.steepness
+        if not 0 < w * steepness <= _FASTEST:
+            most = _FASTEST / steepness
+            raise DomainError(f"weight_variance must be above 0 and at most {most:.4g}, got {w}")
+        if depth is None:
+            # With biases, opposite and blank pixels move faster at first.
+            count = math.ceil(math.sqrt(w * steepness)) * (2 if block_bias > 0 else 1)
+            return _limit_steps(count, w * self.network.linear)
+        return Steps(np.ones((depth, 2)), np.tile([[0.0], [1 / depth]], (depth, 1, 1)))
+
+
 class Cost(NamedTuple):
     """What a covariance matrix takes.
 
@@ -201,10 +215,8 @@ def conv_network(
         )
     if not (_is_positive(filter_size) and filter_size % 2 == 1):
         raise ValueError(f"filter_size must be an odd positive integer, got {filter_size!r}")
-    for name, value, known in (
-        ("readout", readout, ("flatten", "average")),
-        ("padding", padding, ("zero", "circular")),
-    ):
+    choices = {"readout": (readout, "flatten", "average"), "padding": (padding, "zero", "circular")}
+    for name, (value, *known) in choices.items():
         if value not in known:
             raise ValueError(f'{name} must be "{known[0]}" or "{known[1]}", got {value!r}')
     if checked_depth(depth) is not None and int(depth or 0) > _DEEPEST:
@@ -214,15 +226,10 @@ def conv_network(
         )
     if not isinstance(activation, LeakyReLU):
         activation = get_activation(activation, negative_slope)
-    height, width = sizes[-2:]
-    return ConvNetwork(
-        (sizes[0] if len(sizes) == 3 else 1, height, width),
-        filter_size // 2,
-        padding == "circular",
-        readout == "average",
-        activation,
-        depth,
-    )
+    channels, height, width = sizes if len(sizes) == 3 else (1, *sizes)
+    shape, radius = (channels, height, width), filter_size // 2
+    circular, average = padding == "circular", readout == "average"
+    return ConvNetwork(shape, radius, circular, average, activation, depth)
 
 
 def _is_positive(value: Any) -> bool:

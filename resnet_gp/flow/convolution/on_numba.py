@@ -6,7 +6,6 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from resnet_gp.flow.angles import reduced_speed
 from resnet_gp.flow.convolution import compiled
 from resnet_gp.flow.convolution.compiled import LANES
-from resnet_gp.flow.convolution.network import ConvNetwork, Cost, Steps
+from resnet_gp.flow.convolution.network import ConvFlow, ConvNetwork, Cost
 from resnet_gp.flow.convolution.on_torch import variance_path
 from resnet_gp.flow.general import mirror
 from resnet_gp.progress import progress_bar
@@ -34,26 +33,19 @@ _LONG = 10.0  # seconds
 _SAMPLED = 10**9  # entries at all stages, from which on the cost is told
 
 
-def covariance(
-    network: ConvNetwork,
-    x1: Tensor,
-    x2: Tensor,
-    variances: Sequence[Tensor],
-    parameters: Sequence[int] = (),
-) -> Tensor:
+def covariance(flow: ConvFlow, x1: Tensor, x2: Tensor) -> Tensor:
     """K of flattened images and its derivatives, ``(1 + parameters) x n x m``, in their dtype.
 
     Args:
+        flow: what is computed.
         x1, x2: ``n x features`` and ``m x features``; half is computed if they are one object.
-        parameters: numbers of the variances in which derivatives are wanted.
     """
-    n, m, symmetric = len(x1), len(x2), x1 is x2
-    steps = network.steps(float(variances[0]), float(variances[2]))
-    stages = steps.combined[:, 0].size
+    network, _, parameters = flow
+    n, m, symmetric, stages = len(x1), len(x2), x1 is x2, flow.steps.combined[:, 0].size
     work = stages * n * m * (network.pixels**2 if network.average else network.pixels)
     title, long = f"covariances of {n} x {m} images", False
     if work > _SAMPLED:
-        expected = cost(network, variances, n, None if symmetric else m, parameters)
+        expected = cost(flow, n, None if symmetric else m)
         title, long = f"{title} ({expected})", expected.seconds > _LONG
         _LOGGER.info("%s", title)
     rows = _PATH_BYTES // (8 * stages * network.pixels * (2 + len(parameters))) // LANES * LANES
@@ -61,12 +53,12 @@ def covariance(
     out = torch.empty(1 + len(parameters), n, m, dtype=x1.dtype)
     with progress_bar(title, total=n * m, at_once=long) as bar:
         for here in map(slice, range(0, n, rows), range(rows, n + rows, rows)):
-            one = _prepared(network, x1[here], variances, parameters)
+            one = _prepared(flow, x1[here])
             for there in map(slice, range(0, m, rows), range(rows, m + rows, rows)):
                 if not symmetric or here.start <= there.start:
                     same = symmetric and here == there
-                    two = one if same else _prepared(network, x2[there], variances, parameters)
-                    block = _block(network, steps, variances, parameters, one, two, same)
+                    two = one if same else _prepared(flow, x2[there])
+                    block = _block(flow, one, two, same)
                     out[:, here, there] = block
                     if symmetric:
                         out[:, there, here] = block.mT
@@ -74,49 +66,34 @@ def covariance(
     return out
 
 
-def diagonal(network: ConvNetwork, x1: Tensor, x2: Tensor, *arguments: Any) -> Tensor:
+def diagonal(flow: ConvFlow, x1: Tensor, x2: Tensor) -> Tensor:
     """The diagonals of ``covariance``, ``(1 + parameters) x n``."""
     blocks = zip(x1.split(LANES), x2.split(LANES), strict=True)
-    found = [covariance(network, *pair, *arguments).diagonal(dim1=1, dim2=2) for pair in blocks]
-    return torch.cat(found, 1)
+    return torch.cat([covariance(flow, *pair).diagonal(dim1=1, dim2=2) for pair in blocks], 1)
 
 
-def cost(
-    network: ConvNetwork,
-    variances: Sequence[Tensor],
-    n: int,
-    m: int | None = None,
-    parameters: Sequence[int] = (),
-) -> Cost:
+def cost(flow: ConvFlow, n: int, m: int | None = None) -> Cost:
     """What a float64 matrix of n and m images takes, or of n with themselves; a sample is timed."""
-    steps, seconds = network.steps(float(variances[0]), float(variances[2])), 0.0
+    seconds = 0.0
     for size in (LANES, LANES, 4 * LANES, 16 * LANES):  # the first of which may compile
         if seconds < 0.1 or size == LANES:
-            x = torch.ones(size, network.features, dtype=torch.float64)
             start = time.perf_counter()
-            images = _prepared(network, x, variances, parameters)
-            _block(network, steps, variances, parameters, images, images, False)
+            images = _prepared(flow, torch.ones(size, flow.network.features))
+            _block(flow, images, images, False)
             seconds = time.perf_counter() - start
             each = seconds / size**2
     pairs, entries = (n * (n + 1) / 2, n * n) if m is None else (n * m, n * m)
-    return Cost(each * pairs, 8 * entries * (1 + len(parameters)))
+    return Cost(each * pairs, 8 * entries * (1 + len(flow.parameters)))
 
 
-def _block(
-    network: ConvNetwork,
-    steps: Steps,
-    variances: Sequence[Tensor],
-    parameters: Sequence[int],
-    one: Prepared,
-    two: Prepared,
-    symmetric: bool,
-) -> Tensor:
+def _block(flow: ConvFlow, one: Prepared, two: Prepared, symmetric: bool) -> Tensor:
+    (network, variances, parameters), steps = flow, flow.steps
     out = torch.empty(1 + len(parameters), len(one[0]), len(two[0]), dtype=torch.float64)
     counts = steps.combined.any(1)  # all but the first at t = 0, where dt / ds = 0
-    slope = network.activation.negative_slope
     settings = (
-        network.radius, network.circular, network.linear, (1 - slope) ** 2, *map(float, variances),
-        *_series(), np.array(parameters, np.int64),
+        network.radius, network.circular, network.linear,
+        (1 - network.activation.negative_slope) ** 2, *map(float, variances), *_series(),
+        np.array(parameters, np.int64),
     )  # fmt: skip
     tiles, tile_paths = _tiles(two[0]), tuple(map(_tiles, two[1]))
     fill = functools.partial(
@@ -132,28 +109,25 @@ def _block(
 
 
 @torch.no_grad()
-def _prepared(
-    network: ConvNetwork, x: Tensor, variances: Sequence[Tensor], parameters: Sequence[int]
-) -> Prepared:
+def _prepared(flow: ConvFlow, x: Tensor) -> Prepared:
     """Images, ``n x channels x pixels``, and their paths."""
-    x, doubles = x.detach().double(), [value.detach().double() for value in variances]
+    x, variances = x.double(), [value.double() for value in flow.variances]
     with torch_threads(1):  # which would wait for each other between short operations
-        path = torch.stack(variance_path(network, x, doubles, parameters))
+        path = torch.stack(variance_path(flow._replace(variances=variances), x))
         path = path.flatten(-2).movedim(2, 0)  # n x stages x (1 + parameters) x pixels
         size = path[:, :, 0].clamp(min=0).sqrt()
         inverse = torch.where(size > 0, 1 / size, 0)
         logs = path[:, :, 1:] * (inverse * inverse / 2)[:, :, None]
-    images = x.unflatten(-1, (network.image_shape[0], -1)).numpy()
+    images = x.unflatten(-1, (flow.network.image_shape[0], -1)).numpy()
     paths = (np.ascontiguousarray(values.numpy()) for values in (size, inverse, logs))
     return np.ascontiguousarray(images), tuple(paths)
 
 
 def _tiles(values: Array) -> Array:
     """``n x ...`` as ``tiles x ... x LANES``; zeros complete the last tile."""
-    count = -(-len(values) // LANES)
-    padded = np.zeros((count * LANES, *values.shape[1:]))
-    padded[: len(values)] = values
-    return np.ascontiguousarray(np.moveaxis(padded.reshape(count, LANES, *values.shape[1:]), 1, -1))
+    padded = np.pad(values, [(0, -len(values) % LANES), *[(0, 0)] * (values.ndim - 1)])
+    tiles = padded.reshape(len(padded) // LANES, LANES, *values.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(tiles, 1, -1))
 
 
 @functools.lru_cache(maxsize=8)
@@ -170,16 +144,13 @@ def _planes(network: ConvNetwork) -> tuple[Array, ...]:
         places[-1] += size
     turned = [plane._replace(pixels=plane.others, others=plane.pixels) for plane in others]
     planes = [first, *itertools.chain.from_iterable(zip(others, turned, strict=True))]
-    return (
-        np.array(groups), np.array(places), np.array([plane.shape for plane in planes]),
-        np.array([plane.weight for plane in planes]),
-        np.concatenate([plane.pixels for plane in planes]),
-        np.concatenate([plane.others for plane in planes]),
-    )  # fmt: skip
+    shapes, pixels, others, weights = zip(*planes, strict=True)
+    arrays = map(np.array, (groups, places, shapes, weights))
+    return (*arrays, np.concatenate(pixels), np.concatenate(others))
 
 
 @functools.cache
-def _series() -> tuple[Array, Array]:
+def _series() -> tuple[tuple[float, ...], ...]:
     """F(c) / (1 - c)^(3/2) and theta / (1 - c)^(1/2) on [0, 1], to rounding, in powers of 1 - 2 c.
 
     They are analytic there, with the nearest branch point at c = -1.
@@ -188,5 +159,5 @@ def _series() -> tuple[Array, Array]:
     gap = (1 + x) / 2
     angle = 2 * np.arcsin(np.sqrt(gap / 2))
     values = (reduced_speed(angle) / 2**1.5, angle / np.sqrt(gap))
-    speeds, angles = (cheb2poly(chebfit(x, row, compiled.DEGREE))[::-1] for row in values)
-    return np.ascontiguousarray(speeds), np.ascontiguousarray(angles)
+    series = (cheb2poly(chebfit(x, row, compiled.DEGREE))[::-1] for row in values)
+    return tuple(tuple(coefficients.tolist()) for coefficients in series)

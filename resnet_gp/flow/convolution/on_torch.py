@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.convolution.network import BLOCK_BIAS, INPUT_BIAS, ConvNetwork, W
+from resnet_gp.flow.convolution.network import BLOCK_BIAS, INPUT_BIAS, ConvFlow, ConvNetwork, W
 from resnet_gp.flow.general import GaussianMoment
 
 _ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # pairs of pixels at a time, if no gradient is wanted
 
 
-def covariance(network: ConvNetwork, x1: Tensor, x2: Tensor, variances: Sequence[Tensor]) -> Tensor:
+def covariance(flow: ConvFlow, x1: Tensor, x2: Tensor) -> Tensor:
     """K of ``n x features`` and ``m x features`` flattened images, ``n x m``.
 
     Differentiable once in all tensors, and then with all stages of all pairs in memory.
     """
-    rows = len(x1)
-    if not (torch.is_grad_enabled() and any(t.requires_grad for t in (x1, x2, *variances))):
+    network, rows = flow.network, len(x1)
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in (x1, x2, *flow.variances))):
         pairs = len(x2) * (network.pixels**2 if network.average else network.pixels)
         rows = max(1, _ENTRIES.get(x1.device.type, _ENTRIES["cuda"]) // pairs)
-    path2 = _path(network, x2, variances)
-    blocks = x1.split(rows)
-    return torch.cat([_covariance(network, own, x2, path2, variances) for own in blocks])
+    path2 = _path(flow, x2)
+    return torch.cat([_covariance(flow, own, x2, path2) for own in x1.split(rows)])
 
 
-def variance_path(
-    network: ConvNetwork, x: Tensor, variances: Sequence[Tensor], parameters: Sequence[int] = ()
-) -> list[Tensor]:
+def variance_path(flow: ConvFlow, x: Tensor) -> list[Tensor]:
     """q_t(a, a) at each stage, and its derivatives, ``(1 + parameters) x n x height x width``.
 
     The variances of the (leaky) ReLU family have a linear flow of their own.
     """
-    w, bias, block = variances
-    linear = network.linear
+    network, (w, bias, block), parameters = flow
     start = _filtered(x.unflatten(-1, network.image_shape).square().mean(1), network)
     start = torch.stack(
         [start + bias, *(torch.full_like(start, i == INPUT_BIAS) for i in parameters)]
@@ -45,24 +41,22 @@ def variance_path(
     constant = torch.cat([block.reshape(1), is_block])[:, None, None, None]
 
     def speed(_: int, q: Tensor) -> Tensor:
-        moments = w * linear * q
+        moments = w * network.linear * q
         for number, parameter in enumerate(parameters, start=1):
             if parameter == W:
-                moments[number] += linear * q[0]
+                moments[number] += network.linear * q[0]
         return _filtered(moments, network) + constant
 
-    return list(_states(network, variances, start, speed))[:-1]
+    return list(_states(flow, start, speed))[:-1]
 
 
-def _path(network: ConvNetwork, x: Tensor, variances: Sequence[Tensor]) -> list[Tensor]:
-    return [v[0].clamp(min=0) for v in variance_path(network, x, variances)]
+def _path(flow: ConvFlow, x: Tensor) -> list[Tensor]:
+    return [v[0].clamp(min=0) for v in variance_path(flow, x)]
 
 
-def _covariance(
-    network: ConvNetwork, x1: Tensor, x2: Tensor, path2: list[Tensor], variances: Sequence[Tensor]
-) -> Tensor:
-    w, bias, block = variances
-    path1 = _path(network, x1, variances)
+def _covariance(flow: ConvFlow, x1: Tensor, x2: Tensor, path2: list[Tensor]) -> Tensor:
+    network, (w, bias, block), _ = flow
+    path1 = _path(flow, x1)
     one, two = (x.unflatten(-1, network.image_shape) for x in (x1, x2))
     if network.average:
         start = torch.einsum("ncyx,mcvu->nmyxvu", one, two)
@@ -77,20 +71,16 @@ def _covariance(
         return w * _filtered(moment, network) + block
 
     start = _filtered(start / network.image_shape[0], network) + bias
-    (end,) = deque(_states(network, variances, start, speed), maxlen=1)
+    (end,) = deque(_states(flow, start, speed), maxlen=1)
     return end.flatten(2).mean(-1)
 
 
 def _states(
-    network: ConvNetwork,
-    variances: Sequence[Tensor],
-    state: Tensor,
-    speed: Callable[[int, Tensor], Tensor],
+    flow: ConvFlow, state: Tensor, speed: Callable[[int, Tensor], Tensor]
 ) -> Iterator[Tensor]:
     """The state at every stage of dq/dt = speed(stage, q), and then at the end."""
-    w, _, block = (float(value.detach()) for value in variances)
     stage = 0
-    for own, combined in zip(*network.steps(w, block), strict=True):
+    for own, combined in zip(*flow.steps, strict=True):
         slopes: list[Tensor] = []
         for factor, row in zip(own.tolist(), combined.tolist(), strict=True):
             inner = state * factor
@@ -125,9 +115,6 @@ def _filtered(field: Tensor, network: ConvNetwork) -> Tensor:
 
 def _padded(field: Tensor, axis: int, radius: int, circular: bool) -> Tensor:
     size = field.shape[axis]
-    if circular:
-        return field.index_select(
-            axis, torch.arange(-radius, size + radius, device=field.device) % size
-        )
-    edge = torch.zeros_like(field.narrow(axis, 0, 1)).repeat_interleave(radius, axis)
-    return torch.cat([edge, field, edge], axis)
+    places = torch.arange(-radius, size + radius, device=field.device)
+    inside = (places >= 0) & (places < size) | circular
+    return field.index_select(axis, places % size) * inside.reshape(-1, *[1] * (-axis - 1))

@@ -12,7 +12,7 @@ from resnet_gp.flow import autograd
 from resnet_gp.flow.convolution import network as networks
 from resnet_gp.flow.convolution import on_torch
 from resnet_gp.flow.convolution.covariance import conv_covariance, covariance_cost
-from resnet_gp.flow.convolution.network import conv_network
+from resnet_gp.flow.convolution.network import ConvFlow, conv_network
 from resnet_gp.flow.covariance import resnet_covariance
 from resnet_gp.flow.domain import DomainError
 
@@ -116,7 +116,7 @@ def test_compiled_loops_agree_with_torch(shape, size, padding, depth, readout):
     variances = [value.requires_grad_() for value in scalars(1.3, 0.2, 0.1)]
     weights = torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     fast = covariance_of(x, z, network, variances)
-    plain = on_torch.covariance(network, x, z, variances)
+    plain = on_torch.covariance(ConvFlow(network, variances), x, z)
     torch.testing.assert_close(fast, plain, rtol=0, atol=1e-13)
     gradients = [torch.autograd.grad((K * weights).sum(), variances) for K in (fast, plain)]
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-11)
@@ -256,9 +256,9 @@ def test_derivatives_are_computed_only_where_they_are_wanted(monkeypatch):
 
     seen, original = [], on_numba.covariance
 
-    def watched(network, x1, x2, variances, parameters=()):
-        seen.append(list(parameters))
-        return original(network, x1, x2, variances, parameters)
+    def watched(flow, x1, x2):
+        seen.append(list(flow.parameters))
+        return original(flow, x1, x2)
 
     monkeypatch.setattr(on_numba, "covariance", watched)
     network = conv_network((2, 2))
@@ -283,10 +283,10 @@ def test_second_derivatives_raise():
 def test_blocks_of_torch_agree_with_one(readout, monkeypatch):
     network = conv_network((3, 3), readout=readout)
     x = images(network, 7)
-    variances = scalars(1.2, 0.0, 0.0)
-    whole = on_torch.covariance(network, x, x, variances)
+    flow = ConvFlow(network, scalars(1.2, 0.0, 0.0))
+    whole = on_torch.covariance(flow, x, x)
     monkeypatch.setitem(on_torch._ENTRIES, "cpu", 1)
-    torch.testing.assert_close(on_torch.covariance(network, x, x, variances), whole)
+    torch.testing.assert_close(on_torch.covariance(flow, x, x), whole)
 
 
 @pytest.mark.parametrize("diag", [False, True])

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import expm
 
 from resnet_gp.activations import LeakyReLU
-from resnet_gp.flow.convolution.network import Cost, conv_network
+from resnet_gp.flow.convolution.network import ConvFlow, Cost, conv_network
 
 
 @pytest.mark.parametrize("padding", ["zero", "circular"])
@@ -53,7 +54,7 @@ def integrated(steps, matrix, start):
 @pytest.mark.parametrize("w", [0.1, 1.0, 7.0, 60.0])
 def test_growth_is_integrated_exactly(w):
     """Of fields that are the same everywhere; others, which grow less, by the method."""
-    steps = conv_network((2, 2)).steps(w, 0.0)
+    steps = ConvFlow(conv_network((2, 2)), torch.tensor([w, 0.0, 0.0])).steps
     matrix = np.array([[w / 2, 0.0], [0.0, w / 3]])
     state = integrated(steps, matrix, np.ones(2))
     exact = expm(matrix) @ np.ones(2)
@@ -62,7 +63,7 @@ def test_growth_is_integrated_exactly(w):
 
 
 def test_a_block_is_a_step_of_euler():
-    steps = conv_network((2, 2), depth=5).steps(1.3, 0.1)
+    steps = ConvFlow(conv_network((2, 2), depth=5), torch.tensor([1.3, 0.0, 0.1])).steps
     assert integrated(steps, np.array([[0.7]]), np.ones(1)) == pytest.approx([(1 + 0.7 / 5) ** 5])
 
 
