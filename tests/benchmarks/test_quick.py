@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scripts import load
+from sklearn.datasets import load_digits
 
 HARTMANN3 = [0.114614, 0.555649, 0.852547]  # where it is largest
 
@@ -351,3 +352,28 @@ def test_images():
     }  # fmt: skip
     assert all(cell["accuracy"] > 0.8 for cell in cells.all)
     assert all(cell["log_loss"] < 0.8 for cell in cells.all)
+
+
+def test_images_with_a_stored_matrix(tmp_path, monkeypatch):
+    images, digits = load("benchmarks", "images"), load_digits()
+    monkeypatch.setattr(images, "BLOCK", 50)
+    X, y = images.standardised(digits.images[:180]), digits.target[:180]
+    file = tmp_path / "matrix.npy"
+    whole = images.AllImages(file, X).matrix.copy()
+    np.load(file, mmap_mode="r+")[50:100, 50:] = np.nan  # as if it had been stopped
+    stored = images.AllImages(file, X)
+    np.testing.assert_array_equal(stored.matrix, whole)
+    data = X[:120], y[:120], X[120:]
+    computed, original = [], images.ConvResNetLimitKernel.forward
+
+    def watched(self, x1, *arguments, **options):
+        computed.append(len(x1))
+        return original(self, x1, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images.ConvResNetLimitKernel, "forward", watched)
+        found = images.from_stored(stored, *data)
+    assert set(computed) <= {2}  # the check of a kernel, on two unit vectors
+    np.testing.assert_allclose(found, images.convolutional(*data), atol=1e-5)
+    with pytest.raises(SystemExit, match="is not of these 100 images"):
+        images.AllImages(file, X[:100])
