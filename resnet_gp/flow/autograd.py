@@ -81,7 +81,7 @@ def _widened(value: Any) -> Any:
 def _numba_module(name: str) -> ModuleType | None:
     try:
         module = importlib.import_module(f"resnet_gp.{name}")
-        importlib.import_module("resnet_gp.flow.compilation").announce_compilation()
+        importlib.import_module("resnet_gp.flow.compilation").watch_compilation()
     except (ImportError, RuntimeError):  # numba is an extra, and wants a folder for its cache
         return None
     return module

@@ -1,8 +1,9 @@
-"""A line on the terminal when numba takes long to compile the package's loops."""
+"""What happens while numba compiles the package's loops: a line on the terminal, no collections."""
 
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import threading
 from typing import Any
@@ -16,32 +17,75 @@ _MESSAGE = (
 )
 
 
-class _Notice(Listener):
-    """Prints once if the package's functions compile for longer than ``patience`` seconds."""
+class _Compilation(Listener):
+    """Is told when the package's functions begin to compile, and when they are done.
 
-    def __init__(self, patience: float) -> None:
-        self._patience, self._depth, self._printed = patience, 0, False
-        self._timer: threading.Timer | None = None
+    Numba compiles what a function calls within it, and one function at a time.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
 
     def on_start(self, event: Any) -> None:
-        if self._printed or not _is_ours(event):
-            return
-        self._depth += 1
-        if self._depth == 1:
+        if _is_ours(event):
+            self._depth += 1
+            if self._depth == 1:
+                self.begin()
+
+    def on_end(self, event: Any) -> None:
+        if self._depth > 0 and _is_ours(event):
+            self._depth -= 1
+            if self._depth == 0:
+                self.end()
+
+    def begin(self) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        raise NotImplementedError
+
+
+class _Notice(_Compilation):
+    """Prints once if that takes longer than ``patience`` seconds."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__()
+        self._patience, self._printed = patience, False
+        self._timer: threading.Timer | None = None
+
+    def begin(self) -> None:
+        if not self._printed:
             self._timer = threading.Timer(self._patience, self._print)
             self._timer.daemon = True
             self._timer.start()
 
-    def on_end(self, event: Any) -> None:
-        if self._depth == 0 or not _is_ours(event):
-            return
-        self._depth -= 1
-        if self._depth == 0 and self._timer is not None:
+    def end(self) -> None:
+        if self._timer is not None:
             self._timer.cancel()
 
     def _print(self) -> None:
         self._printed = True
         print(_MESSAGE, file=sys.stderr)
+
+
+class _NoCollections(_Compilation):
+    """Stops Python's cyclic garbage collector meanwhile.
+
+    Numba builds some million objects that live to its end, and an eighth of its time went into
+    going through them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._collects = False
+
+    def begin(self) -> None:
+        self._collects = gc.isenabled()
+        gc.disable()
+
+    def end(self) -> None:
+        if self._collects:
+            gc.enable()
 
 
 def _is_ours(event: Any) -> bool:
@@ -50,7 +94,8 @@ def _is_ours(event: Any) -> bool:
 
 
 @functools.cache
-def announce_compilation() -> None:
-    """Say on a terminal's standard error when compilation takes more than two seconds."""
+def watch_compilation() -> None:
+    """Compile without collections; after two seconds, say so on a terminal's standard error."""
+    register("numba:compile", _NoCollections())
     if sys.stderr is not None and sys.stderr.isatty():
         register("numba:compile", _Notice(_PATIENCE))

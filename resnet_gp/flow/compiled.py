@@ -141,13 +141,12 @@ def _store(total, width, i, count, begin, last, matrix):
 @loops
 def _mirror(matrix, above, below, first, last):
     """Copy the rows from ``above`` to ``below``, right of the diagonal, to their columns."""
-    entries, n = matrix.ravel(), np.uint64(len(matrix))  # without tests for negative indices
     for tile in range(max(first, above + 1), last, 8):
         for column in range(tile, min(tile + 8, last)):
-            j = np.uint64(column)
+            j = np.uint64(column)  # without tests for negative indices
             for row in range(above, min(below, column)):
                 k = np.uint64(row)
-                entries[j * n + k] = entries[k * n + j]
+                matrix[j, k] = matrix[k, j]
 
 
 @entry

@@ -1,13 +1,18 @@
-"""The line that says that numba compiles."""
+"""What happens while numba compiles."""
 
+import gc
 import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 pytest.importorskip("numba")
 
+from numba.core import event as numba_events
+
 from resnet_gp.flow import compilation
+from resnet_gp.flow.autograd import compiled_loops
 
 
 def event(function):
@@ -46,3 +51,32 @@ def test_is_quiet_about_functions_of_others(capsys):
     time.sleep(0.05)
     notice.on_end(event(event))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_compiles_without_collections(enabled):
+    listener = compilation._NoCollections()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        listener.on_start(event(event))
+        assert gc.isenabled() == enabled
+        listener.on_end(event(event))
+        listener.on_start(event(ours))
+        listener.on_start(event(ours))
+        listener.on_end(event(ours))
+        assert not gc.isenabled()
+        listener.on_end(event(ours))
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+
+
+def test_is_told_by_numba():
+    assert compiled_loops("flow.compiled", torch.zeros(1)) is not None
+    data = event(ours).data
+    numba_events.start_event("numba:compile", data)
+    try:
+        assert not gc.isenabled()
+    finally:
+        numba_events.end_event("numba:compile", data)
+    assert gc.isenabled()
