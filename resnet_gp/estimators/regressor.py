@@ -115,7 +115,8 @@ class ResNetGPRegressor(
     inference : {"auto", "exact", "nearest", "sparse"}, default="auto"
         "exact" factorises an n x n matrix. "nearest" conditions each prediction on the
         ``n_neighbors`` nearest training rows (Vecchia 1988), and learns hyperparameters from rows
-        that are left out of their own neighbourhoods: for any number of rows. "sparse" maximises
+        that are left out of their own neighbourhoods (up to 600 rows, by an exact fit): for any
+        number of rows. "sparse" maximises
         the collapsed bound of Titsias (2009) with ``n_inducing`` inducing points, in passes over
         all rows. "auto" is exact if memory and patience allow, else nearest. The choice is logged
         and kept in ``inference_``.

@@ -37,8 +37,8 @@ from resnet_gp.predictive.local_scale import LocalScale
 
 Array = NDArray[np.float64]
 
-# Rows of the exact fits from which the search starts.
-_FIRST_ROWS = 600
+# Rows of the exact fits from which the search starts, and up to which it also ends there.
+_FIRST_ROWS = _FEW_ROWS = 600
 # Searches of this many iterations, between which neighbours are looked up again; more searches if
 # more iterations are asked for.
 _ROUNDS, _ITERATIONS = 2, 25
@@ -98,11 +98,12 @@ class Here(RowSource):
 class Nearest(Inference):
     """Each target given its nearest rows, in passes over a sample of the rows.
 
-    Exact fits of each kernel to 600 rows come first. From there the density of left-out rows is
-    maximised under normal laws. The local scale of targets is fitted to other left-out rows, and
-    the kernel with the least mean CRPS of these is taken. Maximised together with the kernel, it
-    gave no better CRPS on kin40k, a worse one on protein, and none of use on pol, where many
-    targets repeat and a density rewards whatever repeats them.
+    Exact fits of each kernel to 600 rows come first. If there are more, the density of left-out
+    rows is maximised from there under normal laws; that of few rows fits noise. The local scale of
+    targets is fitted to other left-out rows, and the kernel with the least mean CRPS of these is
+    taken. Maximised together with the kernel, it gave no better CRPS on kin40k, a worse one on
+    protein, and none of use on pol, where many targets repeat and a density rewards whatever
+    repeats them.
 
     Attributes:
         n_neighbors: neighbours of a prediction; None for a number that the left-out rows choose.
@@ -192,12 +193,13 @@ class Nearest(Inference):
 
         A kernel that cannot be computed is left out, if there are others.
         """
-        found, failure = 0, None
-        for mode in _modes(source.sample(_FIRST_ROWS), search, known):
+        found, failure, few = 0, None, len(source) <= _FEW_ROWS
+        first = source.sample(_FIRST_ROWS)
+        for mode in (_modes if few else _starts)(first, search, known):
             model, result = _model(source, mode.search), mode.result
             set_raw(model, get_raw(mode.model))
             try:
-                if not (search.fixed or result.interrupted):
+                if not (few or search.fixed or result.interrupted):
                     result = learn(model, search.each()[mode.number], result)
                 candidate = self._candidate(model, result, mode)
             except IMPOSSIBLE as error:
@@ -248,7 +250,13 @@ class Learned:
     local_scale: LocalScale
 
 
-def _modes(training: Training, search: Search, known: Hyperparameters | None) -> Iterator[Mode]:
+def _modes(training: Training, search: Search, known: Hyperparameters | None) -> list[Mode]:
+    """Exact fits of each kernel, or the best so far after Ctrl-C."""
+    modes = find_modes(training, search, known)
+    return [most_probable(modes)] if any(mode.result.interrupted for mode in modes) else modes
+
+
+def _starts(training: Training, search: Search, known: Hyperparameters | None) -> Iterator[Mode]:
     """Where each kernel's learning starts: at what a checkpoint holds of it, or an exact fit.
 
     ``known`` hyperparameters are those of one kernel, and leave the others out.
@@ -262,9 +270,7 @@ def _modes(training: Training, search: Search, known: Hyperparameters | None) ->
         }
     search = replace(search, checkpoint=None, fixed=search.fixed or known is not None)
     if not stored:
-        modes = find_modes(training, search, known)
-        interrupted = any(mode.result.interrupted for mode in modes)
-        yield from [most_probable(modes)] if interrupted else modes
+        yield from _modes(training, search, known)
         return
     for number, one in enumerate(each):
         alone = replace(one, checkpoint=None, fixed=number in stored)

@@ -8,6 +8,7 @@ from resnet_gp.fitting.checkpoint import Checkpoint
 from resnet_gp.fitting.exact import Exact
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.kernel_spec import KernelSpec
+from resnet_gp.fitting.modes import find_modes
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import Outcome, get_raw
 from resnet_gp.fitting.search import Search
@@ -25,6 +26,14 @@ SPECS = {
     "short": KernelSpec(MaternKernel(0.5), "relu", None, False),
     "biased": KernelSpec("limit", "relu", None, True),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def learning():
+    """Left-out rows are learned from, however few there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "_FEW_ROWS", 0)
+        yield
 
 
 def search(*kernels, **options):
@@ -103,6 +112,22 @@ def test_learning_raises_the_density_of_left_out_rows(fitted):
     optimiser.set_raw(model, hyperparameters(learned))
     assert model.log_marginal_likelihood().item() > before
     assert learned.result.value == pytest.approx(model.log_marginal_likelihood().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kernels", [(1,), (1, 2)])
+@pytest.mark.parametrize("known", [False, True])
+def test_of_few_rows_the_exact_fit_is_kept(monkeypatch, kernels, known):
+    monkeypatch.setattr(nearest, "_FEW_ROWS", 60)
+    few, more = training(60), training(61)
+    start = Exact().fit(more, search(max_iter=3)).hyperparameters if known else None
+    found, exact = (one.fit(few, search(*kernels), start) for one in (Nearest(), Exact()))
+    assert isinstance(found.model, NearestRegression)
+    modes = find_modes(few, search(*kernels), start)
+    np.testing.assert_array_equal(hyperparameters(found), get_raw(modes[found.number].model))
+    assert found.result.trace == modes[found.number].result.trace
+    assert len(kernels) > 1 or found.result.value == exact.result.value
+    model = Nearest().fit(more, search(*kernels), start).model
+    assert not np.array_equal(hyperparameters(found), get_raw(model))
 
 
 def test_what_comes_back(fitted):
