@@ -50,7 +50,7 @@ class ResidualLaw(ErrorLaw):
         optimism: squared residuals of new rows over those of left-out rows, see ``fit``.
     """
 
-    squares: Array = field(default_factory=lambda: np.empty(0))
+    squares: Array = field(default_factory=lambda: np.empty(0), repr=False)
     optimism: float = 1.0
 
     @property

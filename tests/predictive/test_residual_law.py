@@ -358,3 +358,9 @@ def test_new_points_are_checked():
         at(law, standard(4), np.ones((3, 12)))
     with pytest.raises(ValueError, match="law must be normal"):
         at(law, Law.student(np.zeros(3), 1.0, 5.0), np.ones((3, 12)))
+
+
+def test_it_shows_its_parameters_but_not_the_rows():
+    law = ResidualLaw(5.0, 1.1, 4.0, squares=np.arange(1000.0))
+    assert repr(law).startswith("ResidualLaw(nu0=5.0, c=1.1, df=4.0")
+    assert "squares" not in repr(law)
