@@ -6,7 +6,7 @@
 Synthetic rows (d = 8), up to ten million, that are made and held by the workers alone. Prints the
 seconds and the processor time of the fit and of 100,000 predictions that stay distributed, the
 peaks of resident memory of the caller and of each worker until the end of both, and the error to
-the function.
+the function. The results keep one measurement for each number of rows.
 """
 
 from __future__ import annotations
@@ -104,7 +104,10 @@ def main(arguments: list[str] | None = None) -> dict:
         "noise": NOISE, "deviation": float(deviation), "within two deviations": float(covered),
     }  # fmt: skip
     print(json.dumps(result, indent=1))
-    save(result, output(options, "dask_fit"))
+    path = output(options, "dask_fit")
+    known = json.loads(path.read_text()) if path and path.exists() else []
+    kept = [one for one in known if one["rows"] != rows]
+    save(sorted([*kept, result], key=lambda one: one["rows"]), path)
     return result
 
 

@@ -24,7 +24,8 @@ import calibration
 import classification as classifying
 import likelihood
 import numpy as np
-from harness import HERE, IMAGES, RESULTS, Cell, Cells, subplots
+from full_bayes import WAYS
+from harness import HERE, IMAGES, RESULTS, Cell, Cells, mean_and_error, subplots
 from published import BEST, DEEP_ENSEMBLES, MC_DROPOUT
 from ranks import critical_difference, critical_distance, friedman, mean_ranks
 from regression import SMALL
@@ -408,6 +409,96 @@ def many_rows() -> str:
     return table(headings, rows)
 
 
+def dask_fit() -> str:
+    rows = []
+    for found in read("dask_fit"):
+        times = (found[f"seconds of the {what}"] for what in ("fit", "predictions"))
+        rows.append(
+            [f"{found['rows']:,}", str(found["partitions"]), *(f"{value:.0f}" for value in times),
+             f"{found['caller peak MiB']:.0f}", f"{max(found['worker peaks MiB']):.0f}",
+             f"{found['rmse to the truth']:.3f}", percent(found["within two deviations"])]
+        )  # fmt: skip
+    headings = [
+        "rows", "partitions", "fit, seconds", "100,000 predictions, seconds", "caller, MiB",
+        "each worker, MiB", "error", "within two deviations",
+    ]  # fmt: skip
+    return table(headings, rows)
+
+
+def convolution_errors() -> str:
+    found = read("convolution")["accuracy"]
+    rows = [
+        ["error", *(f"{one['error']:.0e}" for one in found)],
+        ["with half the step", *(f"{one['error with half the step']:.0e}" for one in found)],
+        ["evaluations of $E[\\phi\\phi]$", *(str(one["evaluations"]) for one in found)],
+    ]
+    return table(["w", *(f"{one['w']:g}" for one in found)], rows)
+
+
+def convolution_seconds() -> str:
+    rows = [
+        [f'"{one["readout"]}", {one["side"]} x {one["side"]} pixels, n = {one["rows"]}',
+         f"{one['seconds']:.0f}"]
+        for one in read("convolution")["matrices"]
+    ]  # fmt: skip
+    return table(["matrix", "seconds"], rows)
+
+
+def accuracy_terms() -> str:
+    rows = [
+        [horizon, str(one["table"]), *(str(one[v] or "thousands") for v in ("theta", "c"))]
+        for horizon, one in read("accuracy")["terms"].items()
+    ]
+    return table(["T", "table, in s", "$c_T$, in $\\theta_0$", "$c_T$, in $c_0$"], rows)
+
+
+def accuracy_errors(dtype: str) -> str:
+    rows = [
+        [horizon, *(f"{value:.1e}" for value in errors.values())]
+        for horizon, errors in read("accuracy")["largest errors"][dtype].items()
+    ]
+    slope = "$\\partial c_T/\\partial c_0$, relative"
+    return table(["T", "$c_T$", "$1 - c_T$, relative", slope, "blocks", "by arccos"], rows)
+
+
+def chains_and_weights() -> str:
+    """Hyperparameters at their mode, by importance sampling and by chains."""
+    cells, rows = results("full_bayes"), []
+    for name, n in dict.fromkeys((cell["set"], cell["rows"]) for cell in cells.all):
+        own = {w: {c["split"]: c for c in cells.where(set=name, rows=n, way=w)} for w in WAYS}
+        splits = sorted(set.intersection(*map(set, own.values())))
+
+        def values(way: str, what: str, own: Any = own, splits: Any = splits) -> np.ndarray:
+            return np.array([own[way][split][what] for split in splits])
+
+        losses = {way: values(way, "nlpd") for way in WAYS}
+        rows.append(
+            [name, str(n), str(len(splits)), *(number(loss.mean()) for loss in losses.values()),
+             difference(losses["laplace"] - losses["nuts"]),
+             *(f"{np.median(values(way, 'seconds')):.0f}" for way in ("laplace", "nuts"))]
+        )  # fmt: skip
+    ways = [f'"{way}"' for way in WAYS]
+    ends = ['"laplace" less "nuts"', 'seconds, "laplace"', 'seconds, "nuts"']
+    return table(["set", "training rows", "splits", *ways, *ends], rows)
+
+
+def chains_on_yacht() -> str:
+    cells, rows = results("full_bayes"), []
+    for way in WAYS:
+        own = cells.where(set="yacht", rows=100, way=way)
+
+        def text(what: str, form: str, factor: float = 1.0, own: Any = own) -> str:
+            return mean_and_error(factor * np.array([cell[what] for cell in own]), form)
+
+        rows.append(
+            [f'"{way}"', text("rmse", ".2f"), text("nlpd", ".2f"), text("coverage", ".1f", 100),
+             text("coverage of all others", ".1f", 100),
+             f"{np.median([cell['seconds'] for cell in own]):.0f}"]
+        )  # fmt: skip
+    headings = ["hyperparameters", "RMSE", "negative log density", "% in 90 % intervals"]
+    return table([*headings, "% of all other rows", "seconds"], rows)
+
+
 def scaling() -> str:
     cells = sorted(results("scaling").all, key=lambda cell: cell["rows"])
     rows = [
@@ -761,6 +852,14 @@ TABLES: dict[str, Callable[[], str]] = {
         {"crps": ".3f"},
     ),
     "images": images,
+    "dask-fit": dask_fit,
+    "convolution-errors": convolution_errors,
+    "convolution-seconds": convolution_seconds,
+    "accuracy-terms": accuracy_terms,
+    "accuracy-float64": lambda: accuracy_errors("float64"),
+    "accuracy-float32": lambda: accuracy_errors("float32"),
+    "chains-and-weights": chains_and_weights,
+    "chains-on-yacht": chains_on_yacht,
     "classification": classification,
     "classification-peers": lambda: classification(CLASSIFIERS),
     "classification-others": classification_others,

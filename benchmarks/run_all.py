@@ -57,6 +57,7 @@ BENCHMARKS = {
     "simulation_based_calibration": Benchmark(60, resumes=True),
     "calibration": Benchmark(60, resumes=True),
     "images": Benchmark(180, data=True, resumes=True),
+    "convolution": Benchmark(3, data=True),
     "nominal": Benchmark(40, data=True, resumes=True),
     "classification": Benchmark(240, data=True, resumes=True),
     "regression": Benchmark(600, data=True, resumes=True),

@@ -354,6 +354,14 @@ def test_images():
     assert all(cell["log_loss"] < 0.8 for cell in cells.all)
 
 
+def test_convolution():
+    result = load("benchmarks", "convolution").main(["--quick"])
+    assert [row["evaluations"] for row in result["accuracy"]] == [11, 23]
+    for row in result["accuracy"]:
+        assert 0 < row["error with half the step"] < row["error"] < 1e-6
+    assert all(row["seconds"] > 0 for row in result["matrices"])
+
+
 def test_images_with_a_stored_matrix(tmp_path, monkeypatch):
     images, digits = load("benchmarks", "images"), load_digits()
     monkeypatch.setattr(images, "BLOCK", 50)

@@ -15,6 +15,8 @@ from resnet_gp.flow.convolution import on_torch
 from resnet_gp.flow.convolution.network import ConvFlow, ConvNetwork, Cost
 from resnet_gp.flow.domain import DomainError
 
+_ROWS = 8  # of blocks whose diagonals are used
+
 
 @widens_half
 def conv_covariance(
@@ -67,7 +69,8 @@ def conv_covariance(
     own = [value.to(x1.device).expand(batch).flatten() for value in variances]
     flows = [ConvFlow(network, scalars) for scalars in zip(*own, strict=True)]
     pairs = [(x, x) for x in one] if same else zip(one, two, strict=True)
-    found = [_member(flow, *pair, diag) for flow, pair in zip(flows, pairs, strict=True)]
+    compute = _diagonal if diag else _member
+    found = [compute(flow, *pair) for flow, pair in zip(flows, pairs, strict=True)]
     return torch.stack(found).reshape(shape)
 
 
@@ -83,18 +86,20 @@ def covariance_cost(
     return cost
 
 
-def _member(flow: ConvFlow, x1: Tensor, x2: Tensor, diag: bool) -> Tensor:
+def _diagonal(flow: ConvFlow, x1: Tensor, x2: Tensor) -> Tensor:
+    blocks = zip(x1.split(_ROWS), x2.split(_ROWS), strict=True)
+    return torch.cat([_member(flow, *block).diagonal() for block in blocks])
+
+
+def _member(flow: ConvFlow, x1: Tensor, x2: Tensor) -> Tensor:
     loops = compiled_loops("flow.convolution.on_numba", x1)
     with_gradients = torch.is_grad_enabled()
     if not with_gradients:  # derivatives would be computed with the matrix
         flow = flow._replace(variances=[value.detach() for value in flow.variances])
     if loops is not None and not (with_gradients and (x1.requires_grad or x2.requires_grad)):
-        return _Compiled.apply(loops, flow.network, x1, x2, diag, *flow.variances)
+        return _Compiled.apply(loops, flow.network, x1, x2, *flow.variances)
     flow = flow._replace(variances=[value.to(x1.dtype) for value in flow.variances])
-    if not diag:
-        return on_torch.covariance(flow, x1, x2)
-    pairs = zip(x1[:, None], x2[:, None], strict=True)
-    return torch.cat([on_torch.covariance(flow, *pair)[0] for pair in pairs])
+    return on_torch.covariance(flow, x1, x2)
 
 
 class _Compiled(Function):
@@ -102,10 +107,10 @@ class _Compiled(Function):
 
     @staticmethod
     def forward(ctx: Any, loops: Any, network: ConvNetwork, *inputs: Any) -> Tensor:
-        x1, x2, diag, *variances = inputs
-        ctx.parameters = [i for i, needed in enumerate(ctx.needs_input_grad[5:]) if needed]
-        compute = loops.diagonal if diag else loops.covariance
-        value, *derivatives = compute(ConvFlow(network, variances, ctx.parameters), x1, x2)
+        x1, x2, *variances = inputs
+        ctx.parameters = [i for i, needed in enumerate(ctx.needs_input_grad[4:]) if needed]
+        flow = ConvFlow(network, variances, ctx.parameters)
+        value, *derivatives = loops.covariance(flow, x1, x2)
         ctx.save_for_backward(*derivatives)
         ctx.dtypes = [value.dtype for value in variances]
         return value
@@ -116,4 +121,4 @@ class _Compiled(Function):
         found: list[Tensor | None] = [None] * 3
         for number, derivative in zip(ctx.parameters, ctx.saved_tensors, strict=True):
             found[number] = (grad * derivative).sum().to(ctx.dtypes[number])
-        return (*[None] * 5, *found)
+        return (*[None] * 4, *found)

@@ -66,12 +66,6 @@ def covariance(flow: ConvFlow, x1: Tensor, x2: Tensor) -> Tensor:
     return out
 
 
-def diagonal(flow: ConvFlow, x1: Tensor, x2: Tensor) -> Tensor:
-    """The diagonals of ``covariance``, ``(1 + parameters) x n``."""
-    blocks = zip(x1.split(LANES), x2.split(LANES), strict=True)
-    return torch.cat([covariance(flow, *pair).diagonal(dim1=1, dim2=2) for pair in blocks], 1)
-
-
 def cost(flow: ConvFlow, n: int, m: int | None = None) -> Cost:
     """What a float64 matrix of n and m images takes, or of n with themselves; a sample is timed."""
     seconds = 0.0

@@ -179,6 +179,22 @@ def test_the_steps_are_fine_enough(kind, w, block, monkeypatch):
     assert relative(second, exact, variance, variance) < max(error / 2, 1e-10)
 
 
+@pytest.mark.parametrize(
+    ("activation", "w"), [("relu", 36.0), ("relu", 64.0), ("relu", 100.0), ("abs", 25.0)]
+)
+@pytest.mark.parametrize(("size", "padding"), [(3, "zero"), (3, "circular"), (7, "zero")])
+def test_long_horizons_are_stable(activation, w, size, padding, monkeypatch):
+    """Fields decay against the one that grows fastest, which depends on the padding."""
+    network = conv_network((5, 5), size, padding=padding, activation=activation)
+    x = images(network, 5)
+    x[1], x[2] = 1e-3 * x[1] - x[0], 1e-3 * x[2] + x[0]
+    found, exact = (
+        with_steps(monkeypatch, factor, lambda: covariance(x, x, network, w)) for factor in (1, 10)
+    )
+    variance = exact.diagonal()
+    assert relative(found, exact, variance, variance) < 2e-7
+
+
 def test_opposite_images_lose_half_integer_powers_of_time(monkeypatch):
     """In steps of t instead of sqrt(t), correlations that leave -1 would reduce the order."""
     network = conv_network((9, 9))

@@ -53,13 +53,26 @@ def integrated(steps, matrix, start):
 
 @pytest.mark.parametrize("w", [0.1, 1.0, 7.0, 60.0])
 def test_growth_is_integrated_exactly(w):
-    """Of fields that are the same everywhere; others, which grow less, by the method."""
-    steps = ConvFlow(conv_network((2, 2)), torch.tensor([w, 0.0, 0.0])).steps
+    """Of the field that grows fastest; others by the method."""
+    steps = ConvFlow(conv_network((2, 2), padding="circular"), torch.tensor([w, 0.0, 0.0])).steps
     matrix = np.array([[w / 2, 0.0], [0.0, w / 3]])
     state = integrated(steps, matrix, np.ones(2))
     exact = expm(matrix) @ np.ones(2)
     assert state[0] == pytest.approx(exact[0], rel=1e-11)
     assert state[1] == pytest.approx(exact[1], abs=1e-6 * exact[0])
+
+
+@pytest.mark.parametrize(("shape", "size"), [((5, 4), 3), ((6, 6), 5), ((1, 7), 9)])
+def test_growth_is_that_of_the_field_that_grows_fastest(shape, size):
+    network = conv_network(shape, size, activation="leaky_relu", negative_slope=0.3)
+    field = torch.ones(1, 1, *shape, dtype=torch.float64)
+    for _ in range(200):
+        filtered = torch.nn.functional.avg_pool2d(field, size, 1, size // 2)
+        factor = filtered.norm() / field.norm()
+        field = filtered / factor
+    assert network.growth == pytest.approx(float(factor) * network.linear, rel=1e-9)
+    circular = conv_network(shape, size, padding="circular")
+    assert circular.growth == circular.linear
 
 
 def test_a_block_is_a_step_of_euler():
