@@ -39,10 +39,10 @@ class ConvResNetLimitKernel(NetworkKernel):
     leave the inputs of this kernel as they are.
 
     All is computed in fixed steps, with an error below 10^-6 of sqrt(k(a, a) k(b, b)), and an entry
-    depends on its two images alone. A thousand images of 28 x 28 pixels take half a minute of one
-    core at w = 1, and time grows like sqrt(w); with "average", with the square of the pixels. On
-    the CPU the arithmetic is float64, and a float32 kernel stores float32. ``cost`` tells time and
-    memory beforehand.
+    depends on its two images alone. A thousand images of 28 x 28 pixels take some forty seconds of
+    one core at w = 1, and time grows like sqrt(w); with "average", with the square of the pixels.
+    On the CPU the arithmetic is float64, and a float32 kernel stores float32. ``cost`` tells time
+    and memory beforehand.
 
     The matrices of the last four calls without a gradient are kept and given out again, also by
     copies of the kernel: with fixed hyperparameters (``kernel.requires_grad_(False)``) a fit of
