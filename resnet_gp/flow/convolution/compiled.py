@@ -7,8 +7,8 @@ those of their derivatives in some parameters. Arrays are C-contiguous, in tuple
 
 ``steps``     see ``network.Steps``; which slopes count, ``steps x stages``
 ``network``   radius of the filters, whether they wrap around, (1 + alpha^2) / 2, (1 - alpha)^2, w,
-              the bias variances of input and blocks, series of F and of the angle (tuples, for
-              loops to keep in registers), parameters
+              the variance of the input's bias, that of the blocks' and its derivatives, series of F
+              and of the angle (tuples, for loops to keep in registers), parameters
 ``pair``      the path of the row's image: at each stage and pixel, sqrt(q_aa), its inverse (0 for
               0), and the derivatives of its logarithm, ``stages x parameters x pixels``; that of
               the tile, with LANES numbers for each; the numbers of the field's pixels in either
@@ -22,7 +22,7 @@ import math
 import numpy as np
 
 from resnet_gp.flow.compiled_maps import entry, loops
-from resnet_gp.flow.convolution.network import BLOCK_BIAS, INPUT_BIAS, W
+from resnet_gp.flow.convolution.network import INPUT_BIAS, W
 from resnet_gp.flow.vectors import multiply_add, wide_vectors
 
 LANES = 8
@@ -194,7 +194,6 @@ def _flow(state, shapes, steps, network, pair, workspace):
     own, combined, counts = steps
     slopes, fields, chunks, rows = workspace
     q, pixels, stages = chunks[4:], len(pair[2]), combined.shape[2]
-    bias, parameters = network[6], network[9]
     for step in range(len(own)):
         for i in range(stages + 1):
             if i < stages and not counts[step, i]:
@@ -210,10 +209,7 @@ def _flow(state, shapes, steps, network, pair, workspace):
                     _rates(step * stages + i, first, q, network, pair, chunks, fields)
             if i < stages:
                 for k in range(len(state)):
-                    constant = bias if k == 0 else 0.0
-                    if k > 0 and parameters[k - 1] == BLOCK_BIAS:
-                        constant = 1.0
-                    _filter(fields[k], shapes, network, constant, rows, slopes[k, i])
+                    _filter(fields[k], shapes, network, network[6][k], rows, slopes[k, i])
 
 
 @loops

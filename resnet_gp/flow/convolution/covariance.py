@@ -109,10 +109,8 @@ class _Compiled(Function):
     def forward(ctx: Any, loops: Any, network: ConvNetwork, *inputs: Any) -> Tensor:
         x1, x2, *variances = inputs
         ctx.parameters = [i for i, needed in enumerate(ctx.needs_input_grad[4:]) if needed]
-        flow = ConvFlow(network, variances, ctx.parameters)
-        value, *derivatives = loops.covariance(flow, x1, x2)
+        value, *derivatives = loops.covariance(ConvFlow(network, variances, ctx.parameters), x1, x2)
         ctx.save_for_backward(*derivatives)
-        ctx.dtypes = [value.dtype for value in variances]
         return value
 
     @staticmethod
@@ -120,5 +118,5 @@ class _Compiled(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         found: list[Tensor | None] = [None] * 3
         for number, derivative in zip(ctx.parameters, ctx.saved_tensors, strict=True):
-            found[number] = (grad * derivative).sum().to(ctx.dtypes[number])
+            found[number] = (grad * derivative).sum()
         return (*[None] * 4, *found)

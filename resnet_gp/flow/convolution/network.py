@@ -107,21 +107,19 @@ class ConvNetwork:
         grid = np.arange(self.pixels).reshape(height, width)
         weight = 1 / self.pixels ** (2 if self.average else 1)
         found = [Plane((height, width), grid.ravel(), grid.ravel(), weight)]
-        if not self.average:
-            return found
-        if self.circular:
+        if self.average and self.circular:
             for down, right in itertools.product(range(height), range(width)):
                 opposite = (-down % height, -right % width)
                 if (0, 0) < (down, right) <= opposite:
                     there = np.roll(grid, (-down, -right), (0, 1)).ravel()
                     half = 0.5 if (down, right) == opposite else 1.0
                     found.append(Plane((height, width), grid.ravel(), there, weight * half))
-            return found
-        for down, right in itertools.product(range(height), range(1 - width, width)):
-            if (down, right) > (0, 0):
-                here = grid[: height - down, max(0, -right) : width - max(0, right)]
-                there = grid[down:, max(0, right) : width - max(0, -right)]
-                found.append(Plane(here.shape, here.ravel(), there.ravel(), weight))
+        elif self.average:
+            for down, right in itertools.product(range(height), range(1 - width, width)):
+                if (down, right) > (0, 0):
+                    here = grid[: height - down, max(0, -right) : width - max(0, right)]
+                    there = grid[down:, max(0, right) : width - max(0, -right)]
+                    found.append(Plane(here.shape, here.ravel(), there.ravel(), weight))
         return found
 
 
@@ -190,8 +188,8 @@ class ConvFlow(NamedTuple):
         if depth is None:
             stable = w * self.network.linear / _STABLE
             count = math.ceil(max(min(fast / _ONE_STEP, 2), math.sqrt(fast), stable))
-            count *= 2 if block_bias > 0 else 1  # opposite and blank pixels move faster at first
-            return _limit_steps(count, w * self.network.growth)
+            # With biases, opposite and blank pixels move faster at first.
+            return _limit_steps(count * (2 if block_bias > 0 else 1), w * self.network.growth)
         return Steps(np.ones((depth, 2)), np.tile([[0.0], [1 / depth]], (depth, 1, 1)))
 
 
@@ -235,10 +233,7 @@ def conv_network(
         if value not in known:
             raise ValueError(f'{name} must be "{known[0]}" or "{known[1]}", got {value!r}')
     if checked_depth(depth) is not None and int(depth or 0) > _DEEPEST:
-        raise ValueError(
-            f"depth must be at most {_DEEPEST}, or None for the limit, from which a network of L "
-            f"blocks differs by O(1/L); got {depth}"
-        )
+        raise ValueError(f"depth must be at most {_DEEPEST}, or None for the limit, got {depth}")
     if not isinstance(activation, LeakyReLU):
         activation = get_activation(activation, negative_slope)
     channels, height, width = sizes if len(sizes) == 3 else (1, *sizes)

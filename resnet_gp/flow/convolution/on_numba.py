@@ -17,7 +17,7 @@ from torch import Tensor
 from resnet_gp.flow.angles import reduced_speed
 from resnet_gp.flow.convolution import compiled
 from resnet_gp.flow.convolution.compiled import LANES
-from resnet_gp.flow.convolution.network import ConvFlow, ConvNetwork, Cost
+from resnet_gp.flow.convolution.network import BLOCK_BIAS, ConvFlow, ConvNetwork, Cost
 from resnet_gp.flow.convolution.on_torch import variance_path
 from resnet_gp.flow.general import mirror
 from resnet_gp.progress import progress_bar
@@ -84,10 +84,11 @@ def _block(flow: ConvFlow, one: Prepared, two: Prepared, symmetric: bool) -> Ten
     (network, variances, parameters), steps = flow, flow.steps
     out = torch.empty(1 + len(parameters), len(one[0]), len(two[0]), dtype=torch.float64)
     counts = steps.combined.any(1)  # all but the first at t = 0, where dt / ds = 0
+    constants = [float(variances[BLOCK_BIAS]), *(float(i == BLOCK_BIAS) for i in parameters)]
     settings = (
         network.radius, network.circular, network.linear,
-        (1 - network.activation.negative_slope) ** 2, *map(float, variances), *_series(),
-        np.array(parameters, np.int64),
+        (1 - network.activation.negative_slope) ** 2, *map(float, variances[:BLOCK_BIAS]),
+        np.array(constants), *_series(), np.array(parameters, np.int64),
     )  # fmt: skip
     tiles, tile_paths = _tiles(two[0]), tuple(map(_tiles, two[1]))
     fill = functools.partial(

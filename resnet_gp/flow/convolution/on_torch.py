@@ -11,6 +11,8 @@ from torch import Tensor
 from resnet_gp.flow.convolution.network import BLOCK_BIAS, INPUT_BIAS, ConvFlow, ConvNetwork, W
 from resnet_gp.flow.general import GaussianMoment
 
+Speed = Callable[[int, Tensor], Tensor]  # of the stage and the state
+
 _ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # pairs of pixels at a time, if no gradient is wanted
 
 
@@ -75,9 +77,7 @@ def _covariance(flow: ConvFlow, x1: Tensor, x2: Tensor, path2: list[Tensor]) -> 
     return end.flatten(2).mean(-1)
 
 
-def _states(
-    flow: ConvFlow, state: Tensor, speed: Callable[[int, Tensor], Tensor]
-) -> Iterator[Tensor]:
+def _states(flow: ConvFlow, state: Tensor, speed: Speed) -> Iterator[Tensor]:
     """The state at every stage of dq/dt = speed(stage, q), and then at the end."""
     stage = 0
     for own, combined in zip(*flow.steps, strict=True):
