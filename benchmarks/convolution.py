@@ -29,6 +29,7 @@ from resnet_gp.kernels import ConvResNetLimitKernel
 
 VARIANCES = (0.1, 0.5, 0.8, 1.0, 2.0, 4.0, 9.0, 20.0, 60.0, 100.0)
 COUNT, NEAR = 40, 1e-3
+MATRICES = (("flatten", 8, 1797), ("flatten", 28, 1000), ("average", 8, 500))
 STEPS = {"error": 1, "error with half the step": 2, "exact": 10}
 
 
@@ -76,24 +77,22 @@ def seconds(X: np.ndarray, readout: str) -> float:
 def main(arguments: list[str] | None = None) -> dict[str, object]:
     parser = parser_of(__doc__, "mnist_t10k.npz, or that holds it in images/")
     options = parsed(parser, arguments)
-    sets, variances, sizes = {8: load_digits().images}, VARIANCES, (1797, 1000, 500)
+    sets, variances, most = {8: load_digits().images}, VARIANCES, max(n for _, _, n in MATRICES)
     if options.quick:
-        variances, sizes = (1.0, 4.0), (40, 40, 10)
+        variances, most = (1.0, 4.0), 20
     else:
-        folder = options.data / "images"
-        sets[28], _ = load((folder if folder.is_dir() else options.data) / "mnist_t10k.npz")
+        sets[28], _ = load(options.data)
     accuracy = []
     for w in variances:
         found = [errors(x, side, w) for side, X in sets.items() for x in kinds(X)]
         worst = {name: max(one[name] for one in found) for name in found[0]}
         accuracy.append({"w": w, **worst, "evaluations": evaluations(w)})
-    matrices = [
-        {"readout": readout, "side": side, "rows": n, "seconds": seconds(sets[side][:n], readout)}
-        for (readout, side), n in zip(
-            (("flatten", 8), ("flatten", 28), ("average", 8)), sizes, strict=True
-        )
-        if side in sets
-    ]
+    matrices = []
+    for readout, side, n in MATRICES:
+        if side in sets:
+            X = sets[side][: min(n, most)]
+            own = {"readout": readout, "side": side, "rows": len(X)}
+            matrices.append(own | {"seconds": seconds(X, readout)})
     result = {"processor": processor(), "accuracy": accuracy, "matrices": matrices}
     for name, rows in (("accuracy", accuracy), ("matrices", matrices)):
         texts = [[v if isinstance(v, str) else f"{v:.3g}" for v in row.values()] for row in rows]

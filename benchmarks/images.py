@@ -65,8 +65,10 @@ def _fixed(kernel: ConvResNetLimitKernel, w: float) -> ConvResNetLimitKernel:
     return kernel.requires_grad_(False)
 
 
-def convolutional_kernel(shape: tuple[int, ...]) -> ConvResNetLimitKernel:
-    return _fixed(ConvResNetLimitKernel(shape, filter_size=5), 16.0)
+def convolutional_kernel(
+    shape: tuple[int, ...], make: Callable[..., ConvResNetLimitKernel] = ConvResNetLimitKernel
+) -> ConvResNetLimitKernel:
+    return _fixed(make(shape, filter_size=5), 16.0)
 
 
 def convolutional(X: np.ndarray, y: np.ndarray, Z: np.ndarray) -> np.ndarray:
@@ -118,7 +120,7 @@ class StoredKernel(ConvResNetLimitKernel):
 
 
 def from_stored(stored: AllImages, X: np.ndarray, y: np.ndarray, Z: np.ndarray) -> np.ndarray:
-    kernel = _fixed(StoredKernel(stored, X.shape[1:], filter_size=5), 16.0)
+    kernel = convolutional_kernel(X.shape[1:], partial(StoredKernel, stored))
     return _fitted(ResNetGPClassifier(kernel=kernel), X, y, Z)
 
 
@@ -172,8 +174,10 @@ MODELS: dict[str, Model] = {
 }
 
 
-def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def load(data: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels without the 500 rows on which w and the filters were chosen."""
+    folder = data / "images"
+    path = (folder if folder.is_dir() else data) / "mnist_t10k.npz"
     with np.load(path, allow_pickle=False) as archive:
         X, y = archive["X"].astype(np.float64), archive["y"]
     rows = np.sort(np.random.RandomState(123).permutation(len(X))[500:])
@@ -216,8 +220,7 @@ def main(arguments: list[str] | None = None) -> Cells:
         X, y = digits.images, digits.target
         options.rows, options.test, options.draws = [100], 200, 1
     else:
-        folder = options.data / "images"
-        X, y = load((folder if folder.is_dir() else options.data) / "mnist_t10k.npz")
+        X, y = load(options.data)
     X, models = standardised(X), dict(MODELS)
     if options.matrix:
         models["convolutional"] = partial(from_stored, AllImages(options.matrix, X))

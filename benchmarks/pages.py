@@ -60,6 +60,23 @@ def results(name: str) -> Cells:
     return Cells(RESULTS / f"{name}.json", ())
 
 
+def paired(
+    cells: Cells, kind: str, over: str, **fixed: Any
+) -> tuple[int, Callable[[str, str], np.ndarray]]:
+    """How many draws all kinds have finished, and the values of a kind's measure on those.
+
+    Args:
+        kind: the entry that names a model, or a way; it is the first argument of the values.
+        over: the entry that numbers the draws, or splits.
+        fixed: entries that all of these cells have.
+    """
+    own: dict[str, dict[int, Cell]] = {cell[kind]: {} for cell in cells.all}
+    for cell in cells.where(**fixed):
+        own[cell[kind]][cell[over]] = cell
+    shared = sorted(set.intersection(*map(set, own.values())))
+    return len(shared), lambda name, measure: np.array([own[name][i][measure] for i in shared])
+
+
 def number(value: float, digits: int = 3, sign: str = "") -> str:
     """Format with this many significant digits, separated thousands and a typographic minus."""
     text = f"{value:{sign}.{digits}g}"
@@ -465,15 +482,10 @@ def chains_and_weights() -> str:
     """Hyperparameters at their mode, by importance sampling and by chains."""
     cells, rows = results("full_bayes"), []
     for name, n in dict.fromkeys((cell["set"], cell["rows"]) for cell in cells.all):
-        own = {w: {c["split"]: c for c in cells.where(set=name, rows=n, way=w)} for w in WAYS}
-        splits = sorted(set.intersection(*map(set, own.values())))
-
-        def values(way: str, what: str, own: Any = own, splits: Any = splits) -> np.ndarray:
-            return np.array([own[way][split][what] for split in splits])
-
+        splits, values = paired(cells, "way", "split", set=name, rows=n)
         losses = {way: values(way, "nlpd") for way in WAYS}
         rows.append(
-            [name, str(n), str(len(splits)), *(number(loss.mean()) for loss in losses.values()),
+            [name, str(n), str(splits), *(number(loss.mean()) for loss in losses.values()),
              difference(losses["laplace"] - losses["nuts"]),
              *(f"{np.median(values(way, 'seconds')):.0f}" for way in ("laplace", "nuts"))]
         )  # fmt: skip
@@ -483,18 +495,15 @@ def chains_and_weights() -> str:
 
 
 def chains_on_yacht() -> str:
-    cells, rows = results("full_bayes"), []
+    _, values = paired(results("full_bayes"), "way", "split", set="yacht", rows=100)
+    rows = []
     for way in WAYS:
-        own = cells.where(set="yacht", rows=100, way=way)
-
-        def text(what: str, form: str, factor: float = 1.0, own: Any = own) -> str:
-            return mean_and_error(factor * np.array([cell[what] for cell in own]), form)
-
-        rows.append(
-            [f'"{way}"', text("rmse", ".2f"), text("nlpd", ".2f"), text("coverage", ".1f", 100),
-             text("coverage of all others", ".1f", 100),
-             f"{np.median([cell['seconds'] for cell in own]):.0f}"]
-        )  # fmt: skip
+        errors = (mean_and_error(values(way, what), ".2f") for what in ("rmse", "nlpd"))
+        held = (
+            mean_and_error(100 * values(way, what), ".1f")
+            for what in ("coverage", "coverage of all others")
+        )
+        rows.append([f'"{way}"', *errors, *held, f"{np.median(values(way, 'seconds')):.0f}"])
     headings = ["hyperparameters", "RMSE", "negative log density", "% in 90 % intervals"]
     return table([*headings, "% of all other rows", "seconds"], rows)
 
@@ -737,14 +746,9 @@ def images() -> str:
     models = list(dict.fromkeys(cell["model"] for cell in cells.all))
     rows = []
     for size in sorted({cell["rows"] for cell in cells.all}):
-        own = {name: {c["draw"]: c for c in cells.where(rows=size, model=name)} for name in models}
-        draws = sorted(set.intersection(*map(set, own.values())))
+        draws, values = paired(cells, "model", "draw", rows=size)
         if not draws:
             continue
-
-        def values(name: str, measure: str, own: Any = own, draws: Any = draws) -> np.ndarray:
-            return np.array([own[name][draw][measure] for draw in draws])
-
         texts = [
             f"{percent(values(name, 'accuracy').mean())} / {values(name, 'log_loss').mean():.3f} / "
             f"{values(name, 'calibration_error').mean():.3f}"
@@ -754,7 +758,7 @@ def images() -> str:
             difference(100 * (values(models[0], "accuracy") - values(models[1], "accuracy"))),
             difference(values(models[0], "log_loss") - values(models[1], "log_loss")),
         ]
-        rows.append([str(size), str(len(draws)), *texts, " / ".join(gains)])
+        rows.append([str(size), str(draws), *texts, " / ".join(gains)])
     gain = "gain over connected: points / log-loss"
     return table(["training images", "draws", *models, gain], rows)
 

@@ -28,3 +28,11 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     else:
         monkeypatch.setattr("resnet_gp.flow.autograd._numba_module", lambda name: None)
     return request.param
+
+
+@pytest.fixture(scope="module")
+def few_rows_learn() -> Iterator[None]:
+    """Nearest inference learns from left-out rows, however few rows there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("resnet_gp.fitting.nearest._FEW_ROWS", 0)
+        yield

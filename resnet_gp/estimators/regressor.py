@@ -116,10 +116,9 @@ class ResNetGPRegressor(
         "exact" factorises an n x n matrix. "nearest" conditions each prediction on the
         ``n_neighbors`` nearest training rows (Vecchia 1988), and learns hyperparameters from rows
         that are left out of their own neighbourhoods (up to 600 rows, by an exact fit): for any
-        number of rows. "sparse" maximises
-        the collapsed bound of Titsias (2009) with ``n_inducing`` inducing points, in passes over
-        all rows. "auto" is exact if memory and patience allow, else nearest. The choice is logged
-        and kept in ``inference_``.
+        number of rows. "sparse" maximises the collapsed bound of Titsias (2009) with
+        ``n_inducing`` inducing points, in passes over all rows. "auto" is exact if memory and
+        patience allow, else nearest. The choice is logged and kept in ``inference_``.
     n_neighbors : int or None, default=None
         Number of training rows on which "nearest" conditions a prediction, at most that of the
         rows. None for the least of 64, 128, 256 and, up to 200,000 rows, 400 whose CRPS of left-out
@@ -149,8 +148,9 @@ class ResNetGPRegressor(
         if it predicts left-out rows better, beyond chance.
     hyperparameter_samples : int or None, default=2000
         Exact inference maximises the marginal likelihood up to this many rows, of all rows for
-        None; more rows choose the hyperparameters as "nearest" does. Sparse inference starts from
-        an exact fit to a random subset of this size, "nearest" from one to 600 rows.
+        None; more rows choose the hyperparameters as "nearest" does (by marginal likelihood up to
+        600 rows). Sparse inference starts from an exact fit to a random subset of this size,
+        "nearest" from one to 600 rows.
     noise_variance : float or None, default=None
         Known noise variance, in the squared units of y; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0

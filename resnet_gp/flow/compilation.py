@@ -6,6 +6,7 @@ import functools
 import gc
 import sys
 import threading
+from abc import abstractmethod
 from typing import Any
 
 from numba.core.event import Listener, register
@@ -38,11 +39,11 @@ class _Compilation(Listener):
             if self._depth == 0:
                 self.end()
 
-    def begin(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def begin(self) -> None: ...
 
-    def end(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def end(self) -> None: ...
 
 
 class _Notice(_Compilation):
@@ -71,8 +72,8 @@ class _Notice(_Compilation):
 class _NoCollections(_Compilation):
     """Stops Python's cyclic garbage collector meanwhile.
 
-    Numba builds some million objects that live to its end, and an eighth of its time went into
-    going through them.
+    Numba builds some million objects that live to its end, and up to an eighth of its time went
+    into going through them.
     """
 
     def __init__(self) -> None:

@@ -16,20 +16,13 @@ from resnet_gp import ResNetGPRegressor
 from resnet_gp.distributed import fit
 from resnet_gp.distributed.fit import DEFAULT
 from resnet_gp.distributed.rows import DaskPoints
-from resnet_gp.fitting import nearest
 from resnet_gp.fitting.inference import Training
 from resnet_gp.fitting.input_choice import helpful_directions
 from resnet_gp.fitting.nearest import Here, Nearest
 from resnet_gp.fitting.search import Search
 from resnet_gp.progress import progress_bar
 
-
-@pytest.fixture(autouse=True, scope="module")
-def learning():
-    """Left-out rows are learned from, however few there are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nearest, "_FEW_ROWS", 0)
-        yield
+pytestmark = pytest.mark.usefixtures("few_rows_learn")
 
 
 def search_of(kernels, max_iter):

@@ -15,20 +15,14 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPRegressor
-from resnet_gp.fitting import nearest, optimiser
+from resnet_gp.fitting import optimiser
 from resnet_gp.models import ExactRegression
 from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.predictive.local_scale import LocalScale
 
+pytestmark = pytest.mark.usefixtures("few_rows_learn")
+
 NOISE = 0.2
-
-
-@pytest.fixture(autouse=True, scope="module")
-def learning():
-    """Left-out rows are learned from, however few there are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nearest, "_FEW_ROWS", 0)
-        yield
 
 
 def not_repeats(_):

@@ -19,6 +19,8 @@ from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.models.nearest_posterior import NearestPosterior
 from resnet_gp.progress import progress_bar
 
+pytestmark = pytest.mark.usefixtures("few_rows_learn")
+
 SPECS = {
     1: KernelSpec("limit", "relu", None, False),
     2: KernelSpec("limit", "relu", None, False, 2),
@@ -26,14 +28,6 @@ SPECS = {
     "short": KernelSpec(MaternKernel(0.5), "relu", None, False),
     "biased": KernelSpec("limit", "relu", None, True),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def learning():
-    """Left-out rows are learned from, however few there are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nearest, "_FEW_ROWS", 0)
-        yield
 
 
 def search(*kernels, **options):

@@ -193,7 +193,7 @@ def _flow(state, shapes, steps, network, pair, workspace):
     """Move ``state`` to the end of time."""
     own, combined, counts = steps
     slopes, fields, chunks, rows = workspace
-    q, pixels, stages = chunks[4:], len(pair[2]), combined.shape[2]
+    q, constants, pixels, stages = chunks[4:], network[6], len(pair[2]), combined.shape[2]
     for step in range(len(own)):
         for i in range(stages + 1):
             if i < stages and not counts[step, i]:
@@ -209,7 +209,7 @@ def _flow(state, shapes, steps, network, pair, workspace):
                     _rates(step * stages + i, first, q, network, pair, chunks, fields)
             if i < stages:
                 for k in range(len(state)):
-                    _filter(fields[k], shapes, network, network[6][k], rows, slopes[k, i])
+                    _filter(fields[k], shapes, network, constants[k], rows, slopes[k, i])
 
 
 @loops

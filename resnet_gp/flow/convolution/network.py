@@ -96,7 +96,7 @@ class ConvNetwork:
 
     @property
     def growth(self) -> float:
-        """The rate at which the field that grows fastest does, over the weight variance."""
+        """The rate of the field that grows fastest, divided by the weight variance."""
         kept = (_kept(size, self.radius) for size in self.image_shape[1:])
         return self.linear * (1.0 if self.circular else math.prod(kept))
 
@@ -125,7 +125,7 @@ class ConvNetwork:
 
 @functools.lru_cache(maxsize=16)
 def _kept(size: int, radius: int) -> float:
-    """The largest eigenvalue of means over 2 r + 1 of so many numbers in a row, 0 beyond them."""
+    """Largest eigenvalue of the mean over 2 r + 1 neighbours in a row of this size, 0 outside."""
     near = np.abs(np.subtract.outer(np.arange(size), np.arange(size))) <= radius
     return float(np.linalg.eigvalsh(near / (2 * radius + 1))[-1])
 
@@ -174,7 +174,7 @@ class ConvFlow(NamedTuple):
         correlations leave -1, and variances leave 0 where images are blank, like half-integer
         powers of t. It is applied to exp(-g t) q, where g is the growth of the field that grows
         fastest, so that long horizons need few steps (Lawson 1967). The fields that decay then, at
-        rates up to 4/3 w E[phi(u)^2] / E[u^2], bound the steps above w = 50.
+        rates up to 4/3 w E[phi(u)^2] / E[u^2], bound the steps; of ReLU, above w = 49.
 
         Raises:
             DomainError: w is not positive, or above 100 / ``activation.steepness``.

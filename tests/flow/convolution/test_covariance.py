@@ -155,7 +155,9 @@ def with_steps(monkeypatch, factor, function):
 
 
 @pytest.mark.parametrize("kind", ["blank edges", "standardised", "nearly equal", "opposite"])
-@pytest.mark.parametrize(("w", "block"), [(0.3, None), (1.0, None), (1.0, 3.0), (16.0, None)])
+@pytest.mark.parametrize(
+    ("w", "block"), [(0.3, None), (1.0, None), (1.0, 3.0), (4.0, 30.0), (16.0, None)]
+)
 def test_the_steps_are_fine_enough(kind, w, block, monkeypatch):
     """Against ten times as many; twice as many are better."""
     network = conv_network((9, 9))
