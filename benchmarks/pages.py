@@ -31,6 +31,8 @@ from ranks import critical_difference, critical_distance, friedman, mean_ranks
 from regression import SMALL
 from scipy.stats import wilcoxon
 
+from resnet_gp.mean_ode.advice import DEPTH_CONSTANT, WIDTH_CONSTANT
+
 PAGES = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md")))
 MARK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 KERNELS = {"one": "ours", "matern": "Matérn", "rbf": "RBF", "ibnn": "I-BNN"}
@@ -174,22 +176,6 @@ def regression(measure: str) -> str:
     return table(headings, rows)
 
 
-def ranks() -> str:
-    """Mean ranks of the four kernels."""
-    splits = Splits(KERNELS)
-    rows = []
-    for measure in ("rmse", "nlpd"):
-        means = splits.means(measure)
-        own = (f"{rank:.2f}" for rank in mean_ranks(means))
-        rows.append(
-            [f"mean rank by {measure.upper()}, {len(means)} sets", *own, f"{friedman(means):.2g}"]
-        )
-    covered = splits.means("coverage").mean(0)
-    rows.append(["in 90 % intervals", *(percent(float(one)) for one in covered), ""])
-    headings = ["", "ours", "ARD Matérn-5/2", "ARD RBF", "BoTorch's I-BNN", "Friedman's p"]
-    return table(headings, rows)
-
-
 def law() -> str:
     """The default beside one kernel at its mode with a Gaussian law."""
     models = ["resnet", "one"]
@@ -316,9 +302,7 @@ def peer_ranks(models: Iterable[str] = STRONG) -> str:
         row.append(percent(float(covered)))
         row.append(number(float(np.median([cell["seconds"] for cell in cells])), 2))
         rows.append([*row, number(float(np.median(tuning)), 2) if tuning else ""])
-    friedmans = [
-        f"{friedman(_means(splits, measure)):.1g}".replace("e-0", "e-") for measure in RANKED
-    ]
+    friedmans = [p_value(friedman(_means(splits, measure))) for measure in RANKED]
     distances = [f"{critical_distance(len(ranks), len(splits.names)):.2f}" for ranks, _ in columns]
     rows.append(["Friedman's p", *itertools.chain(*([p, ""] for p in friedmans)), "", "", ""])
     rows.append(["critical distance", *itertools.chain(*([d, ""] for d in distances)), "", "", ""])
@@ -794,6 +778,33 @@ def trainers() -> str:
     return table(["", "seconds per step", "added peak memory"], rows)
 
 
+def rates_in_training() -> str:
+    """Constants of the error of deep ResNets in training, by each way of fitting them."""
+    ways = read("mean_ode")["experiments"]["rates"]["ways"]
+    titles = {
+        "in squares, asymptotic": "terms in squares, asymptotic cells",
+        "plain sum, asymptotic": "plain sum, the same errors",
+        "plain sum, paper's protocol": "plain sum, the paper's protocol",
+        "in squares, paper's protocol": "terms in squares, the paper's protocol",
+    }
+    rows = [["the paper, plain sum", f"{DEPTH_CONSTANT:g}", f"{WIDTH_CONSTANT:g}"]]
+    for name, title in titles.items():
+        pairs = zip(*ways[name], strict=True)
+        rows.append([title, *(f"{mean:.3f} ± {error:.3f}" for mean, error in pairs)])
+    return table(["fit", "constant of 1/L", "constant of √D/√(LM)"], rows)
+
+
+def conformal() -> str:
+    """Coverage and width of conformal intervals, over training sets."""
+    rows = []
+    for way, found in read("conformal").items():
+        shares = found["coverage"], found["coverage where x_0 > 1"]
+        cells = [f"{percent(mean)} ± {percent(error)}" for mean, error in shares]
+        rows.append([way, *cells, "{:.2f} ± {:.2f}".format(*found["width"])])
+    where = "coverage where the noise is largest (x₀ > 1)"
+    return table(["intervals", "coverage", where, "mean width"], rows)
+
+
 def first_use() -> str:
     found = read("first_use")
     names = {name: one for name, one in found.items() if isinstance(one, dict)}
@@ -807,7 +818,6 @@ def first_use() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "regression-rmse": lambda: regression("rmse"),
     "regression-nlpd": lambda: regression("nlpd"),
-    "regression-ranks": ranks,
     "regression-law": law,
     "regression-law-ranks": law_ranks,
     "parts-of-the-law": parts,
@@ -833,6 +843,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "first-use": first_use,
     "samplers": samplers,
     "trainers": trainers,
+    "rates-in-training": rates_in_training,
+    "conformal": conformal,
     "few-rows": few_rows,
     "nominal-regression": lambda: nominal(
         "nominal",

@@ -8,12 +8,13 @@
 # jackknife+ (Barber et al. 2021) use all of them, and fit once for each fold. With the score
 # "std_normalized", widths follow the deviation of the law (Jaber et al. 2025).
 #
-#     python examples/conformal_intervals.py [--quick] [--figure FILE]
+#     python examples/conformal_intervals.py [--quick] [--figure FILE] [--out FILE]
 
 # %%
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -115,6 +116,16 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
 
 
+def summary(of: Found) -> dict[str, tuple[float, float]]:
+    """Means over training sets, and their standard errors."""
+    measures = {
+        "coverage": of.coverage,
+        "coverage where x_0 > 1": of.by_input[:, BINS[:-1] >= 1].mean(1),
+        "width": of.width,
+    }
+    return {name: tuple(map(float, mean_and_error(one))) for name, one in measures.items()}
+
+
 def draw_figure(path: Path, found: dict[str, Found]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -137,16 +148,20 @@ def main(arguments: list[str] | None = None) -> dict[str, Found]:
     parser = argparse.ArgumentParser(description="Conformal intervals around the regressor")
     parser.add_argument("--quick", action="store_true", help="two training sets of 40 rows")
     parser.add_argument("--figure", type=Path, help="where to draw coverage along x_0")
+    parser.add_argument("--out", type=Path, help="where to save the table, as JSON")
     options = parser.parse_args(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of lengthscales at a bound
         found = measured(*(2, 40, 200) if options.quick else (DRAWS, ROWS, NEW_ROWS))
+    table = {way: summary(of) for way, of in found.items()}
     print(f"{'':22s}{'coverage':>16s}{'where x_0 > 1':>16s}{'mean width':>16s}")
-    for way, of in found.items():
-        shares = of.coverage, of.by_input[:, BINS[:-1] >= 1].mean(1)
-        cells = ["{:.1f} ± {:.1f} %".format(*mean_and_error(100 * share)) for share in shares]
-        cells.append("{:.2f} ± {:.2f}".format(*mean_and_error(of.width)))
+    for way, of in table.items():
+        shares = [of["coverage"], of["coverage where x_0 > 1"]]
+        cells = [f"{100 * mean:.1f} ± {100 * error:.1f} %" for mean, error in shares]
+        cells.append("{:.2f} ± {:.2f}".format(*of["width"]))
         print(f"{way:22s}" + "".join(f"{cell:>16s}" for cell in cells))
+    if options.out:
+        options.out.write_text(json.dumps(table, indent=1) + "\n")
     if options.figure:
         draw_figure(options.figure, found)
     return found

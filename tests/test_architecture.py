@@ -10,10 +10,11 @@ import resnet_gp
 PACKAGE = Path(resnet_gp.__file__).parent
 
 # The floors of docs/architecture.md, from the ground up.
-GROUND = {"activations", "hermite", "threads", "progress", "memory"}
+GROUND = {"activations", "hermite", "integers", "memory", "progress", "threads"}
 READS = {
     "activations": {"hermite"},
     "hermite": set(),
+    "integers": set(),
     "threads": set(),
     "progress": set(),
     "memory": set(),

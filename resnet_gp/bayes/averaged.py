@@ -88,9 +88,9 @@ class Averaged(Inference):
                     verbose=self.verbose,
                 )
         except KeyboardInterrupt:
-            return replace(mode, result=mode.result.but_interrupted())
+            return replace(mode, result=mode.result.as_interrupted())
         assert isinstance(mode.model, ExactRegression)
-        result = mode.result.but_interrupted() if draws.interrupted else mode.result
+        result = mode.result.as_interrupted() if draws.interrupted else mode.result
         mixture = ExactMixture(
             each_serially(ExactRegression.posterior, list(_members(mode.model, draws)))
         )

@@ -7,7 +7,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from resnet_gp.bayes.chain import Iteration, Model, Potential, Values, run_chain
 from resnet_gp.bayes.diagnostics import warn_if_unhealthy
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.worker import ChainError, Worker
+from resnet_gp.integers import check_integer
 from resnet_gp.progress import progress_bar
 
 _DENSE_UP_TO = 50
@@ -74,7 +74,7 @@ def run_nuts(
         ("num_chains", num_chains), ("num_draws", num_draws),
         ("num_warmup", num_warmup), ("n_jobs", n_jobs), ("max_tree_depth", max_tree_depth),
     ):  # fmt: skip
-        check_positive_integer(name, value)
+        check_integer(name, value)
     if not 0 < target_acceptance < 1:
         raise ValueError(f"target_acceptance must lie between 0 and 1, got {target_acceptance!r}")
     began = time.perf_counter()
@@ -128,12 +128,6 @@ def _starts(model: Model, args: tuple[Any, ...], start: Any, seeds: list[int]) -
         potential.jittered(centre, torch.Generator().manual_seed(chain_seed))
         for chain_seed in seeds
     ]
-
-
-def check_positive_integer(name: str, value: Any) -> None:
-    """Raise ``ValueError``, which names the argument, if a value is not a positive integer."""
-    if not isinstance(value, Integral) or int(value) < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 class _Record:

@@ -15,8 +15,8 @@ from pyro.poutine.util import prune_subsample_sites
 
 from resnet_gp.bayes.chain import Model, seeded
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.nuts import check_positive_integer
 from resnet_gp.flow.domain import IMPOSSIBLE
+from resnet_gp.integers import check_integer
 from resnet_gp.progress import progress_bar
 
 _SCALE = 0.05  # standard deviation of the guide at the start
@@ -56,7 +56,7 @@ def run_svi(
         DomainError, torch.linalg.LinAlgError: twenty steps in a row left the domain of the model.
     """
     for name, value in (("num_steps", num_steps), ("num_draws", num_draws)):
-        check_positive_integer(name, value)
+        check_integer(name, value)
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate!r}")
     began = time.perf_counter()

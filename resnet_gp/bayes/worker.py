@@ -56,7 +56,7 @@ class Worker:
         """Yield the reports of the function until it returns.
 
         Raises:
-            ChainError: the function raised an error, or the process died.
+            ChainError: the function raised an error, or the process died or was stopped.
         """
         stream = self._process.stdout
         assert stream is not None
@@ -65,7 +65,7 @@ class Worker:
         while True:
             try:
                 kind, content = pickle.load(stream)
-            except (EOFError, pickle.UnpicklingError) as error:
+            except (EOFError, pickle.UnpicklingError, ValueError, OSError) as error:
                 raise ChainError(
                     f"its process died with exit code {self._process.wait()}"
                 ) from error

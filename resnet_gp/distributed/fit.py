@@ -21,6 +21,7 @@ from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.units import Units
+from resnet_gp.integers import check_integer
 from resnet_gp.progress import progress_bar
 
 #: The kernels of ``ResNetGPRegressor``, one network and the sum of two, of which the fit chooses.
@@ -132,5 +133,5 @@ def _check(
         raise ValueError(f'residuals must be "student" or "gaussian", got {residuals!r}')
     check_choice("rotate_features", rotate_features)
     for name, value in (("n_neighbors", n_neighbors), ("max_iter", max_iter)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        if value is not None:
+            check_integer(name, value)

@@ -210,7 +210,7 @@ def _alone(posterior: NearestPosterior) -> NearestPosterior:
     """A posterior that predicts from rows that it is given, for a task."""
     d, p = len(posterior.widths), 1
     nothing = torch.zeros(0, d), torch.zeros(0, p), torch.zeros(0)
-    return posterior.but(
+    return posterior.replace(
         covar_module=copy.deepcopy(posterior.covar_module),
         rows=Rows(*nothing),
         index=Neighbours(np.zeros((0, d))),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+
+from resnet_gp.integers import check_integer
 
 Array = NDArray[np.float64]
 
@@ -41,8 +42,7 @@ def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[
         value = getattr(estimator, name)
         if value is None and name in optional:
             continue
-        if type(value) is bool or not isinstance(value, Integral) or int(value) < bound:
-            raise ValueError(f"{name} must be an integer of at least {bound}, got {value!r}")
+        check_integer(name, value, bound)
 
 
 def torch_device(device: str) -> torch.device:

@@ -103,7 +103,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         deviations: columns as numbers, then ranks of the skewed ones, then indicators of
         categories. Not for a given kernel.
     slope_ : float
-        b in softmax(b score).
+        b, the inverse temperature, in softmax(b score).
     columns_ : resnet_gp.columns.Columns or None
         How a data frame, or an array with categories, becomes features, whose names are
         ``columns_.feature_names``. None for an array of numbers.
@@ -274,10 +274,11 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
     def _make_inputs(self) -> Inputs:
         # Declared columns are the categories, and a given kernel expects the columns of X.
-        declared = self.categorical_features
-        tries = not (declared is None or declares_columns(declared) or self._given is not None)
+        given, declared = self._given is not None, self.categorical_features
+        tries = not (declared is None or declares_columns(declared) or given)
         indicators = [] if self.columns_ is None else self.columns_.indicators
-        return Inputs(self.X_train_, indicators, tries, takes_whole_inputs(self._given))
+        whole = takes_whole_inputs(self._given)
+        return Inputs(self.X_train_, indicators, tries, not given, whole)
 
     @property
     def _given(self) -> Kernel | None:

@@ -73,23 +73,29 @@ class Inputs:
     """The inputs of kernels: views of features, of which each kernel sees one.
 
     One view has the features as they are; one, if asked for, columns of few values as categories;
-    and one the ranks of skewed features in their place, if there are any.
+    and one, if asked for, the ranks of skewed features in their place, if there are any.
 
     Args:
         X: the features of the training rows.
         indicators: slices of indicators among them, of one column each.
         tries_categories: whether there is a view with categories.
-        whole: features stay as they are, and this is the only view.
+        tries_ranks: whether there is one with ranks.
+        whole: features stay as they are, not standardised, and this is the only view.
 
     Attributes:
         blocks: columns of each view among those of all inputs; views may share some.
     """
 
     def __init__(
-        self, X: Array, indicators: Sequence[slice], tries_categories: bool, whole: bool = False
+        self,
+        X: Array,
+        indicators: Sequence[slice],
+        tries_categories: bool,
+        tries_ranks: bool = True,
+        whole: bool = False,
     ) -> None:
         first, d = scaler_of(X, indicators, whole), X.shape[1]
-        skewed = [] if whole else skewed_columns(X)
+        skewed = skewed_columns(X) if tries_ranks else []
         if skewed:
             first = RankingStandardiser.add_to(first, X, skewed)
         self._parts: list[Callable[[Array], Tensor]] = [first]

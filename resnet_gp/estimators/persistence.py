@@ -207,7 +207,7 @@ def _read(path: Path, estimator: str) -> tuple[dict[str, Any], dict[str, Tensor]
         content = json.loads(text)
         version, kind = content["format"], content["estimator"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a saved estimator: {error!r} is missing") from error
+        raise ValueError(f"{path} is not a saved estimator: {error!r}") from error
     if version != FORMAT:
         raise ValueError(
             f"{path} has format {version}, written by resnet-gp {content.get('version')}; "

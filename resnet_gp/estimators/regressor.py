@@ -107,7 +107,7 @@ class ResNetGPRegressor(
         Number of independent networks whose sum is f: with two, k = s_1 k_1 + s_2 k_2, and each has
         its own lengthscales and depth, for a smooth and a rough part. "auto" weighs one and two by
         their evidence up to 1000 rows; beyond, it takes two, or with "nearest" those that predict
-        left-out rows better. It is one for all kernels but the ReLU limit.
+        left-out rows better; for every kernel but the ReLU limit, it means 1.
     depth : int or None, default=None
         Number of residual blocks; None for the limit.
     block_bias : bool, default=False
@@ -617,7 +617,8 @@ class ResNetGPRegressor(
             )
         elif result.outcome is Outcome.CUT_SHORT:
             _LOGGER.info(
-                "%d iterations with all rows; max_iter sets their number", result.iterations
+                "%d iterations, which are few to save time; max_iter sets their number",
+                result.iterations,
             )
         elif result.outcome is Outcome.OUT_OF_ITERATIONS:
             warnings.warn(

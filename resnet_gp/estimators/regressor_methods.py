@@ -229,7 +229,7 @@ class RegressorMethods(TableInputs):
         Parameters
         ----------
         rows : array-like of shape (n_rows,), default=None
-            Numbers of the training rows, counted without those of weight 0; None for all. With
+            Indices of the training rows, counted without those of weight 0; None for all. With
             ``inference="nearest"`` time grows with their number.
 
         Returns
@@ -323,7 +323,7 @@ class RegressorMethods(TableInputs):
             self._fitted = self._fitted.condition(new.x, new.y, new.extra_variance)
         self.X_train_ = np.concatenate([self.X_train_, inputs])
         self.y_train_ = np.concatenate([self.y_train_, targets])
-        if self.inference_ != "nearest":  # where it is of 2000 rows, which the fit has chosen
+        if not self._fitted.posterior.samples_density:  # else one row more would take a second
             self.log_marginal_likelihood_value_ = self._fitted.posterior.log_marginal_likelihood()
         return self
 

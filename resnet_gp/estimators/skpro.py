@@ -143,12 +143,13 @@ class ProbaRegressor(BaseProbaRegressor):
     _tags = {  # noqa: RUF012
         "capability:multioutput": True,
         "capability:missing": False,
-        "capability:update": True,
     }
 
     def __init__(self, estimator: Any = None) -> None:
         self.estimator = estimator
         super().__init__()
+        takes_rows = estimator is None or hasattr(estimator, "add_observations")
+        self.set_tags(**{"capability:update": takes_rows})
 
     def _fit(self, X: Any, y: Any) -> ProbaRegressor:
         model = ResNetGPRegressor() if self.estimator is None else clone(self.estimator)

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,10 +41,11 @@ class Checkpoint:
         self.path, self.digest = Path(path), digest
         self._kernel, self._written = 0, -np.inf
         self._best: dict[str, dict[str, Any]] = {}  # by the number of the kernel
+        self._writing = threading.Lock()  # kernels are searched in threads
 
     def of_kernel(self, number: int) -> Checkpoint:
         """The part of the same file that belongs to one of several kernels."""
-        part = copy.copy(self)  # which shares the best so far
+        part = copy.copy(self)  # which shares the best so far, and the lock
         part._kernel, part._written = number, -np.inf
         return part
 
@@ -82,9 +84,10 @@ class Checkpoint:
             return
         self._written = now
         stored = {name: one.tolist() for name, one in parameters.items()}
-        self._best[str(self._kernel)] = {"value": value, "parameters": stored}
-        text = json.dumps({"digest": self.digest, "kernels": self._best})
-        write_atomically(self.path, text.encode())
+        with self._writing:
+            self._best[str(self._kernel)] = {"value": value, "parameters": stored}
+            text = json.dumps({"digest": self.digest, "kernels": self._best})
+            write_atomically(self.path, text.encode())
 
 
 def digest_of(parameters: Mapping[str, Any], arrays: Iterable[Array | None]) -> str:

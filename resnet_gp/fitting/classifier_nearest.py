@@ -127,7 +127,7 @@ class NearestFit(ClassifierFit):
         counts = sorted({min(k, most) for k in choices})
         if len(counts) == 1:
             return counts[0]
-        losses = [held_out.log_loss(posterior.but(n_neighbors=k)) for k in counts]
+        losses = [held_out.log_loss(posterior.replace(n_neighbors=k)) for k in counts]
         _LOGGER.info("log-losses %s with %s neighbours", np.round(losses, 4), counts)
         close = (1 + _WITHIN) * min(losses)
         return next(k for k, loss in zip(counts, losses, strict=True) if loss <= close)

@@ -216,7 +216,7 @@ class MemberFit(ClassifierFit):
         best, weights = weighted(found, len(rows))
         with threads_for(len(problem.x)):
             members, held_out = zip(
-                *(self.member_of(problem, targets, one) for one in best), strict=True
+                *(self.member_of(problem, targets, one, levels) for one in best), strict=True
             )
         return _Group(
             [problem.settings[one.index] for one in best],
@@ -227,9 +227,15 @@ class MemberFit(ClassifierFit):
 
     @abstractmethod
     def member_of(
-        self, problem: Problem, targets: Tensor, candidate: Candidate
+        self, problem: Problem, targets: Tensor, candidate: Candidate, levels: Sequence[float]
     ) -> tuple[Member, Tensor]:
         """Fit a member to all rows, with a kernel that the search has chosen.
+
+        Args:
+            problem: the data.
+            targets: centred, ``n x p``.
+            candidate: the kernel, and the noise that is best on the rows of the search.
+            levels: of the noise in that search.
 
         Returns:
             The member, and its leave-one-out means, ``n x p``, from centred targets, ``n x p``.
@@ -242,7 +248,7 @@ class ExactMemberFit(MemberFit):
     name, member = "exact", ExactMember
 
     def member_of(
-        self, problem: Problem, targets: Tensor, candidate: Candidate
+        self, problem: Problem, targets: Tensor, candidate: Candidate, levels: Sequence[float]
     ) -> tuple[Member, Tensor]:
         kernel, noise = problem.kernel(candidate.index), candidate.noise
         scale, held_out = candidate.scale, candidate.held_out
@@ -266,14 +272,14 @@ class SparseMemberFit(MemberFit):
     name, member = "sparse", SparseMember
 
     def member_of(
-        self, problem: Problem, targets: Tensor, candidate: Candidate
+        self, problem: Problem, targets: Tensor, candidate: Candidate, levels: Sequence[float]
     ) -> tuple[Member, Tensor]:
         kernel = problem.kernel(candidate.index)
         order = problem.generator.permutation(len(problem.x))
         rows = problem.x[torch.from_numpy(order[:_SELECTION_ROWS])]
         points = rows[greedy_inducing_points(kernel, rows, min(self.n_inducing, len(rows)))]
         spectrum = SparseSpectrum(InducingFeatures.at(kernel, points), problem.x, targets)
-        noise = NOISE_LEVELS[int(np.argmin(spectrum.squared_errors(NOISE_LEVELS)))]
+        noise = levels[int(np.argmin(spectrum.squared_errors(levels)))]
         held_out = spectrum.leave_one_out(noise)
         return SparseMember.of(spectrum, noise, held_out), held_out.mean
 

@@ -46,7 +46,7 @@ def fit_exact(
         pilot = search.exact_model(training.sample(_PILOT_ROWS))
         candidates, interrupted = _optima(pilot, search, candidates)
         if interrupted is not None:
-            set_raw(model, candidates[-1])
+            set_raw(model, candidates[0])
             return model, interrupted
     options: dict[str, Any] = {}
     if piloted or known is not None:
@@ -66,12 +66,20 @@ def _threads(search: Search, rows: int) -> AbstractContextManager[None]:
 def _optima(
     model: ExactRegression, search: Search, starts: list[Array]
 ) -> tuple[list[Array], FitResult | None]:
-    """The different local maxima that the starts lead to; the result if interrupted."""
-    found: dict[int, Array] = {}
+    """The different local maxima that the starts lead to; after Ctrl-C, the best and its result."""
+    found: dict[int, tuple[FitResult, Array]] = {}
     with _threads(search, len(model.train_targets)):
         for start in starts:
-            result = search.maximise(model, [start])
-            found.setdefault(round(result.value), get_raw(model))
-            if result.interrupted:
-                return [get_raw(model)], result
-    return list(found.values()), None
+            try:
+                result = search.maximise(model, [start])
+            except KeyboardInterrupt:  # before the first value
+                if not found:
+                    raise
+                interrupted = True
+            else:
+                found.setdefault(round(result.value), (result, get_raw(model)))
+                interrupted = result.interrupted
+            if interrupted:
+                best, at = max(found.values(), key=lambda one: one[0].value)
+                return [at], best.as_interrupted()
+    return [at for _, at in found.values()], None

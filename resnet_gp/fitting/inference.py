@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from resnet_gp.fitting.optimiser import (
 )
 from resnet_gp.models.posterior import Posterior
 from resnet_gp.models.regression import RegressionModel, parameter_tensors
+from resnet_gp.models.training_rows import shuffled
 
 if TYPE_CHECKING:
     from resnet_gp.fitting.search import Search
@@ -62,7 +62,7 @@ def sampled_numbers(n: int, size: int) -> Tensor:
     """Numbers of the rows that ``Training.sample`` draws from n."""
     if n <= size:
         return torch.arange(n)
-    return torch.from_numpy(np.random.RandomState(0).permutation(n)[:size])
+    return torch.from_numpy(shuffled(n)[:size])
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class Fitted:
 
     @property
     def hyperparameters(self) -> Hyperparameters:
-        """Raw parameters by name, from which another fit can start."""
-        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        """Raw parameters by name, and the number of the kernel; another fit can start there."""
+        own = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        return own | {"kernel": torch.tensor(self.number)}
 
     @property
     def num_optimised(self) -> int:
@@ -169,5 +170,5 @@ def with_row_tensors(training: Training, tensors: dict[str, Tensor]) -> Training
 
 
 def number_of(tensors: dict[str, Tensor]) -> int:
-    """Which of the search's kernels a file holds."""
+    """Which of the search's kernels the tensors belong to."""
     return int(tensors["kernel"])

@@ -26,7 +26,9 @@ from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.modes import Mode, find_modes_of
 from resnet_gp.fitting.nearest import Here, Nearest, RowSource
 from resnet_gp.fitting.search import Search
+from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.posterior import to_array
+from resnet_gp.models.training_rows import shuffled
 from resnet_gp.predictive.law import Law
 
 Array = NDArray[np.float64]
@@ -63,7 +65,10 @@ def ranks_help(plain: Training, ranked: Training, search: Search) -> bool:
     extra = ranked.x.shape[1] - plain.x.shape[1]
     other = replace(own, spec=own.spec.with_inputs(extra))
     rows = (plain.sample(_RANKED_ROWS), ranked.sample(_RANKED_ROWS))
-    modes = _modes([(own, rows[0]), (other, rows[1])])
+    try:
+        modes = _modes([(own, rows[0]), (other, rows[1])])
+    except IMPOSSIBLE:
+        return False
     before, after = (
         _crps_of_rows(mode.model.posterior().leave_one_out_law(), mode.model.train_targets)
         for mode in modes
@@ -108,7 +113,7 @@ def helpful_directions(
     if training.x.shape[1] == 1:
         return None
     learning = min(_DIRECTED_ROWS, n - max(1, round(_TESTED_SHARE * n)))
-    numbers = torch.from_numpy(np.random.RandomState(0).permutation(n))
+    numbers = torch.from_numpy(shuffled(n))
     rows, others = training.rows(numbers[:learning]), training.rows(numbers[learning:])
     own = _one_network(search)
     other = replace(own, spec=own.spec.ungrouped())
@@ -151,9 +156,17 @@ def _one_network(search: Search) -> Search:
 
 
 def _modes(searches: Sequence[tuple[Search, Training]]) -> list[Mode]:
+    """The mode of each search.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        torch.linalg.LinAlgError: a covariance could not be factorised.
+    """
     modes = find_modes_of(searches)
-    if len(modes) < len(searches) or any(mode.result.interrupted for mode in modes):
+    if any(mode.result.interrupted for mode in modes):
         raise KeyboardInterrupt
+    if len(modes) < len(searches):
+        raise torch.linalg.LinAlgError("no covariance of these inputs could be factorised")
     return modes
 
 

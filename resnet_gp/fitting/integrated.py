@@ -121,7 +121,7 @@ class Integrated(Inference):
             drawn = _draw(modes)
             return _mixture(drawn, training, search) if drawn else conditioned(best, training)
         except KeyboardInterrupt:
-            return conditioned(replace(best, result=best.result.but_interrupted()), training)
+            return conditioned(replace(best, result=best.result.as_interrupted()), training)
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
         if "evidence" not in tensors:  # interrupted before the draws were done

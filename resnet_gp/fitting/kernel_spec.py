@@ -221,7 +221,7 @@ class KernelSpec:
         kernel.lengthscale = scale.clamp(*_lengthscale_bounds(kernel))
         if self.is_homogeneous:
             horizon = min(start.horizon * HORIZON_STEP**steps, _HORIZON_BOUNDS[1])
-            kernel.weight_variance = horizon / _horizon_factor(kernel)
+            kernel.weight_variance = horizon / kernel.horizon_factor
         else:
             kernel.weight_variance = min(start.horizon, _GENERAL_WEIGHT_START)
         if self.block_bias:
@@ -301,7 +301,7 @@ def _natural_bounds(module: Module) -> Iterator[tuple[str, Bounds]]:
             yield "lengthscale", _lengthscale_bounds(module)
             if module.is_homogeneous:
                 low, high = _HORIZON_BOUNDS
-                weight = low / _horizon_factor(module), high / _horizon_factor(module)
+                weight = low / module.horizon_factor, high / module.horizon_factor
         yield "weight_variance", weight
         if module.input_bias:
             yield "input_bias_variance", _INPUT_BIAS_BOUNDS
@@ -313,11 +313,6 @@ def _natural_bounds(module: Module) -> Iterator[tuple[str, Bounds]]:
 
 def _lengthscale_bounds(kernel: ResNetKernel) -> Bounds:
     return _LENGTHSCALE_BOUNDS if kernel.is_homogeneous else _GENERAL_LENGTHSCALE_BOUNDS
-
-
-def _horizon_factor(kernel: ResNetKernel) -> float:
-    """T / w; 1 where there is no T, and for the linear network, which does not depend on w."""
-    return (1 - kernel.negative_slope) ** 2 or 1.0 if kernel.is_homogeneous else 1.0
 
 
 def _logarithms(bounds: Bounds) -> Bounds:

@@ -120,14 +120,14 @@ def maximise_on_lattice(
         except IMPOSSIBLE:
             continue
         except KeyboardInterrupt:
-            best = best.but_interrupted()
+            best = best.as_interrupted()
             break
         values = [*values, *found.values]
         if found.value > best.value:
             best, raw = found, reached
             waiting = [] if found.interrupted else neighbours(neighbour, raw)
         elif found.interrupted:
-            best = best.but_interrupted()
+            best = best.as_interrupted()
     set_raw(module, raw)
     return replace(best, values=values)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from resnet_gp.fitting.density import Density, curvature, density
 from resnet_gp.fitting.exact_mode import fit_exact
 from resnet_gp.fitting.importance import Proposal
-from resnet_gp.fitting.inference import Training
+from resnet_gp.fitting.inference import Training, number_of
 from resnet_gp.fitting.lattice import tabulated_entries, tabulated_parameters
 from resnet_gp.fitting.optimiser import (
     FitResult,
@@ -68,17 +68,19 @@ def find_modes(
         training: in standard units.
         search: with one or several kernels.
         known: hyperparameters of one of the kernels, which starts there, or keeps them if the
-            search is fixed. A fixed search has one mode.
+            search is fixed: of the kernel that they name, if they fit, else of the first that they
+            fit. A fixed search has one mode.
 
     Raises:
         ValueError: ``known`` belongs to none of the kernels.
     """
-    if known is not None:
-        known = shared_hyperparameters(known)
     each = list(enumerate(search.each()))
     mine = None
     if known is not None:
-        mine = next((i for i, one in each if one.fits(training, known)), 0)
+        named = number_of(known) if "kernel" in known else 0
+        known = shared_hyperparameters(known)
+        likely = sorted(each, key=lambda one: one[0] != named)
+        mine = next((i for i, one in likely if one.fits(training, known)), 0)
     if search.fixed:
         each = [each[mine or 0]]
     if len(each) == 1:
@@ -126,24 +128,24 @@ def _in_threads(
         raise errors[0]
     modes = [one.result() for one in futures if one.exception() is None]
     if stop.is_set():
-        modes[-1] = replace(modes[-1], result=modes[-1].result.but_interrupted())
+        modes[-1] = replace(modes[-1], result=modes[-1].result.as_interrupted())
     return modes
 
 
 def most_probable(modes: list[Mode]) -> Mode:
     """The mode of the kernel with the largest evidence, by Laplace's approximation.
 
-    Without priors there is no evidence; then by Schwarz' criterion. An interrupted search decides
-    by the values at the modes.
+    Without priors there is no evidence; then by the Bayesian information criterion (Schwarz 1978).
+    An interrupted search decides by the values at the modes.
     """
     if len(modes) == 1:
         return modes[0]
     best = max(modes, key=lambda mode: mode.result.value)
-    best = replace(best, result=best.result.but_interrupted())
+    best = replace(best, result=best.result.as_interrupted())
     if any(mode.result.interrupted for mode in modes):
         return best
     if not modes[0].search.with_priors:
-        return max(modes, key=_schwarz)
+        return max(modes, key=_information)
 
     def evidence(mode: Mode) -> float:
         try:
@@ -158,7 +160,8 @@ def most_probable(modes: list[Mode]) -> Mode:
         return best
 
 
-def _schwarz(mode: Mode) -> float:
+def _information(mode: Mode) -> float:
+    """The Bayesian information criterion over -2."""
     rows = len(mode.model.train_targets)
     return mode.result.value - 0.5 * len(get_raw(mode.model)) * math.log(rows)
 

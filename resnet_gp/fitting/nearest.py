@@ -134,7 +134,7 @@ class Nearest(Inference):
             posterior = model.posterior()
             for k in counts if not interrupted else ():
                 if k not in scores:
-                    scores[k] = self._score(posterior.but(n_neighbors=k))
+                    scores[k] = self._score(posterior.replace(n_neighbors=k))
         except KeyboardInterrupt:
             interrupted = True
         found = [k for k in counts if k in scores]
@@ -145,10 +145,10 @@ class Nearest(Inference):
         )
         if self.n_neighbors is not None:
             model.n_neighbors = self.n_neighbors  # of which there may be enough later
-        result = best.result.but_interrupted() if interrupted else best.result
+        result = best.result.as_interrupted() if interrupted else best.result
         if posterior is None:
             posterior = model.posterior()
-        posterior = posterior.but(n_neighbors=model.n_neighbors, local_scale=model.local_scale)
+        posterior = posterior.replace(n_neighbors=model.n_neighbors, local_scale=model.local_scale)
         return Fitted(model, posterior, result, best.number)
 
     def _counts(self, n: int, spec: KernelSpec) -> list[int]:
@@ -173,7 +173,7 @@ class Nearest(Inference):
         candidates = list(self._candidates(source, search, known))
         best = min(candidates, key=lambda one: one.score)
         if any(one.result.interrupted for one in candidates):
-            return replace(best, result=best.result.but_interrupted())
+            return replace(best, result=best.result.as_interrupted())
         return best
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
@@ -216,9 +216,9 @@ class Nearest(Inference):
         usual = _NEIGHBORS[0] if mode.search.spec.is_integrated else _CHOICE_NEIGHBORS
         k = min(usual if self.n_neighbors is None else self.n_neighbors, _MOST, len(model.rows()))
         try:
-            score, scale = self._score(model.posterior().but(n_neighbors=k))
+            score, scale = self._score(model.posterior().replace(n_neighbors=k))
         except KeyboardInterrupt:
-            score, scale, result = math.inf, LocalScale(), result.but_interrupted()
+            score, scale, result = math.inf, LocalScale(), result.as_interrupted()
         return Learned(model, result, mode.number, k, score, scale)
 
     def _score(self, posterior: NearestPosterior) -> tuple[float, LocalScale]:
@@ -226,7 +226,7 @@ class Nearest(Inference):
         rows = sample_rows(len(posterior.rows), _CHOICE_ROWS, before=TRAINING_ROWS)
         left_out = posterior.left_out(rows)
         scale = LocalScale.fit(to_array(left_out.z)) if self.student else LocalScale()
-        law = posterior.but(local_scale=scale).law_of(left_out, rows)
+        law = posterior.replace(local_scale=scale).law_of(left_out, rows)
         return float(law.crps(posterior.targets(rows)).mean()), scale
 
 
@@ -287,20 +287,22 @@ def learn(model: NearestRegression, search: Search, result: FitResult | None = N
         result: of the search which led to the start, if there was one.
     """
     result = FitResult.not_searched() if result is None else result
-    rows, rounds = min(model.training_rows, len(model.rows())), _ROUNDS
-    if search.max_iter is not None:
-        rounds = max(rounds, math.ceil(search.max_iter / _ITERATIONS))
-    for done in range(1, rounds + 1):
-        start = get_raw(model)
+    rows = min(model.training_rows, len(model.rows()))
+    left = _ROUNDS * _ITERATIONS if search.max_iter is None else search.max_iter
+    rounds = 0
+    while left > 0:
+        start, allowed = get_raw(model), min(left, _ITERATIONS)
         try:
             model.look_up()
-            result = search.at_most(_ITERATIONS).maximise(model, [start], keep=True, unit=rows)
+            found = search.at_most(allowed).maximise(model, [start], keep=True, unit=rows)
         except KeyboardInterrupt:
             set_raw(model, start)
-            return result.but_interrupted()
+            return result.as_interrupted()
         finally:
             model.forget()
-        if result.interrupted or (result.converged and done >= _ROUNDS):
+        result = found.after(result) if rounds else found
+        left, rounds = left - allowed, rounds + 1
+        if result.interrupted or (result.converged and rounds >= _ROUNDS):
             break
     if result.outcome is Outcome.OUT_OF_ITERATIONS and search.max_iter is None:
         return replace(result, outcome=Outcome.CUT_SHORT)

@@ -74,13 +74,22 @@ class FitResult:
         """Result of a fit whose hyperparameters were given."""
         return cls(math.nan, 0, Outcome.NOT_SEARCHED, "nothing was searched", [], [])
 
-    def but_interrupted(self) -> FitResult:
+    def after(self, first: FitResult) -> FitResult:
+        """This result, of a search that went on where the first one had ended."""
+        return replace(
+            self, iterations=first.iterations + self.iterations, trace=first.trace + self.trace
+        )
+
+    def as_interrupted(self) -> FitResult:
         """This result, of a search that Ctrl-C ended later."""
         return replace(self, outcome=Outcome.INTERRUPTED, message="interrupted")
 
 
 Hyperparameters = dict[str, Tensor]
-"""Raw parameters by the names that ``named_parameters`` gives them."""
+"""Raw parameters by the names that ``named_parameters`` gives them.
+
+Those of a fit also say, as "kernel", which of the search's kernels they belong to.
+"""
 
 Watch = Callable[[Array, float], None]
 """Called after each iteration with the raw parameters and the objective."""

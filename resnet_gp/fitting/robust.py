@@ -34,6 +34,7 @@ from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.exact import ExactRegression
 from resnet_gp.models.posterior import to_array
 from resnet_gp.models.residual_posterior import ResidualPosterior
+from resnet_gp.models.training_rows import shuffled
 from resnet_gp.predictive.residual_law import LARGEST_SQUARE
 from resnet_gp.threads import threads_for
 
@@ -127,7 +128,7 @@ class _HeldOut:
     ) -> _HeldOut:
         """``stretch``: square scales of the law over variances of the first fit, row by row."""
         y, n = first.train_targets, len(first.train_targets)
-        order = torch.from_numpy(np.random.RandomState(0).permutation(n)).to(y.device)
+        order = torch.from_numpy(shuffled(n)).to(y.device)
         covariances = [one.covar_module(one.train_inputs[0]).to_dense() for one in (first, second)]
         plain, known = first.row_noise(), second.row_noise()
         assert second.robust_weight is not None

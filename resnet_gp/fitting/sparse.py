@@ -155,9 +155,11 @@ class Sparse(Inference):
 
 
 def _stored(search: Search) -> Hyperparameters | None:
-    """The hyperparameters that a checkpoint keeps, of whichever kernel."""
-    parts = [one.checkpoint.read() for one in search.each() if one.checkpoint is not None]
-    return next((known for known in parts if known is not None), None)
+    """The hyperparameters that a checkpoint keeps, of the kernel that was chosen."""
+    for number, one in enumerate(search.each()):
+        if one.checkpoint is not None and (known := one.checkpoint.read()) is not None:
+            return known | {"kernel": torch.tensor(number)}
+    return None
 
 
 def _split(
@@ -245,4 +247,4 @@ def _ascend(
         )
     except KeyboardInterrupt:
         set_raw(model, start)
-        return before.but_interrupted()
+        return before.as_interrupted()

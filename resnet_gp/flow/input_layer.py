@@ -52,13 +52,14 @@ class InputLayer:
     """The same of fixed inputs, with a gradient in the hyperparameters that needs no graph.
 
     Attributes:
-        unit: unit vectors, padded by zeros, ``C x n x (1 + k * GROUP)``.
+        unit: unit vectors, padded by zeros to a multiple of ``GROUP``, ``C x n x width``.
         length: lengths of the input vectors, 0 for null rows and else 1 if the variance is "unit",
             ``C x n``.
         lengthscale: ``C x 1 x d`` or broadcastable.
         input_bias_variance: ``C x 1 x 1``, or None.
         factor: of the scales, ``C x 1``.
         features: d.
+        of_unit_variance: whether the variance is "unit", so that lengths have no gradient.
     """
 
     unit: Tensor

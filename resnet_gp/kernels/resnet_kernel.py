@@ -113,6 +113,11 @@ class ResNetKernel(NetworkKernel):
         """T = w (1 - alpha)^2, the time of the correlation flow; ``batch_shape x 1 x 1``."""
         return self.weight_variance * (1 - self.negative_slope) ** 2
 
+    @property
+    def horizon_factor(self) -> float:
+        """T / w; 1 where there is no T, and for the linear network, which does not depend on w."""
+        return (1 - self.negative_slope) ** 2 or 1.0 if self.is_homogeneous else 1.0
+
     def forward(
         self,
         x1: Tensor,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from resnet_gp.activations import AnyActivation
 from resnet_gp.flow.covariance import Networks, resnet_sum_covariance
+from resnet_gp.integers import check_integer
 from resnet_gp.kernels.hyperparameters import KernelWithHyperparameters
 from resnet_gp.kernels.large_covariance import is_too_large, large_covariance
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
@@ -169,10 +169,5 @@ class ResNetSumKernel(KernelWithHyperparameters):
 
 def checked_components(count: Any) -> int:
     """Return a number of components as an int; ValueError if it is none."""
-    try:
-        number = 0 if isinstance(count, bool) else operator.index(count)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"n_components must be an integer of at least 1, got {count!r}")
-    return number
+    check_integer("n_components", count)
+    return int(count)

@@ -12,6 +12,8 @@ from typing import Literal, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from resnet_gp.integers import check_integer
+
 Scale: TypeAlias = Literal["complete", "lazy"]
 Number = TypeVar("Number", float, Tensor)
 
@@ -61,5 +63,4 @@ def regime(alpha: float, D: int, M: int, L: int) -> str:
 def check_sizes(D: int, M: int, L: int) -> None:
     """Raise ValueError if a size is not a positive integer."""
     for name, size in {"D": D, "M": M, "L": L}.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+        check_integer(name, size)

@@ -8,6 +8,7 @@ from gpytorch.kernels import Kernel
 from torch import Tensor
 
 from resnet_gp.flow.domain import DomainError
+from resnet_gp.models.training_rows import shuffled
 
 _FALL = 0.3  # of the correlation, at a distance of one width
 _POINTS = 64
@@ -18,7 +19,7 @@ def metric_rows(n: int) -> Tensor:
     """Numbers of the rows, 64 of n, from which the metric is known."""
     if n <= _POINTS:
         return torch.arange(n)
-    return torch.from_numpy(np.random.RandomState(0).permutation(n)[:_POINTS])
+    return torch.from_numpy(shuffled(n)[:_POINTS])
 
 
 @torch.no_grad()

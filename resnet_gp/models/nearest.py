@@ -17,7 +17,7 @@ from resnet_gp.models.metric import correlation_widths, metric_rows
 from resnet_gp.models.nearest_posterior import NearestPosterior, left_out_members
 from resnet_gp.models.neighbourhoods import compact, log_density
 from resnet_gp.models.regression import RegressionModel, extended, row_noise
-from resnet_gp.models.training_rows import Rows, TrainingRows
+from resnet_gp.models.training_rows import Rows, TrainingRows, shuffled
 from resnet_gp.predictive.local_scale import LocalScale
 
 #: Neighbours on which a target is conditioned while hyperparameters are learned.
@@ -162,5 +162,5 @@ class _Sample(NamedTuple):
 
 def sample_rows(n: int, count: int, before: int = 0) -> NDArray[np.intp]:
     """The same random ``count`` rows of n each time, after the first ``before`` of the order."""
-    order = np.random.RandomState(0).permutation(n)
+    order = shuffled(n)
     return order[before : before + count] if n >= before + count else order[-count:]

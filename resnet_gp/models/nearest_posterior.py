@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from resnet_gp.models.posterior import (
     with_deviations,
 )
 from resnet_gp.models.searched_points import SearchedPoints
-from resnet_gp.models.training_rows import Rows, TrainingRows
+from resnet_gp.models.training_rows import Rows, TrainingRows, shuffled
 from resnet_gp.predictive.law import Law
 from resnet_gp.predictive.local_scale import LocalScale
 from resnet_gp.predictive.residual_law import NEIGHBOURS
@@ -56,6 +56,8 @@ class NearestPosterior(Posterior):
         widths: by which inputs are divided, ``d``; None for those of these rows.
     """
 
+    samples_density: ClassVar[bool] = True
+
     def __init__(
         self,
         covar_module: Kernel,
@@ -74,7 +76,7 @@ class NearestPosterior(Posterior):
         self.widths = widths
         self.index = rows.searched(widths)
 
-    def but(self, **changes: Any) -> NearestPosterior:
+    def replace(self, **changes: Any) -> NearestPosterior:
         """The same posterior with other attributes, and the same index."""
         other = copy.copy(self)
         other.__dict__.update(changes)
@@ -148,7 +150,7 @@ class NearestPosterior(Posterior):
         The mean over at most 1000 random rows, times the number of rows.
         """
         n = len(self.rows)
-        rows = np.random.RandomState(0).permutation(n)[:_DENSITY_ROWS]
+        rows = shuffled(n)[:_DENSITY_ROWS]
         densities = self._left_out_law(rows).log_density(self.targets(rows))
         return float(densities.sum() * n / len(rows))
 
@@ -160,7 +162,7 @@ class NearestPosterior(Posterior):
         if extra_variance is not None:
             noise = noise + extra_variance
         rows = self.rows.append(Rows(x, y.reshape(len(y), -1), noise))
-        return self.but(rows=rows, index=self.index.append(self._coordinates(x)))
+        return self.replace(rows=rows, index=self.index.append(self._coordinates(x)))
 
     @torch.no_grad()
     def mean_and_covariance(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpytorch.kernels import Kernel, ScaleKernel
+from gpytorch.kernels import Kernel
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -28,8 +28,7 @@ from resnet_gp.flow.covariance import Networks
 from resnet_gp.flow.depth import DepthMap
 from resnet_gp.flow.table import GROUP
 from resnet_gp.flow.unit_points import NEAR, gradient_tables, value_table
-from resnet_gp.kernels.resnet_kernel import ResNetKernel
-from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
+from resnet_gp.models.network_likelihood import is_scaled_network
 from resnet_gp.models.training_rows import Rows, TrainingRows
 from resnet_gp.threads import in_threads, row_ranges
 
@@ -183,10 +182,7 @@ def _failure() -> torch.linalg.LinAlgError:
 
 def _loops(kernel: Kernel, x: Tensor) -> ModuleType | None:
     """The compiled loops, or None where the kernel is not of the family that they know."""
-    own = kernel.base_kernel if isinstance(kernel, ScaleKernel) else None
-    if not isinstance(own, ResNetKernel | ResNetSumKernel) or not own.is_homogeneous:
-        return None
-    if kernel.active_dims is not None or own.active_dims is not None or x.dtype not in FLOOR:
+    if not is_scaled_network(kernel) or x.dtype not in FLOOR:
         return None
     return compiled_loops("models.compiled_neighbourhoods", x)
 

@@ -26,14 +26,19 @@ from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
 
 
 def networks_of(kernel: Kernel) -> Networks | None:
-    """The networks whose covariance is a scaled kernel; None if it is none of the ReLU family."""
+    """The networks without a batch whose covariance is a scaled kernel, or None."""
+    if not is_scaled_network(kernel):
+        return None
+    networks: Networks = kernel.base_kernel.networks(kernel.outputscale)
+    return networks if networks.weight_variance.dim() == 3 else None
+
+
+def is_scaled_network(kernel: Kernel) -> bool:
+    """Whether it is one of our kernels of the ReLU family, of all inputs, times a scale."""
     own = kernel.base_kernel if isinstance(kernel, ScaleKernel) else None
     if not isinstance(own, ResNetKernel | ResNetSumKernel) or not own.is_homogeneous:
-        return None
-    if kernel.active_dims is not None or own.active_dims is not None:
-        return None
-    networks = own.networks(kernel.outputscale)
-    return networks if networks.weight_variance.dim() == 3 else None
+        return False
+    return kernel.active_dims is None and own.active_dims is None
 
 
 def network_log_likelihood(networks: Networks, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:

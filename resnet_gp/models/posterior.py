@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,9 +31,11 @@ class Posterior(ABC):
 
     Attributes:
         noise_variance: a scalar.
+        samples_density: whether ``log_marginal_likelihood`` is estimated from random rows.
     """
 
     noise_variance: Tensor
+    samples_density: ClassVar[bool] = False
 
     @abstractmethod
     def mean(self, x: Tensor) -> Tensor:

@@ -22,9 +22,8 @@ from resnet_gp.kernels.resnet_sum_kernel import ResNetSumKernel
 _NOISE = (0.05, 2.0)
 _OUTPUTSCALE = (1.0, 1.5)
 _LENGTHSCALE = (1.0, 1.0)
-# Of the logarithms of lengthscales of one column's indicators, around what they share. Mean CRPS on
-# 13 tables (benchmarks/nominal.py --choose): 0.362 with .25 and 0.365 with .5, which has the lower
-# NLPD; 0.376 with 1, and 0.379 if they are unrelated.
+# Of the logarithms of lengthscales of one column's indicators, around what they share. The choice
+# of benchmarks/nominal.py --choose, whose table is in docs/tables.md.
 _RELATED = 0.5
 _HORIZON = (5.0, 1.0)
 _BLOCK_BIAS = (0.1, 1.0)
@@ -36,12 +35,12 @@ def add_weak_priors(module: Module, groups: Sequence[int] | None = None) -> None
     """Give a weak prior to every free hyperparameter in a module that has none.
 
     They are log-normal: a factor of e from the median is one standard deviation for lengthscales
-    (in standard deviations of the feature), the weight variance (median: a horizon of 5) and the
-    block bias, four and a half for output scales and for ratios of components (median: 0.3), seven
-    for the noise. They do not depend on the number of features d, as q_0 holds a factor 1/d.
-    Lengthscales of other packages' kernels, where distances grow with d, get BoTorch's prior,
-    log-normal with median sqrt(d) e^sqrt(2) and logarithmic deviation sqrt(3) (Hvarfner et al.
-    2024).
+    (in standard deviations of the feature), the weight variance (median: a horizon of 5, or a
+    variance of 5 where there is no horizon) and the block bias, four and a half for output scales
+    and for ratios of components (median: 0.3), seven for the noise. They do not depend on the
+    number of features d, as q_0 holds a factor 1/d. Lengthscales of other packages' kernels, where
+    distances grow with d, get BoTorch's prior, log-normal with median sqrt(d) e^sqrt(2) and
+    logarithmic deviation sqrt(3) (Hvarfner et al. 2024).
 
     Args:
         module: a kernel, a likelihood, or a model that has both.
@@ -65,9 +64,8 @@ def add_weak_priors(module: Module, groups: Sequence[int] | None = None) -> None
 
 def _add_to_ours(kernel: ResNetKernel, groups: Sequence[int] | None) -> None:
     horizon, spread = _HORIZON
-    factor = (1 - kernel.negative_slope) ** 2 if kernel.is_homogeneous else 1.0
     _add(kernel, "lengthscale", _LENGTHSCALE, groups)
-    _add(kernel, "weight_variance", (horizon / (factor or 1.0), spread))
+    _add(kernel, "weight_variance", (horizon / kernel.horizon_factor, spread))
     if kernel.input_bias:
         _add(kernel, "input_bias_variance", _INPUT_BIAS)
     if kernel.block_bias:

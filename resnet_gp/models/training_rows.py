@@ -17,6 +17,15 @@ from resnet_gp.models.searched_points import SearchedPoints
 Indices = NDArray[np.intp]
 
 
+def shuffled(n: int) -> Indices:
+    """The numbers of n rows in random order, the same each time.
+
+    Whoever takes some of the rows takes the first of these, or those after the first that another
+    has taken.
+    """
+    return np.random.RandomState(0).permutation(n)
+
+
 class TrainingRows(ABC):
     """Rows with targets, numbered from 0."""
 

@@ -128,8 +128,8 @@ def test_partitions_may_be_empty_or_have_fewer_rows_than_neighbours(client, data
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"n_neighbors": 0}, "n_neighbors must be at least 1, got 0"),
-        ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
+        ({"n_neighbors": 0}, "n_neighbors must be an integer of at least 1, got 0"),
+        ({"max_iter": 2.5}, "max_iter must be an integer of at least 1, got 2.5"),
         ({"residuals": "normal"}, 'residuals must be "student" or "gaussian"'),
         ({"hyperparameters": "laplace"}, 'hyperparameters must be "map" or "ml"'),
         ({"kernels": []}, "kernels must not be empty"),

@@ -321,6 +321,29 @@ def test_a_given_kernel_sees_the_features_as_they_are():
     np.testing.assert_array_equal(auto, plain)
 
 
+@pytest.mark.parametrize("inference", ["exact", "nearest", "sparse"])
+def test_a_given_kernel_sees_no_ranks(inference):
+    """Our own kernels see the ranks of skewed features as well."""
+    X = np.random.default_rng(0).lognormal(sigma=2, size=(60, 2))
+    y = (X[:, 0] > 1).astype(int)
+    kernel = RBFKernel(ard_num_dims=2)
+    options = {"n_inducing": 30, "n_neighbors": 20} if inference != "exact" else {}
+    model = ResNetGPClassifier(kernel, inference=inference, **options).fit(X, y)
+    assert model.predict_proba(X).shape == (60, 2)
+    assert model.score(X, y) > 0.6
+
+
+def test_a_kernel_without_rivals_gets_little_noise_where_it_needs_it():
+    """Of a nearly constant kernel, only noise far below its variance shows what varies."""
+    X = np.random.default_rng(0).normal(size=(80, 1))
+    y = (np.sin(3 * X[:, 0]) > 0).astype(int)
+    kernel = RBFKernel()
+    kernel.lengthscale = 30.0
+    for inference in ("exact", "sparse"):
+        model = ResNetGPClassifier(kernel, inference=inference).fit(X, y)
+        assert model.noise_variances_[0] < 1e-3
+
+
 def test_constant_features_leave_the_frequencies():
     model = ResNetGPClassifier().fit(np.ones((40, 2)), [0, 1, 1, 1] * 10)
     np.testing.assert_allclose(model.predict_proba(np.ones((1, 2))), [[0.25, 0.75]], atol=0.05)

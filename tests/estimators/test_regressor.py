@@ -2,6 +2,7 @@ import copy
 import logging
 import pickle
 import warnings
+from dataclasses import replace
 
 import gpytorch
 import numpy as np
@@ -23,7 +24,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from resnet_gp import ResNetGPRegressor, ResNetLimitKernel
 from resnet_gp.activations import LeakyReLU
-from resnet_gp.fitting import optimiser, search
+from resnet_gp.fitting import exact_mode, optimiser, search
+from resnet_gp.fitting.optimiser import get_raw, set_raw
+from resnet_gp.fitting.search import Search
 from resnet_gp.models import ExactRegression, SparseRegression
 from resnet_gp.models.posterior import UnsupportedError
 
@@ -862,6 +865,63 @@ def test_of_many_rows_some_move_inducing_points_first(data, monkeypatch, tmp_pat
     assert (tmp_path / "fit").exists() == (evaluations == 10**6)
     assert len(model.model_.rows.x) == len(data[0])
     assert np.isfinite(model.predict(data[0])).all()
+
+
+def of_two_kernels(**options):
+    usual = {"kernel": [RBFKernel(), MaternKernel(0.5)], "hyperparameter_samples": 60}
+    return plain(**(usual | options))
+
+
+def rough(n=60):
+    """A random walk."""
+    rng = np.random.default_rng(0)
+    X = np.sort(rng.uniform(0, 6, n))[:, None]
+    return X, np.cumsum(rng.normal(size=n))
+
+
+def kernel_of(model):
+    return type(model.model_.covar_module.base_kernel)
+
+
+@pytest.mark.parametrize("inference", ["exact", "nearest", "sparse"])
+@pytest.mark.parametrize("kernels", [(RBFKernel, MaternKernel), (MaternKernel, RBFKernel)])
+def test_warm_start_goes_on_with_the_kernel_that_was_chosen(inference, kernels):
+    """Hyperparameters of one GPyTorch kernel fit the others, too."""
+    X, y = rough()
+    options = {"inference": inference, "n_inducing": 20, "n_neighbors": 20}
+    model = of_two_kernels(kernel=[kernel() for kernel in kernels], **options).fit(X, y)
+    chosen, theta = kernel_of(model), model.theta_
+    model.set_params(warm_start=True, hyperparameters="fixed").fit(X, y)
+    assert kernel_of(model) is chosen
+    np.testing.assert_array_equal(model.theta_, theta)
+
+
+def test_a_checkpoint_of_sparse_inference_knows_its_kernel(tmp_path):
+    X, y = rough()
+    model = of_two_kernels(inference="sparse", n_inducing=20, checkpoint=tmp_path / "fit")
+    assert kernel_of(model.fit(X, y)) is MaternKernel
+    assert kernel_of(clone(model).fit(X, y)) is MaternKernel
+
+
+def test_ctrl_c_in_the_pilot_keeps_the_best_of_its_optima(data, monkeypatch):
+    monkeypatch.setattr(exact_mode, "_PILOT_ABOVE", 50)
+    monkeypatch.setattr(exact_mode, "_PILOT_ROWS", 40)
+    maximise, found = Search.maximise, []
+
+    def third_is_interrupted(self, model, candidates, *arguments, **options):
+        if len(found) == 2:
+            raise KeyboardInterrupt
+        result = maximise(self, model, candidates, *arguments, **options)
+        if found:  # a worse optimum
+            result = replace(result, value=result.value - 5)
+            set_raw(model, np.zeros_like(found[0]))
+        found.append(get_raw(model))
+        return result
+
+    monkeypatch.setattr(Search, "maximise", third_is_interrupted)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model = plain(hyperparameters="map").fit(*data)
+    np.testing.assert_array_equal(get_raw(model.model_), found[0])
 
 
 def test_a_checkpoint_carries_inducing_points_over(data, monkeypatch, tmp_path):

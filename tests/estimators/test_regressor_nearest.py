@@ -455,5 +455,5 @@ def test_there_may_be_neighbours_enough_later(data):
 
 
 def test_left_out_rows_keep_few_errors(fitted):
-    found = fitted._fitted.posterior.but(n_neighbors=60).left_out(np.arange(5))
+    found = fitted._fitted.posterior.replace(n_neighbors=60).left_out(np.arange(5))
     assert found.z.shape == (5, 1, 21)

@@ -86,3 +86,9 @@ def test_several_outputs_and_other_estimators():
     mean, std = peer.estimator_.predict(X, return_std=True)
     np.testing.assert_allclose(peer.predict_var(X)["y"], std**2)
     np.testing.assert_allclose(peer.predict(X)["y"], mean)
+
+
+def test_only_what_takes_rows_is_updated():
+    assert ProbaRegressor().get_tag("capability:update")
+    assert ProbaRegressor(ResNetGPRegressor()).get_tag("capability:update")
+    assert not ProbaRegressor(GaussianProcessRegressor()).get_tag("capability:update")

@@ -1,5 +1,7 @@
 """Every example has a quick mode, and it shows what the example says."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -154,14 +156,18 @@ class TestPipelineIntervals:
 class TestConformalIntervals:
     def test_all_ways_make_intervals(self, capsys, tmp_path):
         pytest.importorskip("mapie", reason="MAPIE is in the extra conformal")
-        figure = tmp_path / "intervals.png"
+        figure, out = tmp_path / "intervals.png", tmp_path / "intervals.json"
         example = load("examples", "conformal_intervals")
-        found = example.main(["--quick", "--figure", str(figure)])
+        found = example.main(["--quick", "--figure", str(figure), "--out", str(out)])
         assert list(found) == list(example.WAYS)
         for of in found.values():
             assert min(of.coverage) > 0.6
             assert max(of.width) < 6
             assert np.shape(of.by_input) == (2, 8)
+        for way, of in json.loads(out.read_text()).items():
+            assert of["coverage"] == pytest.approx(
+                [np.mean(found[way].coverage), np.ptp(found[way].coverage) / 2]
+            )
         assert "mean width" in capsys.readouterr().out
         assert figure.exists()
 

@@ -163,3 +163,14 @@ def test_ctrl_c_ends_the_choice(monkeypatch):
         ranks_help(rows, rows, search())
     with pytest.raises(KeyboardInterrupt):
         helpful_directions(Here(replace(rows, x=torch.zeros(10, 2))), search(), True)
+
+
+def test_inputs_without_a_covariance_help_nothing(monkeypatch):
+    """Some inputs may have none that can be factorised: that is no Ctrl-C."""
+
+    def one_fails(searches):
+        return find_modes_of(searches[:1])
+
+    rows = ridges(60)
+    monkeypatch.setattr(input_choice, "find_modes_of", one_fails)
+    assert not ranks_help(rows, replace(rows, x=rows.x.repeat(1, 2)), search())

@@ -1,6 +1,7 @@
 """Modes under several kernels, and the likeliest of them."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -75,6 +76,20 @@ def test_known_hyperparameters_start_their_own_kernel():
     assert [mode.number for mode in again] == [1]
     np.testing.assert_array_equal(get_raw(again[0].model), get_raw(first.model))
     assert again[0].result.outcome is Outcome.NOT_SEARCHED
+
+
+def test_hyperparameters_that_fit_several_kernels_name_their_own():
+    specs = [KernelSpec(name, "relu", None, False) for name in ("limit", "tangent")]
+    both = replace(search(1), spec=specs[0], others=(specs[1],))
+    second = find_modes(training(), both)[1]
+    known = {name: p.detach() for name, p in second.model.named_parameters()}
+    known["kernel"] = torch.tensor(1)
+    for one in (replace(both, fixed=True), replace(both, max_iter=1)):
+        again = find_modes(training(), one, known)[-1]
+        assert again.number == 1
+        np.testing.assert_allclose(get_raw(again.model), get_raw(second.model), atol=1e-4)
+    known["kernel"] = torch.tensor(5)  # there are fewer kernels now
+    assert find_modes(training(), replace(both, fixed=True), known)[0].number == 0
 
 
 def test_hyperparameters_of_no_kernel_are_refused():

@@ -274,6 +274,8 @@ def test_as_many_iterations_as_are_asked_for(monkeypatch):
     assert short.result.outcome is Outcome.CUT_SHORT
     asked = Nearest(20).fit(training(), search(with_priors=False, max_iter=2))
     assert asked.result.outcome is Outcome.OUT_OF_ITERATIONS
+    asked = Nearest(20).fit(training(), search(with_priors=False, max_iter=4)).result
+    assert asked.iterations == len(asked.trace) == 4  # in two rounds
     longer = Nearest(20).fit(training(), search(with_priors=False, max_iter=300))
     assert longer.result.outcome is Outcome.CONVERGED
     assert longer.result.value > short.result.value

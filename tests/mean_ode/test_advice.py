@@ -37,5 +37,5 @@ def test_a_lazy_network_is_further_from_its_limit():
 
 @pytest.mark.parametrize("name", ["D", "M", "L"])
 def test_bad_sizes_are_named(name):
-    with pytest.raises(ValueError, match=f"{name} must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got 0"):
         advise_scale(**{"D": 4, "M": 4, "L": 4} | {name: 0})

@@ -54,7 +54,7 @@ def test_any_activation():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"M": 0}, "M must be a positive integer"),
+        ({"M": 0}, "M must be an integer of at least 1"),
         ({"alpha": 0.0}, "alpha must be positive"),
         ({"activation": "step"}, "activation must be one of"),
         ({"activation": None}, "activation must be one of"),

@@ -215,7 +215,7 @@ def test_left_out_rows_are_predicted_as_new_points_from_the_others(path):
     for i in range(0, N, 7):
         rest = torch.arange(N) != i
         others = posterior(x[rest], y[rest], 6, "matern", scale=STUDENT)
-        others = others.but(widths=found.widths, index=neighbours.Neighbours(
+        others = others.replace(widths=found.widths, index=neighbours.Neighbours(
             (x[rest] / found.widths).numpy()
         ))  # fmt: skip
         law = others.law(x[i : i + 1])
@@ -304,7 +304,7 @@ def test_conditioning_row_by_row_is_conditioning_at_once(monkeypatch, outputs, w
     close(step.mean_and_variance(new), at_once.mean_and_variance(new))
     close(step.leave_one_out(), at_once.leave_one_out())
     truth = posterior(x, y, N, "matern", extra=extra)
-    all_rows = step.but(n_neighbors=N)
+    all_rows = step.replace(n_neighbors=N)
     close(all_rows.mean_and_variance(new), truth.mean_and_variance(new))
     without = first.condition(x[25:], y[25:])
     torch.testing.assert_close(

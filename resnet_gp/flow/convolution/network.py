@@ -7,8 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from resnet_gp.activations import LeakyReLU, get_activation
 from resnet_gp.flow.depth import checked_depth
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general import dormand_prince
+from resnet_gp.integers import is_integer
 
 Numbers = NDArray[np.int64]
 
@@ -221,12 +221,12 @@ def conv_network(
 ) -> ConvNetwork:
     """Check the arguments of ``ConvResNetLimitKernel``; ValueError names the one that is wrong."""
     sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
-    if len(sizes) not in (2, 3) or not all(_is_positive(size) for size in sizes):
+    if len(sizes) not in (2, 3) or not all(is_integer(size) for size in sizes):
         raise ValueError(
             "image_shape must be (height, width) or (channels, height, width), of positive "
             f"integers, got {image_shape!r}"
         )
-    if not (_is_positive(filter_size) and filter_size % 2 == 1):
+    if not (is_integer(filter_size) and filter_size % 2 == 1):
         raise ValueError(f"filter_size must be an odd positive integer, got {filter_size!r}")
     choices = {"readout": (readout, "flatten", "average"), "padding": (padding, "zero", "circular")}
     for name, (value, *known) in choices.items():
@@ -240,7 +240,3 @@ def conv_network(
     shape, radius = (channels, height, width), filter_size // 2
     circular, average = padding == "circular", readout == "average"
     return ConvNetwork(shape, radius, circular, average, activation, depth)
-
-
-def _is_positive(value: Any) -> bool:
-    return type(value) is not bool and isinstance(value, Integral) and int(value) > 0
