@@ -26,6 +26,7 @@ draws that read it have no seconds.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,6 +37,7 @@ import numpy as np
 import torch
 from classification import calibration_error
 from harness import Cell, Cells, fill, mean_and_error, output, parsed, parser_of, print_table
+from scipy.optimize import minimize_scalar
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
@@ -45,7 +47,7 @@ from torch import Tensor, nn
 
 from resnet_gp import ResNetGPClassifier
 from resnet_gp.kernels import ConvResNetLimitKernel
-from resnet_gp.models.calibration import fit_slope
+from resnet_gp.models.calibration import log_loss as smoothed_log_loss
 
 DRAWS = 5
 SVC_GRID = {"C": 10.0 ** np.arange(0, 4), "gamma": 10.0 ** np.arange(-4, -1.5, 0.5)}
@@ -161,8 +163,12 @@ def trained(X: np.ndarray, y: np.ndarray, Z: np.ndarray) -> np.ndarray:
             optimiser.step()
     net.eval()
     with torch.no_grad():
-        slope = fit_slope(net(x[held]).double(), labels[held], 0.05)
-        return torch.softmax(slope * net(z).double(), 1).numpy()
+        logits = net(x[held]).double()
+        found = minimize_scalar(
+            lambda log: smoothed_log_loss(math.exp(log) * logits, labels[held], 0.05),
+            bounds=(-5, 8), method="bounded", options={"xatol": 1e-4},
+        )  # fmt: skip
+        return torch.softmax(math.exp(found.x) * net(z).double(), 1).numpy()
 
 
 MODELS: dict[str, Model] = {

@@ -338,6 +338,19 @@ def test_strange_values_are_predicted_with_a_warning(fitted_houses, tmp_path):
     assert "2 rows without a target" in result.stdout
 
 
+def test_columns_without_a_value(tmp_path):
+    """One that was always empty is no feature; one that is empty in a new table has its median."""
+    columns = [(name, values) for name, values in houses() if name != "name"]
+    result = invoke_fit(tmp_path, [*columns, ("empty", [""] * 36)], "price [EUR]")
+    assert result.exit_code == 0, result.output
+    columns = [("size", [""]), ("age", [""]), ("city", ["Rome"]), ("empty", [""])]
+    new = save_csv(tmp_path / "new.csv", columns)
+    result = invoke("predict", tmp_path / "out" / "model", new, "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.output
+    assert "warning: column 'size': 1 missing, though none were in training" in result.stdout
+    assert len((tmp_path / "p.csv").read_text().split()) == 2
+
+
 def test_classification_from_a_table(fitted_flowers, tmp_path):
     pd = pytest.importorskip("pandas")
     from resnet_gp import ResNetGPClassifier

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from resnet_gp.fitting.standardise import FarInputError
 from resnet_gp.integers import check_integer
 
 Array = NDArray[np.float64]
@@ -27,6 +28,20 @@ def last_fit_kept(estimator: Any) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def naming_far_values(argument: str, names: Sequence[str] = ()) -> Iterator[None]:
+    """Give the error about a value far from all others the name of the argument, and of the column.
+
+    Args:
+        argument: as users know it.
+        names: of its columns, if they have any.
+    """
+    try:
+        yield
+    except FarInputError as error:
+        raise error.of(argument, names) from None
+
+
 def check_choices(estimator: Any, choices: Mapping[str, Sequence[str]]) -> None:
     """Raise a ValueError if a parameter is not one of its ``choices``."""
     for name, allowed in choices.items():
@@ -34,6 +49,12 @@ def check_choices(estimator: Any, choices: Mapping[str, Sequence[str]]) -> None:
         if value not in allowed:
             options = " or ".join(f'"{option}"' for option in allowed)
             raise ValueError(f"{name} must be {options}, got {value!r}")
+
+
+def check_truth(name: str, value: Any) -> None:
+    """Raise a ValueError unless a parameter is True or False."""
+    if type(value) not in (bool, np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_integers(estimator: Any, least: Mapping[str, int], optional: Sequence[str] = ()) -> None:
@@ -63,7 +84,10 @@ def check_alpha(alpha: float | ArrayLike, n: int) -> Array:
     Raises:
         ValueError: another shape, or negative or non-finite values.
     """
-    values = np.asarray(alpha, dtype=np.float64)
+    try:
+        values = np.asarray(alpha, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"alpha must be a number or numbers: {error}") from error
     if values.shape not in ((), (n,)):
         raise ValueError(f"alpha must be a number or of shape ({n},), got {values.shape}")
     if not (np.isfinite(values) & (values >= 0)).all():

@@ -14,7 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_choices, check_integers, last_fit_kept
+from resnet_gp.estimators.checks import (
+    check_choices,
+    check_integers,
+    last_fit_kept,
+    naming_far_values,
+)
 from resnet_gp.estimators.encode import Inputs
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.tables import TableInputs, declares_columns
@@ -22,7 +27,7 @@ from resnet_gp.fitting.classifier_choice import choose_fit
 from resnet_gp.fitting.classifier_search import ClassifierFit, Problem, Solution
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings
 from resnet_gp.fitting.kernel_spec import takes_whole_inputs
-from resnet_gp.models.calibration import class_scores
+from resnet_gp.models.calibration import Link, class_scores
 from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.progress import bars, progress_bar
 
@@ -39,12 +44,12 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     leave-one-out error, which has a closed form; predictions are averaged with weights
     error^(-n / 10). Up to three tenths of the weight are on kernels with lengthscales, those of a
     regression on 50 to 400 rows; in the others, all inputs count alike. Class probabilities are a
-    softmax of the average, whose temperature is fitted to leave-one-out predictions. Fits are
+    function of the average, whose two parameters are fitted to leave-one-out predictions. Fits are
     deterministic but for ``random_state``, which draws subsets of large data.
 
     Beyond 5000 rows, each prediction is conditioned on its nearest training rows. From the best
     kernel of the grid before training, and the best one after, a lengthscale of each input, the
-    horizon, the noise and the temperature are learned by the likelihood of left-out labels; of the
+    horizon, the noise and the link are learned by the likelihood of left-out labels; of the
     two, the one that predicts further left-out labels better is taken.
 
     Parameters
@@ -68,9 +73,9 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         of the grid's kernels, in closed form. "auto" is exact up to 5000 rows, then nearest.
     n_neighbors : int or None, default=None
         Number of training rows on which "nearest" conditions a prediction, at most all others.
-        None for the least of 64, 128 and 256 whose log-loss of left-out rows is within two percent
-        of the best; the choice is in ``n_neighbors_``. Time per prediction grows with the third
-        power.
+        None for the least of 64, 128 and 256 whose log-loss of left-out rows is within half a
+        percent of the best; the choice is in ``n_neighbors_``. Time per prediction grows with the
+        third power.
     n_inducing : int, default=500
         Largest number of inducing points of each kernel.
     random_state : int, RandomState instance or None, default=None
@@ -102,8 +107,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         Of each input that the last view, or with "nearest" the kernel, sees, in its standard
         deviations: columns as numbers, then ranks of the skewed ones, then indicators of
         categories. Not for a given kernel.
-    slope_ : float
-        b, the inverse temperature, in softmax(b score).
+    sharpness_, floor_ : float
+        b and e of the probabilities softmax(b log softplus((1 + score) / (2 e))).
     columns_ : resnet_gp.columns.Columns or None
         How a data frame, or an array with categories, becomes features, whose names are
         ``columns_.feature_names``. None for an array of numbers.
@@ -178,14 +183,16 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
-        self._inputs = self._make_inputs()
+        with naming_far_values("X", self._feature_names):
+            self._inputs = self._make_inputs()
+            inputs = self._inputs(self.X_train_)
         fit = self._fit_of(self.inference, len(labels))
         self.inference_ = fit.name
         _LOGGER.info("inference on %d rows: %s", len(labels), self.inference_)
         settings = kernel_settings(self._kernel_name, fit.views(self._inputs.blocks))
         with progress_bar("fitting", self.verbose, fit.steps(settings)) as bar:
             problem = Problem(
-                self._inputs(self.X_train_),
+                inputs,
                 torch.from_numpy(labels.astype(np.int64)),
                 settings,
                 self._given,
@@ -292,7 +299,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         return choose_fit(inference, n_rows, self.n_neighbors, self.n_inducing)
 
     def _publish(self, solution: Solution, fit: ClassifierFit) -> None:
-        self._posterior, self.slope_ = solution.posterior, solution.slope
+        self._posterior = solution.posterior
+        self.sharpness_, self.floor_ = solution.link
         chosen = solution.settings
         self.kernel_names_ = np.array([setting.name for setting in chosen])
         self.horizons_ = np.array([setting.horizon for setting in chosen])
@@ -335,8 +343,10 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
     def _new_inputs(self, X: ArrayLike) -> Tensor:
         features = self._features(X)
-        return self._inputs(features)
+        with naming_far_values("X", self._feature_names):
+            return self._inputs(features)
 
     def _logits(self, x: Tensor) -> Tensor:
         with bars(self.verbose):
-            return self.slope_ * class_scores(self._posterior.mean(x))
+            scores = class_scores(self._posterior.mean(x))
+        return Link(self.sharpness_, self.floor_).logits(scores)

@@ -17,7 +17,7 @@ from torch import Tensor
 from resnet_gp.columns import Columns
 from resnet_gp.progress import write_atomically
 
-FORMAT = 4
+FORMAT = 5
 _PARAMETER = "parameter."
 _ATTRIBUTE = "attribute."
 _STATE = "state."
@@ -69,7 +69,7 @@ class Persistent:
         for prefix, values in ((_PARAMETER, parameters), (_ATTRIBUTE, attributes)):
             kept = {name: _encode(value, prefix + name, tensors) for name, value in values.items()}
             content[prefix] = {name: code for name, code in kept.items() if code is not None}
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+        tensors = _apart(tensors)
         text = json.dumps(content, sort_keys=True)
         metadata = {"content": text, "digest": _digest(text, tensors)}
         write_atomically(Path(path), save(tensors, metadata))
@@ -137,6 +137,17 @@ def _in_columns(strides: tuple[int, ...]) -> bool:
     return len(strides) == 2 and abs(strides[0]) < abs(strides[1])
 
 
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same on the CPU, each with memory of its own: modules may share a buffer."""
+    apart, seen = {}, set()
+    for name, tensor in tensors.items():
+        own = tensor.contiguous().cpu()
+        place = own.untyped_storage().data_ptr()
+        apart[name] = own.clone() if place in seen else own
+        seen.add(place)
+    return apart
+
+
 def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] | None:
     """Return JSON for one value, and put arrays into ``tensors``; None for other objects."""
     if isinstance(value, os.PathLike):
@@ -152,9 +163,16 @@ def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] 
         if value.dtype.kind in "fiub":
             tensors[key] = torch.from_numpy(value.copy(order="C"))
             return {"kind": "array", "dtype": str(value.dtype), "order": order}
-        if value.dtype.kind in "OU":
-            values = value.tolist()
-            return {"kind": "labels", "dtype": value.dtype.str, "order": order, "value": values}
+        values = value.ravel().tolist() if value.dtype.kind in "OU" else [value]
+        strange = next((one for one in values if not isinstance(one, _PLAIN)), None)
+        if strange is not None:
+            kind = value.dtype if strange is value else type(strange).__name__
+            raise ValueError(
+                f"a file cannot hold {key.partition('.')[2]}, whose values are of type {kind}: use "
+                "numbers or texts"
+            )
+        code = {"dtype": value.dtype.str, "order": order, "value": value.tolist()}
+        return {"kind": "labels", **code}
     if isinstance(value, (list, tuple)) and all(isinstance(entry, _PLAIN) for entry in value):
         return {"kind": type(value).__name__, "value": [_plain(entry) for entry in value]}
     if isinstance(value, Columns):

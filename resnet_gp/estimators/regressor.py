@@ -24,7 +24,9 @@ from resnet_gp.estimators.checks import (
     check_alpha,
     check_choices,
     check_integers,
+    check_truth,
     last_fit_kept,
+    naming_far_values,
     torch_device,
 )
 from resnet_gp.estimators.encode import scaler_of
@@ -411,14 +413,12 @@ class ResNetGPRegressor(
                     f"warm_start needs the columns of the last fit, {names}, got {now}"
                 )
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
-        self._units = Units(
-            scaler_of(
-                inputs,
-                [] if self.columns_ is None else self.columns_.indicators,
-                any(takes_whole_inputs(spec.kernel) for spec in kernels),
-            ),
-            Standardiser.of(self.y_train_),
-        )
+        indicators = [] if self.columns_ is None else self.columns_.indicators
+        whole = any(takes_whole_inputs(spec.kernel) for spec in kernels)
+        with naming_far_values("X", self._feature_names):
+            scaler = scaler_of(inputs, indicators, whole)
+        with naming_far_values("y"):
+            self._units = Units(scaler, Standardiser.of(self.y_train_))
         n = len(inputs)
         chosen = self._chosen_inference(self.inference, n)
         self.inference_ = chosen.name
@@ -465,6 +465,12 @@ class ResNetGPRegressor(
         check_integers(self, _LEAST, optional=_OPTIONAL)
         for name in ("rank_features", "rotate_features"):
             check_choice(name, getattr(self, name))
+        for name in ("learn_inducing", "warm_start"):
+            check_truth(name, getattr(self, name))
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs must be an integer other than 0, or None; got 0")
+        if not isinstance(self.checkpoint, str | os.PathLike | None):
+            raise ValueError(f"checkpoint must be a path or None, got {self.checkpoint!r}")
         noise: Any = self.noise_variance
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")

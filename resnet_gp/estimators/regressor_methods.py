@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor
 
-from resnet_gp.estimators.checks import check_alpha, torch_device
+from resnet_gp.estimators.checks import check_alpha, naming_far_values, torch_device
 from resnet_gp.estimators.tables import TableInputs
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
@@ -281,7 +281,7 @@ class RegressorMethods(TableInputs):
                 "deviations of gradients are not known where ranks of features, or other "
                 "directions, are inputs: fit with rank_features=False, rotate_features=False"
             )
-        x = self._tensor(self._units.x(inputs))
+        x = self._in_standard_units(inputs)
         mean, variance = self._fitted.posterior.gradient(x, return_std)
         if variance is None:
             return self._units.slope(mean, inputs)
@@ -364,11 +364,14 @@ class RegressorMethods(TableInputs):
         return (value, gradient) if eval_gradient else value
 
     def _standardised(self, X: ArrayLike) -> Tensor:
-        inputs = self._features(X)
-        return self._tensor(self._units.x(inputs))
+        return self._in_standard_units(self._features(X))
 
     def _tensor(self, values: Tensor) -> Tensor:
         return values.to(torch_device(self.device), getattr(torch, self.dtype))
+
+    def _in_standard_units(self, inputs: Array) -> Tensor:
+        with naming_far_values("X", self._feature_names):
+            return self._tensor(self._units.x(inputs))
 
     def _training(
         self, inputs: Array, targets: Array, alpha: Array | None, weight: Array | None = None
@@ -377,9 +380,11 @@ class RegressorMethods(TableInputs):
         if alpha is not None and alpha.any():
             self._need_one_scale("alpha")
             extra = self._tensor(torch.from_numpy(alpha / self._units.y.scale**2))
+        with naming_far_values("y"):
+            standard_targets = self._tensor(self._units.y(targets))
         return Training(
-            self._tensor(self._units.x(inputs)),
-            self._tensor(self._units.y(targets)),
+            self._in_standard_units(inputs),
+            standard_targets,
             extra,
             None if weight is None else self._tensor(torch.from_numpy(weight)),
         )

@@ -78,6 +78,13 @@ class TableInputs:
             _warn_caller(note)
         return np.asarray(check_array(features, input_name="X", estimator=self))
 
+    @property
+    def _feature_names(self) -> list[str]:
+        """Names of the features; none of an array's."""
+        columns = self.columns_
+        own = getattr(self, "feature_names_in_", ()) if columns is None else columns.feature_names
+        return [str(name) for name in own]
+
     def _table(self, X: Any) -> list[Column] | None:
         """The columns of X; None if it is an array of the features already."""
         columns = self.columns_
@@ -106,6 +113,8 @@ def nominal_columns(declared: Any, n_features: int, names: NDArray[Any] | None) 
         ValueError: there is no such column.
     """
     entries = np.asarray(declared)
+    if entries.dtype.kind == "U":  # NumPy makes texts of numbers beside texts
+        entries = np.asarray(declared, dtype=object)
     if entries.ndim != 1:
         raise ValueError(f"categorical_features must be a list of columns, got {declared!r}")
     if entries.dtype == bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -29,7 +28,7 @@ from resnet_gp.fitting.nearest import learn
 from resnet_gp.fitting.optimiser import set_raw
 from resnet_gp.fitting.search import Search
 from resnet_gp.kernels.resnet_kernel import ResNetKernel
-from resnet_gp.models.calibration import class_scores, fit_slope, log_loss
+from resnet_gp.models.calibration import Link, class_scores, log_loss
 from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.models.nearest import sample_rows
 from resnet_gp.models.nearest_classification import NearestClassification
@@ -40,12 +39,12 @@ from resnet_gp.models.neighbourhoods import Neighbourhoods
 _LOGGER = logging.getLogger("resnet_gp")
 
 # Rows, other than those of the search where there are enough, whose left-out means choose among
-# kernels and numbers of neighbours, and give the temperature.
+# kernels and numbers of neighbours, and give the link.
 _CHOICE_ROWS = 3000
 # Neighbours with which kernels are compared.
 _FIRST_NEIGHBORS = 64
 # Numbers of neighbours to choose from, the first within this share of the least log-loss.
-_NEIGHBORS, _WITHIN = (64, 128, 256), 0.02
+_NEIGHBORS, _WITHIN = (64, 128, 256), 0.005
 # Lengthscales of a start without input bias, in standard deviations: they make the bias small.
 _SHORT = 0.3
 
@@ -88,7 +87,7 @@ class NearestFit(ClassifierFit):
         found = held_out.neighbourhoods(model.posterior())
         outputscale = found.z[..., -1].square().mean(0)  # of the highest density
         member = NearestMember.of(model, setting.active_dims, outputscale)
-        slope = fit_slope(held_out.scores(found), held_out.labels)
+        link = Link.fit(held_out.scores(found), held_out.labels)
         ensemble = Ensemble([member], torch.ones_like(outputscale[:1]), model.offset)
         own = _own_kernel(model, problem)
         attributes: dict[str, Any] = {"n_neighbors_": model.n_neighbors}
@@ -97,7 +96,7 @@ class NearestFit(ClassifierFit):
                 horizon=own.horizon.item(), input_bias_variance=own.input_bias_variance.item()
             )
             attributes["lengthscale_"] = own.lengthscale.detach().numpy().ravel()
-        return Solution(ensemble, [setting], slope, attributes)
+        return Solution(ensemble, [setting], link, attributes)
 
     def _models(self, problem: Problem) -> Iterator[tuple[KernelSetting, NearestClassification]]:
         """A learned model of each kind of kernel."""
@@ -114,10 +113,9 @@ class NearestFit(ClassifierFit):
             x = problem.x[:, setting.active_dims]
             kernel = self.kernel(setting, problem.given)
             model = NearestClassification(x, centred, offset, kernel, _FIRST_NEIGHBORS)
-            slope = fit_slope(
-                class_scores(best.held_out.mean + offset), problem.labels[torch.from_numpy(rows)]
-            )
-            _learn(model, problem, setting, best.noise, slope)
+            scores = class_scores(best.held_out.mean + offset)
+            model.link = Link.fit(scores, problem.labels[torch.from_numpy(rows)])
+            _learn(model, problem, setting, best.noise)
             yield setting, model
 
     def _neighbors(self, model: NearestClassification, held_out: _HeldOut) -> int:
@@ -161,9 +159,9 @@ class _HeldOut:
         return class_scores(self.targets - found.deviation[:, None] * found.z[..., -1])
 
     def log_loss(self, posterior: NearestPosterior) -> float:
-        """Mean log-loss at the best temperature, in nats."""
+        """Mean log-loss with the best link, in nats."""
         scores = self.scores(self.neighbourhoods(posterior))
-        return log_loss(fit_slope(scores, self.labels) * scores, self.labels)
+        return log_loss(Link.fit(scores, self.labels).logits(scores), self.labels)
 
 
 def _spec(setting: KernelSetting, given: Kernel | None) -> KernelSpec:
@@ -176,16 +174,14 @@ def _learn(
     problem: Problem,
     setting: KernelSetting,
     noise: float,
-    slope: float,
 ) -> None:
     """Learn the hyperparameters of a model.
 
     Args:
-        model: is left at the maximum.
+        model: starts at its link, and is left at the maximum.
         problem: the data.
         setting: of the kernel to start from.
         noise: to start from, relative to the mean variance of the kernel.
-        slope: to start from.
 
     Raises:
         KeyboardInterrupt: as ever.
@@ -201,7 +197,6 @@ def _learn(
         set_raw(model, spec.raw(model, Start(setting.horizon, noise, lengthscale)))
     with torch.no_grad():
         model.likelihood.noise = noise * model.covar_module(model.train_x, diag=True).mean()
-        model.raw_slope.fill_(math.log(slope))
     if learn(model, search).interrupted:
         raise KeyboardInterrupt
 

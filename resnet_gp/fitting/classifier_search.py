@@ -22,7 +22,7 @@ from resnet_gp.fitting.class_lengthscales import learned_lengthscale
 from resnet_gp.fitting.kernel_search import Candidate, scaled_covariance, search
 from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel, weighed_settings
 from resnet_gp.flow.domain import IMPOSSIBLE
-from resnet_gp.models.calibration import class_scores, fit_slope
+from resnet_gp.models.calibration import Link, class_scores
 from resnet_gp.models.ensemble import Ensemble, ExactMember, Member
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.inducing_features import InducingFeatures
@@ -86,13 +86,13 @@ class Solution:
     Attributes:
         posterior: of the latent functions, one for each class, or one for two classes.
         settings: of each member's kernel.
-        slope: b, where class probabilities are softmax(b mean).
+        link: from means to class probabilities.
         attributes: further fitted attributes of the estimator, by name.
     """
 
     posterior: Ensemble
     settings: list[KernelSetting]
-    slope: float
+    link: Link
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -146,8 +146,8 @@ class MemberFit(ClassifierFit):
 
     The same grid on all inputs over learned lengthscales is a second group. Its lengthscales have
     seen the labels, so that its left-out errors are too small: its share is the one of the least
-    error, but at most 0.3, and it has no say in the temperature: the average is as sure as the
-    first group alone would be.
+    error, but at most 0.3, and it has no say in the link: the average is as sure as the first group
+    alone would be.
     """
 
     def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -185,6 +185,8 @@ class MemberFit(ClassifierFit):
                     groups = [(plain, 1 - share), (other, share)]
         average = sum(share * group.held_out for group, share in groups)
         first, all_ = (class_scores(one + offset) for one in (groups[0][0].held_out, average))
+        link = Link.fit(first, problem.labels)
+        link = link._replace(sharpness=link.sharpness * _ratio_of_spreads(first, all_))
         return Solution(
             Ensemble(
                 [member for group, _ in groups for member in group.members],
@@ -192,7 +194,7 @@ class MemberFit(ClassifierFit):
                 offset,
             ),
             [setting for group, _ in groups for setting in group.settings],
-            fit_slope(first, problem.labels) * _ratio_of_spreads(first, all_),
+            link,
         )
 
     def _group(

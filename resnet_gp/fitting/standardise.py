@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +26,22 @@ class FarInputError(ValueError):
     Attributes:
         row: the index of its row, from 0.
         value: in the units of the user.
+        column: the index of its column; 0 in a vector.
+        place: what holds it, such as an argument.
     """
 
-    def __init__(self, row: int, value: float) -> None:
-        super().__init__(row, value)  # the arguments from which pickle restores it
-        self.row, self.value = row, value
+    def __init__(self, row: int, value: float, column: int = 0, place: str = "") -> None:
+        super().__init__(row, value, column, place)  # the arguments from which pickle restores it
+        self.row, self.value, self.column, self.place = row, value, column, place
 
     def __str__(self) -> str:
-        return f"row {self.row} (counted from 0) {self.reason}"
+        where = f"{self.place}: " if self.place else ""
+        return f"{where}row {self.row} (counted from 0) {self.reason}"
+
+    def of(self, argument: str, names: Sequence[str] = ()) -> FarInputError:
+        """The error with the name of an argument, and of the column if there are names."""
+        place = f"{argument}, column {names[self.column]!r}" if names else argument
+        return FarInputError(self.row, self.value, self.column, place)
 
     @property
     def reason(self) -> str:
@@ -138,4 +147,4 @@ class Standardiser:
 def _refuse(values: Array, far: NDArray[np.bool_]) -> None:
     if far.any():
         place = np.argwhere(far)[0]
-        raise FarInputError(int(place[0]), float(values[tuple(place)]))
+        raise FarInputError(int(place[0]), float(values[tuple(place)]), int(place[1:].sum()))

@@ -83,8 +83,12 @@ def flat_points(
 ) -> tuple[Points, tuple[int, ...]]:
     """The arguments of ``unit_covariance_sum`` as points, and the shape of their batch.
 
-    ``batch`` is a shape with which it broadcasts.
+    Of sides in two precisions, both get the higher one. ``batch`` is a shape with which it
+    broadcasts.
     """
+    if unit1.dtype != unit2.dtype:
+        dtype = torch.promote_types(unit1.dtype, unit2.dtype)
+        unit1, unit2, scale1, scale2 = (x.to(dtype) for x in (unit1, unit2, scale1, scale2))
     sides: list[Tensor | None] = [unit1, unit2, scale1, scale2]
     if unit2 is unit1 and scale2 is scale1:
         sides[1] = sides[3] = None

@@ -82,7 +82,10 @@ class ResNetSumKernel(KernelWithHyperparameters):
         ratio_constraint: Interval | None = None,
         **arguments: Any,
     ) -> None:
-        super().__init__(batch_shape=batch_shape, active_dims=active_dims)
+        super().__init__(
+            batch_shape=batch_shape, active_dims=active_dims,
+            ard_num_dims=arguments.get("ard_num_dims"),
+        )  # fmt: skip
         if kind not in get_args(KernelKind):
             raise ValueError(f'kind must be "limit" or "tangent", got {kind!r}')
         count = checked_components(n_components)

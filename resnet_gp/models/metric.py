@@ -12,6 +12,7 @@ from resnet_gp.models.training_rows import shuffled
 
 _FALL = 0.3  # of the correlation, at a distance of one width
 _POINTS = 64
+_ENTRIES = 2**21  # of moved points that are alive at a time
 _STEPS = 2.0 ** np.arange(-7, 7.5, 0.5)
 
 
@@ -63,6 +64,10 @@ def correlation_widths(kernel: Kernel, x: Tensor) -> Tensor:
 def _fall(kernel: Kernel, points: Tensor, variance: Tensor, step: float, inputs: Tensor) -> Tensor:
     """How much correlations fall over a step along some inputs, on average over points."""
     d = points.shape[1]
+    at_a_time = max(1, _ENTRIES // points.numel())
+    if len(inputs) > at_a_time:
+        parts = inputs.split(at_a_time)
+        return torch.cat([_fall(kernel, points, variance, step, part) for part in parts])
     steps = step * torch.eye(d, dtype=points.dtype, device=points.device)[inputs]
     moved = points[:, None] + steps
     start = points[:, None].expand_as(moved).reshape(-1, d)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
-from resnet_gp.models.calibration import LOG_SLOPES, class_scores
+from resnet_gp.models.calibration import BOUNDS, Link, class_scores, linked
 from resnet_gp.models.nearest import NearestRegression
 from resnet_gp.models.neighbourhoods import predicted_means
 
 
 class NearestClassification(NearestRegression):
-    """Class probabilities softmax(b mean), where each mean is seen given the nearest others.
+    """Class probabilities by a ``Link``, where each mean is seen given the nearest others.
 
     The log marginal likelihood is that of the labels of 8000 random rows, each with the mean that
     its 32 nearest others predict: more rows tell more than more neighbours. The density of the
@@ -45,15 +46,24 @@ class NearestClassification(NearestRegression):
         super().__init__(train_x, train_y, kernel, n_neighbors)
         self.covar_module.raw_outputscale.requires_grad_(False)
         self.register_buffer("offset", offset)
-        self.raw_slope = torch.nn.Parameter(train_x.new_ones(()))
+        self.raw_sharpness = torch.nn.Parameter(train_x.new_zeros(()))
+        self.raw_floor = torch.nn.Parameter(train_x.new_zeros(()))
 
     @property
-    def slope(self) -> Tensor:
-        """b, between e^-5 and e^8."""
-        return self.raw_slope.clamp(*LOG_SLOPES).exp()
+    def link(self) -> tuple[Tensor, Tensor]:
+        """The sharpness and the floor of the link."""
+        first, second = BOUNDS
+        return self.raw_sharpness.clamp(*first).exp(), self.raw_floor.clamp(*second).exp()
+
+    @link.setter
+    def link(self, link: Link) -> None:
+        with torch.no_grad():
+            for raw, value in zip((self.raw_sharpness, self.raw_floor), link, strict=True):
+                raw.fill_(math.log(value))
 
     def log_marginal_likelihood(self) -> Tensor:
         rows, members = self._sampled()
         scores = class_scores(predicted_means(self.covar_module, rows, members) + self.offset)
         labels = class_scores(rows.y[members[:, -1]] + self.offset).argmax(1)
-        return -torch.nn.functional.cross_entropy(self.slope * scores, labels, reduction="sum")
+        logits = linked(scores, *self.link)
+        return -torch.nn.functional.cross_entropy(logits, labels, reduction="sum")

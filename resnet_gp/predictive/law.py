@@ -136,7 +136,13 @@ class Law:
         """Standard deviation at each point."""
         if len(self.means) == 1:
             return self.scales[0] * math.sqrt(self._standard.variance)
-        return np.sqrt(self.variance)
+        gaps = self.means - self.mean
+        unit = np.maximum(self.scales, np.abs(gaps)).max(
+            0
+        )  # squares of what is far from 1 overflow
+        unit = np.where(unit > 0, unit, 1.0)
+        inner = (self.scales / unit) ** 2 * self._standard.variance
+        return np.asarray(unit * np.sqrt((self.weights * (inner + (gaps / unit) ** 2)).sum(0)))
 
     @property
     def _standard(self) -> Standard:

@@ -86,7 +86,7 @@ def _facts(model: Any) -> dict[str, Any]:
     names = (
         "hyperparameters_", "kernels_", "inference_", "noise_variance_", "outputscale_",
         "weight_variance_", "horizon_", "log_marginal_likelihood_value_", "n_iter_", "converged_",
-        "slope_",
+        "sharpness_", "floor_",
     )  # fmt: skip
     facts = {name.rstrip("_"): getattr(model, name) for name in names if hasattr(model, name)}
     arrays = np.generic | np.ndarray

@@ -37,10 +37,11 @@ def truth_as_numbers(column: Any) -> Any:
 
     pandas reads such columns as booleans, which are features as numbers are.
     """
-    texts = texts_of(column).str.lower()
-    if not len(texts.dropna()) or not texts.dropna().isin(_TRUTH).all():
+    texts = texts_of(column)
+    if not texts.notna().any():  # of which pandas makes numbers
         return column
-    return texts.map(_TRUTH)
+    texts = texts.str.lower()
+    return texts.map(_TRUTH) if texts.dropna().isin(_TRUTH).all() else column
 
 
 def numbers_or_refuse(column: Any) -> Array:

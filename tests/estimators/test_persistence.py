@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gpytorch.kernels import RBFKernel, RFFKernel
+from gpytorch.kernels import RBFKernel, RFFKernel, ScaleKernel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
@@ -316,3 +316,36 @@ def test_parameters_of_pandas(tmp_path):
     model.fit(X, X[:, 0]).save(tmp_path / "model")
     loaded = ResNetGPRegressor.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+class TestWhatFilesHold:
+    X = np.random.default_rng(0).normal(size=(40, 2))
+
+    def test_buffers_that_modules_share(self, tmp_path):
+        """GPyTorch's scaled kernels share the ``active_dims`` of their base."""
+        kernel = RBFKernel(active_dims=[0]) + RBFKernel(active_dims=[1])
+        y = np.sin(self.X[:, 0])
+        for model, targets in (
+            (ResNetGPRegressor(kernel=RBFKernel(active_dims=[1])), y),
+            (ResNetGPRegressor(kernel=kernel, hyperparameters="map"), y),
+            (ResNetGPClassifier(kernel=ScaleKernel(kernel)), y > 0),
+            (ResNetGPClassifier(RBFKernel(active_dims=[1]), inference="nearest"), y > 0),
+        ):
+            model.fit(self.X, targets).save(tmp_path / "model")
+            loaded = type(model).load(tmp_path / "model", kernel=model.kernel)
+            np.testing.assert_array_equal(loaded.predict(self.X), model.predict(self.X))
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            (np.array(["2020-01-01", "2020-01-02"], "datetime64[D]"), r"type datetime64\[D\]"),
+            (np.array([b"a", b"b"]), r"type \|S1"),
+            (np.array([pd.Timestamp(0), pd.Timestamp(1)], object), "type Timestamp"),
+        ],
+    )
+    def test_labels_of_strange_types_are_refused(self, values, message, tmp_path):
+        model = ResNetGPClassifier().fit(self.X, self.X[:, 0] > 0)
+        model.classes_ = values
+        with pytest.raises(ValueError, match=f"a file cannot hold classes_, .*{message}"):
+            model.save(tmp_path / "model")
+        assert not (tmp_path / "model").exists()

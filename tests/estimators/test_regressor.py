@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import gpytorch
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -292,6 +293,11 @@ def test_no_convergence_is_a_warning_that_says_what_to_do(data):
         ({"alpha": -1.0}, "alpha"),
         ({"alpha": np.ones(3)}, r"alpha must be a number or of shape \(180,\)"),
         ({"alpha": np.full(180, np.nan)}, "alpha"),
+        ({"alpha": "low"}, "alpha must be a number or numbers"),
+        ({"learn_inducing": "a"}, "learn_inducing must be True or False"),
+        ({"warm_start": "a"}, "warm_start must be True or False"),
+        ({"n_jobs": 0}, "n_jobs must be an integer other than 0"),
+        ({"checkpoint": 3}, "checkpoint must be a path or None, got 3"),
     ],
 )
 def test_bad_parameters_are_named(data, parameters, message):
@@ -865,6 +871,19 @@ def test_of_many_rows_some_move_inducing_points_first(data, monkeypatch, tmp_pat
     assert (tmp_path / "fit").exists() == (evaluations == 10**6)
     assert len(model.model_.rows.x) == len(data[0])
     assert np.isfinite(model.predict(data[0])).all()
+
+
+def test_values_far_from_all_others_are_named(data):
+    X, y = (part[:30].copy() for part in data)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    frame.loc[3, "b"] = 1e200
+    with pytest.raises(ValueError, match=r"X, column 'b': row 3 \(counted from 0\) holds 1e\+200"):
+        plain().fit(frame, y)
+    with pytest.raises(ValueError, match=r"^X: row 3 "):
+        plain().fit(frame.to_numpy(), y)
+    y[4] = -1e180
+    with pytest.raises(ValueError, match=r"^y: row 4 .* holds -1e\+180"):
+        plain().fit(X, y)
 
 
 def of_two_kernels(**options):

@@ -7,6 +7,7 @@ from sklearn.model_selection import cross_val_score
 
 from resnet_gp import ResNetGPClassifier, ResNetGPRegressor
 from resnet_gp.columns import NumberColumn
+from resnet_gp.estimators.tables import nominal_columns
 
 QUICK = {"hyperparameters": "map", "n_components": 1, "max_iter": 30}
 
@@ -272,3 +273,10 @@ def test_a_classifier_takes_frames(houses, tmp_path):
     model.save(tmp_path / "model")
     loaded = ResNetGPClassifier.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict_proba(frame), model.predict_proba(frame))
+
+
+def test_categories_by_names_and_indices():
+    names = np.array(["a", "b", "c"], object)
+    assert nominal_columns(["c", 1], 3, names) == [2, 1]
+    with pytest.raises(ValueError, match="no column 'd' in X"):
+        nominal_columns(["d", 1], 3, names)

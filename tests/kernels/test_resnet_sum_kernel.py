@@ -148,6 +148,12 @@ class TestOtherActivations:
         kernel = ResNetSumKernel("erf")
         assert [one.weight_variance.item() for one in kernel.components] == [1, 1]
 
+    def test_other_numbers_of_inputs_are_refused(self):
+        kernel = ResNetSumKernel(ard_num_dims=3)
+        for d in (1, 2, 4):
+            with pytest.raises(RuntimeError, match="Expected the input to have 3 dimensionality"):
+                kernel(torch.randn(5, d))
+
     def test_in_batches(self):
         x = 0.5 * points(6, 3)
         batch = ResNetSumKernel("erf", 2, batch_shape=torch.Size([2])).double()

@@ -14,6 +14,7 @@ from gpytorch.kernels import (
 from resnet_gp import ResNetLimitKernel, ResNetTangentKernel
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.kernels import ResNetSumKernel
+from resnet_gp.models import metric
 from resnet_gp.models.metric import correlation_widths
 
 X = torch.randn(80, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -33,6 +34,21 @@ def test_of_a_stationary_kernel_they_are_where_the_correlation_has_fallen():
     kernel = with_lengthscales(MaternKernel(0.5, ard_num_dims=3), LENGTHS)
     expected = -LENGTHS * math.log(0.7)
     torch.testing.assert_close(correlation_widths(kernel, X), expected, rtol=0.03, atol=0)
+
+
+def test_few_inputs_at_a_time_change_nothing(monkeypatch):
+    kernel = with_lengthscales(RBFKernel(ard_num_dims=3), LENGTHS)
+    whole = correlation_widths(kernel, X)
+    monkeypatch.setattr(metric, "_ENTRIES", 64 * 3 * 2)
+    calls, fall = [], metric._fall
+
+    def counted(kernel, points, variance, step, inputs):
+        calls.append(len(inputs))
+        return fall(kernel, points, variance, step, inputs)
+
+    monkeypatch.setattr(metric, "_fall", counted)
+    torch.testing.assert_close(correlation_widths(kernel, X), whole)
+    assert calls[:3] == [3, 2, 1]
 
 
 def test_they_follow_the_lengthscales_of_the_limit():

@@ -6,7 +6,7 @@ from scipy.optimize import approx_fprime
 
 from resnet_gp.fitting.optimiser import get_raw, value_and_gradient
 from resnet_gp.kernels import ResNetLimitKernel, ResNetSumKernel, ResNetTangentKernel
-from resnet_gp.models.calibration import class_scores
+from resnet_gp.models.calibration import Link, class_scores, linked
 from resnet_gp.models.leave_one_out import leave_one_out
 from resnet_gp.models.nearest_classification import NearestClassification
 from resnet_gp.models.neighbourhoods import Rows, predicted_means
@@ -47,7 +47,7 @@ def test_given_all_others_it_is_the_closed_form_of_exact_regression(kernel, clas
     with torch.no_grad():
         covariance = model.covar_module(model.train_x).to_dense()
         means = leave_one_out(covariance, model.train_y, 0.3).mean + model.offset
-        logits = model.slope * class_scores(means)
+        logits = linked(class_scores(means), *model.link)
         likelihood = torch.log_softmax(logits, 1)[torch.arange(30), labels].sum()
         torch.testing.assert_close(model.log_marginal_likelihood(), likelihood)
 
@@ -91,8 +91,11 @@ def test_a_covariance_without_a_factor_is_an_error(kernel):
         predicted_means(scaled(kernel, 1.0), rows, torch.arange(30).reshape(5, 6))
 
 
-def test_the_slope_keeps_its_bounds(kernel):
+def test_the_link_keeps_its_bounds(kernel):
     model, _ = model_of(kernel)
+    model.link = Link(2.0, 0.3)
+    assert [value.item() for value in model.link] == pytest.approx([2.0, 0.3])
     with torch.no_grad():
-        model.raw_slope.fill_(50.0)
-    assert model.slope.item() == pytest.approx(np.exp(8))
+        model.raw_sharpness.fill_(50.0)
+        model.raw_floor.fill_(-50.0)
+    assert [value.item() for value in model.link] == pytest.approx([np.exp(8), np.exp(-8)])

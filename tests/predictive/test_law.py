@@ -262,6 +262,14 @@ def test_slices_change_nothing(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-13)
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-170, 1e170, 1e300])
+def test_deviations_do_not_overflow(unit):
+    law = mixture(5.0)
+    np.testing.assert_allclose(law.affine(0, unit).std / unit, law.std, rtol=1e-12)
+    np.testing.assert_allclose(law.std**2, law.variance, rtol=1e-12)
+    assert (Law(np.zeros((2, 3)), np.zeros((2, 3))).std == 0).all()
+
+
 BAD = [
     ({"scales": np.ones((2, 4))}, "one shape"),
     ({"means": np.full((2, 3), np.nan)}, "means must be finite"),
