@@ -137,7 +137,7 @@ def rbf(X: np.ndarray, y: np.ndarray, X_test: np.ndarray) -> dict[str, Predictio
         )
         solution = ExactMemberFit().solve(problem)
     scores = class_scores(solution.posterior.mean(inputs(X_test)))
-    p = torch.softmax(solution.slope * scores, 1).numpy()
+    p = torch.softmax(solution.link.logits(scores), 1).numpy()
     return {"rbf": Prediction(classes[p.argmax(1)], p, classes)}
 
 
