@@ -48,8 +48,8 @@ from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec, takes_whole_inputs
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
-from resnet_gp.fitting.residuals import with_residual_law, with_saved_residual_law
-from resnet_gp.fitting.robust import robust_fit
+from resnet_gp.fitting.residuals import with_saved_residual_law
+from resnet_gp.fitting.robust import fit_with_law
 from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
 from resnet_gp.fitting.standardise import Standardiser
@@ -401,17 +401,8 @@ class ResNetGPRegressor(
             inputs, targets, alpha, weight = (a[kept] for a in (inputs, targets, alpha, weight))
         known, last_units = None, None
         if self.warm_start and hasattr(self, "_fitted"):
+            self._check_goes_on(inputs, names)
             known, last_units = self._fitted.hyperparameters, self._units
-            before = self.X_train_.shape[1]
-            if inputs.shape[1] != before:
-                raise ValueError(
-                    f"warm_start needs the {before} features of the last fit, got {inputs.shape[1]}"
-                )
-            now = list(getattr(self, "feature_names_in_", []))
-            if names and now and now != names:
-                raise ValueError(
-                    f"warm_start needs the columns of the last fit, {names}, got {now}"
-                )
         self.X_train_, self.y_train_ = inputs, targets.astype(np.float64)
         indicators = [] if self.columns_ is None else self.columns_.indicators
         whole = any(takes_whole_inputs(spec.kernel) for spec in kernels)
@@ -443,11 +434,8 @@ class ResNetGPRegressor(
                     self.rotate_features,
                 )
                 self._specs = [search.spec, *search.others]
-                fitted = inference.fit(training, search, known)
-                if self.residuals == "student" and not inference.leaves_rows_out:
-                    fitted = with_residual_law(fitted, training)
-                    if inference.reweighs_rows:
-                        fitted = robust_fit(fitted, training, search, inference)
+                student = self.residuals == "student"
+                fitted = fit_with_law(inference, training, search, known, student)
             except torch.linalg.LinAlgError as error:
                 raise np.linalg.LinAlgError(
                     f'{error}: raise noise_variance or alpha, or take dtype="float64"'
@@ -459,6 +447,16 @@ class ResNetGPRegressor(
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+    def _check_goes_on(self, inputs: Array, names: list[str]) -> None:
+        """Check that a warm start has the features of the last fit, whose names these are."""
+        before, now = self.X_train_.shape[1], list(getattr(self, "feature_names_in_", []))
+        if inputs.shape[1] != before:
+            raise ValueError(
+                f"warm_start needs the {before} features of the last fit, got {inputs.shape[1]}"
+            )
+        if names and now and now != names:
+            raise ValueError(f"warm_start needs the columns of the last fit, {names}, got {now}")
 
     def _check_parameters(self) -> None:
         check_choices(self, _CHOICES)

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from resnet_gp.fitting.inference import Fitted, Inference, Training
 from resnet_gp.fitting.input_choice import is_better
+from resnet_gp.fitting.optimiser import Hyperparameters
 from resnet_gp.fitting.residuals import with_residual_law
 from resnet_gp.fitting.search import Search
 from resnet_gp.flow.domain import IMPOSSIBLE
@@ -45,6 +46,27 @@ _LEAST_ROWS = 100
 _FOLDS = 10
 _BIAS = 2.0  # standard errors of the mean of held-out errors
 _LEAST_COVERED = 0.87  # of left-out rows, by 90 % intervals; on solar, .82 of a law with a spike
+
+
+def fit_with_law(
+    inference: Inference,
+    training: Training,
+    search: Search,
+    known: Hyperparameters | None,
+    student: bool,
+) -> Fitted:
+    """Fit; with Student-t residuals, add their law, and fit again where outliers make it better.
+
+    Args:
+        inference, training, search, known: see ``Inference.fit``.
+        student: whether targets have a law of residuals. That of an inference which leaves rows out
+            is part of its fit.
+    """
+    fitted = inference.fit(training, search, known)
+    if not student or inference.leaves_rows_out:
+        return fitted
+    fitted = with_residual_law(fitted, training)
+    return robust_fit(fitted, training, search, inference) if inference.reweighs_rows else fitted
 
 
 def robust_fit(fitted: Fitted, training: Training, search: Search, inference: Inference) -> Fitted:
