@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_gp.integers import check_integer, is_integer
+from resnet_gp.integers import check_integer, check_number, is_integer
 
 
 @pytest.mark.parametrize("value", [1, 3, np.int64(2), np.uint8(1)])
@@ -23,3 +23,11 @@ def test_the_least_is_allowed():
     check_integer("n", 0, least=0)
     with pytest.raises(ValueError, match="of at least 3, got 2"):
         check_integer("n", 2, least=3)
+
+
+def test_numbers():
+    for value in (0, -1.5, np.float32(2)):
+        check_number("rate", value)
+    for value in ("a", None, np.nan, np.inf, [1.0]):
+        with pytest.raises(ValueError, match="rate must be a finite number, got"):
+            check_number("rate", value)

@@ -13,6 +13,7 @@ from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.gaussian_vector import GaussianVector
 from resnet_gp.bayes.gp_regression import check_rows, each
 from resnet_gp.bayes.hyperparameters import Values
+from resnet_gp.integers import check_number
 from resnet_gp.models.posterior import normal_law
 from resnet_gp.networks.laws import Network
 from resnet_gp.predictive.law import Law
@@ -54,6 +55,11 @@ class BayesianResNet:
         check_rows(train_x, train_y)
         if train_y.dim() != 1:
             raise ValueError("train_y must have one dimension: fit a network to each output")
+        for name, value in (("noise_variance", noise_variance), ("outputscale", outputscale)):
+            if value is not None:
+                check_number(name, value)
+                if value <= 0:
+                    raise ValueError(f"{name} must be positive, got {value!r}")
         self.network, self.train_x, self.train_y = network, train_x, train_y
         self.noise_variance, self.outputscale = noise_variance, outputscale
 

@@ -84,12 +84,12 @@ class Potential:
         """Map from the supports of the sites; sites without a value get the sampler's start.
 
         Raises:
-            ValueError: a value has another shape, or lies outside the support.
+            ValueError: a value has no site or another shape, or lies outside the support.
         """
         z = dict(self.start)
         for name, value in values.items():
             if name not in z:
-                continue
+                raise ValueError(f"start has a value of {name}; the sites are {', '.join(z)}")
             raw = self.transforms[name](torch.as_tensor(value).to(z[name]))
             if raw.shape != z[name].shape or not torch.isfinite(raw).all():
                 raise ValueError(

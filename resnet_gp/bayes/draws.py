@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from resnet_gp.integers import check_integer
+
 _SITES = "draws.at."
 
 
@@ -51,6 +53,8 @@ class Draws:
         """
         total = self.num_chains * self.num_draws
         keep = torch.arange(self.num_draws)
+        if at_most is not None:
+            check_integer("at_most", at_most)
         if at_most is not None and at_most < total:
             each = max(1, at_most // self.num_chains)
             keep = torch.linspace(0, self.num_draws - 1, each).round().long()

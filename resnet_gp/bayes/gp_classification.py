@@ -17,6 +17,7 @@ from resnet_gp.bayes.hyperparameters import (
     sample_hyperparameters,
     with_hyperparameters,
 )
+from resnet_gp.integers import check_integer
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
@@ -42,6 +43,7 @@ class LatentClassifier(ABC):
             seed: seed of the latent values.
         """
         generator = torch.Generator().manual_seed(seed)
+        check_integer("num_latent_draws", num_latent_draws)
         laws = (self._latent(x, values) for values in each(draws.pooled(at_most)))
         means = [mean_probabilities(*law, num_latent_draws, generator) for law in laws]
         return torch.stack(means).mean(0)
@@ -129,6 +131,10 @@ def count_latent(train_x: Tensor, labels: Tensor, num_classes: int | None) -> in
             f"train_x must be n x d and labels n, got shapes {tuple(train_x.shape)} and "
             f"{tuple(labels.shape)}"
         )
+    if not len(labels):
+        raise ValueError("labels must not be empty")
+    if num_classes is not None:
+        check_integer("num_classes", num_classes, least=2)
     count = max(2, int(labels.max()) + 1) if num_classes is None else num_classes
     if labels.is_floating_point() or not 0 <= int(labels.min()) <= int(labels.max()) < count:
         raise ValueError(f"labels must be integers from 0 to {count - 1}")

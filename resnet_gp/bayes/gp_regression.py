@@ -38,7 +38,7 @@ class GPRegression:
         extra_variance: ``n``, known noise variances beyond the learned one.
 
     Raises:
-        ValueError: shapes that do not match.
+        ValueError: shapes that do not match, or values that are no numbers or negative variances.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class GPRegression:
         extra_variance: Tensor | None = None,
     ) -> None:
         check_rows(train_x, train_y)
+        if extra_variance is not None:
+            check_variances("extra_variance", extra_variance, len(train_x))
         self.module = ExactRegression(train_x, train_y, kernel, extra_variance)
         fix_confounded(self.module)
         add_weak_priors(self.module)
@@ -122,9 +124,18 @@ def each(values: Values) -> list[Values]:
 
 
 def check_rows(train_x: Tensor, train_y: Tensor) -> None:
-    """Raise ``ValueError`` unless the shapes of training data match."""
+    """Raise ``ValueError`` unless training data are numbers whose shapes match."""
     if train_x.dim() != 2 or train_y.dim() not in (1, 2) or len(train_x) != len(train_y):
         raise ValueError(
             f"train_x must be n x d and train_y n or n x p, got shapes {tuple(train_x.shape)} and "
             f"{tuple(train_y.shape)}"
         )
+    for name, values in (("train_x", train_x), ("train_y", train_y)):
+        if not (values.is_floating_point() and values.isfinite().all()):
+            raise ValueError(f"{name} must hold finite floating-point numbers")
+
+
+def check_variances(name: str, values: Tensor, n: int) -> None:
+    """Raise ``ValueError`` unless these are n variances."""
+    if values.shape != (n,) or not (values.isfinite() & (values >= 0)).all():
+        raise ValueError(f"{name} must hold {n} variances, finite and not negative")

@@ -17,7 +17,7 @@ from resnet_gp.bayes.chain import Iteration, Model, Potential, Values, run_chain
 from resnet_gp.bayes.diagnostics import warn_if_unhealthy
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.worker import ChainError, Worker
-from resnet_gp.integers import check_integer
+from resnet_gp.integers import check_integer, check_number
 from resnet_gp.progress import progress_bar
 
 _DENSE_UP_TO = 50
@@ -75,6 +75,8 @@ def run_nuts(
         ("num_warmup", num_warmup), ("n_jobs", n_jobs), ("max_tree_depth", max_tree_depth),
     ):  # fmt: skip
         check_integer(name, value)
+    check_integer("seed", seed, least=0)
+    check_number("target_acceptance", target_acceptance)
     if not 0 < target_acceptance < 1:
         raise ValueError(f"target_acceptance must lie between 0 and 1, got {target_acceptance!r}")
     began = time.perf_counter()

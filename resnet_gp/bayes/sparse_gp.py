@@ -21,6 +21,7 @@ from resnet_gp.bayes.hyperparameters import (
     sample_hyperparameters,
     with_hyperparameters,
 )
+from resnet_gp.integers import check_integer
 from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.inducing_features import InducingFeatures
@@ -44,6 +45,8 @@ class _SparseGP(ABC):
         batch_size: int,
         **modules: Module,
     ) -> None:
+        check_integer("num_inducing", num_inducing)
+        check_integer("batch_size", batch_size)
         self.train_x, self.train_y, self.num_latent = train_x, train_y, num_latent
         self.batch_size = min(batch_size, len(train_x))
         scaled = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))

@@ -16,7 +16,7 @@ from pyro.poutine.util import prune_subsample_sites
 from resnet_gp.bayes.chain import Model, seeded
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.flow.domain import IMPOSSIBLE
-from resnet_gp.integers import check_integer
+from resnet_gp.integers import check_integer, check_number
 from resnet_gp.progress import progress_bar
 
 _SCALE = 0.05  # standard deviation of the guide at the start
@@ -57,6 +57,8 @@ def run_svi(
     """
     for name, value in (("num_steps", num_steps), ("num_draws", num_draws)):
         check_integer(name, value)
+    check_integer("seed", seed, least=0)
+    check_number("learning_rate", learning_rate)
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate!r}")
     began = time.perf_counter()

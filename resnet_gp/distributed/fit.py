@@ -125,8 +125,9 @@ def _check(
     max_iter: int | None,
     rotate_features: Literal["auto"] | bool,
 ) -> None:
-    if len(kernels) == 0:
-        raise ValueError("kernels must not be empty")
+    listed = isinstance(kernels, Sequence) and not isinstance(kernels, str)
+    if not (listed and kernels and all(isinstance(one, KernelSpec) for one in kernels)):
+        raise ValueError(f"kernels must be a list of KernelSpec, and not empty; got {kernels!r}")
     if hyperparameters not in ("map", "ml"):
         raise ValueError(f'hyperparameters must be "map" or "ml", got {hyperparameters!r}')
     if residuals not in ("student", "gaussian"):

@@ -25,8 +25,9 @@ from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.tables import TableInputs, declares_columns
 from resnet_gp.fitting.classifier_choice import choose_fit
 from resnet_gp.fitting.classifier_search import ClassifierFit, Problem, Solution
+from resnet_gp.fitting.fingerprint import structure_of
 from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings
-from resnet_gp.fitting.kernel_spec import takes_whole_inputs
+from resnet_gp.fitting.kernel_spec import check_neighbours, takes_whole_inputs
 from resnet_gp.models.calibration import Link, class_scores
 from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.progress import bars, progress_bar
@@ -70,7 +71,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         "exact" factorises n x n matrices. "nearest" conditions each prediction on its
         ``n_neighbors`` nearest training rows, and learns lengthscales: for any number of rows, in
         memory that grows with their number. "sparse" regresses on ``n_inducing`` Nystroem features
-        of the grid's kernels, in closed form. "auto" is exact up to 5000 rows, then nearest.
+        of the grid's kernels, in closed form. "auto" is exact up to 5000 rows, then nearest, or
+        sparse if the kernel is of images.
     n_neighbors : int or None, default=None
         Number of training rows on which "nearest" conditions a prediction, at most all others.
         None for the least of 64, 128 and 256 whose log-loss of left-out rows is within half a
@@ -128,6 +130,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     """
 
     _posterior: Ensemble
+    _kernel_structure: str
     _inputs: Inputs
 
     def __init__(
@@ -179,8 +182,11 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         self._check_parameters()
         self.X_train_, labels = self._learn_features(X, y, dtype=np.float64)
         self.y_train_ = np.array(labels)
-        check_classification_targets(self.y_train_)
-        self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
+        try:
+            check_classification_targets(self.y_train_)
+            self.classes_, labels = np.unique(self.y_train_, return_inverse=True)
+        except TypeError as error:
+            raise ValueError(f"y must hold labels of one kind, none missing: {error}") from error
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
         with naming_far_values("X", self._feature_names):
@@ -276,6 +282,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
                 f"got {self.kernel!r}"
             )
         check_choices(self, {"inference": ("auto", "exact", "nearest", "sparse")})
+        check_neighbours(self.inference, self.kernel)
         least = {"n_neighbors": 1, "n_inducing": 1}
         check_integers(self, least, optional=("n_neighbors",))
 
@@ -296,10 +303,12 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         return "given" if isinstance(self.kernel, Kernel) else self.kernel
 
     def _fit_of(self, inference: str, n_rows: int) -> ClassifierFit:
-        return choose_fit(inference, n_rows, self.n_neighbors, self.n_inducing)
+        images = takes_whole_inputs(self.kernel)
+        return choose_fit(inference, n_rows, self.n_neighbors, self.n_inducing, images)
 
     def _publish(self, solution: Solution, fit: ClassifierFit) -> None:
         self._posterior = solution.posterior
+        self._kernel_structure = structure_of(self.kernel)
         self.sharpness_, self.floor_ = solution.link
         chosen = solution.settings
         self.kernel_names_ = np.array([setting.name for setting in chosen])
@@ -322,9 +331,12 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
             self.lengthscale_ = np.array(weighed[0])
 
     def _pack(self) -> dict[str, Tensor]:
+        if structure_of(self.kernel) != self._kernel_structure:
+            raise ValueError("kernel must be that of the fit: fit again, or set it back")
         return self._posterior.tensors()
 
     def _unpack(self, state: dict[str, Tensor]) -> None:
+        self._kernel_structure = structure_of(self.kernel)
         self._inputs = self._make_inputs()
         fit = self._fit_of(self.inference_, len(self.X_train_))
         x = self._inputs(self.X_train_)

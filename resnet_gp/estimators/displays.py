@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from resnet_gp.columns.values import Column, columns_of
 from resnet_gp.estimators.laws import law_of
 from resnet_gp.estimators.relevance import relevance_of_columns
+from resnet_gp.integers import check_integer
 from resnet_gp.predictive.law import Law
 from resnet_gp.predictive.scores import LEVEL
 
@@ -107,7 +108,9 @@ class PosteriorDisplay(_Display):
         """
         check_is_fitted(estimator)
         columns = columns_of(X)
-        if not -len(columns) <= feature < len(columns):
+        check_integer("feature", feature, -len(columns))
+        check_integer("n_points", n_points)
+        if feature >= len(columns):
             raise ValueError(f"feature must be below {len(columns)}, got {feature}")
         column = columns[feature].numbers()
         low, high = np.nanmin(column), np.nanmax(column)
@@ -117,7 +120,7 @@ class PosteriorDisplay(_Display):
         nominal = [] if encoding is None else encoding.nominal
         points = [np.full(n_points, _typical(one, i in nominal)) for i, one in enumerate(columns)]
         points[feature] = x
-        law = law_of(estimator, _with_names(estimator, points))
+        law = _of_one_output(law_of(estimator, _with_names(estimator, points)))
         shown = None if y is None else np.asarray(y, dtype=np.float64)
         name = str(_names(estimator)[feature])
         display = cls(x, law.mean, *law.interval(LEVEL), column, shown, name)
@@ -163,7 +166,7 @@ class PredictionDisplay(_Display):
         y : array-like of shape (n_samples,)
         ax : matplotlib axes, default=None
         """
-        law = law_of(estimator, X)
+        law = _of_one_output(law_of(estimator, X))
         return cls(np.asarray(y, dtype=np.float64), law.mean, *law.interval(LEVEL)).plot(ax=ax)
 
     def _draw(self, ax: Any) -> None:
@@ -408,6 +411,12 @@ def _draw_band(ax: Any, nominal: Array, counts: Any) -> None:
 def _names(estimator: Any) -> NDArray[Any]:
     default = np.array([f"x{i}" for i in range(estimator.n_features_in_)], dtype=object)
     return np.asarray(getattr(estimator, "feature_names_in_", default))
+
+
+def _of_one_output(law: Law) -> Law:
+    if len(law.shape) != 1:
+        raise ValueError(f"the display is for one output, the estimator has {law.shape[1]}")
+    return law
 
 
 def _typical(column: Column, nominal: bool) -> Any:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.columns import Columns
+from resnet_gp.fitting.fingerprint import structure_of
 from resnet_gp.progress import write_atomically
 
 FORMAT = 5
@@ -90,7 +91,7 @@ class Persistent:
         FileNotFoundError
         ValueError
             The file is truncated, was changed, holds another estimator, is from a later version, or
-            needs objects.
+            needs objects, or other ones.
         """
         content, tensors = _read(Path(path), cls.__name__)
         parameters = {
@@ -112,6 +113,12 @@ class Persistent:
                 f"{path} was saved with objects as parameters, which it does not hold: "
                 f"load(path, {', '.join(f'{name}=...' for name in missing)})"
             )
+        for name, code in content[_PARAMETER].items():
+            if code["kind"] == "object" and code["structure"] != structure_of(objects[name]):
+                raise ValueError(
+                    f"{name} is not that of the fit: it needs the same class, settings and frozen "
+                    "hyperparameters; the values of hyperparameters come from the file"
+                )
         estimator = cls(**(parameters | objects))
         for name, code in content[_ATTRIBUTE].items():
             setattr(estimator, name, _decode(code, _ATTRIBUTE + name, tensors))
@@ -177,7 +184,9 @@ def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] 
         return {"kind": type(value).__name__, "value": [_plain(entry) for entry in value]}
     if isinstance(value, Columns):
         return {"kind": "columns", "value": value.to_json()}
-    return {"kind": "object"} if key.startswith(_PARAMETER) else None
+    if key.startswith(_PARAMETER):
+        return {"kind": "object", "structure": structure_of(value)}
+    return None
 
 
 def _plain(value: Any) -> Any:

@@ -33,7 +33,7 @@ from resnet_gp.estimators.encode import scaler_of
 from resnet_gp.estimators.persistence import Persistent
 from resnet_gp.estimators.regressor_attributes import RegressorAttributes
 from resnet_gp.estimators.regressor_methods import RegressorMethods
-from resnet_gp.fitting.checkpoint import Checkpoint, digest_of
+from resnet_gp.fitting.checkpoint import Checkpoint
 from resnet_gp.fitting.choice import (
     HyperparametersName,
     InferenceName,
@@ -41,11 +41,17 @@ from resnet_gp.fitting.choice import (
     choose_hyperparameters,
     choose_inference,
 )
+from resnet_gp.fitting.fingerprint import digest_of
 from resnet_gp.fitting.inference import Inference
 from resnet_gp.fitting.input_choice import check_choice
 from resnet_gp.fitting.inputs import choose_inputs, on_inputs
 from resnet_gp.fitting.integrated import Integrated
-from resnet_gp.fitting.kernel_spec import KernelName, KernelSpec, takes_whole_inputs
+from resnet_gp.fitting.kernel_spec import (
+    KernelName,
+    KernelSpec,
+    check_neighbours,
+    takes_whole_inputs,
+)
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Outcome
 from resnet_gp.fitting.residuals import with_saved_residual_law
@@ -54,6 +60,7 @@ from resnet_gp.fitting.search import Search
 from resnet_gp.fitting.sparse import Sparse
 from resnet_gp.fitting.standardise import Standardiser
 from resnet_gp.fitting.units import Units
+from resnet_gp.integers import is_integer
 from resnet_gp.progress import progress_bar
 
 Array = NDArray[np.float64]
@@ -465,8 +472,10 @@ class ResNetGPRegressor(
             check_choice(name, getattr(self, name))
         for name in ("learn_inducing", "warm_start"):
             check_truth(name, getattr(self, name))
-        if self.n_jobs == 0:
-            raise ValueError("n_jobs must be an integer other than 0, or None; got 0")
+        if self.n_jobs is not None and (self.n_jobs == 0 or not is_integer(self.n_jobs, -(2**31))):
+            raise ValueError(
+                f"n_jobs must be an integer other than 0, or None; got {self.n_jobs!r}"
+            )
         if not isinstance(self.checkpoint, str | os.PathLike | None):
             raise ValueError(f"checkpoint must be a path or None, got {self.checkpoint!r}")
         noise: Any = self.noise_variance
@@ -494,6 +503,8 @@ class ResNetGPRegressor(
                 "kernel must not mix kernels of images, whose columns are not standardised, with "
                 "others: their inputs differ"
             )
+        for kernel in kernels:
+            check_neighbours(self.inference, kernel)
         columns = self.columns_
         groups = columns.groups if columns is not None and columns.indicators else None
         return [
@@ -522,13 +533,13 @@ class ResNetGPRegressor(
         return np.asarray(weight / weight[weight > 0].mean())
 
     def _chosen_inference(self, name: str, n: int) -> Inference:
+        nearest = Nearest(self.n_neighbors, self.residuals == "student")
+        sparse = Sparse(self.n_inducing, self.learn_inducing)
+        images = any(takes_whole_inputs(spec.kernel) for spec in self._kernels())
         return choose_inference(
             name,
             n,
-            (
-                Nearest(self.n_neighbors, self.residuals == "student"),
-                Sparse(self.n_inducing, self.learn_inducing),
-            ),
+            (sparse, nearest) if images else (nearest, sparse),
             self.max_exact_samples,
             torch_device(self.device),
             getattr(torch, self.dtype),

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnet_gp.activations import Activation
 from resnet_gp.fitting.optimiser import Hyperparameters
 from resnet_gp.progress import write_atomically
 
 Array = NDArray[np.float64]
 
 _INTERVAL = 5.0  # least seconds between two writes
-_DEEPEST = 12  # objects within objects
 
 
 class Checkpoint:
@@ -34,7 +29,7 @@ class Checkpoint:
 
     Args:
         path: the file.
-        digest: identifies everything that the hyperparameters depend on, see ``digest_of``.
+        digest: identifies everything that the hyperparameters depend on, see ``fingerprint``.
     """
 
     def __init__(self, path: str | os.PathLike[str], digest: str) -> None:
@@ -88,65 +83,3 @@ class Checkpoint:
             self._best[str(self._kernel)] = {"value": value, "parameters": stored}
             text = json.dumps({"digest": self.digest, "kernels": self._best})
             write_atomically(self.path, text.encode())
-
-
-def digest_of(parameters: Mapping[str, Any], arrays: Iterable[Array | None]) -> str:
-    """Identify a fit by its parameters and data, the same in every process.
-
-    Args:
-        parameters: by name. Kernels and other objects count by their classes, tensors and
-            attributes, functions by their code, and activations by their values.
-        arrays: training data; None and an array of ones differ.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(parameters.items()):
-        digest.update(f"{name}={_defined_by(value)!r};".encode())
-    for array in arrays:
-        digest.update(b"none;" if array is None else f"{array.shape};".encode())
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _defined_by(value: Any, depth: int = 0) -> Any:
-    """Plain values, without memory addresses, that define a parameter."""
-    if depth > _DEEPEST:
-        return _kind(value)
-    if isinstance(value, Activation):
-        grid = torch.linspace(-8, 8, 257, dtype=torch.float64)
-        return value.name, value.function(grid).tolist()
-    if isinstance(value, torch.nn.Module):
-        return _kind(value), _parts(value, depth)
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        learned = isinstance(value, torch.Tensor) and value.requires_grad
-        return _kind(value), tuple(value.shape), value.tolist(), learned
-    if isinstance(value, Mapping):
-        return sorted((repr(key), _defined_by(one, depth + 1)) for key, one in value.items())
-    if isinstance(value, list | tuple):
-        return [_defined_by(one, depth + 1) for one in value]
-    if isinstance(value, CodeType):
-        return value.co_code, value.co_names, _defined_by(value.co_consts, depth + 1)
-    if isinstance(value, FunctionType):
-        closure = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [
-            _defined_by(one, depth + 1) for one in (value.__code__, value.__defaults__, closure)
-        ]
-    if callable(value) and hasattr(value, "__qualname__"):
-        return getattr(value, "__module__", None), value.__qualname__
-    if hasattr(value, "__dict__"):
-        return _kind(value), _defined_by(vars(value), depth + 1)
-    return value
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _parts(module: torch.nn.Module, depth: int) -> list[Any]:
-    """Parameters, buffers, modules and attributes of a module; no hooks or caches."""
-    own = {key: one for key, one in vars(module).items() if key[0] != "_" and key != "training"}
-    tensors = dict(module.named_parameters(recurse=False)) | dict(
-        module.named_buffers(recurse=False)
-    )
-    found = own | tensors | dict(module.named_children())
-    return [(key, _defined_by(one, depth + 1)) for key, one in sorted(found.items())]

@@ -11,6 +11,7 @@ from resnet_gp.fitting.inference import (
     number_of,
     with_row_tensors,
 )
+from resnet_gp.fitting.kernel_spec import takes_whole_inputs
 from resnet_gp.fitting.modes import Mode, find_modes, most_probable
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.optimiser import FitResult, Hyperparameters, get_raw, set_raw
@@ -25,7 +26,7 @@ class Exact(Inference):
     Of several kernels, it takes the most probable one. More rows than ``max_samples`` of the search
     choose kernel and hyperparameters as ``Nearest`` does: all of them count, where marginal
     likelihood would be that of a subset; where those of the kernel are fixed, a subset decides on
-    noise and output scale.
+    noise and output scale, and where the kernel is of images, on everything.
     """
 
     name = "exact"
@@ -36,7 +37,8 @@ class Exact(Inference):
     ) -> Fitted:
         some = training.sample(search.max_samples)
         known_kernel = search.spec.is_fixed and not search.others
-        if search.fixed or known_kernel or len(some) == len(training):
+        subset = known_kernel or takes_whole_inputs(search.spec.kernel)
+        if search.fixed or subset or len(some) == len(training):
             return conditioned(most_probable(find_modes(some, search, known)), training)
         found = Nearest(student=False).learn(training, search, known)
         model = search.each()[found.number].exact_model(training)

@@ -241,6 +241,18 @@ def takes_whole_inputs(kernel: object) -> bool:
     return any(isinstance(part, ConvResNetLimitKernel) for part in parts)
 
 
+def check_neighbours(inference: str, kernel: object) -> None:
+    """Raise a ValueError if "nearest" is asked for with a kernel of images.
+
+    It would evaluate the kernel at all pairs of each neighbourhood, a thousand for each image.
+    """
+    if inference == "nearest" and takes_whole_inputs(kernel):
+        raise ValueError(
+            'inference="nearest" would take minutes for a few images: with a kernel of images, use '
+            '"exact" or "sparse"'
+        )
+
+
 def checked_kernel(kernel: Kernel, n_features: int) -> Kernel:
     """A copy, with float64 parameters, of a user's kernel for inputs with ``n_features`` columns.
 

@@ -288,10 +288,9 @@ def learn(model: NearestRegression, search: Search, result: FitResult | None = N
     """
     result = FitResult.not_searched() if result is None else result
     rows = min(model.training_rows, len(model.rows()))
-    left = _ROUNDS * _ITERATIONS if search.max_iter is None else search.max_iter
-    rounds = 0
-    while left > 0:
-        start, allowed = get_raw(model), min(left, _ITERATIONS)
+    left, rounds = search.max_iter, 0
+    while rounds < _ROUNDS if left is None else left > 0:
+        start, allowed = get_raw(model), _ITERATIONS if left is None else min(left, _ITERATIONS)
         try:
             model.look_up()
             found = search.at_most(allowed).maximise(model, [start], keep=True, unit=rows)
@@ -301,7 +300,9 @@ def learn(model: NearestRegression, search: Search, result: FitResult | None = N
         finally:
             model.forget()
         result = found.after(result) if rounds else found
-        left, rounds = left - allowed, rounds + 1
+        rounds += 1
+        if left is not None:
+            left -= max(1, found.iterations)
         if result.interrupted or (result.converged and rounds >= _ROUNDS):
             break
     if result.outcome is Outcome.OUT_OF_ITERATIONS and search.max_iter is None:

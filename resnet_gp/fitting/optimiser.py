@@ -147,7 +147,9 @@ def maximise(
     try:
         if len(candidates) > 1:
             screened = [search.run(start, min(screening, max_iter)) for start in candidates]
-            runs.append(search.go_on(min(screened, key=_loss), max_iter))
+            best = min(screened, key=_loss)
+            left = max_iter - int(best.nit)
+            runs.append(search.go_on(best, left) if left > 0 else best)
         else:
             runs.extend(search.run(start, max_iter) for start in candidates)
         runs.extend(search.run(start, max_iter) for start in restarts)

@@ -4,6 +4,7 @@ import pyro
 import pytest
 import torch
 from bayes.models import data
+from gpytorch.kernels import RBFKernel
 from scipy import integrate, stats
 
 from resnet_gp import ResNetLimitKernel
@@ -79,3 +80,12 @@ def test_bad_labels_are_named():
         GPClassification(x, torch.tensor([0, 1, 2, 0]), kernel(), num_classes=2)
     with pytest.raises(ValueError, match="integers"):
         GPClassification(x, torch.zeros(4), kernel())
+
+
+def test_bad_arguments_are_named():
+    x, labels = torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
+    for wrong, message in ((2.5, "num_classes must be an integer"), (1, "of at least 2, got 1")):
+        with pytest.raises(ValueError, match=message):
+            GPClassification(x, labels, RBFKernel(), num_classes=wrong)
+    with pytest.raises(ValueError, match="labels must not be empty"):
+        GPClassification(x[:0], labels[:0], RBFKernel())

@@ -5,7 +5,7 @@ import pyro
 import pytest
 import torch
 from bayes.models import data, few_draws, regression
-from gpytorch.kernels import MaternKernel
+from gpytorch.kernels import MaternKernel, RBFKernel
 from scipy.stats import norm
 
 from resnet_gp import ResNetLimitKernel
@@ -120,3 +120,16 @@ def test_shapes_that_do_not_match_are_both_named(x, y):
         GPRegression(torch.zeros(x), torch.zeros(y), ResNetLimitKernel())
     assert str(x) in str(error.value)
     assert str(y) in str(error.value)
+
+
+def test_bad_data_are_named():
+    x, y = torch.randn(6, 2), torch.randn(6)
+    for arguments, message in (
+        ((x, y * torch.nan), "train_y must hold finite"),
+        ((x.long(), y), "train_x must hold finite floating-point numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GPRegression(*arguments, RBFKernel())
+    for extra in (-torch.ones(6), torch.ones(5), torch.full((6,), torch.inf)):
+        with pytest.raises(ValueError, match="extra_variance must hold 6 variances"):
+            GPRegression(x, y, RBFKernel(), extra_variance=extra)

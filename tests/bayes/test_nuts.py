@@ -67,6 +67,10 @@ def test_starts_of_the_wrong_shape_or_outside_the_support_are_refused():
         potential.unconstrained({"covar_module.outputscale": torch.ones(2)})
     with pytest.raises(ValueError, match="within its support"):
         potential.unconstrained({"covar_module.outputscale": torch.tensor(-1.0)})
+    with pytest.raises(
+        ValueError, match=r"start has a value of outputscale; the sites are .*noise"
+    ):
+        potential.unconstrained({"outputscale": torch.ones(())})
     with pytest.raises(ValueError, match='start must be "map", "prior" or values'):
         run_nuts(conjugate, Y, start="mode", **QUICK)
 
@@ -74,7 +78,7 @@ def test_starts_of_the_wrong_shape_or_outside_the_support_are_refused():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("num_chains", 0), ("num_draws", 1.5), ("num_warmup", -1), ("n_jobs", 0),
-     ("target_acceptance", 1.0)],
+     ("target_acceptance", 1.0), ("target_acceptance", "a"), ("seed", -1)],
 )  # fmt: skip
 def test_bad_arguments_are_named(name, value):
     with pytest.raises(ValueError, match=name):

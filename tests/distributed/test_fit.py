@@ -132,7 +132,9 @@ def test_partitions_may_be_empty_or_have_fewer_rows_than_neighbours(client, data
         ({"max_iter": 2.5}, "max_iter must be an integer of at least 1, got 2.5"),
         ({"residuals": "normal"}, 'residuals must be "student" or "gaussian"'),
         ({"hyperparameters": "laplace"}, 'hyperparameters must be "map" or "ml"'),
-        ({"kernels": []}, "kernels must not be empty"),
+        ({"kernels": []}, "kernels must be a list of KernelSpec, and not empty"),
+        ({"kernels": "limit"}, "kernels must be a list of KernelSpec"),
+        ({"kernels": ["limit"]}, r"kernels must be a list of KernelSpec.* got \['limit'\]"),
         ({"rotate_features": 1}, 'rotate_features must be "auto", True or False, got 1'),
     ],
 )

@@ -305,6 +305,7 @@ def test_bad_parameters_are_named(parameters, message):
         (np.ones((3, 1)), [0.5, 1.2, 0.1], "Unknown label type"),
         (np.array([[1.0], [np.nan]]), [0, 1], "Input X contains NaN"),
         (np.ones((3, 1)), [0, 1], "inconsistent numbers of samples"),
+        (np.ones((3, 1)), np.array(["a", None, "b"], object), "labels of one kind, none missing"),
     ],
 )
 def test_bad_data_is_refused(X, y, message):

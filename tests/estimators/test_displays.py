@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from resnet_gp import ResNetGPRegressor
@@ -178,3 +179,20 @@ def test_frames_of_categories(data):
         PosteriorDisplay.from_estimator(fitted, frame, feature=1)
     relevance = RelevanceDisplay.from_estimator(fitted)
     assert relevance.names.tolist() == ["age", "city"]
+
+
+def test_displays_name_what_is_wrong(fitted, data):
+    X, y = data
+    for wrong, message in (
+        ({"feature": 2}, "feature must be below 2"),
+        ({"feature": "a"}, "feature must be an integer"),
+        ({"n_points": 0}, "n_points must be an integer of at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PosteriorDisplay.from_estimator(fitted, X, **wrong)
+    both = ResNetGPRegressor(max_iter=1, hyperparameters="map", n_components=1)
+    with pytest.warns(ConvergenceWarning):
+        both.fit(X[:30], np.column_stack([y, y])[:30])
+    for display in (PosteriorDisplay, PredictionDisplay):
+        with pytest.raises(ValueError, match="the display is for one output, the estimator has 2"):
+            display.from_estimator(both, X, y)

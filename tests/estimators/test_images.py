@@ -77,7 +77,7 @@ def test_regressor_needs_one_matrix(digits, calls, hyperparameters):
 def test_regressor_learns_the_weight_variance(digits):
     X, y = digits
     kernel = ConvResNetLimitKernel((8, 8))
-    with pytest.warns(ConvergenceWarning, match="10 iterations"):
+    with pytest.warns(ConvergenceWarning, match="5 iterations"):
         model = ResNetGPRegressor(kernel=kernel, max_iter=5).fit(X[:30], y[:30])
     assert model.hyperparameters_ == "map"
     assert model.model_.covar_module.base_kernel.weight_variance.item() != 1.0
@@ -122,3 +122,27 @@ def test_many_rows_learn_the_noise_from_some(digits, calls):
     model.fit(X[:70, 26:30], y[:70])
     matrices = [call for call in calls if call[0] > 8]
     assert matrices == [(40, 40), (70, 70)]
+
+
+@pytest.mark.parametrize("make", [ResNetGPRegressor, ResNetGPClassifier])
+def test_neighbours_are_refused_and_not_chosen(make, digits, monkeypatch):
+    X, y = digits[0][:60], digits[1][:60] % 2
+    with pytest.raises(ValueError, match='inference="nearest" would take minutes'):
+        make(kernel=fixed_kernel(), inference="nearest").fit(X, y)
+    monkeypatch.setattr("resnet_gp.fitting.classifier_choice._EXACT_SAMPLES", 50)
+    options = {"max_exact_samples": 50} if make is ResNetGPRegressor else {}
+    model = make(kernel=fixed_kernel(), n_inducing=20, **options).fit(X, y)
+    assert model.inference_ == "sparse"
+
+
+def test_few_images_choose_the_hyperparameters_of_many(digits, monkeypatch):
+    """As the kernel is too dear for neighbourhoods, too."""
+    X, y = digits[0][:60, :9], digits[1][:60].astype(float)
+    monkeypatch.setattr("resnet_gp.fitting.exact.Nearest", None)
+    model = ResNetGPRegressor(
+        kernel=ConvResNetLimitKernel((3, 3)), hyperparameter_samples=20, max_iter=3,
+        hyperparameters="map",
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    assert len(model.model_.train_targets) == 60

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gpytorch.kernels import RBFKernel, RFFKernel, ScaleKernel
+from gpytorch.kernels import MaternKernel, RBFKernel, RFFKernel, ScaleKernel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
@@ -262,7 +262,7 @@ def test_joblib_and_pickle(fitted, tmp_path):
 
 def test_what_cannot_be_kept_is_no_surprise():
     assert persistence._encode(object(), "attribute.model_", {}) is None
-    assert persistence._encode(object(), "parameter.kernel", {}) == {"kind": "object"}
+    assert persistence._encode(object(), "parameter.kernel", {})["kind"] == "object"
 
 
 @pytest.mark.parametrize("inference", ["exact", "sparse", "nearest"])
@@ -349,3 +349,32 @@ class TestWhatFilesHold:
         with pytest.raises(ValueError, match=f"a file cannot hold classes_, .*{message}"):
             model.save(tmp_path / "model")
         assert not (tmp_path / "model").exists()
+
+    @pytest.mark.parametrize("make", [ResNetGPRegressor, ResNetGPClassifier])
+    @pytest.mark.parametrize("inference", ["exact", "nearest", "sparse"])
+    def test_another_kernel_than_that_of_the_fit_is_refused(self, make, inference, tmp_path):
+        y = self.X[:, 0] if make is ResNetGPRegressor else self.X[:, 0] > 0
+        options = {"inference": inference, "n_inducing": 10, "n_neighbors": 10}
+        model = make(kernel=MaternKernel(2.5), **options).fit(self.X, y)
+        model.save(tmp_path / "model")
+        for other in (
+            MaternKernel(0.5),
+            RBFKernel(),
+            "limit",
+            MaternKernel().requires_grad_(False),
+        ):
+            with pytest.raises(ValueError, match="kernel is not that of the fit"):
+                make.load(tmp_path / "model", kernel=other)
+        make.load(tmp_path / "model", kernel=MaternKernel(2.5))
+        for other in (MaternKernel(0.5), "limit"):
+            with pytest.raises(ValueError, match=r"kernel.* must be th(at|ose) of the fit"):
+                model.set_params(kernel=other).save(tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+
+    def test_a_frozen_kernel(self, tmp_path):
+        """Its draws have fewer hyperparameters."""
+        kernel = RBFKernel().requires_grad_(False)
+        model = ResNetGPRegressor(kernel=kernel).fit(self.X, self.X[:, 0])
+        model.save(tmp_path / "model")
+        again = ResNetGPRegressor.load(tmp_path / "model", kernel=RBFKernel().requires_grad_(False))
+        np.testing.assert_array_equal(again.predict(self.X), model.predict(self.X))

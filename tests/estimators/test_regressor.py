@@ -297,6 +297,7 @@ def test_no_convergence_is_a_warning_that_says_what_to_do(data):
         ({"learn_inducing": "a"}, "learn_inducing must be True or False"),
         ({"warm_start": "a"}, "warm_start must be True or False"),
         ({"n_jobs": 0}, "n_jobs must be an integer other than 0"),
+        ({"n_jobs": "2"}, "n_jobs must be an integer other than 0, or None; got '2'"),
         ({"checkpoint": 3}, "checkpoint must be a path or None, got 3"),
     ],
 )
@@ -884,6 +885,14 @@ def test_values_far_from_all_others_are_named(data):
     y[4] = -1e180
     with pytest.raises(ValueError, match=r"^y: row 4 .* holds -1e\+180"):
         plain().fit(X, y)
+
+
+@pytest.mark.parametrize("max_iter", [1, 10, 18])
+def test_no_more_iterations_than_are_asked_for(data, max_iter):
+    """Those that compare the first starts count as well."""
+    with pytest.warns(ConvergenceWarning, match=f"stopped after {max_iter} iterations"):
+        model = plain(max_iter=max_iter).fit(data[0][:60], data[1][:60])
+    assert model.n_iter_ == len(model.loss_curve_) == max_iter
 
 
 def of_two_kernels(**options):

@@ -8,7 +8,8 @@ from gpytorch.kernels import MaternKernel, PeriodicKernel, RBFKernel, ScaleKerne
 
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.activations import Activation
-from resnet_gp.fitting.checkpoint import Checkpoint, digest_of
+from resnet_gp.fitting.checkpoint import Checkpoint
+from resnet_gp.fitting.fingerprint import digest_of
 
 ROWS = [np.arange(3.0)]
 
@@ -81,7 +82,7 @@ PROGRAM = """
 import numpy as np, torch
 from resnet_gp import ResNetLimitKernel
 from resnet_gp.activations import Activation
-from resnet_gp.fitting.checkpoint import digest_of
+from resnet_gp.fitting.fingerprint import digest_of
 activation = Activation(torch.cos, name="cos")
 kernel = ResNetLimitKernel(activation)
 kernel.own = torch.cos, lambda u: u, [np.float32(1)]
