@@ -18,7 +18,7 @@ from page_format import (
 
 CLASSIFIERS = {
     "resnet": "`ResNetGPClassifier()`",
-    "rbf": "RBF kernels, average of the ten best",
+    "rbf": "RBF kernels, all else equal",
     "catboost": "CatBoost",
     "lightgbm": "LightGBM",
     "xgboost": "XGBoost",
