@@ -23,8 +23,8 @@ def test_every_script_is_known():
     script = load("benchmarks", "run_all")
     files = {path.stem for path in script.HERE.glob("*.py")}
     assert set(script.BENCHMARKS) == files - {
-        "harness", "pages", "peers", "published", "ranks", "regression_sets", "run_all",
-        "sparse_gps",
+        "harness", "page_format", "pages", "pages_classification", "pages_regression", "peers",
+        "published", "ranks", "regression_sets", "run_all", "sparse_gps",
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from resnet_gp import ResNetGPClassifier, ResNetGPRegressor
 from resnet_gp.columns import NumberColumn
 from resnet_gp.estimators.tables import nominal_columns
 
-QUICK = {"hyperparameters": "map", "n_components": 1, "max_iter": 30}
+QUICK = {"hyperparameters": "map", "n_components": 1, "max_iter": 60}
 
 
 def fit(kinds):

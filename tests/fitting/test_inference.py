@@ -109,9 +109,9 @@ def test_one_more_way_needs_no_other_change(monkeypatch, tmp_path):
         "resnet_gp.estimators.regressor.choose_inference",
         lambda asked, *others: Subset() if asked != "exact" else chosen(asked, *others),
     )
-    model = ResNetGPRegressor(residuals="gaussian", max_iter=20).fit(X, Y)
+    model = ResNetGPRegressor(residuals="gaussian", max_iter=40).fit(X, Y)
     assert model.inference_ == "subset"
-    alone = ResNetGPRegressor(max_iter=20, inference="exact").fit(X[:30], Y[:30])
+    alone = ResNetGPRegressor(max_iter=40, inference="exact").fit(X[:30], Y[:30])
     assert not np.allclose(model.predict(X[:3]), alone.predict(X[:3]))  # of other units
     assert len(model._fitted.posterior.train_x) == 30
     assert model.predict_quantiles(X[:4]).shape == (4, 3)
@@ -133,7 +133,7 @@ def test_without_left_out_predictions_the_law_stays_gaussian(monkeypatch, tmp_pa
         raise UnsupportedError("no such closed form")
 
     monkeypatch.setattr(ExactPosterior, "leave_one_out_law", refuse)
-    model = ResNetGPRegressor(hyperparameters="map", max_iter=20).fit(X, Y)
+    model = ResNetGPRegressor(hyperparameters="map", max_iter=40).fit(X, Y)
     assert model.residuals_ == "gaussian"
     model.save(tmp_path / "model")
     again = ResNetGPRegressor.load(tmp_path / "model")
