@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 
-def is_integer(value: Any, least: int = 1) -> bool:
+def is_integer(value: Any, least: float = 1) -> bool:
     """Whether a value is an integer, of Python or NumPy, of at least this size; no boolean is."""
     return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
 

@@ -55,9 +55,9 @@ class Draws:
         keep = torch.arange(self.num_draws)
         if at_most is not None:
             check_integer("at_most", at_most)
-        if at_most is not None and at_most < total:
-            each = max(1, at_most // self.num_chains)
-            keep = torch.linspace(0, self.num_draws - 1, each).round().long()
+            if at_most < total:
+                each = max(1, at_most // self.num_chains)
+                keep = torch.linspace(0, self.num_draws - 1, each).round().long()
         return {name: value[:, keep].flatten(0, 1) for name, value in self.values.items()}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         ``n_neighbors`` nearest training rows, and learns lengthscales: for any number of rows, in
         memory that grows with their number. "sparse" regresses on ``n_inducing`` Nystroem features
         of the grid's kernels, in closed form. "auto" is exact up to 5000 rows, then nearest, or
-        sparse if the kernel is of images.
+        sparse with a kernel of images, for which "nearest" is refused.
     n_neighbors : int or None, default=None
         Number of training rows on which "nearest" conditions a prediction, at most all others.
         None for the least of 64, 128 and 256 whose log-loss of left-out rows is within half a

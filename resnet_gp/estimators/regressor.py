@@ -127,7 +127,8 @@ class ResNetGPRegressor(
         that are left out of their own neighbourhoods (up to 600 rows, by an exact fit): for any
         number of rows. "sparse" maximises the collapsed bound of Titsias (2009) with
         ``n_inducing`` inducing points, in passes over all rows. "auto" is exact if memory and
-        patience allow, else nearest. The choice is logged and kept in ``inference_``.
+        patience allow, else nearest, or sparse with a kernel of images, for which "nearest" is
+        refused. The choice is logged and kept in ``inference_``.
     n_neighbors : int or None, default=None
         Number of training rows on which "nearest" conditions a prediction, at most that of the
         rows. None for the least of 64, 128, 256 and, up to 200,000 rows, 400 whose CRPS of left-out
@@ -192,7 +193,8 @@ class ResNetGPRegressor(
     n_restarts : int, default=0
         Number of further runs of the optimiser, from random initial values.
     max_iter : int or None, default=None
-        Iterations of each run. None for 200, but 25 in passes of sparse inference over more than
+        Most iterations of each run, those that compare first starts included; with "nearest", of
+        all rounds together. None for 200, but 25 in passes of sparse inference over more than
         20,000 rows, which take seconds each, and twice 25 with "nearest".
     max_exact_samples : int or None, default=None
         Largest number of rows for exact inference; None for a limit from memory and device.
@@ -472,7 +474,7 @@ class ResNetGPRegressor(
             check_choice(name, getattr(self, name))
         for name in ("learn_inducing", "warm_start"):
             check_truth(name, getattr(self, name))
-        if self.n_jobs is not None and (self.n_jobs == 0 or not is_integer(self.n_jobs, -(2**31))):
+        if self.n_jobs is not None and (self.n_jobs == 0 or not is_integer(self.n_jobs, -np.inf)):
             raise ValueError(
                 f"n_jobs must be an integer other than 0, or None; got {self.n_jobs!r}"
             )

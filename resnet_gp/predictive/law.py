@@ -128,21 +128,23 @@ class Law:
     @property
     def variance(self) -> Array:
         """Variance at each point: mean of the variances plus variance of the means."""
-        inner = self.scales**2 * self._standard.variance
-        return np.asarray((self.weights * (inner + (self.means - self.mean) ** 2)).sum(0))
+        return self._variance_in(1.0)
 
     @property
     def std(self) -> Array:
         """Standard deviation at each point."""
         if len(self.means) == 1:
             return self.scales[0] * math.sqrt(self._standard.variance)
-        gaps = self.means - self.mean
-        unit = np.maximum(self.scales, np.abs(gaps)).max(
-            0
-        )  # squares of what is far from 1 overflow
-        unit = np.where(unit > 0, unit, 1.0)
+        # In a unit of each point's own: squares of numbers far from 1 overflow or vanish.
+        size = np.maximum(self.scales, np.abs(self.means - self.mean)).max(0)
+        unit = np.where(size > 0, size, 1.0)
+        return np.asarray(unit * np.sqrt(self._variance_in(unit)))
+
+    def _variance_in(self, unit: float | Array) -> Array:
+        """Variance at each point, in squares of a unit."""
         inner = (self.scales / unit) ** 2 * self._standard.variance
-        return np.asarray(unit * np.sqrt((self.weights * (inner + (gaps / unit) ** 2)).sum(0)))
+        gaps = (self.means - self.mean) / unit
+        return np.asarray((self.weights * (inner + gaps**2)).sum(0))
 
     @property
     def _standard(self) -> Standard:
