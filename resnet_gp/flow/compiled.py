@@ -289,11 +289,12 @@ def gradient(
     """Apply the chain rule to a gradient in the covariance.
 
     ``table`` holds three maps. ``limit`` is the largest gap and its decrease, as kappa, of a
-    ``HorizonTable``, and None for a ``DepthTable``. Without ``units``, the gradients in u and v are
-    left out. With ``symmetric``, the two sets of points are the same: a pair's slopes serve both
-    its entries, and the gradient in the points is the sum of those in u and in v. ``mirror`` is the
-    gradient in the covariance once more, or None where it is symmetric as well, or not
-    ``symmetric``: what an argument that is None would need is not compiled.
+    ``HorizonTable``, and ``tangent`` whether a ``DepthTable`` is of the tangent kernel: one of the
+    two is None. Without ``units``, the gradients in u and v are left out. With ``symmetric``, the
+    two sets of points are the same: a pair's slopes serve both its entries, and the gradient in the
+    points is the sum of those in u and in v. ``mirror`` is the gradient in the covariance once
+    more, or None where it is symmetric as well, or not ``symmetric``. What an argument that is None
+    would need is not compiled.
     """
     u, v, scale_u, scale_v, near = points
     kappa, coefficients, power_basis = table
@@ -319,10 +320,10 @@ def gradient(
                 _gaps(u[b, c], v[b, c], i, count, begin, width, near, gap)
                 table_variable(gap, kappa[t, c], x)
                 polynomials((coefficients[t, c], power_basis[t, c]), x, maps, spare)
-                if limit is None:
-                    depth_maps(gap, tangent, maps)
-                else:
+                if limit is not None:
                     limit_maps(gap, limit[0][t, c], limit[1][t, c], maps)
+                if tangent is not None:
+                    depth_maps(gap, tangent, maps)
                 rows, scales = _rows_of(i, count), scale_v[b, c, begin : begin + width]
                 by_time[b, c] += _weigh(
                     seen, scale_u[b, c], rows, scales, maps, x, by_scale_u[b, c],

@@ -65,7 +65,8 @@ def _gradient(
         (np.zeros_like(v), np.zeros_like(scale_v), np.zeros(u.shape[:2], u.dtype)) for _ in ranges
     ]
     mirror = shared[0] if symmetric and not mirrored else None
-    chain = functools.partial(compiled.gradient, arrays, table, ends, spec.is_tangent)
+    tangent = None if spec.is_limit else spec.is_tangent
+    chain = functools.partial(compiled.gradient, arrays, table, ends, tangent)
     in_threads(
         [
             functools.partial(

@@ -17,7 +17,7 @@ from resnet_gp.predictive.law import Law
 Array = NDArray[np.float64]
 
 LEAST_ROWS = 10
-LEAST_RESIDUAL = 0.03  # standard deviations, in the density that is maximised
+RESOLUTION = 0.03  # see ``Errors``
 
 # Priors: median and logarithmic deviation of nu0 and c; shape and rate of the gamma law of df;
 # mean and deviation of the log odds of share, of log ratio and of shift.
@@ -28,9 +28,9 @@ SHARE = -2.0, 1.5
 RATIO = 0.0, 1.0
 SHIFT = 0.0, 1.0
 
-# Of nu0, c, df; log odds of share, ratio and shift.
+# Of nu0, c, df; log odds of share and shift.
 _BOUNDS = [*np.log([(0.01, 1e5), (0.05, 20.0), (2.5, 1000.0)])]
-_PART_BOUNDS = [(-6.0, 6.0), (math.log(0.02), math.log(50.0)), (-5.0, 5.0)]
+_ODDS_BOUNDS, _SHIFT_BOUNDS = (-6.0, 6.0), (-5.0, 5.0)
 _START = np.log([50.0, 1.0, 20.0])
 # From equal parts, (0, 0, 0), no gradient leads away. These starts found what a dozen do in 126 of
 # 130 simulated sets of eleven kinds; three with small shifts, in 104.
@@ -45,12 +45,14 @@ class Errors(NamedTuple):
         log_density: log of each member's weight over its deviation, broadcasts with ``z``.
         near: sum of the neighbours' squared errors, ``...``.
         weight: sum of the neighbours' weights, broadcasts with ``near``.
+        resolution: its square is added to squared distances from the location of a part.
     """
 
     z: Array
     log_density: Array
     near: Array
     weight: Array | int
+    resolution: float = RESOLUTION
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class ErrorLaw:
     for n targets (Schwarz 1978).
 
     Targets that repeat exactly would have infinite density at scale 0. So the squared distance of a
-    target from the location of a part counts as if 0.03^2 larger, and there are bounds:
-    nu0 >= 0.01, 0.05 <= c <= 20, 0.02 <= ratio <= 50, |shift| <= 5, log odds of share within 6.
+    target from the location of a part counts as if 0.03^2 larger (0.003^2 in a ``LocalScale`` from
+    a thousand targets or more), and there are bounds: nu0 >= 0.01, 0.05 <= c <= 20, ratio and its
+    inverse at most 50 (500), |shift| <= 5, log odds of share within 6.
 
     Attributes:
         nu0: weight of the prior value 1 of lambda^2, in neighbours; infinite without a fit.
@@ -130,8 +133,11 @@ def fit_errors(errors: Errors, second_part: bool = True) -> ErrorLaw:
     law = ErrorLaw(nu0, c, df)
     if not second_part:
         return law
+    # A part that must be wider than its targets are known would pay with all others.
+    largest = math.log(1.5 / errors.resolution)
+    bounds = [*_BOUNDS, _ODDS_BOUNDS, (-largest, largest), _SHIFT_BOUNDS]
     starts = (np.concatenate([one, start]) for start in _PART_STARTS)
-    tried = [_maximum(errors, start, _BOUNDS + _PART_BOUNDS) for start in starts]
+    tried = [_maximum(errors, start, bounds) for start in starts]
     two, best = max(tried, key=lambda found: found[1])
     if not best - height > 1.5 * math.log(errors.z[0].size):
         return law
@@ -227,7 +233,7 @@ class _Part:
         width = ratio * scale
         gap = errors.z - location * scale
         self.df = df
-        self.square = (gap * gap + LEAST_RESIDUAL**2) / width**2
+        self.square = (gap * gap + errors.resolution**2) / width**2
         self.pull = gap * scale / width**2  # half the derivative of -square in the location
         self.location = location
         self.tails = np.log1p(self.square / df)

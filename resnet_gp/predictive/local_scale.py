@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.predictive.error_law import LEAST_ROWS, ErrorLaw, Errors, fit_errors
+from resnet_gp.predictive.error_law import LEAST_ROWS, RESOLUTION, ErrorLaw, Errors, fit_errors
 from resnet_gp.predictive.residual_law import LARGEST_SQUARE, NEIGHBOURS
 
 Array = NDArray[np.float64]
+
+_MANY, _FINE = 1000, 0.003  # targets that tell spikes from chance; see ``Errors.resolution``
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class LocalScale(ErrorLaw):
         errors, (near, count) = z[..., -1], _sums(z)
         if errors.size < LEAST_ROWS or count == 0:
             return cls()
-        found = fit_errors(Errors(errors[None], np.zeros(1), near, count))
+        resolution = _FINE if errors.size >= _MANY else RESOLUTION
+        found = fit_errors(Errors(errors[None], np.zeros(1), near, count, resolution))
         values = np.array(found.parameters, dtype=np.float32)  # which files in that precision keep
         return cls(*values.tolist())
 

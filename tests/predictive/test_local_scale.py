@@ -70,6 +70,28 @@ def test_the_fit_is_the_mode(outputs):
             assert log_posterior(*moved) < best
 
 
+def spikes(n, spread, seed):
+    """Errors of neighbourhoods: most targets are predicted to ``spread``, others with error 1."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random((n, 21)) < 0.6, spread, 1) * rng.normal(size=(n, 21))
+
+
+@pytest.mark.parametrize("spread", [0.001, 0.005, 0.02, 0.1])
+def test_intervals_hold_what_they_say_where_most_targets_repeat(spread):
+    fitted, new = LocalScale.fit(spikes(1000, spread, seed=4)), spikes(4000, spread, seed=5)
+    z, ones = new[:, -1], np.ones(4000)
+    law = fitted.law(Law.normal(0 * ones, ones), fitted.factors(new))
+    for level, tolerance in ((0.9, 0.02), (0.5, 0.05 if spread > 0.002 else 0.15)):
+        low, high = law.interval(level)
+        assert ((low <= z) & (z <= high)).mean() == pytest.approx(level, abs=tolerance)
+
+
+def test_a_thousand_targets_are_told_apart_more_finely():
+    z = spikes(1000, 0.001, seed=0)
+    assert LocalScale.fit(z).ratio < 0.01
+    assert LocalScale.fit(z[1:]).ratio > 0.015
+
+
 def test_the_fit_recovers_the_law_of_simulated_errors():
     """Against the law that made them, no density is lost beyond what three parameters cost."""
     z, scale = shared_scales(4000, 21, nu=4, df=6, factor=1.2)
