@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from gpytorch.kernels import Kernel
 from torch import Tensor
 
@@ -20,6 +21,14 @@ class CentredKernel(Kernel):
         super().__init__(active_dims=base_kernel.active_dims)
         self.base_kernel = base_kernel
         self.centre = centre
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.base_kernel.batch_shape
+
+    @batch_shape.setter
+    def batch_shape(self, shape: torch.Size) -> None:
+        """GPyTorch, which sets it where batches are expanded, expands the base kernel too."""
 
     @property
     def is_stationary(self) -> bool:

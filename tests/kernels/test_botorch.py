@@ -362,3 +362,11 @@ class TestAcquisition:
             x, y = torch.cat([x, candidate]), torch.cat([y, -branin(candidate)[:, None]])
         assert y.max() > first
         assert y.max() > -3  # the optimum is -0.398, the median of the function -38
+
+
+def test_a_batch_of_centred_kernels_can_be_indexed():
+    kernel = CentredKernel(ResNetLimitKernel(batch_shape=torch.Size([2, 1]))).double()
+    kernel.base_kernel.weight_variance = torch.tensor([0.5, 2.0]).reshape(2, 1, 1, 1)
+    x = torch.rand(3, 5, 4, dtype=torch.float64)
+    whole = kernel(x).to_dense()
+    assert torch.equal(kernel(x)[1, 2, :3].to_dense(), whole[1, 2, :3])
