@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 #: Largest sum of the terms left out, relative to max(q, E[phi(u)^2]).
 TOLERANCE = 1e-9
 #: The same at variances beyond those checked at construction.
-LARGE_TOLERANCE = 2e-8
+LARGE_TOLERANCE = 5e-8
 _GOAL = 1e-12
 _TERMS = (96, 768, 4096, 16384)
 _RANGE = 12.0  # standard deviations

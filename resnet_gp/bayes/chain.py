@@ -94,7 +94,7 @@ class Potential:
             if raw.shape != z[name].shape or not torch.isfinite(raw).all():
                 raise ValueError(
                     f"start of {name} must be of shape {tuple(z[name].shape)} and within its "
-                    f"support, got {tuple(raw.shape)}"
+                    f"support, got {value}"
                 )
             z[name] = raw
         return z
@@ -131,18 +131,27 @@ class Potential:
         return split(found.x)
 
     def jittered(self, z: Values, generator: torch.Generator) -> Values:
-        """Draw a point near ``z`` where the density is finite."""
+        """Draw a point near ``z`` where the density is finite, or return ``z`` if it is there.
+
+        Raises:
+            ValueError: the density is finite at none of them.
+        """
         spread = _JITTER
         for _ in range(_HALVINGS):
             near = {
                 name: v + spread * torch.randn(v.shape, generator=generator, dtype=v.dtype).to(v)
                 for name, v in z.items()
             }
-            energy, gradient = self.value_and_gradient(near)
-            if math.isfinite(energy) and all(g.isfinite().all() for g in gradient.values()):
+            if self._is_finite(near):
                 return near
             spread /= 2
+        if not self._is_finite(z):
+            raise ValueError("the model has no finite density at its start: give other start=")
         return z
+
+    def _is_finite(self, z: Values) -> bool:
+        energy, gradient = self.value_and_gradient(z)
+        return math.isfinite(energy) and all(bool(g.isfinite().all()) for g in gradient.values())
 
 
 def run_chain(

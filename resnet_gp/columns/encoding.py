@@ -58,6 +58,8 @@ class NumberColumn:
 
     def encode(self, column: Column) -> tuple[Array, list[str]]:
         """Return ``n x features`` values, and notes for the user."""
+        if not self.features:
+            return np.empty((len(column.data), 0)), []
         values = column.numbers()
         absent = np.isnan(values)
         notes = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,7 +70,10 @@ class Sparse(Inference):
         self, training: Training, search: Search, known: Hyperparameters | None = None
     ) -> Fitted:
         model, result, number = self.fit_model(training, search, known)
-        refine_noise(model, search, training)
+        try:
+            refine_noise(model, search, training)
+        except KeyboardInterrupt:  # the noise that the bound chose will do
+            result = result.as_interrupted()
         return Fitted(model, model.posterior(), result, number)
 
     def restore(self, training: Training, search: Search, tensors: dict[str, Tensor]) -> Fitted:
@@ -187,15 +189,14 @@ def refine_noise(model: SparseRegression, search: Search, training: Training) ->
     if search.fixed or not raw.requires_grad:
         return
     some = training.sample(_NOISE_ROWS)
-    with suppress(KeyboardInterrupt):  # the noise that the bound chose will do
-        model.likelihood.noise = leave_one_out_noise(
-            model,
-            some.x,
-            some.y,
-            some.extra_variance,
-            some.sample_weight,
-            model.least_noise[raw.dtype],
-        )
+    model.likelihood.noise = leave_one_out_noise(
+        model,
+        some.x,
+        some.y,
+        some.extra_variance,
+        some.sample_weight,
+        model.least_noise[raw.dtype],
+    )
 
 
 def _choose_points(

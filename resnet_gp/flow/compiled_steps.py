@@ -110,7 +110,7 @@ def _further_slopes(network, rate, left, right, index, begin, state, angle, sine
     """
     wide_vectors()
     kind = sine.dtype.type
-    weight, one = kind(rate * network[0]), kind(rate)
+    weight, pace = kind(rate * network[0]), kind(rate)
     linear, kink, half = kind(network[2]), kind(network[3]), kind(network[3] / 2)
     left1, left2, left3 = left[index, 2], left[index, 3], left[index, 4]
     for j in range(BLOCK):
@@ -122,9 +122,9 @@ def _further_slopes(network, rate, left, right, index, begin, state, angle, sine
         slope[BLOCK + j] = multiply_add(inner, state[BLOCK + j], outer * left1)
         slope[2 * BLOCK + j] = multiply_add(inner, state[2 * BLOCK + j], outer * right1)
         slope[3 * BLOCK + j] = inner * state[3 * BLOCK + j]
-        both = multiply_add(outer, left2 + right2, one * moment)
+        both = multiply_add(outer, left2 + right2, pace * moment)
         slope[4 * BLOCK + j] = multiply_add(inner, state[4 * BLOCK + j], both)
-        both = multiply_add(outer, left3 + right3, one)
+        both = multiply_add(outer, left3 + right3, pace)
         slope[5 * BLOCK + j] = multiply_add(inner, state[5 * BLOCK + j], both)
 
 

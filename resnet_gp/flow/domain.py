@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 class DomainError(ValueError, RuntimeError):
@@ -14,3 +15,14 @@ class DomainError(ValueError, RuntimeError):
 
 #: Errors that an optimiser or a sampler takes for a point of no probability.
 IMPOSSIBLE = (DomainError, torch.linalg.LinAlgError)
+
+
+def check_variances(**variances: Tensor | None) -> None:
+    """Check variances by name; None is not checked.
+
+    Raises:
+        DomainError: names the one that is negative or not finite.
+    """
+    for name, value in variances.items():
+        if value is not None and not bool(((value >= 0) & value.isfinite()).all()):
+            raise DomainError(f"{name} must be finite and not negative")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from resnet_gp.activations import Activation, AnyActivation, LeakyReLU, any_activation
 from resnet_gp.flow.autograd import same_values, widens_half
-from resnet_gp.flow.domain import DomainError
+from resnet_gp.flow.domain import DomainError, check_variances
 from resnet_gp.flow.general import direct_covariance
 from resnet_gp.flow.general_table import table_covariance
 from resnet_gp.flow.input_layer import input_vectors
@@ -67,12 +67,7 @@ def general_covariance(
     weight_variance = torch.as_tensor(weight_variance, dtype=x1.dtype, device=x1.device)
     if block_bias_variance is None:
         block_bias_variance = torch.zeros_like(weight_variance)
-    for name, value in (
-        ("weight_variance", weight_variance),
-        ("block_bias_variance", block_bias_variance),
-    ):
-        if not bool(((value >= 0) & value.isfinite()).all()):
-            raise DomainError(f"{name} must be finite and not negative")
+    check_variances(weight_variance=weight_variance, block_bias_variance=block_bias_variance)
     same = same_values(x1, x2)
     vectors1 = input_vectors(x1, lengthscale, input_bias_variance)
     vectors2 = vectors1 if same else input_vectors(x2, lengthscale, input_bias_variance)
@@ -101,4 +96,8 @@ def general_covariance(
     ]
     w, bias, variance1, variance2, covariance = flat
     out = matrix(w, bias, depth, variance1, variance2, covariance, same)
+    if not bool(out.detach().isfinite().all()):
+        raise DomainError(
+            f"the covariance overflows {out.dtype}: weight_variance is too large, or inputs are"
+        )
     return out.reshape((*batch, *entry))

@@ -43,7 +43,8 @@ def unit_and_scale(
     null = torch.linalg.vector_norm(x.detach(), dim=-1) == 0
     # Null rows are replaced before taking lengths, so that neither value nor gradient is 0 / 0.
     length = torch.linalg.vector_norm(torch.where(null[..., None], 1, x), dim=-1)
-    scale = torch.ones_like(length) if variance == "unit" else length
+    # 1, or NaN where the length overflows.
+    scale = (length / length).detach() if variance == "unit" else length
     return x / length[..., None], torch.where(null, 0, scale)
 
 

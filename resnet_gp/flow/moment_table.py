@@ -31,6 +31,7 @@ from resnet_gp.hermite import HermiteSeries, hermite_series, inaccuracy
 
 _TOLERANCE = 1e-11
 _CHUNK = 2048  # orders of the series at a time
+_LARGEST = 1e9  # variance
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,11 @@ def _slope_fields(a: Array, b: Array, cosine: Array) -> Array:
 
 @functools.lru_cache(maxsize=1024)
 def _series(activation: Activation, *variances: float) -> HermiteSeries:
+    if max(variances) > _LARGEST:  # beyond, nodes would fill the memory
+        raise DomainError(
+            f"the Gaussian moments of activation {activation.name!r} are not known at variances "
+            f"above {_LARGEST:g}: rescale the inputs"
+        )
     series = hermite_series(activation.function, np.array(variances))
     if message := inaccuracy(series, np.array(variances), activation.name):
         raise DomainError(message)

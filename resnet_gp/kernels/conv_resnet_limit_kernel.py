@@ -41,7 +41,7 @@ class ConvResNetLimitKernel(NetworkKernel):
     All is computed in fixed steps, with an error below 10^-6 of sqrt(k(a, a) k(b, b)), and an entry
     depends on its two images alone. A thousand images of 28 x 28 pixels take some forty seconds of
     one core at w = 1, and time grows like sqrt(w); with "average", with the square of the pixels.
-    On the CPU the arithmetic is float64, and a float32 kernel stores float32. ``cost`` tells time
+    On the CPU the arithmetic is float64, whatever dtype images and kernel have. ``cost`` tells time
     and memory beforehand.
 
     The matrices of the last four calls without a gradient are kept and given out again, also by
@@ -69,8 +69,9 @@ class ConvResNetLimitKernel(NetworkKernel):
             with ``block_bias=True``.
 
     All hyperparameters start at 1, unless a constraint has an initial value. Without a constraint
-    they are positive and optimised in logarithms. Differentiable once: in w at three times the
-    cost, in w and both biases at six times; in images by plain torch, with all stages in memory.
+    they are positive and optimised in logarithms. Differentiable once: in w at two to three times
+    the cost, in w and both biases at four to six times; in images by plain torch, with all stages
+    in memory.
 
     Raises:
         ValueError: an argument is wrong, or inputs have another size.
@@ -144,8 +145,11 @@ class ConvResNetLimitKernel(NetworkKernel):
         """Seconds and bytes of a matrix of n and m images, or of n with themselves.
 
         On this machine, with as many threads as torch uses, from a timed sample; without gradients.
+        Bytes are those of the matrix: computing and keeping it takes two to three times as many.
 
         Raises:
             RuntimeError: numba is missing.
         """
-        return covariance_cost(self.network, self.weight_variance.max(), n, m)
+        block = self.block_bias_variance.max() if self.block_bias else None
+        w = self.weight_variance.max()
+        return covariance_cost(self.network, w, n, m, block_bias_variance=block)

@@ -149,9 +149,9 @@ def _stack(by_draw: Iterable[Measured]) -> Measured:
 
 def _measure(lab: TrainingLab, D: int, N: int, draw: int, L: int, alphas: Array) -> Measured:
     """Mean squares and losses on one data draw, for each alpha."""
-    repeated = np.repeat(alphas, SEEDS)
-    data = [lab.data(draw, D, N)] * len(repeated)
-    runs = lab.train(f"phases-{draw}", data, M, L, STEPS, repeated)
+    name, repeated = f"phases-{N}-{draw}", np.repeat(alphas, SEEDS)
+    X, Y = lab.rng(f"{name}-data", D).standard_normal((2, N, D))
+    runs = lab.train(name, [(X, Y)] * len(repeated), M, L, STEPS, repeated)
     output = runs.output.reshape(len(alphas), SEEDS, -1)
     moved = (runs.movement / repeated) ** 2
     return {

@@ -75,7 +75,7 @@ class TrainingLab(Lab):
             found = measure(self, *arguments)
             if path is not None:
                 file = io.BytesIO()
-                np.savez(file, allow_pickle=False, **found)
+                np.savez(file, **found)  # type: ignore[arg-type]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, file.getvalue())
         self._tick()
@@ -105,9 +105,9 @@ class TrainingLab(Lab):
         size = self.size("full", "quick")
         return self.folder and self.folder / f"{name}-{size}-seed{self.seed}.npz"
 
-    def data(self, draw: int, D: int, samples: int = SAMPLES) -> tuple[Array, Array]:
-        """X and Y of a data draw, with entries N(0, 1), each ``N x D``."""
-        X, Y = self.rng("data", draw, D).standard_normal((2, samples, D))
+    def data(self, draw: int, D: int) -> tuple[Array, Array]:
+        """X and Y of a data draw, with entries N(0, 1), each ``SAMPLES x D``."""
+        X, Y = self.rng("data", draw, D).standard_normal((2, SAMPLES, D))
         return X, Y
 
     def train(

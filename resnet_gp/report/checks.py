@@ -48,17 +48,21 @@ class Check:
 
     @property
     def p(self) -> float:
-        """p-value of the prediction; 0 or 1 for numbers without noise."""
+        """p-value of the prediction; 0 or 1 for numbers without noise.
+
+        Where a number is not known, no check passes.
+        """
         if self.p_value is not None:
-            return self.p_value
+            unknown = math.isnan(self.p_value)
+            return float(self.kind == "differs") if unknown else self.p_value
         if self.z is None or math.isnan(self.z):
             return float(self._holds_without_noise())
         one_sided = self.kind == "at most"
         return float(special.ndtr(-self.z) if one_sided else 2 * special.ndtr(-abs(self.z)))
 
     def _holds_without_noise(self) -> bool:
-        if self.prediction is None or math.isnan(self.estimate) or self.standard_error is not None:
-            return False
+        if self.prediction is None or math.isnan(self.estimate) or self.standard_error:
+            return self.kind == "differs"
         if self.kind == "at most":
             return self.estimate <= self.prediction
         return self.estimate == self.prediction
@@ -97,9 +101,9 @@ class Verdict:
 def judge(checks: Sequence[Check], level: float = LEVEL) -> list[Verdict]:
     """Judge a family of checks by Holm's method; returns their verdicts in the same order.
 
-    If every prediction is true, the probability that any check fails is at most the level, whatever
-    the dependence between them. Checks of kind "differs" form a family of their own, and pass if
-    rejected.
+    If every prediction is true, the probability that any check of "equals" or "at most" fails is at
+    most the level, whatever the dependence between them. Checks of kind "differs" form a family of
+    their own, and pass only if equality is rejected.
     """
     verdicts: dict[int, Verdict] = {}
     for differs in (False, True):

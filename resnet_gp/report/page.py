@@ -80,8 +80,8 @@ def _verdict_text(count: int, failed: int, level: float) -> str:
     head = "Every prediction holds." if not failed else f"{failed} of {count} checks failed."
     return (
         f"<strong>{head}</strong> {count} checks, judged together by Holm's method at level "
-        f"{level:g}: if every prediction is true, the probability that any of them fails is at "
-        f"most {level:.0%}."
+        f"{level:g}: if every prediction is true, the probability that any check of = or ≤ fails "
+        f"is at most {level:.0%}; a check of ≠ passes only if the data rule equality out."
     )
 
 
@@ -144,7 +144,7 @@ def _row(theorem: str | None, measured: str, verdict: Verdict) -> str:
 
 
 def _with_error(check: Check) -> str:
-    if not check.standard_error:
+    if not check.standard_error or not math.isfinite(check.standard_error):
         return _number(check.estimate)
     digits = max(0, 1 - math.floor(math.log10(check.standard_error)))
     return f"{check.estimate:.{digits}f} ± {check.standard_error:.{digits}f}"

@@ -33,7 +33,9 @@ class TableError(ValueError):
 def read_table(path: Path, separator: str = ",") -> Any:
     """Read a CSV file in UTF-8 with a header as a data frame of texts.
 
-    Empty fields, NA, null and the like become NaN. The file is read once, so that pipes work.
+    Empty fields, NA, null and the like become NaN. Blank lines are left out, but for those between
+    the rows of a single column, whose values are missing. The file is read once, so that pipes
+    work.
 
     Raises:
         TableError: there is no such file, it is not a table of at least one row, or two columns
@@ -41,7 +43,7 @@ def read_table(path: Path, separator: str = ",") -> Any:
     """
     import pandas as pd
 
-    content = _content(path)
+    content = _content(path).strip(b"\r\n")
     arguments: dict[str, Any] = {
         "sep": separator_of(separator),
         "dtype": str,
@@ -56,7 +58,8 @@ def read_table(path: Path, separator: str = ",") -> Any:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             first = pd.read_csv(io.BytesIO(content), header=None, nrows=1, **arguments)
             header = first.iloc[0].dropna().tolist()
-            frame = pd.read_csv(io.BytesIO(content), **arguments)
+            some = first.shape[1] > 1
+            frame = pd.read_csv(io.BytesIO(content), skip_blank_lines=some, **arguments)
     except pd.errors.EmptyDataError:
         raise TableError(f"{path} is empty") from None
     except UnicodeDecodeError:

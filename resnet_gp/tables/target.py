@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_gp.columns.wording import shortened
-from resnet_gp.fitting.standardise import is_constant
+from resnet_gp.fitting.standardise import HUGE, Standardiser, is_constant
 from resnet_gp.tables.reading import TableError, row_numbers
 from resnet_gp.tables.tasks import Classification, Regression, Task
 from resnet_gp.tables.values import (
@@ -32,13 +32,13 @@ def choose_task(column: Any, wanted: str) -> tuple[Task, NDArray[Any]]:
 
     Raises:
         TableError: a target is missing, infinite or not a number, numbers and texts are mixed, all
-            targets are the same, or a class has one row only.
+            targets are the same, they are too large or too small, or a class has one row only.
     """
     absent = column.isna().to_numpy()
     if absent.any():
         raise TableError(
             f"column {column.name!r} is missing in {absent.sum()} of {len(absent)} rows: "
-            f"{row_numbers(absent)}; leave such rows out",
+            f"{row_numbers(absent)} (empty, or NA, None and the like); leave such rows out",
             _OPTION,
         )
     if wanted != "classification":
@@ -63,7 +63,9 @@ def known_truth(task: Task, column: Any) -> tuple[NDArray[Any], NDArray[np.bool_
     if isinstance(task, Regression):
         values = numbers_or_nan(column)
         return values, np.isfinite(values)
-    places = {str(label): place for place, label in enumerate(task.classes)}
+    labels = [str(label) for label in task.classes]
+    places = {integer_code(label): place for place, label in enumerate(labels)}
+    places |= {label: place for place, label in enumerate(labels)}
     texts = texts_of(column).fillna("")
     found = np.array([places.get(text, places.get(integer_code(text), -1)) for text in texts])
     return task.classes[found], (found >= 0) & column.notna().to_numpy()
@@ -90,6 +92,11 @@ def _numeric_truth(column: Any, wanted: str) -> NDArray[np.float64] | None:
         raise TableError(f"column {name!r} is infinite in {row_numbers(np.isinf(values))}", _OPTION)
     if is_constant(values.min(), values.max()):
         raise TableError(f"column {name!r} is {values[0]:g} in all rows", _OPTION)
+    if not 1 / HUGE < float(Standardiser.of(values).scale) < HUGE:
+        raise TableError(
+            f"column {name!r} has values around {np.abs(values).max():.1g}: use other units",
+            _OPTION,
+        )
     return values
 
 

@@ -67,22 +67,27 @@ class Regression:
         return JoinedLaw(parts, order)
 
     def scores(self, truth: Array, predictions: Law | JoinedLaw) -> Scores:
-        """Scores of predictions: RMSE, CRPS and width in the units of the target, NLPD in nats."""
-        found = scores_of(predictions, truth, self.level)
+        """Scores of predictions: RMSE, CRPS and width in the units of the target, NLPD in nats.
+
+        None where they are not finite, as the NLPD of a baseline from equal targets.
+        """
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = scores_of(predictions, truth, self.level)
         variance = float(np.var(truth))
         low, high = predictions.interval(self.level)
-        return {
+        scores = {
             "rmse": found.rmse,
-            "r2": 1 - found.rmse**2 / variance if variance > 0 else None,
+            "r2": 1 - found.rmse**2 / variance if variance > 0 else math.nan,
             "nlpd": found.nlpd,
             "crps": found.crps,
             "coverage": found.coverage,
             "width": float(np.mean(high - low)),
         }
+        return {name: one if math.isfinite(one) else None for name, one in scores.items()}
 
     def headings(self) -> dict[str, str]:
         """Headings of the scores, by name."""
-        interval = f"{100 * self.level:g} % interval"
+        interval = f"{100 * self.level:.12g} % interval"
         return {
             "rmse": "RMSE",
             "r2": "R²",
@@ -94,7 +99,7 @@ class Regression:
 
     def table(self, predictions: Law | JoinedLaw) -> dict[str, Array]:
         """Columns of predictions for a file, by name."""
-        name = f"{100 * self.level:g}"
+        name = f"{100 * self.level:.12g}"
         low, high = predictions.interval(self.level)
         return {
             "mean": predictions.mean,

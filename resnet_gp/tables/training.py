@@ -87,7 +87,7 @@ def _cross_validate(plan: Plan, step: Step) -> OutOfFold:
     splits = list(plan.task.splits(plan.truth, plan.folds, plan.seed))
     for number, (train, test) in enumerate(splits[: plan.folds_fitted], 1):
         step(f"fold {number}")
-        model, _ = _fit(plan, train)
+        model, _ = _fit(plan, train, f" in fold {number}")
         rows.append(test)
         with numbering_rows(test), warnings_as([]):
             predictions.append(plan.task.predict(model, plan.frame.iloc[test]))
@@ -110,7 +110,7 @@ def _leave_out(plan: Plan, model: Any) -> OutOfFold:
     return OutOfFold(rows, predictions, task.trivial(plan.truth, len(rows)))
 
 
-def _fit(plan: Plan, rows: NDArray[np.int64]) -> tuple[Any, list[str]]:
+def _fit(plan: Plan, rows: NDArray[np.int64], where: str = "") -> tuple[Any, list[str]]:
     """Fit an estimator to some rows; also return its warnings."""
     messages: list[str] = []
     with numbering_rows(rows), warnings_as(messages):
@@ -119,7 +119,7 @@ def _fit(plan: Plan, rows: NDArray[np.int64]) -> tuple[Any, list[str]]:
         except FarInputError:
             raise
         except ValueError as error:
-            raise TableError(f"the model cannot be fitted: {error}") from error
+            raise TableError(f"the model cannot be fitted{where}: {error}") from error
     if getattr(model, "fit_interrupted_", False):
         raise KeyboardInterrupt
     return model, messages

@@ -21,7 +21,7 @@ from resnet_gp.verification.simulation_lab import SimulationLab
 SHAPE = (2, 3, 4)
 PAIRS = ((0, 0), (1, 1), (0, 1), (0, 2))
 READOUTS: tuple[Literal["flatten", "average"], ...] = ("flatten", "average")
-WIDTHS, DEPTHS = (8, 24, 72), (1, 2, 4)
+WIDTHS, DEPTHS = (24, 72, 216), (1, 2, 4)
 LAW = ConvResNet(128, 3, "relu", 1.3, 0.2, 0.1, image_shape=SHAPE)
 
 
@@ -135,7 +135,9 @@ def run(lab: SimulationLab) -> ConvolutionResult:
     pair = PAIRS.index((0, 1))
     root = np.sqrt([one.mean[pair] for one in squares])
     noise = np.array([one.standard_error[pair] for one in squares]) / (2 * root)
-    slope = power_law(np.array(WIDTHS, float), root, noise).estimate(1)
+    # One relative error: those of each width would weigh roots more that are small by chance.
+    relative = np.sqrt(np.mean((noise / root) ** 2))
+    slope = power_law(np.array(WIDTHS, float), root, relative * root).estimate(1)
     checks.append(Check("slope of log L2 error of k(x0, x1) in log n", *slope, -0.5))
     deep = [replace(LAW, depth=depth, block_bias_variance=0.0) for depth in DEPTHS]
     means = [moments(found[f"convolution-L{law.depth}"][law.depth]) for law in deep]

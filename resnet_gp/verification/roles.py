@@ -100,25 +100,31 @@ def model(n: Array, L: Array | float, c1: float, c2: float, power: float = 2.0) 
     return c1**2 / n + c2**2 / np.asarray(L, float) ** power
 
 
-def fit_roles(n: Array, L: Array, error: Array, standard_error: Array) -> Roles:
-    """Fit mean squared errors in all three ways, weighted by relative standard errors."""
+def fit_roles(n: Array, L: Array, error: Array, noise: Array) -> Roles:
+    """Fit mean squared errors in all three ways, weighted by their relative standard errors."""
 
     def fitted(*start: float, **fixed: float) -> Fit:
         def logs(parameters: Array) -> Array:
             return np.log(model(n, L, *parameters, **fixed))
 
-        found = curve_fit(logs, start, np.log(error), standard_error / error)
+        found = curve_fit(logs, start, np.log(error), noise)
         found.parameters[:2] = np.abs(found.parameters[:2])
         return found
 
     fits = (fitted(3.5, 0.2), fitted(3.5, 0.1, power=1.0), fitted(3.5, 0.2, 2.0))
-    return Roles(n, L, error, standard_error, *fits)
+    return Roles(n, L, error, error * noise, *fits)
 
 
-def theoretical_errors(n: Array, L: Array) -> Array:
-    """Mean squared errors of q_1(a, a), to first order in 1/n, for |a|^2 / d = 1."""
+def theory_of_errors(n: Array, L: Array) -> tuple[Array, Array]:
+    """Variances and squared biases of q_1(a, a), to first order in 1/n, for |a|^2 / d = 1."""
     bias = (1 + 1 / (2 * L)) ** L - np.exp(0.5)
-    return np.array([scaled_variance(int(depth)) for depth in L]) / n + bias**2
+    return np.array([scaled_variance(int(depth)) for depth in L]) / n, bias**2
+
+
+def relative_noise(variance: Array, squared_bias: Array, count: int) -> Array:
+    """Relative standard error of the mean of ``count`` squared normal errors."""
+    squares = 2 * variance**2 + 4 * squared_bias * variance
+    return np.sqrt(squares / count) / (variance + squared_bias)
 
 
 def run(lab: SimulationLab) -> RolesResult:
@@ -130,11 +136,14 @@ def run(lab: SimulationLab) -> RolesResult:
             for a, b in zip(n, L, strict=True)
         ]
     )
-    # Theoretical, as estimated standard errors would give too much weight to means small by chance.
-    relative = np.sqrt(2 / replicates(lab))
-    diagonal, off_diagonal = (fit_roles(n, L, mse, mse * relative) for mse in means.T)
-    exact = theoretical_errors(n, L)
-    theory = fit_roles(n, L, exact, exact * relative)
+    # Not of the samples, as that would give too much weight to means that are small by chance.
+    count, (variance, squared_bias) = replicates(lab), theory_of_errors(n, L)
+    noise = relative_noise(variance, squared_bias, count)
+    diagonal = fit_roles(n, L, means[:, 0], noise)
+    theory = fit_roles(n, L, variance + squared_bias, noise)
+    c1, c2 = fit_roles(n, L, means[:, 1], noise).fit.parameters
+    own = relative_noise(c1**2 / n, c2**2 / L**2, count)
+    off_diagonal = fit_roles(n, L, means[:, 1], own)
     checks = [*_constant_checks(diagonal, theory), *_preference_checks(diagonal, off_diagonal)]
     return RolesResult(tuple(checks), diagonal, off_diagonal, theory)
 

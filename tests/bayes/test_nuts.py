@@ -164,3 +164,18 @@ def test_chains_of_unequal_length_are_cut_where_most_draws_remain():
             record.add(chain, Iteration({"a": torch.tensor(float(i))}))
     draws = record.draws(1.0)
     assert (draws.num_chains, draws.num_draws) == (2, 8)
+
+
+def test_a_start_without_density_is_refused():
+    def walled():
+        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+        pyro.factor("wall", torch.where(mu < 5, 0.0, -torch.inf))
+
+    with pytest.raises(ValueError, match="no finite density at its start"):
+        run_nuts(walled, start={"mu": torch.tensor(9.0)}, **QUICK)
+    with pytest.raises(ValueError, match=r"within its support, got -1\.0"):
+        run_nuts(positive, start={"scale": torch.tensor(-1.0)}, **QUICK)
+
+
+def positive():
+    pyro.sample("scale", dist.Gamma(2.0, 2.0))

@@ -178,3 +178,8 @@ def test_categories_of_decimals():
     indicators, notes = CategoryColumn.learn(column).encode(column)
     np.testing.assert_array_equal(indicators, np.eye(4))
     assert not notes
+
+
+def test_a_column_without_a_value_takes_any_later():
+    columns = learn(a=[1, 2, 3], q=[None, None, None])
+    assert encoded(columns, a=[4, 5], q=["Gd", None]) == ([[4.0], [5.0]], [])

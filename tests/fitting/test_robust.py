@@ -183,9 +183,9 @@ def test_files_and_further_rows(tmp_path, options):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("moment", ["one part", "fit", "law"])
+@pytest.mark.parametrize("moment", ["first law", "one part", "fit", "law"])
 def test_ctrl_c_leaves_the_first_fit(monkeypatch, moment):
-    """Before the second search, in it, which says so, or after it."""
+    """In its law of residuals, before the second search, in it, or after it."""
     fit, weighed = Integrated.fit, []
 
     def interrupted(self, training, search, known=None):
@@ -197,16 +197,21 @@ def test_ctrl_c_leaves_the_first_fit(monkeypatch, moment):
             raise KeyboardInterrupt
         return replace(found, result=replace(found.result, outcome=Outcome.INTERRUPTED))
 
-    def stopped(self):
+    def stopped(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Integrated, "fit", interrupted)
     if moment == "one part":
         monkeypatch.setattr(ResidualPosterior, "with_one_part", stopped)
-    model = make(hyperparameters="laplace").fit(X, SPOILED)
-    assert weighed == ([] if moment == "one part" else [None])
+    if moment == "first law":
+        monkeypatch.setattr(robust, "with_residual_law", stopped)
+    with pytest.warns(UserWarning, match="the fit was interrupted"):
+        model = make(hyperparameters="laplace").fit(X, SPOILED)
+    assert weighed == ([] if moment in ("first law", "one part") else [None])
     assert model.robust_weights_ is None
-    assert not model.fit_interrupted_
+    assert (model.residual_law_ is None) == (moment == "first law")
+    assert np.isfinite(model.predict(NEW)).all()
+    assert model.fit_interrupted_
     assert np.isfinite(model.predict(NEW)).all()
 
 

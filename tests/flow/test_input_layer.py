@@ -43,3 +43,11 @@ def test_closed_forms_are_those_of_autograd(variance, width, bias, null):
     expected = torch.autograd.grad(scalar, inputs)
     for one, other in zip((one for one in found if one is not None), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+def test_lengths_that_overflow_are_not_numbers():
+    """A correlation with such an input is not known, and is not 0 either."""
+    x = torch.tensor([[1e200, 0.0], [1.0, 2.0]], dtype=torch.float64)
+    _, scale = unit_and_scale(x, None, None, "unit")
+    assert scale.isnan().tolist() == [True, False]
+    assert scale[1] == 1

@@ -196,3 +196,41 @@ def test_tells_its_cost():
     pytest.importorskip("numba")
     assert kernel_of().cost(100).bytes == 80_000
     assert kernel_of().cost(100, 200).bytes == 160_000
+
+
+def test_block_biases_cost_more_steps(monkeypatch):
+    pytest.importorskip("numba")
+    from resnet_gp.flow.convolution import on_numba
+
+    stages = []
+    block = on_numba._block
+    monkeypatch.setattr(
+        on_numba, "_block", lambda flow, *a: stages.append(len(flow.steps.own)) or block(flow, *a)
+    )
+    for biases in (False, True):
+        kernel_of(block_bias=biases).cost(10)
+    assert stages[-1] == 2 * stages[0]
+
+
+@pytest.mark.parametrize("diag", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
+def test_images_of_integers_are_numbers(dtype, diag):
+    x = (torch.arange(40).reshape(5, 8) % 7 * 30).to(dtype)
+    kernel = ConvResNetLimitKernel((2, 4))
+    with torch.no_grad():
+        found, expected = kernel(x, diag=diag), kernel(x.float(), diag=diag)
+    if not diag:
+        found, expected = found.to_dense(), expected.to_dense()
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_the_widest_dtype_wins():
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    kernel = ConvResNetLimitKernel((2, 4))
+    with torch.no_grad():
+        assert kernel(x).to_dense().dtype == torch.float32
+        assert kernel(x, x.double()).to_dense().dtype == torch.float64
+        assert kernel.double()(x).to_dense().dtype == torch.float64
+        with pytest.raises(ValueError, match="images must be real"):
+            kernel(x.to(torch.complex64)).to_dense()

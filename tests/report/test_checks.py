@@ -82,3 +82,20 @@ def test_true_predictions_fail_together_at_most_at_the_level():
 def test_one_false_prediction_among_many_fails_alone():
     checks = [Check("true", 0.5, 1.0, 0.0)] * 300 + [Check("false", 10.0, 1.0, 0.0)]
     assert [verdict.check.name for verdict in judge(checks) if not verdict.passed] == ["false"]
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        Check("both", math.nan, math.nan, 0.0, "differs"),
+        Check("estimate", math.nan, 0.1, 0.0, "differs"),
+        Check("error", 1.0, math.nan, 0.0, "differs"),
+        Check("p-value", 0.0, None, 0.0, "differs", math.nan),
+        Check("equal", 0.0, 0.0, 0.0, "differs"),
+        Check("p-value", 0.0, None, 0.0, "equals", math.nan),
+        Check("error", 1.0, math.nan, 1.0, "at most"),
+    ],
+)
+def test_what_is_not_known_does_not_pass(unknown):
+    [verdict] = judge([unknown])
+    assert not verdict.passed

@@ -103,3 +103,9 @@ def test_a_pipe_is_read_once():
 def test_rows_of_estimators_are_numbered_as_in_the_table():
     with pytest.raises(TableError, match=r"^row 8 holds -1\.798e"), numbering_rows([5, 7]):
         raise FarInputError(1, -np.finfo(float).max)
+
+
+def test_a_blank_line_of_a_single_column_is_a_missing_value(tmp_path):
+    one = read_table(write(tmp_path, "\na\n1\n\n2\n\n"))
+    assert one["a"].isna().tolist() == [False, True, False]
+    assert len(read_table(write(tmp_path, "a,b\n1,2\n\n3,4\n"))) == 2

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 
 pd = pytest.importorskip("pandas")
 
 from resnet_gp.tables.reading import TableError
 from resnet_gp.tables.target import choose_task, known_truth
+from resnet_gp.tables.tasks import Classification
 
 
 @pytest.mark.parametrize(
@@ -72,3 +74,17 @@ def test_targets_that_are_refused(values, wanted, message):
 def test_numbers_and_a_text_may_be_classes():
     task, _ = choose_task(pd.Series(["1", "2", "?"] * 2, name="y"), "classification")
     assert task.classes.tolist() == ["1", "2", "?"]
+
+
+def test_labels_of_new_rows_are_known_by_their_value():
+    task = Classification(np.array(["0.0", "1.0", "x"]))
+    truth, known = known_truth(task, pd.Series(["1", "0.0", "x", "2"]))
+    assert truth[known].tolist() == ["1.0", "0.0", "x"]
+    assert known.tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("unit", [1e200, 1e-200])
+def test_targets_in_units_that_no_square_can_hold_are_refused(unit):
+    column = pd.Series([str(k * unit) for k in range(1, 9)], name="y", dtype=object)
+    with pytest.raises(TableError, match="use other units"):
+        choose_task(column, "auto")

@@ -33,3 +33,17 @@ def test_classes_of_two_rows_are_in_every_training_set():
     truth = np.array([0] * 20 + [1] * 2)
     for train, _ in task.splits(truth, 5, 0):
         assert set(truth[train]) == {0, 1}
+
+
+def test_a_baseline_of_equal_targets_has_no_density():
+    task = Regression()
+    scores = task.scores(np.array([0.0, 3.0]), task.trivial(np.zeros(5), 2))
+    assert scores["nlpd"] is None
+    assert scores["rmse"] == pytest.approx(1.5 * 2**0.5)
+
+
+def test_levels_keep_their_digits_in_names():
+    law = Law.normal(np.zeros(2), 1.0)
+    task = Regression(1 - 1e-9)
+    assert set(task.table(law)) == {"mean", "std", "lower_99.9999999", "upper_99.9999999"}
+    assert task.headings()["coverage"] == "in 99.9999999 % interval"

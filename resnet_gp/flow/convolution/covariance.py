@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from resnet_gp.flow.autograd import compiled_loops, same_values, widens_half
 from resnet_gp.flow.convolution import on_torch
 from resnet_gp.flow.convolution.network import ConvFlow, ConvNetwork, Cost
-from resnet_gp.flow.domain import DomainError
+from resnet_gp.flow.domain import DomainError, check_variances
 
 _ROWS = 8  # of blocks whose diagonals are used
 
@@ -32,8 +32,8 @@ def conv_covariance(
     """Covariance of the infinitely wide convolutional ResNet between two sets of images.
 
     On the CPU by compiled loops, in float64 whatever the dtype; where an image requires a gradient,
-    without numba, and on other devices, by plain torch, in the images' own dtype. An entry depends
-    on its two images alone, to the bit in compiled loops.
+    without numba, and on other devices, by plain torch. An entry depends on its two images alone,
+    to the bit in compiled loops.
 
     Args:
         x1, x2: flattened images, ``batch_shape x n x (channels height width)``.
@@ -43,12 +43,18 @@ def conv_covariance(
         diag: only pairs of rows with the same number.
 
     Returns:
-        ``batch_shape x n x m``, or ``batch_shape x n``; differentiable once.
+        ``batch_shape x n x m``, or ``batch_shape x n``, in the dtype to which those of the images
+        and of w promote; differentiable once.
 
     Raises:
-        ValueError: images of another size.
+        ValueError: images of another size, or complex ones.
         DomainError: images that are not finite, or variances outside their domain.
     """
+    same = same_values(x1, x2)
+    dtype = torch.promote_types(*(torch.result_type(x, weight_variance) for x in (x1, x2)))
+    if dtype.is_complex:
+        raise ValueError("images must be real numbers")
+    x1, x2 = x1.to(dtype), x2.to(dtype)
     for x in (x1, x2):
         if x.shape[-1] != network.features:
             raise ValueError(
@@ -57,7 +63,11 @@ def conv_covariance(
             )
         if not bool(x.detach().isfinite().all()):
             raise DomainError("the images must be finite")
-    same = same_values(x1, x2)
+    check_variances(
+        weight_variance=weight_variance,
+        input_bias_variance=input_bias_variance,
+        block_bias_variance=block_bias_variance,
+    )
     zero = weight_variance.new_zeros(())
     given = weight_variance, input_bias_variance, block_bias_variance
     variances = [zero if v is None else v[..., 0, 0] if v.dim() else v for v in given]
@@ -75,14 +85,21 @@ def conv_covariance(
 
 
 def covariance_cost(
-    network: ConvNetwork, weight_variance: Tensor, n: int, m: int | None = None
+    network: ConvNetwork,
+    weight_variance: Tensor,
+    n: int,
+    m: int | None = None,
+    *,
+    block_bias_variance: Tensor | None = None,
 ) -> Cost:
     """What a float64 matrix of n and m images takes on the CPU; RuntimeError without numba."""
     w = weight_variance.detach().cpu().double()
+    zero = torch.zeros_like(w)
+    block = zero if block_bias_variance is None else block_bias_variance.detach().to(w)
     loops = compiled_loops("flow.convolution.on_numba", w)
     if loops is None:
         raise RuntimeError('the cost is that of compiled loops: pip install "resnet-gp[fast]"')
-    cost: Cost = loops.cost(ConvFlow(network, [w, torch.zeros_like(w), torch.zeros_like(w)]), n, m)
+    cost: Cost = loops.cost(ConvFlow(network, [w, zero, block]), n, m)
     return cost
 
 

@@ -26,7 +26,7 @@ W, INPUT_BIAS, BLOCK_BIAS = 0, 1, 2
 
 _DEEPEST = 1000  # blocks; each keeps the variances of some images in memory
 _FASTEST = 100.0  # w times the activation's steepness
-_ONE_STEP = 0.8  # the same, up to which one step is exact enough
+_ONE_STEP = 0.8  # the same, up to which one step is exact enough for weights of each pixel
 _STABLE = 3.5  # w E[phi(u)^2] / E[u^2] for each step
 
 
@@ -187,7 +187,9 @@ class ConvFlow(NamedTuple):
             raise DomainError(f"weight_variance must be above 0 and at most {most:.4g}, got {w}")
         if depth is None:
             stable = w * self.network.linear / _STABLE
-            count = math.ceil(max(min(fast / _ONE_STEP, 2), math.sqrt(fast), stable))
+            # Means over pixels may cancel, but not their errors.
+            alone = _ONE_STEP / (4 if self.network.average else 1)
+            count = math.ceil(max(min(fast / alone, 2), math.sqrt(fast), stable))
             # With biases, opposite and blank pixels move faster at first.
             return _limit_steps(count * (2 if block_bias > 0 else 1), w * self.network.growth)
         return Steps(np.ones((depth, 2)), np.tile([[0.0], [1 / depth]], (depth, 1, 1)))

@@ -384,3 +384,27 @@ def test_equal_images_of_two_tensors_have_their_own_gradients():
     torch.testing.assert_close(by_x, torch.autograd.grad((K * weight).sum(), x)[0])
     K = covariance(x.detach(), z, network)
     torch.testing.assert_close(by_z, torch.autograd.grad((K * weight).sum(), z)[0])
+
+
+@pytest.mark.parametrize(("activation", "w"), [("relu", 0.15), ("relu", 0.8), ("abs", 0.2)])
+def test_the_steps_are_fine_enough_for_means_that_cancel(activation, w, monkeypatch):
+    network = conv_network((4, 4), 3, "average", "circular", activation)
+    x = images(network, 6).reshape(6, 4, 4)
+    x[:, 0] = x[:, :, :2] = 0
+    x[1:] = 1e-4 * x[1:] - x[0]
+    x[5] = torch.roll(x[0], 2, 1)
+    x = x.reshape(6, 16)
+    first, exact = (
+        with_steps(monkeypatch, factor, lambda: covariance(x, x, network, w)) for factor in (1, 10)
+    )
+    variance = exact.diagonal()
+    assert relative(first, exact, variance, variance) < 1e-6
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.inf, math.nan])
+@pytest.mark.parametrize("name", ["input_bias_variance", "block_bias_variance"])
+def test_variances_outside_their_domain(name, bad):
+    network = conv_network((3, 3))
+    x = images(network, 2)
+    with pytest.raises(DomainError, match=f"{name} must be finite and not negative"):
+        conv_covariance(x, x, network, torch.tensor(1.0), **{name: torch.tensor(bad)})
