@@ -1,7 +1,7 @@
 """Do convolutions help a Gaussian process to read digits, and what do they cost?
 
-    python benchmarks/images.py --data DIR
-    python benchmarks/images.py --data DIR --rows 3000 --test 5000 --matrix FILE
+    python benchmarks/images.py --data DIR --matrix FILE
+    python benchmarks/images.py --data DIR --rows 1000   # each draw's own covariances, with seconds
     python benchmarks/images.py --quick                  # scikit-learn's digits, seconds
 
 DIR or DIR/images holds mnist_t10k.npz (keys X, n x 28 x 28 of bytes, and y). Models, on images of
@@ -19,9 +19,9 @@ w and the size of the filters were chosen by left-out rows among 500 images that
 Every draw has other training and test rows. Cells are saved once they are done, and a run that was
 stopped resumes. Seconds are those of the processor, training and test together.
 
-Draws of many rows share most pairs of images. With ``--matrix``, the convolutional kernel of all
-images is computed once, in two and a half hours of a core, and kept in FILE, 700 MiB; the cells of
-draws that read it have no seconds.
+Draws share most pairs of images. With ``--matrix``, the convolutional kernel of all images is
+computed once, in two and a half hours of a core, and kept in FILE, 700 MiB; the cells of draws that
+read it have no seconds. Without it, 1000 rows take some hours of a core, and 3000 half a day.
 """
 
 from __future__ import annotations
@@ -215,8 +215,8 @@ def report(cells: Cells) -> None:
 
 def main(arguments: list[str] | None = None) -> Cells:
     parser = parser_of(__doc__, "mnist_t10k.npz, or that holds it in images/", resumes=True)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000])
-    parser.add_argument("--test", type=int, default=1000, help="test images of a draw")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000, 3000])
+    parser.add_argument("--test", type=int, default=5000, help="test images of a draw")
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--matrix", type=Path, help="file of the kernel of all images")

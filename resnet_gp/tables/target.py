@@ -38,7 +38,7 @@ def choose_task(column: Any, wanted: str) -> tuple[Task, NDArray[Any]]:
     if absent.any():
         raise TableError(
             f"column {column.name!r} is missing in {absent.sum()} of {len(absent)} rows: "
-            f"{row_numbers(absent)} (empty, or NA, None and the like); leave such rows out",
+            f"{row_numbers(absent)}; leave such rows out (missing: empty, NA, None and the like)",
             _OPTION,
         )
     if wanted != "classification":
