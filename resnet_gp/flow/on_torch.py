@@ -61,7 +61,7 @@ product_gradient = functools.partial(row_blocks.product_gradient, gradient)
 
 
 def map_of_gaps(gap: Tensor, time: Tensor, spec: DepthMap) -> Tensor:
-    """f of ``unit_covariance`` at gaps 1 - c_0; a differentiable function."""
+    """f of ``unit_covariance_sum`` at gaps 1 - c_0; a differentiable function."""
     if not spec.is_limit:
         return depth_map(gap, time, spec)
     return flow_contrast(gap, time) if spec.contrast else flow(gap, time)

@@ -16,41 +16,11 @@ import torch
 from torch import Tensor
 
 from resnet_gp.flow import paths
-from resnet_gp.flow.autograd import FlowFunction, same_values
+from resnet_gp.flow.autograd import FlowFunction
 from resnet_gp.flow.correlation import flow_slopes, gap_flow
 from resnet_gp.flow.depth import LIMIT, DepthMap, depth_slopes
 from resnet_gp.flow.on_torch import map_of_gaps, unit_gap
 from resnet_gp.flow.unit_points import Gradients, Points, flat_points
-
-
-def unit_covariance(
-    unit1: Tensor,
-    unit2: Tensor,
-    scale1: Tensor,
-    scale2: Tensor,
-    time: Tensor,
-    spec: DepthMap = LIMIT,
-) -> Tensor:
-    """scale1_i scale2_j c_T(<unit1_i, unit2_j>), differentiable twice in all tensors.
-
-    Other maps of the correlations are differentiable once.
-
-    Args:
-        unit1: unit vectors, ``batch_shape x n x d``.
-        unit2: unit vectors, ``batch_shape x m x d``.
-        scale1: ``batch_shape x n``.
-        scale2: ``batch_shape x m``.
-        time: the horizon T of the limit, else the weight variance w; ``batch_shape``. One table is
-            made for each element.
-        spec: which map.
-
-    Returns:
-        ``batch_shape x n x m``. Half of it is computed where both sides are the same tensors.
-    """
-    unit, scale = unit1[..., None, :, :], scale1[..., None, :]
-    same = same_values(unit1, unit2) and same_values(scale1, scale2)
-    other = (unit, scale) if same else (unit2[..., None, :, :], scale2[..., None, :])
-    return unit_covariance_sum(unit, other[0], scale, other[1], time[..., None], spec)
 
 
 def unit_covariance_sum(
@@ -61,14 +31,18 @@ def unit_covariance_sum(
     time: Tensor,
     spec: DepthMap = LIMIT,
 ) -> Tensor:
-    """The sum over C components of ``unit_covariance``, without a matrix for each.
+    """The sum over C components of scale1_i scale2_j c_T(<unit1_i, unit2_j>).
+
+    Without a matrix for each component. Differentiable twice in all tensors; other maps of the
+    correlations are differentiable once.
 
     Args:
-        unit1: ``batch_shape x C x n x d``.
-        unit2: ``batch_shape x C x m x d``.
+        unit1: unit vectors, ``batch_shape x C x n x d``.
+        unit2: unit vectors, ``batch_shape x C x m x d``.
         scale1: ``batch_shape x C x n``.
         scale2: ``batch_shape x C x m``.
-        time: ``batch_shape x C``.
+        time: the horizon T of the limit, else the weight variance w; ``batch_shape x C``. One table
+            is made for each element.
         spec: which map.
 
     Returns:

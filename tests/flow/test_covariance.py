@@ -7,6 +7,7 @@ import oracle
 import pytest
 import torch
 from kernels.properties import assert_positive_semidefinite
+from one_network import unit_covariance
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.functional import hessian
 
@@ -14,7 +15,6 @@ from resnet_gp.flow import autograd
 from resnet_gp.flow.autograd import compiled_loops
 from resnet_gp.flow.correlation import flow
 from resnet_gp.flow.covariance import resnet_covariance
-from resnet_gp.flow.unit_covariance import unit_covariance
 from resnet_gp.threads import torch_threads
 
 EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}

@@ -17,10 +17,11 @@ import torch
 from gpytorch.kernels import ScaleKernel
 
 pytest.importorskip("triton", reason="triton is an extra")
+from one_network import unit_covariance
 
 from resnet_gp.flow import on_torch, on_triton, paths
 from resnet_gp.flow.depth import DepthMap
-from resnet_gp.flow.unit_covariance import unit_covariance, unit_covariance_sum
+from resnet_gp.flow.unit_covariance import unit_covariance_sum
 from resnet_gp.flow.unit_points import flat_points
 from resnet_gp.flow.unit_product import unit_covariance_product
 from resnet_gp.kernels import resnet_sum_kernel

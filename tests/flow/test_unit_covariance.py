@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels.properties import assert_positive_semidefinite
+from one_network import unit_covariance
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import vmap
 
 from resnet_gp.flow import autograd
 from resnet_gp.flow.covariance import resnet_covariance, resnet_sum_covariance
-from resnet_gp.flow.unit_covariance import unit_covariance, unit_covariance_sum
+from resnet_gp.flow.unit_covariance import unit_covariance_sum
 from resnet_gp.threads import torch_threads
 
 EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
