@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -132,13 +133,10 @@ class ConvResNetLimitKernel(NetworkKernel):
         bias = self.input_bias_variance if self.input_bias else None
         block = self.block_bias_variance if self.block_bias else None
         seen = [x1, x2, w, *(value for value in (bias, block) if value is not None)]
-
-        def compute() -> Tensor:
-            return conv_covariance(
-                x1, x2, self.network, w,
-                input_bias_variance=bias, block_bias_variance=block, diag=diag,
-            )  # fmt: skip
-
+        compute = functools.partial(
+            conv_covariance, x1, x2, self.network, w,
+            input_bias_variance=bias, block_bias_variance=block, diag=diag,
+        )  # fmt: skip
         return self._last.get(seen, diag, compute)
 
     def cost(self, n: int, m: int | None = None) -> Cost:
@@ -150,6 +148,5 @@ class ConvResNetLimitKernel(NetworkKernel):
         Raises:
             RuntimeError: numba is missing.
         """
-        block = self.block_bias_variance.max() if self.block_bias else None
-        w = self.weight_variance.max()
-        return covariance_cost(self.network, w, n, m, block_bias_variance=block)
+        block = self.block_bias_variance.max() if self.block_bias else torch.zeros(())
+        return covariance_cost(self.network, self.weight_variance.max(), block, n, m)

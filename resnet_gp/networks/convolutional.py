@@ -41,28 +41,25 @@ class ConvSimulation(Simulation):
     ``observe`` gets ``N x m x n x height x width``.
     """
 
-    @property
-    def law(self) -> ConvResNet:
-        assert isinstance(self.network, ConvResNet)
-        return self.network
+    network: ConvResNet
 
     @property
     def draws(self) -> int:
-        return (self.law.width * self.law.filter_size) ** 2
+        return (self.network.width * self.network.filter_size) ** 2
 
     @property
     def block(self) -> int:
         return min(self.networks, max(1, 2**22 // self.draws))
 
     def bytes_of_block(self, dtype: torch.dtype) -> int:
-        pixels = math.prod(self.law.image_shape[1:])
-        numbers = 5 * len(self.inputs) * self.law.width * pixels + self.draws
+        pixels = math.prod(self.network.image_shape[1:])
+        numbers = 5 * len(self.inputs) * self.network.width * pixels + self.draws
         return self.block * numbers * dtype.itemsize
 
     def sample(
         self, inputs: Tensor, count: int, generator: torch.Generator
     ) -> Iterator[tuple[int, Tensor]]:
-        law = self.law
+        law = self.network
         images = inputs.unflatten(-1, law.image_shape).expand(count, *(-1,) * 4)
         hidden = _convolved(images, law, 1.0, law.input_bias_variance, generator)
         for depth in range(max(self.depths) + 1):

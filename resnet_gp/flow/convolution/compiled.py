@@ -87,10 +87,10 @@ def _combine(state, own, combined, slopes, count, first, last, out):
 
 
 @loops
-def _filter_rectangle(field, shape, radius, circular, factor, constant, rows, out):
+def _filter_rectangle(field, shape, network, factor, constant, rows, out):
     """The sum over each pixel's filter times a factor, plus a constant: columns, then rows."""
     wide_vectors()
-    height, width = shape
+    (height, width), radius, circular = shape, network[0], network[1]
     length, edge = width * LANES, radius * LANES
     row, none = rows[0, edge : edge + length], rows[1, :length]
     rows[:] = 0.0
@@ -123,14 +123,12 @@ def _filter_rectangle(field, shape, radius, circular, factor, constant, rows, ou
 @loops
 def _filter(field, shapes, network, constant, rows, out):
     """The mean over each pixel's filter within its rectangle, plus a constant."""
-    radius, first = network[0], 0
+    first, mean = 0, 1.0 / (2 * network[0] + 1.0) ** 2
     for r in range(len(shapes)):
         shape = (shapes[r, 0], shapes[r, 1])
-        last = first + shape[0] * shape[1] * LANES
-        own, target = field[first:last], out[first:last]
-        mean = 1.0 / (2 * radius + 1.0) ** 2
-        _filter_rectangle(own, shape, radius, network[1], mean, constant, rows, target)
-        first = last
+        here = slice(first, first + shape[0] * shape[1] * LANES)
+        _filter_rectangle(field[here], shape, network, mean, constant, rows, out[here])
+        first = here.stop
 
 
 @loops
@@ -148,16 +146,14 @@ def _start(image, images, shapes, network, pair, workspace, state):
     """q_0: the mean over channels and filters of products, plus the input's bias."""
     bias, parameters = network[5], network[9]
     _, _, pixels, others = pair
-    _, fields, chunks, rows = workspace
+    _, fields, _, rows = workspace
     fields[0] = 0.0
-    for first in range(0, len(pixels), _CHUNK):
-        here = slice(first, first + _CHUNK)
-        product = chunks[0, : len(pixels[here]) * LANES]
-        target = fields[0, first * LANES : first * LANES + len(product)]
+    for k in range(len(pixels)):
+        target = fields[0, k * LANES : (k + 1) * LANES]
         for c in range(len(image)):
-            _products(image[c], pixels[here], images[c], others[here], product)
-            for j in range(len(target)):
-                target[j] = multiply_add(1.0 / len(image), product[j], target[j])
+            own, row = image[c, pixels[k]], images[c, others[k]]
+            for lane in range(LANES):
+                target[lane] = multiply_add(own, row[lane], target[lane])
     _filter(fields[0], shapes, network, bias, rows, state[0])
     for i in range(len(parameters)):
         state[1 + i] = 1.0 if parameters[i] == INPUT_BIAS else 0.0
@@ -191,12 +187,12 @@ def _rates(stage, first, q, network, pair, chunks, fields):
 @loops
 def _flow(state, shapes, steps, network, pair, workspace):
     """Move ``state`` to the end of time."""
-    own, combined, counts = steps
+    own, combined = steps
     slopes, fields, chunks, rows = workspace
     q, constants, pixels, stages = chunks[4:], network[6], len(pair[2]), combined.shape[2]
     for step in range(len(own)):
         for i in range(stages + 1):
-            if i < stages and not counts[step, i]:
+            if i < stages and not combined[step, :, i].any():
                 slopes[:, i] = 0.0
                 continue
             for first in range(0, pixels, _CHUNK):

@@ -63,13 +63,10 @@ def conv_covariance(
             )
         if not bool(x.detach().isfinite().all()):
             raise DomainError("the images must be finite")
-    check_variances(
-        weight_variance=weight_variance,
-        input_bias_variance=input_bias_variance,
-        block_bias_variance=block_bias_variance,
-    )
-    zero = weight_variance.new_zeros(())
+    names = "weight_variance", "input_bias_variance", "block_bias_variance"
     given = weight_variance, input_bias_variance, block_bias_variance
+    check_variances(**dict(zip(names, given, strict=True)))
+    zero = weight_variance.new_zeros(())
     variances = [zero if v is None else v[..., 0, 0] if v.dim() else v for v in given]
     batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2], *(v.shape for v in variances))
     shape = (*batch, x1.shape[-2]) if diag else (*batch, x1.shape[-2], x2.shape[-2])
@@ -84,22 +81,17 @@ def conv_covariance(
     return torch.stack(found).reshape(shape)
 
 
-def covariance_cost(
-    network: ConvNetwork,
-    weight_variance: Tensor,
-    n: int,
-    m: int | None = None,
-    *,
-    block_bias_variance: Tensor | None = None,
-) -> Cost:
-    """What a float64 matrix of n and m images takes on the CPU; RuntimeError without numba."""
-    w = weight_variance.detach().cpu().double()
-    zero = torch.zeros_like(w)
-    block = zero if block_bias_variance is None else block_bias_variance.detach().to(w)
-    loops = compiled_loops("flow.convolution.on_numba", w)
+def covariance_cost(network: ConvNetwork, w: Tensor, bias: Tensor, n: int, m: int | None) -> Cost:
+    """What a float64 matrix of n and m images takes on the CPU; RuntimeError without numba.
+
+    ``w`` and ``bias`` are the variances of weights and of the blocks' biases; without m, the matrix
+    is that of n images with themselves.
+    """
+    loops = compiled_loops("flow.convolution.on_numba", w.cpu())
     if loops is None:
         raise RuntimeError('the cost is that of compiled loops: pip install "resnet-gp[fast]"')
-    cost: Cost = loops.cost(ConvFlow(network, [w, zero, block]), n, m)
+    variances = [w.detach(), torch.zeros(()), bias.detach()]
+    cost: Cost = loops.cost(ConvFlow(network, variances), n, m)
     return cost
 
 

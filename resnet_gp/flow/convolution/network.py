@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,9 +187,8 @@ class ConvFlow(NamedTuple):
             raise DomainError(f"weight_variance must be above 0 and at most {most:.4g}, got {w}")
         if depth is None:
             stable = w * self.network.linear / _STABLE
-            # Means over pixels may cancel, but not their errors.
-            alone = _ONE_STEP / (4 if self.network.average else 1)
-            count = math.ceil(max(min(fast / alone, 2), math.sqrt(fast), stable))
+            errors = 4 if self.network.average else 1  # means over pixels may cancel
+            count = math.ceil(max(min(errors * fast / _ONE_STEP, 2), math.sqrt(fast), stable))
             # With biases, opposite and blank pixels move faster at first.
             return _limit_steps(count * (2 if block_bias > 0 else 1), w * self.network.growth)
         return Steps(np.ones((depth, 2)), np.tile([[0.0], [1 / depth]], (depth, 1, 1)))
@@ -234,11 +233,11 @@ def conv_network(
     for name, (value, *known) in choices.items():
         if value not in known:
             raise ValueError(f'{name} must be "{known[0]}" or "{known[1]}", got {value!r}')
-    if checked_depth(depth) is not None and int(depth or 0) > _DEEPEST:
+    depth = checked_depth(depth)
+    if (depth or 0) > _DEEPEST:
         raise ValueError(f"depth must be at most {_DEEPEST}, or None for the limit, got {depth}")
     if not isinstance(activation, LeakyReLU):
         activation = get_activation(activation, negative_slope)
-    channels, height, width = sizes if len(sizes) == 3 else (1, *sizes)
-    shape, radius = (channels, height, width), filter_size // 2
+    shape: tuple[Any, ...] = sizes if len(sizes) == 3 else (1, *sizes)
     circular, average = padding == "circular", readout == "average"
-    return ConvNetwork(shape, radius, circular, average, activation, depth)
+    return ConvNetwork(shape, filter_size // 2, circular, average, activation, depth)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.polynomial.chebyshev import cheb2poly, chebfit
+from numpy.polynomial.chebyshev import cheb2poly, chebfit, chebpts1
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -83,7 +83,6 @@ def cost(flow: ConvFlow, n: int, m: int | None = None) -> Cost:
 def _block(flow: ConvFlow, one: Prepared, two: Prepared, symmetric: bool) -> Tensor:
     (network, variances, parameters), steps = flow, flow.steps
     out = torch.empty(1 + len(parameters), len(one[0]), len(two[0]), dtype=torch.float64)
-    counts = steps.combined.any(1)  # all but the first at t = 0, where dt / ds = 0
     constants = [float(variances[BLOCK_BIAS]), *(float(i == BLOCK_BIAS) for i in parameters)]
     settings = (
         network.radius, network.circular, network.linear,
@@ -92,7 +91,7 @@ def _block(flow: ConvFlow, one: Prepared, two: Prepared, symmetric: bool) -> Ten
     )  # fmt: skip
     tiles, tile_paths = _tiles(two[0]), tuple(map(_tiles, two[1]))
     fill = functools.partial(
-        compiled.covariance, *one, tiles, tile_paths, (*steps, counts), settings,
+        compiled.covariance, *one, tiles, tile_paths, tuple(steps), settings,
         _planes(network), 0 if symmetric else len(one[0]), out.numpy(),
     )  # fmt: skip
     shares = np.linspace(0, 1, torch.get_num_threads() + 1)
@@ -113,7 +112,8 @@ def _prepared(flow: ConvFlow, x: Tensor) -> Prepared:
         size = path[:, :, 0].clamp(min=0).sqrt()
         inverse = torch.where(size > 0, 1 / size, 0)
         logs = path[:, :, 1:] * (inverse * inverse / 2)[:, :, None]
-    images = x.unflatten(-1, (flow.network.image_shape[0], -1)).numpy()
+    channels = flow.network.image_shape[0]
+    images = (x / channels**0.5).unflatten(-1, (channels, -1)).numpy()
     paths = (np.ascontiguousarray(values.numpy()) for values in (size, inverse, logs))
     return np.ascontiguousarray(images), tuple(paths)
 
@@ -150,9 +150,8 @@ def _series() -> tuple[tuple[float, ...], ...]:
 
     They are analytic there, with the nearest branch point at c = -1.
     """
-    x = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
-    gap = (1 + x) / 2
-    angle = 2 * np.arcsin(np.sqrt(gap / 2))
-    values = (reduced_speed(angle) / 2**1.5, angle / np.sqrt(gap))
+    x = chebpts1(64)
+    angle = 2 * np.arcsin(np.sqrt((1 + x) / 4))
+    values = (reduced_speed(angle) / 2**1.5, angle / np.sqrt((1 + x) / 2))
     series = (cheb2poly(chebfit(x, row, compiled.DEGREE))[::-1] for row in values)
     return tuple(tuple(coefficients.tolist()) for coefficients in series)

@@ -320,7 +320,7 @@ def test_works_without_numba_and_in_half_precision(diag, monkeypatch):
     half = conv_covariance(x.half(), x.half(), network, w, diag=diag)
     assert half.dtype == torch.float16
     with pytest.raises(RuntimeError, match="fast"):
-        covariance_cost(network, scalars(1.0)[0], 10)
+        covariance_cost(network, *scalars(1.0, 0.0), 10, None)
 
 
 def test_batches_and_empty_sets():
@@ -353,8 +353,8 @@ def test_cost_grows_with_the_number_of_pairs():
     pytest.importorskip("numba")
     network = conv_network((8, 8))
     (w,) = scalars(1.0)
-    cost = covariance_cost(network, w, 1000)
-    other = covariance_cost(network, w, 1000, 3000)
+    cost = covariance_cost(network, w, torch.zeros(()), 1000, None)
+    other = covariance_cost(network, w, torch.zeros(()), 1000, 3000)
     assert cost.bytes == 8 * 1000**2
     assert other.bytes == 3 * cost.bytes
     assert 0 < cost.seconds < other.seconds
