@@ -38,7 +38,7 @@ class ConvResNet(ResNet):
 class ConvSimulation(Simulation):
     """A simulation of ``ConvResNet``; ``inputs`` are flattened images, ``m x features``.
 
-    ``observe`` gets ``N x m x n x height x width``. Filters are explicit, whatever ``sampler`` says.
+    ``observe`` gets ``N x m x n x height x width``. Filters are explicit; ``sampler`` is ignored.
     """
 
     network: ConvResNet

@@ -171,7 +171,7 @@ def simulate(
         progress(simulation.cost * state.done / simulation.blocks)
 
     def run(index: int) -> Results:
-        # On the CPU, torch uses 32 bits: among 10,000 blocks, two are alike in one run of a hundred.
+        # On the CPU, torch uses 32 bits: of 10,000 blocks, two are alike once in a hundred runs.
         generator = torch.Generator(device)
         generator.manual_seed(int(seeds[index].generate_state(1, np.uint64)[0] >> np.uint64(1)))
         first = index * simulation.block
