@@ -85,7 +85,7 @@ def test_a_fit_that_fails_is_an_error_of_the_table(monkeypatch):
             raise np.linalg.LinAlgError("singular")
 
     monkeypatch.setattr(Regression, "estimator", lambda self, seed: Failing())
-    with pytest.raises(TableError, match="the model cannot be fitted: singular"):
+    with pytest.raises(TableError, match="the model cannot be fitted in fold 1: singular"):
         train(make_plan(houses(), "price"))
 
 
