@@ -57,19 +57,23 @@ def fit_with_law(
 ) -> Fitted:
     """Fit; with Student-t residuals, add their law, and fit again where outliers make it better.
 
+    Ctrl-C keeps what there is, as interrupted: the first fit, perhaps without a law of residuals.
+
     Args:
         inference, training, search, known: see ``Inference.fit``.
         student: whether targets have a law of residuals. That of an inference which leaves rows out
-            is part of its fit. After Ctrl-C, there may be none.
+            is part of its fit.
     """
     fitted = inference.fit(training, search, known)
     if not student or inference.leaves_rows_out:
         return fitted
     try:
         fitted = with_residual_law(fitted, training)
+        if inference.reweighs_rows:
+            fitted = robust_fit(fitted, training, search, inference)
     except KeyboardInterrupt:
-        return _interrupted(fitted)
-    return robust_fit(fitted, training, search, inference) if inference.reweighs_rows else fitted
+        return replace(fitted, result=fitted.result.as_interrupted())
+    return fitted
 
 
 def robust_fit(fitted: Fitted, training: Training, search: Search, inference: Inference) -> Fitted:
@@ -79,7 +83,7 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
     standard errors of the paired differences, if it keeps the mean of the targets, and if its
     intervals hold left-out rows. It is tried for one output whose noise is learned, for 100 rows
     and more, all of which choose hyperparameters, if the residual law, with one part, has fewer
-    than ten degrees of freedom. Ctrl-C leaves the first, as interrupted.
+    than ten degrees of freedom. Ctrl-C raises KeyboardInterrupt, in the second search too.
 
     Args:
         fitted: with its residual law.
@@ -103,7 +107,7 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
         rows = replace(training, robust_weight=weights)
         again = inference.fit(rows, replace(search, checkpoint=None), fitted.hyperparameters)
         if again.result.interrupted:
-            return _interrupted(fitted)
+            raise KeyboardInterrupt
         stretch = usual / to_array(posterior.inner.leave_one_out()[1])
         held_out = _HeldOut.of(fitted.model, again.model, df, training.y.new_tensor(stretch))
         sizes = np.abs(held_out.first), np.abs(held_out.second)
@@ -112,14 +116,8 @@ def robust_fit(fitted: Fitted, training: Training, search: Search, inference: In
         again = with_residual_law(again, rows, held_out.optimism)
     except IMPOSSIBLE:
         return fitted
-    except KeyboardInterrupt:
-        return _interrupted(fitted)
     low, high = again.posterior.leave_one_out_law().interval(0.9)
     return again if np.mean((low < y) & (y < high)) >= _LEAST_COVERED else fitted
-
-
-def _interrupted(fitted: Fitted) -> Fitted:
-    return replace(fitted, result=fitted.result.as_interrupted())
 
 
 def _may_be_tried(fitted: Fitted, training: Training, search: Search) -> bool:

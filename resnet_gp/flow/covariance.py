@@ -174,8 +174,9 @@ class Networks(_Options):
                 "weight_variance must be batch_shape x C x 1 x 1 and outputscale batch_shape x C; "
                 f"got {tuple(w.shape)} and {tuple(outputscale.shape)}"
             )
-        own = 1 if lengthscale is None or lengthscale.dim() < 3 else lengthscale.shape[-3]
-        if lengthscale is not None and own not in (1, count):
+        if lengthscale is None or lengthscale.dim() < 3:
+            return
+        if lengthscale.shape[-3] not in (1, count):
             raise ValueError(
                 f"lengthscale must be batch_shape x C x 1 x d with C = {count}, "
                 f"got {tuple(lengthscale.shape)}"

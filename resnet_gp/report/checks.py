@@ -42,9 +42,10 @@ class Check:
         """z-score: (estimate - prediction) / standard error, or the quantile of ``p_value``."""
         if self.p_value is not None:
             return float(-special.ndtri(max(self.p_value, 1e-300) / 2))
-        if not self.standard_error or self.prediction is None:
+        error = self.standard_error
+        if not error or not math.isfinite(error) or self.prediction is None:
             return None
-        return (self.estimate - self.prediction) / self.standard_error
+        return (self.estimate - self.prediction) / error
 
     @property
     def p(self) -> float:

@@ -1098,3 +1098,14 @@ def test_warm_starts_name_another_number_of_features(data):
         model.fit(X[:, :2], y)
     model.set_params(rotate_features=False, rank_features=False).fit(X, y)
     assert model.directions_ is None
+
+
+def test_ctrl_c_in_the_noise_of_sparse_inference_is_said(data, monkeypatch):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resnet_gp.fitting.sparse.leave_one_out_noise", stopped)
+    with pytest.warns(UserWarning, match="the fit was interrupted"):
+        model = plain(inference="sparse", n_inducing=10, max_iter=3).fit(data[0][:60], data[1][:60])
+    assert model.fit_interrupted_
+    assert np.isfinite(model.predict(data[0][:5])).all()

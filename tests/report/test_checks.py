@@ -94,6 +94,8 @@ def test_one_false_prediction_among_many_fails_alone():
         Check("equal", 0.0, 0.0, 0.0, "differs"),
         Check("p-value", 0.0, None, 0.0, "equals", math.nan),
         Check("error", 1.0, math.nan, 1.0, "at most"),
+        Check("error", 1.0, math.inf, 1.0, "equals"),
+        Check("error", 1.0, math.inf, 0.0, "differs"),
     ],
 )
 def test_what_is_not_known_does_not_pass(unknown):

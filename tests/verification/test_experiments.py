@@ -13,6 +13,7 @@ from resnet_gp.verification import (
     correlation_curve,
     covariance_along_depth,
     predictions,
+    roles,
 )
 from resnet_gp.verification.experiments import EXPERIMENTS
 from resnet_gp.verification.simulation_lab import SimulationLab
@@ -83,3 +84,11 @@ def test_sabotage_of_convolutions(monkeypatch):
     result = convolution.run(SimulationLab(quick=True))
     worst = [abs(v.check.z) for v in judge(result.checks) if not v.passed]
     assert max(worst) > 10
+
+
+@pytest.mark.parametrize(("variance", "bias"), [(1.0, 0.0), (0.3, 2.0), (2.0, 1.0)])
+def test_noise_of_mean_squared_errors(variance, bias):
+    errors = bias + variance**0.5 * np.random.default_rng(0).normal(size=(20_000, 16))
+    means = (errors**2).mean(1)
+    expected = roles.relative_noise(variance, bias**2, 16)
+    assert means.std() / means.mean() == pytest.approx(expected, rel=0.03)

@@ -5,7 +5,7 @@ tile, those of a pixel together: all arithmetic runs over contiguous numbers, wh
 the images, and no entry of a matrix depends on the others. A state is the field of covariances, and
 those of their derivatives in some parameters. Arrays are C-contiguous, in tuples:
 
-``steps``     see ``network.Steps``; which slopes count, ``steps x stages``
+``steps``     see ``network.Steps``
 ``network``   radius of the filters, whether they wrap around, (1 + alpha^2) / 2, (1 - alpha)^2, w,
               the variance of the input's bias, that of the blocks' and its derivatives, series of F
               and of the angle (tuples, for loops to keep in registers), parameters
@@ -143,7 +143,10 @@ def _products(path, pixels, tile, others, out):
 
 @loops
 def _start(image, images, shapes, network, pair, workspace, state):
-    """q_0: the mean over channels and filters of products, plus the input's bias."""
+    """q_0: the mean over filters of inner products, plus the input's bias.
+
+    The values of images are divided by the root of their channels, so that sums are means.
+    """
     bias, parameters = network[5], network[9]
     _, _, pixels, others = pair
     _, fields, _, rows = workspace
@@ -192,6 +195,7 @@ def _flow(state, shapes, steps, network, pair, workspace):
     q, constants, pixels, stages = chunks[4:], network[6], len(pair[2]), combined.shape[2]
     for step in range(len(own)):
         for i in range(stages + 1):
+            # The slopes at t = 0, where dt / ds = 0, are in no stage.
             if i < stages and not combined[step, :, i].any():
                 slopes[:, i] = 0.0
                 continue

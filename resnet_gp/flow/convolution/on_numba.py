@@ -104,7 +104,7 @@ def _block(flow: ConvFlow, one: Prepared, two: Prepared, symmetric: bool) -> Ten
 
 @torch.no_grad()
 def _prepared(flow: ConvFlow, x: Tensor) -> Prepared:
-    """Images, ``n x channels x pixels``, and their paths."""
+    """Images, ``n x channels x pixels``, over the root of their channels, and their paths."""
     x, variances = x.double(), [value.double() for value in flow.variances]
     with torch_threads(1):  # which would wait for each other between short operations
         path = torch.stack(variance_path(flow._replace(variances=variances), x))
