@@ -129,6 +129,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     array([[1., 0., 0.]])
     """
 
+    _OF_THE_FIT = ("categorical_features",)
     _posterior: Ensemble
     _kernel_structure: str
     _inputs: Inputs
@@ -308,6 +309,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
     def _publish(self, solution: Solution, fit: ClassifierFit) -> None:
         self._posterior = solution.posterior
+        self._keep_parameters()
         self._kernel_structure = structure_of(self.kernel)
         self.sharpness_, self.floor_ = solution.link
         chosen = solution.settings

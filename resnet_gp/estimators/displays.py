@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from resnet_gp.columns.values import Column, columns_of
 from resnet_gp.estimators.laws import law_of
@@ -107,6 +107,7 @@ class PosteriorDisplay(_Display):
         ax : matplotlib axes, default=None
         """
         check_is_fitted(estimator)
+        validate_data(estimator, X, reset=False, skip_check_array=True)  # the columns of the fit
         columns = columns_of(X)
         check_integer("feature", feature, -len(columns))
         check_integer("n_points", n_points)
@@ -385,12 +386,15 @@ class RelevanceDisplay(_Display):
         Raises
         ------
         ValueError
-            The estimator has no lengthscales: it was fitted with a kernel of your own.
+            The estimator is no regressor, or was fitted with a kernel of your own.
         """
         check_is_fitted(estimator)
         found = relevance_of_columns(estimator)
         if found is None:
-            raise ValueError("estimator has no lengthscale_: its kernel is not one of this package")
+            raise ValueError(
+                "estimator has no lengthscale_ of features: it is no regressor, or its kernel is "
+                "not one of this package"
+            )
         names = np.array(list(found), dtype=object)
         return cls(names, np.array(list(found.values()))).plot(ax=ax)
 

@@ -8,7 +8,7 @@ import json
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -34,8 +34,16 @@ class Persistent:
 
     Parameters are saved, and so are the numbers, texts, arrays and encodings of tables among the
     attributes whose names end with "_". Subclasses implement ``_pack()``, which returns the other
-    state as tensors, and ``_unpack(tensors)``, which restores it.
+    state as tensors, and ``_unpack(tensors)``, which restores it. They call ``_keep_parameters()``
+    at the end of a fit.
     """
+
+    #: Parameters by which ``_unpack`` reads the state, and so must stay those of the fit.
+    _OF_THE_FIT: ClassVar[tuple[str, ...]] = ()
+    _kept: dict[str, Any]
+
+    def _keep_parameters(self) -> None:
+        self._kept = {name: getattr(self, name) for name in self._OF_THE_FIT}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file, training data included.
@@ -51,11 +59,15 @@ class Persistent:
         Raises
         ------
         sklearn.exceptions.NotFittedError
+        ValueError
+            A parameter was changed after the fit without which the file could not be read.
         """
         from safetensors.torch import save
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self)
+        for name, value in self._kept.items():
+            _check_same(name, getattr(self, name), value)
         tensors: dict[str, Tensor] = {}
         for name, tensor in self._pack().items():
             columns = _in_columns(tensor.stride())
@@ -119,6 +131,8 @@ class Persistent:
                     f"{name} is not that of the fit: it needs the same class, settings and frozen "
                     "hyperparameters; the values of hyperparameters come from the file"
                 )
+        for name in cls._OF_THE_FIT:
+            _check_same(name, objects.get(name, parameters[name]), parameters[name])
         estimator = cls(**(parameters | objects))
         for name, code in content[_ATTRIBUTE].items():
             setattr(estimator, name, _decode(code, _ATTRIBUTE + name, tensors))
@@ -130,6 +144,7 @@ class Persistent:
             if name.startswith(_STATE)
         }
         estimator._unpack(state)
+        estimator._keep_parameters()
         return estimator
 
     def _pack(self) -> dict[str, Tensor]:
@@ -137,6 +152,15 @@ class Persistent:
 
     def _unpack(self, state: dict[str, Tensor]) -> None:
         raise NotImplementedError
+
+
+def _check_same(name: str, value: Any, fitted: Any) -> None:
+    """Raise a ValueError unless a parameter has the value of the fit."""
+    one, other = (np.asarray(each, dtype=object) for each in (value, fitted))
+    if not np.array_equal(one, other):
+        raise ValueError(
+            f"{name} must be {fitted!r}, as in the fit, got {value!r}: fit again, or set it back"
+        )
 
 
 def _in_columns(strides: tuple[int, ...]) -> bool:

@@ -16,7 +16,7 @@ from gpytorch.kernels import Kernel
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 from resnet_gp.activations import AnyActivation
@@ -162,7 +162,8 @@ class ResNetGPRegressor(
         600 rows). Sparse inference starts from an exact fit to a random subset of this size,
         "nearest" from one to 600 rows.
     noise_variance : float or None, default=None
-        Known noise variance, in the squared units of y; None to learn it.
+        Known noise variance, in the squared units of y, of which at least 1e-8 of the variance of y
+        is taken; None to learn it.
     alpha : float or array-like of shape (n_samples,), default=0.0
         Known noise variance of each target beyond ``noise_variance``, in the squared units of y.
     rank_features : {"auto", True, False}, default="auto"
@@ -298,6 +299,8 @@ class ResNetGPRegressor(
     >>> mean, std = model.predict(X[:2], return_std=True)
     """
 
+    _OF_THE_FIT = ("noise_variance",)
+
     def __init__(
         self,
         activation: str | AnyActivation = "relu",
@@ -399,15 +402,17 @@ class ResNetGPRegressor(
     def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
         self._check_parameters()
         names = list(getattr(self, "feature_names_in_", []))
+        weight, kept = self._check_weight(sample_weight, X), None
+        if weight is not None and not weight.all():
+            check_consistent_length(X, y)
+            kept = weight > 0
+            X, y, weight = (_safe_indexing(a, kept) for a in (X, y, weight))
         inputs, targets = self._learn_features(
             X, y, dtype=np.float64, y_numeric=True, multi_output=True, ensure_min_samples=2
         )
         kernels = self._kernels()
-        alpha = check_alpha(self.alpha, len(inputs))
-        weight = self._check_weight(sample_weight, inputs)
-        if weight is not None:
-            kept = weight > 0
-            inputs, targets, alpha, weight = (a[kept] for a in (inputs, targets, alpha, weight))
+        alpha = check_alpha(self.alpha, len(inputs) if kept is None else len(kept))
+        alpha = alpha if kept is None else alpha[kept]
         known, last_units = None, None
         if self.warm_start and hasattr(self, "_fitted"):
             self._check_goes_on(inputs, names)
@@ -450,6 +455,7 @@ class ResNetGPRegressor(
                     f'{error}: raise noise_variance or alpha, or take dtype="float64"'
                 ) from error
         self._publish(fitted)
+        self._keep_parameters()
         self._warn(fitted.result)
 
     def __sklearn_tags__(self) -> Any:
@@ -520,12 +526,12 @@ class ResNetGPRegressor(
             for kernel in kernels
         ]
 
-    def _check_weight(self, sample_weight: ArrayLike | None, inputs: Array) -> Array | None:
+    def _check_weight(self, sample_weight: ArrayLike | None, X: ArrayLike) -> Array | None:
         """Weights relative to the mean of the positive ones; zeros stay."""
         if sample_weight is None:
             return None
         weight = np.asarray(
-            _check_sample_weight(sample_weight, inputs, dtype=np.float64, ensure_non_negative=True)
+            _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         )
         if np.count_nonzero(weight) < 2:
             raise ValueError("sample_weight must be positive for at least two samples")

@@ -245,7 +245,7 @@ class RegressorMethods(TableInputs):
             The inference has no such closed form.
         """
         check_is_fitted(self)
-        chosen = None if rows is None else np.arange(len(self.X_train_))[np.asarray(rows)]
+        chosen = None if rows is None else np.arange(len(self.X_train_))[np.atleast_1d(rows)]
         with bars(self.verbose):
             return self._units.law(self._fitted.posterior.leave_one_out_law(chosen))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import is_classifier
 
 from resnet_gp.fitting.standardise import Standardiser
 
@@ -22,11 +23,11 @@ def relevance_of(estimator: Any) -> Array | None:
         estimator: a fitted ``ResNetGPRegressor``.
 
     Returns:
-        None where the estimator has no lengthscales: it is another one, or its kernel is not one of
-        this package.
+        None where the estimator has no lengthscales of features: it is another one, or its kernel
+        is not one of this package.
     """
-    if not hasattr(estimator, "lengthscale_"):
-        return None
+    if is_classifier(estimator) or not hasattr(estimator, "lengthscale_"):
+        return None  # lengthscales of a classifier are those of its views
     deviation = Standardiser.of(estimator.X_train_).scale
     return np.atleast_2d(deviation / estimator.lengthscale_).max(0)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -109,25 +109,23 @@ def maximise_on_lattice(
     starts, others = ([raw[~on_lattice] for raw in group] for group in (candidates, restarts))
     best, raw = run(point, starts, others)
     values, seen = best.values, {point}
-    waiting = [] if best.interrupted else neighbours(point, raw)
-    while waiting and not best.interrupted:
-        neighbour = waiting.pop(0)
-        if neighbour in seen:
-            continue
-        seen.add(neighbour)
-        try:
-            found, reached = run(neighbour, [raw[~on_lattice]], [])
-        except IMPOSSIBLE:
-            continue
-        except KeyboardInterrupt:
-            best = best.as_interrupted()
-            break
-        values = [*values, *found.values]
-        if found.value > best.value:
-            best, raw = found, reached
-            waiting = [] if found.interrupted else neighbours(neighbour, raw)
-        elif found.interrupted:
-            best = best.as_interrupted()
+    try:
+        waiting = [] if best.interrupted else neighbours(point, raw)
+        while waiting and not best.interrupted:
+            neighbour = waiting.pop(0)
+            if neighbour in seen:
+                continue
+            seen.add(neighbour)
+            with suppress(*IMPOSSIBLE):
+                found, reached = run(neighbour, [raw[~on_lattice]], [])
+                values = [*values, *found.values]
+                if found.value > best.value:
+                    best, raw = found, reached
+                    waiting = [] if found.interrupted else neighbours(neighbour, raw)
+                elif found.interrupted:
+                    best = best.as_interrupted()
+    except KeyboardInterrupt:
+        best = best.as_interrupted()
     set_raw(module, raw)
     return replace(best, values=values)
 

@@ -9,6 +9,7 @@ from threading import Event
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,6 +35,7 @@ Array = NDArray[np.float64]
 # above the others.
 _CANDIDATES = (Start(5.0, 0.1, 1.0), Start(1.0, 0.001, 0.5), Start(5.0, 0.01, 0.5))
 _ITERATIONS = 200  # of each run, if none are asked for
+_LEAST_NOISE = 1e-8  # in place of a known noise below it: no noise would leave singular matrices
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,13 @@ class Search:
         return replace(self, generator=generator, bar=_Stoppable(self.bar, stop))
 
     def stopped(self) -> Search:
-        """The same search after Ctrl-C: it keeps the best point of its first step."""
+        """The same search after Ctrl-C: it keeps the best point of its first step.
+
+        Not in the checkpoint, since a fit that continues may choose other inputs.
+        """
         stop = Event()
         stop.set()
-        return self.by_itself(stop)
+        return replace(self.by_itself(stop), checkpoint=None)
 
     def fits(self, training: Training, known: Hyperparameters) -> bool:
         """Do these hyperparameters belong to this kernel?"""
@@ -129,7 +134,8 @@ class Search:
     def prepare(self, model: RegressionModel) -> None:
         """Fix a known noise, and add the priors."""
         if self.noise_variance is not None:
-            model.likelihood.noise = max(self.noise_variance, 1e-8)
+            noise = max(self.noise_variance, _LEAST_NOISE)
+            model.likelihood.noise = torch.tensor(noise, dtype=torch.float64)
             model.likelihood.noise_covar.raw_noise.requires_grad_(False)
         if self.with_priors:
             add_weak_priors(model, self.spec.groups)

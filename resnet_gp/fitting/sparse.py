@@ -103,11 +103,16 @@ class Sparse(Inference):
             points = points if points is not None and len(points) == self.n_inducing else None
         mode = self._first(training, search, known)
         first, result, search = mode.model, mode.result, search.each()[mode.number]
-        if known is None and not search.fixed and not result.interrupted:
-            result = self._pilot(training, search, first)
         to_move = points is None and self.learn_inducing and not search.fixed
-        if points is None:
-            points = _choose_points(training, first, self.n_inducing, to_move)
+        try:
+            if known is None and not search.fixed and not result.interrupted:
+                result = self._pilot(training, search, first)
+            if points is None:
+                points = _choose_points(training, first, self.n_inducing, to_move)
+        except KeyboardInterrupt:  # some rows, at the hyperparameters of the fits that are done
+            result = result.as_interrupted()
+            if points is None:
+                points = training.sample(self.n_inducing).x
         model = _model(training, search, points)
         set_raw(model, get_raw(first))
         if search.fixed or result.interrupted:
@@ -141,10 +146,14 @@ class Sparse(Inference):
         """
         exact = get_raw(first)
         error = first.train_targets - first.posterior().leave_one_out()[0]
-        set_raw(first, search.starts(first)[0])  # points that favour none of the starts
         some = training.sample(_PILOT_ROWS)
         few = min(self.n_inducing, _PILOT_INDUCING)
-        model = _model(some, search, _choose_points(some, first, few, moving=False))
+        set_raw(first, search.starts(first)[0])  # points that favour none of the starts
+        try:
+            points = _choose_points(some, first, few, moving=False)
+        finally:
+            set_raw(first, exact)
+        model = _model(some, search, points)
         starts = [*search.starts(model), exact]
         if model.likelihood.noise_covar.raw_noise.requires_grad:
             set_raw(model, exact)

@@ -179,19 +179,23 @@ class ExactPosterior(Posterior):
 
 def prior_slope_variance(kernel: Kernel, x: Tensor) -> Tensor:
     """d^2 k(a, b) / da_i db_i at a = b = x, ``n x d``; raises ``UnsupportedError``."""
-    a, b = (x.detach().clone().requires_grad_() for _ in range(2))
-    pairs = kernel(a, b, diag=True)
+    # A kernel whose inputs are equal may use one of them alone, as GPyTorch's linear kernel does:
+    # a last row differs.
+    a, b = (torch.cat([x.detach(), x.new_full((1, x.shape[1]), y)]) for y in (0.0, 1.0))
+    a.requires_grad_()
+    b.requires_grad_()
     try:
         if any(_is_constant(part) for part in kernel.modules()):
-            raise RuntimeError
+            raise RuntimeError("a stationary kernel of GPyTorch is a constant there")
+        pairs = kernel(a, b, diag=True)
         (slope,) = torch.autograd.grad(pairs.sum(), a, create_graph=True)
         mixed = [
-            torch.autograd.grad(column.sum(), b, retain_graph=True)[0][:, i]
+            torch.autograd.grad(column.sum(), b, retain_graph=True)[0][:-1, i]
             for i, column in enumerate(slope.unbind(-1))
         ]
     except RuntimeError as error:
         raise UnsupportedError(
-            "the kernel gives no second derivatives where its inputs coincide"
+            f"the kernel gives no second derivatives where its inputs coincide: {error}"
         ) from error
     return torch.stack(mixed, -1)
 

@@ -26,6 +26,7 @@ from resnet_gp.flow.input_layer import unit_and_scale
 from resnet_gp.flow.mixture import GaussianMixture, gaussian_mixture
 from resnet_gp.kernels import ResNetLimitKernel
 from resnet_gp.kernels.centred_kernel import CentredKernel
+from resnet_gp.models.exact import ExactRegression
 
 NUM_FEATURES = 2048
 
@@ -330,7 +331,8 @@ def draw_posterior(
         generator=generator,
     )
     mean_module = copy.deepcopy(model.mean_module).requires_grad_(False)
-    noise = model.likelihood.noise
+    own = isinstance(model, ExactRegression)
+    noise = model.row_noise().detach() if own else model.likelihood.noise
     return condition(prior, train_x, train_y, noise, mean_module=mean_module, generator=generator)
 
 

@@ -179,6 +179,8 @@ def test_frames_of_categories(data):
         PosteriorDisplay.from_estimator(fitted, frame, feature=1)
     relevance = RelevanceDisplay.from_estimator(fitted)
     assert relevance.names.tolist() == ["age", "city"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        PosteriorDisplay.from_estimator(fitted, frame[["city", "age"]])
 
 
 def test_displays_name_what_is_wrong(fitted, data):

@@ -14,6 +14,7 @@ import torch
 from gpytorch.kernels import MaternKernel, RBFKernel, RFFKernel, ScaleKernel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from resnet_gp import ResNetGPClassifier, ResNetGPRegressor
@@ -308,6 +309,30 @@ def test_parameters_that_change_after_the_fit(fitted, tmp_path):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="kernel, activation, depth and block_bias must be those"):
         model.set_params(kernel="tangent").save(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"),
+    [
+        (ResNetGPRegressor(hyperparameters="map", n_components=1), "noise_variance", 0.5),
+        (ResNetGPClassifier(), "categorical_features", None),
+        (ResNetGPClassifier(inference="nearest"), "categorical_features", [1]),
+    ],
+)
+def test_parameters_that_a_file_needs_as_in_the_fit(model, name, value, tmp_path):
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 4, 60), rng.normal(size=60)])
+    y = (X[:, 0] % 2 == 1).astype(float)
+    model, path = clone(model).fit(X, y), tmp_path / "model"
+    model.save(path)
+    with pytest.raises(ValueError, match=f"{name} must be .*, as in the fit"):
+        type(model).load(path, **{name: value})
+    again, fitted = type(model).load(path), getattr(model, name)
+    for one in (model, again):
+        with pytest.raises(ValueError, match=f"{name} must be .*, as in the fit"):
+            one.set_params(**{name: value}).save(path)
+        one.set_params(**{name: fitted}).save(path)
+    np.testing.assert_array_equal(type(model).load(path).predict(X), model.predict(X))
 
 
 def test_parameters_of_pandas(tmp_path):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from gpytorch.kernels import MaternKernel
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from resnet_gp import ResNetGPRegressor
 
@@ -110,3 +112,16 @@ def test_bad_values_are_refused():
         ResNetGPRegressor(rank_features=True, kernel=MaternKernel(2.5)).fit(X, y)
     own = ResNetGPRegressor(kernel=MaternKernel(2.5), **ONE).fit(X, y)
     assert own.ranked_features_.tolist() == []
+
+
+def test_ctrl_c_while_ranks_are_tried_leaves_no_checkpoint_of_other_inputs(monkeypatch, tmp_path):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    X, y = skewed(90)
+    model = ResNetGPRegressor(checkpoint=tmp_path / "fit", rotate_features=False, **ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr("resnet_gp.fitting.inputs.ranks_help", interrupted)
+        with pytest.warns(ConvergenceWarning, match="interrupted"):
+            assert model.fit(X, y).ranked_features_.tolist() == []
+    assert clone(model).fit(X, y).ranked_features_.tolist() == [0]

@@ -26,6 +26,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from resnet_gp import ResNetGPRegressor, ResNetLimitKernel
 from resnet_gp.activations import LeakyReLU
 from resnet_gp.fitting import exact_mode, optimiser, search
+from resnet_gp.fitting import sparse as sparse_fit
 from resnet_gp.fitting.optimiser import get_raw, set_raw
 from resnet_gp.fitting.search import Search
 from resnet_gp.models import ExactRegression, SparseRegression
@@ -1109,3 +1110,40 @@ def test_ctrl_c_in_the_noise_of_sparse_inference_is_said(data, monkeypatch):
         model = plain(inference="sparse", n_inducing=10, max_iter=3).fit(data[0][:60], data[1][:60])
     assert model.fit_interrupted_
     assert np.isfinite(model.predict(data[0][:5])).all()
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_ctrl_c_while_inducing_points_are_chosen_keeps_the_fits_before(data, monkeypatch, calls):
+    X, y = data[0][:60], data[1][:60]
+    choose, called = sparse_fit._choose_points, []
+
+    def stopped(*arguments, **options):
+        called.append(arguments)
+        if len(called) > calls:
+            raise KeyboardInterrupt
+        return choose(*arguments, **options)
+
+    monkeypatch.setattr(sparse_fit, "_choose_points", stopped)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model = plain(inference="sparse", n_inducing=10).fit(X, y)
+    assert model.fit_interrupted_
+    assert len(model.model_.inducing_points) == 10
+    if calls == 0:  # in the pilot
+        exact = plain(hyperparameters="map").fit(X, y)
+        np.testing.assert_allclose(model.lengthscale_, exact.lengthscale_, rtol=1e-12)
+    assert model.lengthscale_.std() > 0  # a fit's: at the start they are equal
+
+
+def test_rows_of_weight_0_do_not_change_how_tables_are_encoded():
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({"a": rng.normal(size=40), "c": ["x", "y"] * 20})
+    frame.loc[0, "c"], frame.loc[1, "a"] = "rare", np.nan
+    y, weight, alpha = rng.normal(size=40), np.ones(40), np.linspace(0, 1, 40)
+    weight[:2] = 0
+    model = plain(hyperparameters="map", alpha=alpha).fit(frame, y, weight)
+    assert model.columns_.feature_names == ["a", "c=x", "c=y"]
+    without = plain(hyperparameters="map", alpha=alpha[2:]).fit(frame[2:], y[2:])
+    np.testing.assert_allclose(model.predict(frame[2:]), without.predict(frame[2:]), rtol=1e-10)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.fit(frame, y[:-1], weight)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gpytorch.kernels import RBFKernel
 
-from resnet_gp import ResNetGPRegressor
+from resnet_gp import ResNetGPClassifier, ResNetGPRegressor
 from resnet_gp.estimators.displays import RelevanceDisplay
 from resnet_gp.estimators.relevance import relevance_of, relevance_of_columns
 from resnet_gp.tables.fit_report import _facts
@@ -62,3 +62,11 @@ def test_reports_have_a_number_for_each_component():
     assert facts["hyperparameters"] == "map"
     assert len(facts["outputscale"]) == len(facts["horizon"]) == 2
     assert isinstance(_facts(make(n_components=1))["horizon"], float)
+
+
+def test_classifiers_have_none():
+    model = ResNetGPClassifier(inference="nearest").fit(X, Y > 0)
+    assert hasattr(model, "lengthscale_")  # of inputs in standard units, some of them ranks
+    assert relevance_of(model) is relevance_of_columns(model) is None
+    with pytest.raises(ValueError, match="it is no regressor"):
+        RelevanceDisplay.from_estimator(model)

@@ -75,6 +75,17 @@ def test_an_interruption_keeps_the_best_point(monkeypatch):
     assert hill.kernel.raw_weight_variance.requires_grad
 
 
+def test_an_interruption_between_two_runs_keeps_the_best_point(monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lattice, "value_and_gradient", interrupted)  # which finds the next point
+    found = climb(hill := Hill())
+    assert found.interrupted
+    assert hill.kernel.weight_variance.item() == pytest.approx(1)
+    assert np.isfinite(found.value)
+
+
 def test_only_kernels_with_tables_are_on_the_lattice():
     def names(*arguments, **options):
         return list(tabulated_parameters(ResNetLimitKernel(*arguments, **options)))

@@ -307,6 +307,20 @@ class TestPosteriorPaths:
         z = (paths(x).mean(0) - expected) / (variance / paths.num_paths).sqrt()
         assert z.abs().max() < 4
 
+    def test_known_noise_and_weights_of_rows(self, model):
+        x, y = model.train_inputs[0], model.train_targets
+        extra, weight = torch.zeros_like(y), torch.ones_like(y)
+        extra[::2], weight[1::2] = 2.0, 0.2
+        own = ExactRegression(x, y, ResNetLimitKernel(input_bias=True).double(), extra, weight)
+        points = normal(4, D, seed=1)
+        paths = draw_posterior(own, 4000, generator=generator())
+        expected, variance = own.posterior().mean_and_variance(points)
+        values = paths(points)
+        z = (values.mean(0) - expected) / (variance / paths.num_paths).sqrt()
+        assert z.abs().max() < 4
+        z = (values.var(0) / variance - 1) / math.sqrt(2 / paths.num_paths)
+        assert z.abs().max() < 5
+
     def test_gradient_and_batches(self, model):
         paths = draw_posterior(model, 2, num_features=64, generator=generator())
         x = normal(3, 2, D, seed=1).requires_grad_()
