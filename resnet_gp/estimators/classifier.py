@@ -50,8 +50,9 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
     Beyond 5000 rows, each prediction is conditioned on its nearest training rows. From the best
     kernel of the grid before training, and the best one after, a lengthscale of each input, the
-    horizon, the noise and the link are learned by the likelihood of left-out labels; of the
-    two, the one that predicts further left-out labels better is taken.
+    horizon, the noise and the link are learned by the likelihood of left-out labels. The one of the
+    two that predicts further left-out labels better is averaged with the same network on normal
+    scores of the features, with the share that predicts these labels best.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     inference_ : {"exact", "nearest", "sparse"}
         The inference that was used.
     n_neighbors_ : int
-        Only with "nearest".
+        Only with "nearest", of all members.
     kernel_names_ : ndarray of shape (n_members,)
         "limit", "tangent" or "given" for each member of the average; "nearest" has one member.
     horizons_, input_bias_variances_ : ndarray of shape (n_members,)
@@ -99,16 +100,18 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         Which view of the features a member sees, counted from 0 among those that there are: as they
         are; with columns of few values as categories; with the ranks of skewed or long-tailed
         features among the training rows in their place; and all of these over ``lengthscale_``.
-        With "nearest", a member sees all and its view is 0.
+        With "nearest", 0 for all of these but the last, and 1 for normal scores of the features of
+        more than 12 values, beside the others and the categories.
     noise_variances_ : ndarray of shape (n_members,)
         Relative to the mean variance of the kernel.
     weights_ : ndarray of shape (n_members,)
         Of the members in the average. Kernels of less than a tenth of the largest are left out;
         beyond 800 rows, which alone compare kernels then, at most five are kept.
-    lengthscale_ : ndarray of shape (n_inputs,)
-        Of each input that the last view, or with "nearest" the kernel, sees, in its standard
+    lengthscale_ : ndarray of shape (n_inputs,), or (n_members, n_inputs) with "nearest"
+        Of each input that the last view, or with "nearest" the member, sees, in its standard
         deviations: columns as numbers, then ranks of the skewed ones, then indicators of
-        categories. Not for a given kernel.
+        categories, then normal scores; NaN for those that a member does not see. Not for a given
+        kernel.
     sharpness_, floor_ : float
         b and e of the probabilities softmax(b log softplus((1 + score) / (2 e))).
     columns_ : resnet_gp.columns.Columns or None
@@ -190,13 +193,13 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
             raise ValueError(f"y must hold labels of one kind, none missing: {error}") from error
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
-        with naming_far_values("X", self._feature_names):
-            self._inputs = self._make_inputs()
-            inputs = self._inputs(self.X_train_)
         fit = self._fit_of(self.inference, len(labels))
+        with naming_far_values("X", self._feature_names):
+            self._inputs = self._make_inputs(fit)
+            inputs = self._inputs(self.X_train_)
         self.inference_ = fit.name
         _LOGGER.info("inference on %d rows: %s", len(labels), self.inference_)
-        settings = kernel_settings(self._kernel_name, fit.views(self._inputs.blocks))
+        settings = kernel_settings(self._kernel_name, self._views(fit))
         with progress_bar("fitting", self.verbose, fit.steps(settings)) as bar:
             problem = Problem(
                 inputs,
@@ -287,13 +290,17 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         least = {"n_neighbors": 1, "n_inducing": 1}
         check_integers(self, least, optional=("n_neighbors",))
 
-    def _make_inputs(self) -> Inputs:
+    def _make_inputs(self, fit: ClassifierFit) -> Inputs:
         # Declared columns are the categories, and a given kernel expects the columns of X.
         given, declared = self._given is not None, self.categorical_features
         tries = not (declared is None or declares_columns(declared) or given)
         indicators = [] if self.columns_ is None else self.columns_.indicators
         whole = takes_whole_inputs(self._given)
-        return Inputs(self.X_train_, indicators, tries, not given, whole)
+        scores = fit.sees_scores and not given
+        return Inputs(self.X_train_, indicators, tries, not given, scores, whole)
+
+    def _views(self, fit: ClassifierFit) -> list[tuple[int, ...]]:
+        return fit.views(self._inputs.blocks, self._inputs.scores)
 
     @property
     def _given(self) -> Kernel | None:
@@ -316,7 +323,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         self.kernel_names_ = np.array([setting.name for setting in chosen])
         self.horizons_ = np.array([setting.horizon for setting in chosen])
         self.input_bias_variances_ = np.array([one.input_bias_variance for one in chosen])
-        views = fit.views(self._inputs.blocks)
+        views = self._views(fit)
         weighed = [one.lengthscale for one in chosen if one.lengthscale is not None]
         self.views_ = np.array(
             [
@@ -339,10 +346,10 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
     def _unpack(self, state: dict[str, Tensor]) -> None:
         self._kernel_structure = structure_of(self.kernel)
-        self._inputs = self._make_inputs()
         fit = self._fit_of(self.inference_, len(self.X_train_))
+        self._inputs = self._make_inputs(fit)
         x = self._inputs(self.X_train_)
-        views: list[tuple[Any, ...]] = [(view,) for view in fit.views(self._inputs.blocks)]
+        views: list[tuple[Any, ...]] = [(view,) for view in self._views(fit)]
         views.append((tuple(range(x.shape[1])), tuple(getattr(self, "lengthscale_", ()))))
         kernels = [
             fit.kernel(

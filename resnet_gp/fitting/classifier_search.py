@@ -102,14 +102,23 @@ class ClassifierFit(ABC):
     Attributes:
         name: of the inference, as users write it.
         member: class of the members, which also reads them from files.
+        sees_scores: whether there are kernels of the normal scores of features.
     """
 
     name: ClassVar[str]
     member: ClassVar[type[Member]]
+    sees_scores: ClassVar[bool] = False
 
     @abstractmethod
-    def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """The columns of the inputs that kernels may see, from those of each encoding."""
+    def views(
+        self, blocks: Sequence[tuple[int, ...]], scores: tuple[int, ...]
+    ) -> list[tuple[int, ...]]:
+        """The columns of the inputs that kernels may see.
+
+        Args:
+            blocks: columns of each encoding.
+            scores: of the one with normal scores; empty if there is none.
+        """
 
     @abstractmethod
     def steps(self, settings: Sequence[KernelSetting]) -> int | None:
@@ -150,7 +159,9 @@ class MemberFit(ClassifierFit):
     alone would be.
     """
 
-    def views(self, blocks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    def views(
+        self, blocks: Sequence[tuple[int, ...]], scores: tuple[int, ...]
+    ) -> list[tuple[int, ...]]:
         return list(blocks)
 
     def kernel(self, setting: KernelSetting, given: Kernel | None) -> Kernel:

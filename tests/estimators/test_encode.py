@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 
 from resnet_gp.estimators.encode import Inputs, columns_of_few_values, scaler_of
 from resnet_gp.fitting.standardise import Standardiser
@@ -60,3 +60,25 @@ def test_numbers_that_differ_by_rounding_are_no_categories():
     step = np.spacing(0.3)
     X = np.column_stack([0.3 + step * (np.arange(12) % 3), np.arange(12) % 3])
     assert columns_of_few_values(X) == [1]
+
+
+def test_normal_scores_take_the_place_of_features_of_many_values():
+    X, indicators = table(200), slice(1, 4)
+    inputs = Inputs(X, [indicators], True, tries_scores=True)
+    plain = Inputs(X, [indicators], True)
+    assert inputs.blocks == plain.blocks
+    assert plain.scores == ()
+    # The indicators, the codes as a number, the categories of the codes, and two scores.
+    assert inputs.scores == (1, 2, 3, 5, 6, 7, 8, 9, 15, 16)
+    found = inputs(X).numpy()
+    np.testing.assert_array_equal(found[:, :15], plain(X))
+    for column, scores in zip((0, 4), found[:, 15:].T, strict=True):
+        expected = norm.ppf((rankdata(X[:, column]) - 0.5) / 200)
+        np.testing.assert_allclose(scores[expected**2 < 4], expected[expected**2 < 4], atol=0.08)
+        assert scores.mean() == pytest.approx(0, abs=1e-12)
+        assert np.abs(scores).max() < 3.1
+    far = X[:2].copy()
+    far[:, 0] = -1e6, 1e6
+    ends = found[:, 15].min(), found[:, 15].max()
+    np.testing.assert_allclose(inputs(far)[:, 15], ends, rtol=1e-12)
+    assert Inputs(X[:, 1:4], [], False, tries_scores=True).scores == ()

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from resnet_gp import ResNetGPClassifier
 from resnet_gp.fitting import classifier_nearest
-from resnet_gp.fitting.classifier_nearest import NearestFit, _HeldOut
+from resnet_gp.fitting.classifier_nearest import NearestFit, _HeldOut, _weights
 from resnet_gp.fitting.classifier_search import Problem
 from resnet_gp.kernels import ResNetLimitKernel
+from resnet_gp.models.calibration import class_scores
 from resnet_gp.models.nearest_classification import NearestClassification
 from resnet_gp.progress import progress_bar
 
@@ -69,3 +71,36 @@ def test_the_fewest_neighbours_with_nearly_the_least_loss(monkeypatch):
     assert NearestFit(None)._neighbors(model_of(data), Judge()) == 40
     assert NearestFit(33)._neighbors(model_of(data), Judge()) == 33
     assert NearestFit(10**6)._neighbors(model_of(data), Judge()) == 149
+
+
+def test_shares_follow_what_left_out_rows_say():
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(rng.integers(2, size=400))
+    truth = class_scores((2.0 * labels - 1)[:, None].double())
+    noises = torch.from_numpy(rng.normal(size=(2, 400, 1)))
+    good, alike = (truth + 1.5 * torch.cat([-noise, noise], 1) for noise in noises)
+    nothing = torch.zeros_like(truth)
+    assert _weights([good], labels).tolist() == [1]
+    assert _weights([good, alike], labels).tolist() == [0.5, 0.5]
+    assert _weights([good, 0.1 * alike], labels)[1] > 0.5  # as much, at a tenth of the size
+    assert _weights([good, truth], labels).tolist() == [0, 1]
+    assert _weights([good, nothing], labels)[0] > 0
+
+
+def test_two_views_are_averaged(monkeypatch):
+    """The mean of the ensemble is that of its members, and the link is fitted to it."""
+    monkeypatch.setattr(classifier_nearest, "_CHOICE_ROWS", 60)
+    monkeypatch.setattr(classifier_nearest, "_SHARES_WITHIN", 9.0)  # any share will do
+    rng = np.random.default_rng(1)
+    X = np.exp(1.5 * rng.normal(size=(300, 2)))
+    y = np.log(X).sum(1) + 0.3 * rng.normal(size=300) > 0
+    model = ResNetGPClassifier("limit", inference="nearest", n_neighbors=30).fit(X[:200], y[:200])
+    assert model.views_.tolist() == [0, 1]
+    assert model.weights_.tolist() == [0.5, 0.5]
+    mean, _ = model.latent_mean_and_variance(X[200:])
+    ensemble = model._posterior
+    alone = [member.mean(model._new_inputs(X[200:])) for member in ensemble.members]
+    expected = ensemble.offset + sum(w * m for w, m in zip(model.weights_, alone, strict=True))
+    np.testing.assert_allclose(mean, expected[:, 0], rtol=1e-12)
+    assert (alone[0] - alone[1]).abs().max() > 0.01
+    assert model.score(X[200:], y[200:]) > 0.85
