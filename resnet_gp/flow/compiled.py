@@ -31,7 +31,7 @@ from resnet_gp.flow.compiled_maps import (
     sums,
     table_variable,
 )
-from resnet_gp.flow.vectors import multiply_add, wide_vectors
+from resnet_gp.flow.vectors import multiply_add, separate_arrays, wide_vectors
 
 COLUMNS = 16  # of a cache line, in float32
 _ROWS, _WIDTH = 4, 256  # of a tile
@@ -60,6 +60,7 @@ def _columns(i, first, m, symmetric):
 def _subtract_products(u, v, rows, begin, width, gap):
     """Subtract the inner products of four rows with some columns of ``v``, ``d x w``."""
     wide_vectors()
+    separate_arrays()
     g0, g1, g2, g3 = (
         gap[:width],
         gap[width : 2 * width],
@@ -117,6 +118,7 @@ def _gaps(u, v, i, count, begin, width, near, gap):
 def _add_component(scale, rows, scales, gap, ratio, plain, total):
     """Add scale_i scales_j f(c_0), with the map f, to each entry of a tile."""
     wide_vectors()
+    separate_arrays()
     one, width = total.dtype.type(1), len(scales)
     for r in range(_ROWS):
         own, place = scale[rows[r]], slice(r * width, (r + 1) * width)
@@ -226,6 +228,7 @@ def _add_mirror(grad, i, count, begin, last, width, seen):
 def _weigh(seen, scale, rows, scales, maps, weight, by_scale_u, by_scale_v):
     """Gradients in the inner products, ``weight``, and in the scales; returns that in the time."""
     wide_vectors()
+    separate_arrays()
     zero, width = seen.dtype.type(0), len(scales)
     by_time = zero
     for r in range(_ROWS):
@@ -246,6 +249,7 @@ def _weigh(seen, scale, rows, scales, maps, weight, by_scale_u, by_scale_v):
 def _to_units(u, v, rows, begin, width, weight, by_u, by_v):
     """Add the gradients in the unit vectors of a tile."""
     wide_vectors()
+    separate_arrays()
     zero = weight.dtype.type(0)
     w0, w1, w2, w3 = (
         weight[:width],

@@ -9,7 +9,13 @@ import math
 
 from numba import njit
 
-from resnet_gp.flow.vectors import multiply_add, quotient, square_root, wide_vectors
+from resnet_gp.flow.vectors import (
+    multiply_add,
+    quotient,
+    separate_arrays,
+    square_root,
+    wide_vectors,
+)
 
 _options = {"nogil": True, "error_model": "numpy"}
 #: For the functions that Python calls. Their cached code holds that of all functions they call.
@@ -25,6 +31,7 @@ sums = njit(**_options, **_inner, fastmath={"reassoc", "contract", "nsz"})
 def count_below(values, bound):
     """How many values are below a bound, as a float: this is vectorised."""
     wide_vectors()
+    separate_arrays()
     zero, one = values.dtype.type(0), values.dtype.type(1)
     count = zero
     for j in range(len(values)):
@@ -36,6 +43,7 @@ def count_below(values, bound):
 def table_variable(gap, kappa, x):
     """x of the table at each gap; a gap above 2 is set to 2."""
     wide_vectors()
+    separate_arrays()
     two, root_two = gap.dtype.type(2), gap.dtype.type(math.sqrt(2))
     stretch, one = two + two * kappa, gap.dtype.type(1)
     for j in range(len(gap)):
@@ -51,6 +59,7 @@ def table_variable(gap, kappa, x):
 def _horner(coefficients, x, value):
     """A polynomial with 1 + 4 k coefficients, highest degree first; of those, 8 in one pass."""
     wide_vectors()
+    separate_arrays()
     value[:] = coefficients[0]
     first = 1
     if len(coefficients) % 8 == 5:
@@ -85,6 +94,7 @@ def _horner(coefficients, x, value):
 def _clenshaw(coefficients, x, value, previous):
     """A Chebyshev series with 1 + 4 k coefficients, highest degree first."""
     wide_vectors()
+    separate_arrays()
     zero, two = x.dtype.type(0), x.dtype.type(2)
     value[:] = zero
     previous[:] = zero
@@ -129,6 +139,7 @@ def polynomial(coefficients, power_basis, x, value, previous):
 def _horner_of_three(coefficients, x, maps):
     """Three polynomials in one pass: their products need not wait for each other."""
     wide_vectors()
+    separate_arrays()
     value, slope, speed = maps
     value[:], slope[:], speed[:] = coefficients[0, 0], coefficients[1, 0], coefficients[2, 0]
     for k in range(1, coefficients.shape[1], 4):
@@ -175,6 +186,7 @@ def polynomials(table, x, maps, spare):
 def limit_maps(gap, largest, decrease, maps):
     """From the maps of a ``HorizonTable``, 1 - (1 - c_T) / largest and its derivatives."""
     wide_vectors()
+    separate_arrays()
     one, factor = gap.dtype.type(1), gap.dtype.type(0.5)
     value, slope, speed = maps
     inverse = one / largest
@@ -191,6 +203,7 @@ def limit_maps(gap, largest, decrease, maps):
 def depth_maps(gap, tangent, maps):
     """From the maps of a ``DepthTable``, its value and derivatives."""
     wide_vectors()
+    separate_arrays()
     zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
     value, slope, speed = maps
     if tangent:

@@ -1,4 +1,4 @@
-"""Wide vectors, sums of products, square roots and quotients for loops that numba compiles."""
+"""What loops that numba compiles need: wide vectors, sums of products, roots and quotients."""
 
 from __future__ import annotations
 
@@ -24,6 +24,25 @@ def wide_vectors(typing_context):
         # A set of names that llvmlite knows; this one it does not, and prints as it is.
         builder.function.attributes.add("noinline")
         set.add(builder.function.attributes, _WIDTH)
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
+def separate_arrays(typing_context):
+    """Promise that what the calling function writes to overlaps none of its other arguments.
+
+    Its loops need no tests for that, which take a tenth of the time to compile.
+    """
+
+    def code(context, builder, signature, arguments):
+        for argument in builder.function.args[2:]:  # after the result and the exception
+            kind = argument.type
+            if isinstance(kind, ir.PointerType) and isinstance(
+                kind.pointee, ir.FloatType | ir.DoubleType
+            ):
+                argument.add_attribute("noalias")
         return context.get_dummy_value()
 
     return types.void(), code

@@ -81,3 +81,21 @@ def test_sums_of_products(dtype):
     a, b, c = np.random.default_rng(1).normal(size=(3, 50)).astype(dtype)
     error = of(sums, a, b, c) - (a * b + c)
     assert np.abs(error).max() <= 4 * EPS[dtype] * np.abs(a * b).max()
+
+
+@numba.njit
+def apart(a, b, c, out):
+    vectors.separate_arrays()
+    for j in range(len(a)):
+        out[j] = vectors.multiply_add(a[j], b[j], c[j])
+
+
+@pytest.mark.parametrize("dtype", EPS)
+def test_loops_of_separate_arrays_have_the_same_bits_and_no_tests_for_overlap(dtype):
+    arrays = np.random.default_rng(0).normal(size=(3, 1001)).astype(dtype)
+    np.testing.assert_array_equal(of(apart, *arrays), of(sums, *arrays))
+    checked, unchecked = (
+        "vector.memcheck" in "".join(one.inspect_llvm().values()) for one in (sums, apart)
+    )
+    assert checked
+    assert not unchecked
