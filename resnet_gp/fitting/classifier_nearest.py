@@ -44,9 +44,7 @@ _CHOICE_ROWS = 3000
 _FIRST_NEIGHBORS = 64
 # Numbers of neighbours to choose from, the first within this share of the least log-loss.
 _NEIGHBORS, _WITHIN = (64, 128, 256), 0.005
-# The second model's share in the average: of those within this share of the least log-loss, the one
-# closest to a half.
-_SHARES, _SHARES_WITHIN = (0.5, 0.25, 0.75, 0.0, 1.0), 0.002
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second model in the average
 # Lengthscales of a start without input bias, in standard deviations: they make the bias small.
 _SHORT = 0.3
 
@@ -232,8 +230,7 @@ def _weights(scores: Sequence[Tensor], labels: Tensor) -> Tensor:
         both = (1 - share) * first + share * second
         losses.append(log_loss(Link.fit(both, labels).logits(both), labels))
     _LOGGER.info("log-losses %s with shares %s", np.round(losses, 4), _SHARES)
-    close = (1 + _SHARES_WITHIN) * min(losses)
-    share = next(s for s, loss in zip(_SHARES, losses, strict=True) if loss <= close)
+    share = _SHARES[int(np.argmin(losses))]
     return torch.tensor([1 - share, share], dtype=torch.float64)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Module
 
+from resnet_gp.models.gradient import Gradient, covariance_slopes, in_slices, slope_variance
 from resnet_gp.models.posterior import (
     Posterior,
-    UnsupportedError,
     covariance_for_outputs,
     for_outputs,
     to_array,
@@ -152,58 +152,21 @@ class ExactPosterior(Posterior):
             left_out_noise=torch.cat([self.left_out_noise, noise]),
         )
 
-    def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
-        rows = max(1, _GRADIENT_PAIRS // len(self.train_x))
-        with torch.inference_mode(False), torch.enable_grad():
-            parts = [self._gradient(part, with_variance) for part in x.clone().split(rows)]
-        means, variances = zip(*parts, strict=True)
-        return torch.cat(means), torch.cat(variances) if with_variance else None
+    def gradient(self, x: Tensor, with_variance: bool) -> Gradient:
+        rows = _GRADIENT_PAIRS // len(self.train_x)
+        return in_slices(partial(self._gradient, with_variance=with_variance), x, rows)
 
-    def _gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
-        k, d = x.shape
-        n = len(self.train_x)
-        left = x.detach().repeat_interleave(n, 0).requires_grad_()
-        pairs = self.covar_module(left, self.train_x.repeat(k, 1), diag=True)
-        (slope,) = torch.autograd.grad(pairs.sum(), left)
-        slopes = slope.reshape(k, n, d).mT  # of the covariance with every target
+    def _gradient(self, x: Tensor, with_variance: bool) -> Gradient:
+        (k, d), n = x.shape, len(self.train_x)
+        slopes = covariance_slopes(self.covar_module, x, self.train_x.expand(k, n, d)).mT
         mean = slopes @ self.weights
         if not with_variance:
             return mean, None
-        whitened = self._whiten(slopes.reshape(k * d, n)).square().sum(0).reshape(k, d)
-        variance = (prior_slope_variance(self.covar_module, x) - whitened).clamp_(min=0)
-        return mean, variance if mean.dim() == 2 else variance[..., None].expand_as(mean)
+        explained = self._whiten(slopes.reshape(k * d, n)).square().sum(0).reshape(k, d)
+        return mean, slope_variance(self.covar_module, x, explained, mean)
 
     def _whiten(self, cross: Tensor) -> Tensor:
         return torch.linalg.solve_triangular(self.cholesky, cross.mT, upper=False)
-
-
-def prior_slope_variance(kernel: Kernel, x: Tensor) -> Tensor:
-    """d^2 k(a, b) / da_i db_i at a = b = x, ``n x d``; raises ``UnsupportedError``."""
-    # A kernel whose inputs are equal may use one of them alone, as GPyTorch's linear kernel does:
-    # a last row differs.
-    a, b = (torch.cat([x.detach(), x.new_full((1, x.shape[1]), y)]) for y in (0.0, 1.0))
-    a.requires_grad_()
-    b.requires_grad_()
-    try:
-        if any(_is_constant(part) for part in kernel.modules()):
-            raise RuntimeError("a stationary kernel of GPyTorch is a constant there")
-        pairs = kernel(a, b, diag=True)
-        (slope,) = torch.autograd.grad(pairs.sum(), a, create_graph=True)
-        mixed = [
-            torch.autograd.grad(column.sum(), b, retain_graph=True)[0][:-1, i]
-            for i, column in enumerate(slope.unbind(-1))
-        ]
-    except RuntimeError as error:
-        raise UnsupportedError(
-            f"the kernel gives no second derivatives where its inputs coincide: {error}"
-        ) from error
-    return torch.stack(mixed, -1)
-
-
-def _is_constant(module: Module) -> bool:
-    """Whether it is one of GPyTorch's stationary kernels, which are constants at a = b."""
-    is_leaf = isinstance(module, Kernel) and not list(module.sub_kernels())
-    return is_leaf and bool(module.is_stationary)
 
 
 def pairs_of(

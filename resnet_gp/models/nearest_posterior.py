@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.models.exact_posterior import prior_slope_variance
+from resnet_gp.models.gradient import Gradient, covariance_slopes, in_slices, slope_variance
 from resnet_gp.models.metric import correlation_widths, metric_rows
 from resnet_gp.models.neighbourhoods import Neighbourhoods, compact, whitened, with_noise
 from resnet_gp.models.posterior import (
@@ -182,32 +183,24 @@ class NearestPosterior(Posterior):
             return mean, covariance
         return mean, with_deviations(covariance, self.law(x))
 
-    def gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
+    def gradient(self, x: Tensor, with_variance: bool) -> Gradient:
         """That of the process given the neighbours of each point, which stay the same nearby."""
-        rows = max(1, _GRADIENT_ENTRIES // min(self.n_neighbors, len(self.rows)) ** 2)
-        with torch.inference_mode(False), torch.enable_grad():
-            parts = [self._gradient(part, with_variance) for part in x.clone().split(rows)]
-        means, variances = zip(*parts, strict=True)
-        return torch.cat(means), torch.cat(variances) if with_variance else None
+        rows = _GRADIENT_ENTRIES // min(self.n_neighbors, len(self.rows)) ** 2
+        return in_slices(partial(self._gradient, with_variance=with_variance), x, rows)
 
-    def _gradient(self, x: Tensor, with_variance: bool) -> tuple[Tensor, Tensor | None]:
+    def _gradient(self, x: Tensor, with_variance: bool) -> Gradient:
         near = torch.from_numpy(self._near(x)).to(x.device)
-        (b, k), d = near.shape, x.shape[1]
         with torch.no_grad():
             rows, near = compact(self.rows, near)
             factor = self._factor(rows.x[near], rows.noise[near])
             weights = torch.cholesky_solve(rows.y[near], factor)  # b x k x p
-        left = x.detach().repeat_interleave(k, 0).requires_grad_()
-        pairs = self.covar_module(left, rows.x[near].reshape(-1, d), diag=True)
-        (slope,) = torch.autograd.grad(pairs.sum(), left)
-        slopes = slope.reshape(b, k, d)
+        slopes = covariance_slopes(self.covar_module, x, rows.x[near])
         mean = torch.einsum("bkd,bkp->bdp", slopes, weights)
         mean = mean[..., 0] if self.is_vector else mean
         if not with_variance:
             return mean, None
-        white = torch.linalg.solve_triangular(factor, slopes, upper=False).square().sum(1)
-        variance = (prior_slope_variance(self.covar_module, x) - white).clamp_(min=0)
-        return mean, variance if mean.dim() == 2 else variance[..., None].expand_as(mean)
+        explained = torch.linalg.solve_triangular(factor, slopes, upper=False).square().sum(1)
+        return mean, slope_variance(self.covar_module, x, explained, mean)
 
     def _factor(self, x: Tensor, noise: Tensor) -> Tensor:
         """Cholesky factors of ``b`` covariances, from ``b x m x d`` points and their noises."""

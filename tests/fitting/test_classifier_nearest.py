@@ -90,7 +90,7 @@ def test_shares_follow_what_left_out_rows_say():
 def test_two_views_are_averaged(monkeypatch):
     """The mean of the ensemble is that of its members, and the link is fitted to it."""
     monkeypatch.setattr(classifier_nearest, "_CHOICE_ROWS", 60)
-    monkeypatch.setattr(classifier_nearest, "_SHARES_WITHIN", 9.0)  # any share will do
+    monkeypatch.setattr(classifier_nearest, "_SHARES", (0.5,))
     rng = np.random.default_rng(1)
     X = np.exp(1.5 * rng.normal(size=(300, 2)))
     y = np.log(X).sum(1) + 0.3 * rng.normal(size=300) > 0
