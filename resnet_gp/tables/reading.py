@@ -63,7 +63,7 @@ def read_table(path: Path, separator: str = ",") -> Any:
     except pd.errors.EmptyDataError:
         raise TableError(f"{path} is empty") from None
     except UnicodeDecodeError:
-        raise TableError(f"{path} is not a text file in UTF-8") from None
+        raise TableError(f"{path} is not a text file in UTF-8: save it as one") from None
     except pd.errors.ParserWarning:
         hint = separator_hint(header)
         raise TableError(f"{path} has rows with more fields than its header{hint}") from None
@@ -123,5 +123,5 @@ def _content(path: Path) -> bytes:
     except OSError as error:
         raise TableError(f"{path} cannot be read: {error.strerror or error}") from None
     if b"\0" in content[:8192]:
-        raise TableError(f"{path} is not a text file in UTF-8")
+        raise TableError(f"{path} is not a text file in UTF-8: save it as one")
     return content
