@@ -51,8 +51,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     Beyond 5000 rows, each prediction is conditioned on its nearest training rows. From the best
     kernel of the grid before training, and the best one after, a lengthscale of each input, the
     horizon, the noise and the link are learned by the likelihood of left-out labels. The one of the
-    two that predicts further left-out labels better is averaged with the same network on normal
-    scores of the features, with the share that predicts these labels best.
+    two that predicts further left-out labels better is averaged, where features are skewed, with
+    the same network on normal scores of the features, in the shares that predict these labels best.
 
     Parameters
     ----------

@@ -104,15 +104,15 @@ class Inputs:
     """The inputs of kernels: views of features, of which each kernel sees one.
 
     One view has the features as they are; one, if asked for, columns of few values as categories;
-    one, if asked for, the ranks of skewed features in their place, if there are any; and one, if
-    asked for, the normal scores of all features of many values in their place.
+    one, if asked for, the ranks of skewed features in their place, if there are any; and then one,
+    if asked for, the normal scores of all features of many values in their place.
 
     Args:
         X: the features of the training rows.
         indicators: slices of indicators among them, of one column each.
         tries_categories: whether there is a view with categories.
         tries_ranks: whether there is one with ranks.
-        tries_scores: whether there is one with normal scores.
+        tries_scores: whether there is one with normal scores, if there are skewed features.
         whole: features stay as they are, not standardised, and this is the only view.
 
     Attributes:
@@ -148,7 +148,8 @@ class Inputs:
             others = (i for i in range(d) if i not in skewed)
             self.blocks.append((*others, *range(d, end)))
         self.scores: tuple[int, ...] = ()
-        if tries_scores and (many := columns_of_many_values(X)):
+        many = columns_of_many_values(X) if tries_scores and skewed else []
+        if many:
             self._parts.append(NormalScores(X, many))
             first_score = max(map(max, self.blocks)) + 1
             others = (i for i in range(d) if i not in many)

@@ -64,21 +64,24 @@ def test_numbers_that_differ_by_rounding_are_no_categories():
 
 def test_normal_scores_take_the_place_of_features_of_many_values():
     X, indicators = table(200), slice(1, 4)
+    X[:, 0] = np.exp(X[:, 0])
     inputs = Inputs(X, [indicators], True, tries_scores=True)
     plain = Inputs(X, [indicators], True)
     assert inputs.blocks == plain.blocks
     assert plain.scores == ()
     # The indicators, the codes as a number, the categories of the codes, and two scores.
-    assert inputs.scores == (1, 2, 3, 5, 6, 7, 8, 9, 15, 16)
+    assert inputs.scores == (1, 2, 3, 5, 7, 8, 9, 10, 16, 17)
     found = inputs(X).numpy()
-    np.testing.assert_array_equal(found[:, :15], plain(X))
-    for column, scores in zip((0, 4), found[:, 15:].T, strict=True):
+    np.testing.assert_array_equal(found[:, :16], plain(X))
+    for column, scores in zip((0, 4), found[:, 16:].T, strict=True):
         expected = norm.ppf((rankdata(X[:, column]) - 0.5) / 200)
         np.testing.assert_allclose(scores[expected**2 < 4], expected[expected**2 < 4], atol=0.08)
         assert scores.mean() == pytest.approx(0, abs=1e-12)
         assert np.abs(scores).max() < 3.1
     far = X[:2].copy()
     far[:, 0] = -1e6, 1e6
-    ends = found[:, 15].min(), found[:, 15].max()
-    np.testing.assert_allclose(inputs(far)[:, 15], ends, rtol=1e-12)
-    assert Inputs(X[:, 1:4], [], False, tries_scores=True).scores == ()
+    ends = found[:, 16].min(), found[:, 16].max()
+    np.testing.assert_allclose(inputs(far)[:, 16], ends, rtol=1e-12)
+    assert Inputs(table(200), [indicators], True, tries_scores=True).scores == ()  # not skewed
+    few = np.repeat([[0.0], [1.0], [50.0]], [20, 20, 1], axis=0)
+    assert Inputs(few, [], False, tries_scores=True).scores == ()

@@ -103,4 +103,7 @@ def test_two_views_are_averaged(monkeypatch):
     expected = ensemble.offset + sum(w * m for w, m in zip(model.weights_, alone, strict=True))
     np.testing.assert_allclose(mean, expected[:, 0], rtol=1e-12)
     assert (alone[0] - alone[1]).abs().max() > 0.01
+    for view, one in enumerate(np.split(model.lengthscale_, [4], axis=1)):  # of inputs, of scores
+        assert np.isfinite(one[view]).all()
+        assert np.isnan(one[1 - view]).all()
     assert model.score(X[200:], y[200:]) > 0.85
