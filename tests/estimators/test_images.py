@@ -130,7 +130,8 @@ def test_neighbours_are_refused_and_not_chosen(make, digits, monkeypatch):
     with pytest.raises(ValueError, match='inference="nearest" would take minutes'):
         make(kernel=fixed_kernel(), inference="nearest").fit(X, y)
     monkeypatch.setattr("resnet_gp.fitting.classifier_choice._EXACT_SAMPLES", 50)
-    options = {"max_exact_samples": 50} if make is ResNetGPRegressor else {}
+    few = {"max_exact_samples": 50, "hyperparameters": "fixed"}
+    options = few if make is ResNetGPRegressor else {}
     model = make(kernel=fixed_kernel(), n_inducing=20, **options).fit(X, y)
     assert model.inference_ == "sparse"
 
