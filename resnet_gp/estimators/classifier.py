@@ -93,15 +93,15 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     n_neighbors_ : int
         Only with "nearest", of all members.
     kernel_names_ : ndarray of shape (n_members,)
-        "limit", "tangent" or "given" for each member of the average; "nearest" has one member.
+        "limit", "tangent" or "given" for each member of the average; "nearest" has one or two.
     horizons_, input_bias_variances_ : ndarray of shape (n_members,)
         T and sigma_in^2 of each member; NaN for a given kernel.
     views_ : ndarray of shape (n_members,)
         Which view of the features a member sees, counted from 0 among those that there are: as they
         are; with columns of few values as categories; with the ranks of skewed or long-tailed
         features among the training rows in their place; and all of these over ``lengthscale_``.
-        With "nearest", 0 for all of these but the last, and 1 for normal scores of the features of
-        more than 12 values, beside the others and the categories.
+        With "nearest", 0 for the first three together, over lengthscales, and 1 for the normal
+        scores of features of more than 12 values in their place, beside the categories.
     noise_variances_ : ndarray of shape (n_members,)
         Relative to the mean variance of the kernel.
     weights_ : ndarray of shape (n_members,)

@@ -136,24 +136,24 @@ class Inputs:
             first = RankingStandardiser.add_to(first, X, skewed)
         self._parts: list[Callable[[Array], Tensor]] = [first]
         self.blocks = [tuple(range(d))]
-        end = d + len(skewed)
-        categories = range(0)
+        ranks = range(d, d + len(skewed))
+        end, categories = ranks.stop, range(0)
         columns = columns_of_few_values(X) if tries_categories else []
         if columns:
             second = Expanded(X, columns, indicators)
             self._parts.append(second)
-            self.blocks.append(tuple(range(end, end + len(second.scaler.mean))))
             categories = range(end, end + second.n_indicators)
+            self.blocks.append(tuple(range(end, end + len(second.scaler.mean))))
+            end += len(second.scaler.mean)
         if skewed:
             others = (i for i in range(d) if i not in skewed)
-            self.blocks.append((*others, *range(d, end)))
+            self.blocks.append((*others, *ranks))
         self.scores: tuple[int, ...] = ()
         many = columns_of_many_values(X) if tries_scores and skewed else []
         if many:
             self._parts.append(NormalScores(X, many))
-            first_score = max(map(max, self.blocks)) + 1
             others = (i for i in range(d) if i not in many)
-            self.scores = (*others, *categories, *range(first_score, first_score + len(many)))
+            self.scores = (*others, *categories, *range(end, end + len(many)))
 
     def __call__(self, X: Array) -> Tensor:
         """``n x d`` inputs, for the columns of all blocks."""

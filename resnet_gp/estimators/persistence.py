@@ -131,8 +131,9 @@ class Persistent:
                     f"{name} is not that of the fit: it needs the same class, settings and frozen "
                     "hyperparameters; the values of hyperparameters come from the file"
                 )
-        for name in cls._OF_THE_FIT:
-            _check_same(name, objects.get(name, parameters[name]), parameters[name])
+        for name in objects.keys() & set(cls._OF_THE_FIT):
+            if content[_PARAMETER][name]["kind"] != "object":
+                _check_same(name, objects[name], parameters[name])
         estimator = cls(**(parameters | objects))
         for name, code in content[_ATTRIBUTE].items():
             setattr(estimator, name, _decode(code, _ATTRIBUTE + name, tensors))

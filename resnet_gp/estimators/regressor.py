@@ -162,8 +162,8 @@ class ResNetGPRegressor(
         600 rows). Sparse inference starts from an exact fit to a random subset of this size,
         "nearest" from one to 600 rows.
     noise_variance : float or None, default=None
-        Known noise variance, in the squared units of y, of which at least 1e-8 of the variance of y
-        is taken; None to learn it.
+        Known noise variance, in the squared units of y; None to learn it. Less than 1e-8 of the
+        variance of y counts as that.
     alpha : float or array-like of shape (n_samples,), default=0.0
         Known noise variance of each target beyond ``noise_variance``, in the squared units of y.
     rank_features : {"auto", True, False}, default="auto"

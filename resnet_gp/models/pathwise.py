@@ -303,7 +303,8 @@ def draw_posterior(
 
     Args:
         model: with ``mean_module``, ``covar_module`` and a Gaussian likelihood, such as
-            ``ExactRegression``; its hyperparameters are taken as they are now.
+            ``ExactRegression``, of which known noises and weights of rows count as well; its
+            hyperparameters are taken as they are now.
         num_paths: how many paths.
         num_features: as in ``draw_prior``.
         generator: on the CPU; makes the draw reproducible.

@@ -335,6 +335,16 @@ def test_parameters_that_a_file_needs_as_in_the_fit(model, name, value, tmp_path
     np.testing.assert_array_equal(type(model).load(path).predict(X), model.predict(X))
 
 
+def test_categories_that_no_file_holds_are_asked_for(tmp_path):
+    X = np.random.default_rng(0).integers(0, 4, (60, 2))
+    model, path = ResNetGPClassifier(categorical_features=range(1)), tmp_path / "model"
+    model.fit(X, X[:, 0] % 2).save(path)
+    with pytest.raises(ValueError, match=r"load\(path, categorical_features=\.\.\.\)"):
+        ResNetGPClassifier.load(path)
+    again = ResNetGPClassifier.load(path, categorical_features=range(1))
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
 def test_parameters_of_pandas(tmp_path):
     X = np.random.default_rng(0).normal(size=(30, 2))
     model = ResNetGPRegressor(alpha=pd.Series(np.full(30, 0.01)), hyperparameters="map")
