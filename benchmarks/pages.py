@@ -443,7 +443,7 @@ def first_use() -> str:
         [name, *(number(one[way], 2) for way in ("empty cache", "full cache", "compiling"))]
         for name, one in names.items()
     ]
-    return table(["processor seconds", "empty cache", "full cache", "difference"], rows)
+    return table(["seconds", "empty cache", "full cache", "difference"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

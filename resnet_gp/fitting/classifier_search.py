@@ -182,18 +182,21 @@ class MemberFit(ClassifierFit):
             alone = self._group(problem, centred, rows, (*_MORE_LEVELS, *NOISE_LEVELS), 1)
             groups = [(alone, 1.0)]
         else:
+            lengthscale = None
+            with suppress(*IMPOSSIBLE):  # first: all the loops it needs compile at the same time
+                lengthscale = learned_lengthscale(problem.x, targets)
             rows = spread_rows(problem.labels.numpy(), problem.generator)
             keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else (None, None)
             plain = self._group(problem, centred, rows, NOISE_LEVELS, keep[0])
             groups = [(plain, 1.0)]
-            with suppress(*IMPOSSIBLE):
-                lengthscale = learned_lengthscale(problem.x, targets)
-                weighed = weighed_settings(problem.settings, problem.x.shape[1], lengthscale)
-                second = replace(problem, settings=weighed)
-                other = self._group(second, centred, rows, NOISE_LEVELS, keep[1])
-                share = best_share(plain.held_out - centred, other.held_out - centred)
-                if share > 0:
-                    groups = [(plain, 1 - share), (other, share)]
+            if lengthscale is not None:
+                with suppress(*IMPOSSIBLE):
+                    weighed = weighed_settings(problem.settings, problem.x.shape[1], lengthscale)
+                    second = replace(problem, settings=weighed)
+                    other = self._group(second, centred, rows, NOISE_LEVELS, keep[1])
+                    share = best_share(plain.held_out - centred, other.held_out - centred)
+                    if share > 0:
+                        groups = [(plain, 1 - share), (other, share)]
         average = sum(share * group.held_out for group, share in groups)
         first, all_ = (class_scores(one + offset) for one in (groups[0][0].held_out, average))
         link = Link.fit(first, problem.labels)

@@ -1,15 +1,24 @@
-"""What happens while numba compiles the package's loops: a line on the terminal, no collections."""
+"""What happens while numba compiles the package's loops: a line on the terminal, no collections.
+
+And a second process, for two loops that a fit needs one after the other.
+"""
 
 from __future__ import annotations
 
 import functools
 import gc
+import importlib
+import os
+import pickle
+import subprocess
 import sys
 import threading
 from abc import abstractmethod
+from multiprocessing.spawn import get_executable
 from typing import Any
 
-from numba.core.event import Listener, register
+from numba import typeof
+from numba.core.event import Listener, install_listener, register
 
 _PATIENCE = 2.0  # seconds
 _MESSAGE = (
@@ -100,3 +109,81 @@ def watch_compilation() -> None:
     register("numba:compile", _NoCollections())
     if sys.stderr is not None and sys.stderr.isatty():
         register("numba:compile", _Notice(_PATIENCE))
+
+
+_one_at_a_time = threading.Lock()
+_CODE = "import sys; from resnet_gp.flow import compilation; compilation.compile_task(sys.argv[1])"
+_LONGEST = 60.0  # seconds that a second process may take
+
+Call = functools.partial[Any]
+"""Of a compiled loop."""
+
+
+def compile_together(first: Call, second: Call) -> None:
+    """Compile the loops of two calls, the second one's in a process of its own; calls neither.
+
+    Numba compiles one function at a time in a process. Where its cache holds the first, there is no
+    second process, and the second loop is compiled or loaded when it is called.
+    """
+    beside = _Beside(first, second)
+    with _one_at_a_time, install_listener("numba:compile", beside):
+        _loop(first).compile(_types(first))
+        beside.wait()
+
+
+class _Beside(Listener):
+    """Compiles a second loop, for the cache, from when this process begins to compile the first."""
+
+    def __init__(self, first: Call, second: Call) -> None:
+        self._first, self._second = first, second
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def on_start(self, event: Any) -> None:
+        if event.data["dispatcher"] is _loop(self._first) and (os.cpu_count() or 1) > 1:
+            self._process = _second_process(self._second)
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+    def wait(self) -> None:
+        if self._process is not None:
+            try:
+                self._process.wait(_LONGEST)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def _second_process(call: Call) -> subprocess.Popen[bytes] | None:
+    """One that compiles the loop of a call; None where there is no interpreter to start."""
+    executable = get_executable()
+    if not executable or getattr(sys, "frozen", False):  # an application's own file
+        return None
+    function = _loop(call).py_func
+    task = pickle.dumps((function.__module__, function.__name__, _types(call)))
+    path = os.pathsep.join(filter(None, sys.path))
+    try:
+        return subprocess.Popen(
+            [executable, "-c", _CODE, task.hex()],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:  # this process will compile it
+        return None
+
+
+def compile_task(task: str) -> None:
+    """Compile the loop that ``_second_process`` has described."""
+    gc.disable()
+    module, name, types = pickle.loads(bytes.fromhex(task))
+    getattr(importlib.import_module(module), name).compile(types)
+
+
+def _loop(call: Call) -> Any:
+    return call.func
+
+
+def _types(call: Call) -> tuple[Any, ...]:
+    return tuple(typeof(argument) for argument in call.args)

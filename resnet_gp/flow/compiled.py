@@ -95,23 +95,40 @@ def _rows_of(i, count):
 
 
 @loops
+def _half_square_distance(u, v, i, j):
+    total = u.dtype.type(0)
+    for k in range(u.shape[1]):
+        difference = u[i, k] - v[k, j]
+        total += difference * difference
+    return total / u.dtype.type(2)
+
+
+@loops
 def _gaps(u, v, i, count, begin, width, near, gap):
-    """1 - <u, v_j>, from the difference where small; ``table_variable`` clips it at 2."""
-    zero, one, two = gap.dtype.type(0), gap.dtype.type(1), gap.dtype.type(2)
+    """1 - <u, v_j>, from the difference where small; ``table_variable`` clips it at 2.
+
+    The small ones are looked for where both sides have the same index first: a search through the
+    tile takes as long as all its products.
+    """
+    zero, one = gap.dtype.type(0), gap.dtype.type(1)
     rows = _rows_of(i, count)
     gap[:] = one
     _subtract_products(u, v, rows, begin, width, gap)
-    left = count_below(gap, near)  # anything where gaps are not numbers
-    for j in range(len(gap)):
-        if left <= zero:
-            break
-        if gap[j] < near:
-            total = zero
-            for k in range(u.shape[1]):
-                difference = u[rows[j // width], k] - v[k, begin + j % width]
-                total += difference * difference
-            gap[j] = total / two
+    few = count_below(gap, near)  # anything where gaps are not numbers
+    left = few
+    for r in range(_ROWS):
+        place = rows[r] - begin
+        if left > zero and 0 <= place < width and gap[r * width + place] < near:
+            gap[r * width + place] = _half_square_distance(u, v, rows[r], rows[r])
             left -= one
+    if left > zero:
+        left = few
+        for j in range(len(gap)):
+            if left <= zero:
+                break
+            if gap[j] < near:
+                gap[j] = _half_square_distance(u, v, rows[j // width], begin + j % width)
+                left -= one
 
 
 @loops

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.flow import compiled, row_blocks
+from resnet_gp.flow.compilation import Call, compile_together
 from resnet_gp.flow.unit_points import NEAR, Gradients, Points, gradient_tables, value_table
 from resnet_gp.threads import in_threads, row_ranges
 
@@ -22,7 +23,10 @@ _NUMPY = {torch.float64: np.float64, torch.float32: np.float32}
 
 def covariance(points: Points) -> Tensor:
     """See ``Path``."""
-    return _covariance(points, _arrays(points))
+    arrays = _arrays(points)
+    if any(isinstance(x, Tensor) and x.requires_grad for x in points):
+        _compile(points, arrays, mirrored=False)
+    return _covariance(points, arrays)
 
 
 def gradient(points: Points, grad: Tensor, units: bool) -> Gradients:
@@ -33,31 +37,63 @@ def gradient(points: Points, grad: Tensor, units: bool) -> Gradients:
 def with_gradient(points: Points) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
     """See ``Path``."""
     arrays = _arrays(points)
+    _compile(points, arrays, mirrored=True)
     gradient = functools.partial(_gradient, points, arrays, units=True, mirrored=True)
     return _covariance(points, arrays), gradient
 
 
+def _compile(points: Points, arrays: tuple[Any, ...], mirrored: bool) -> None:
+    """Compile what computes a covariance and its gradient, when a process first needs both."""
+    if not compiled.gradient.signatures:
+        out = _new_covariance(points, arrays)
+        chains, _, _ = _chaining(points, arrays, out, True, mirrored)
+        compile_together(_filling(points, arrays, out)[0], chains[0])
+
+
 def _covariance(points: Points, arrays: tuple[Any, ...]) -> Tensor:
-    u, *_ = arrays
-    dtype, spec, symmetric = points.unit1.dtype, points.spec, points.is_symmetric
-    batch, n, m = len(u), u.shape[2], points.columns
-    out = new_matrix(dtype, batch, n, m)
-    table = value_table(points.time, dtype, spec)
+    out = _new_covariance(points, arrays)
+    in_threads(_filling(points, arrays, out))
+    return out
+
+
+def _new_covariance(points: Points, arrays: tuple[Any, ...]) -> Tensor:
+    batch, _, n, _ = arrays[0].shape
+    return new_matrix(points.unit1.dtype, batch, n, points.columns)
+
+
+def _filling(points: Points, arrays: tuple[Any, ...], out: Tensor) -> list[Call]:
+    """Calls for the threads."""
+    spec, symmetric = points.spec, points.is_symmetric
+    batch, n, m = out.shape
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
+    table = value_table(points.time, out.dtype, spec)
     fill = functools.partial(
         compiled.covariance, arrays, table, spec.is_tangent, out.numpy(), symmetric
     )
-    in_threads([functools.partial(fill, *rows, _workspace(dtype)) for rows in ranges])
-    return out
+    return [functools.partial(fill, *rows, _workspace(out.dtype)) for rows in ranges]
 
 
 def _gradient(
     points: Points, arrays: tuple[Any, ...], grad: Tensor, units: bool, mirrored: bool
 ) -> Gradients:
-    time, spec, symmetric = points.time, points.spec, points.is_symmetric
+    calls, (by_u, by_scale_u), sums = _chaining(points, arrays, grad, units, mirrored)
+    in_threads(calls)
+    by_v, by_scale_v, by_time = (
+        torch.from_numpy(functools.reduce(operator.add, parts)) for parts in zip(*sums, strict=True)
+    )
+    m = points.columns
+    by_time = by_time.sum_to_size(points.time.shape)
+    return by_u, by_v[..., :m].mT, by_scale_u, by_scale_v[..., :m], by_time
+
+
+def _chaining(
+    points: Points, arrays: tuple[Any, ...], grad: Tensor, units: bool, mirrored: bool
+) -> tuple[list[Call], tuple[Tensor, Tensor], list[tuple[Any, ...]]]:
+    """Calls for the threads, the gradient in the first side's points, and the others in parts."""
+    spec, symmetric = points.spec, points.is_symmetric
     batch, n, m = grad.shape
     ranges = row_ranges(batch * n, m, symmetric and batch == 1)
-    table, ends = gradient_tables(time, grad.dtype, spec)
+    table, ends = gradient_tables(points.time, grad.dtype, spec)
     u, v, scale_u, scale_v, _ = arrays
     # A row belongs to one thread; sums over rows are added up at the end.
     shared = grad.contiguous().numpy(), np.zeros_like(u), np.zeros_like(scale_u)
@@ -67,19 +103,13 @@ def _gradient(
     mirror = shared[0] if symmetric and not mirrored else None
     tangent = None if spec.is_limit else spec.is_tangent
     chain = functools.partial(compiled.gradient, arrays, table, ends, tangent)
-    in_threads(
-        [
-            functools.partial(
-                chain, (*shared, *own), mirror, units, symmetric, *rows, _workspace(grad.dtype)
-            )
-            for own, rows in zip(sums, ranges, strict=True)
-        ]
-    )
-    by_v, by_scale_v, by_time = (
-        torch.from_numpy(functools.reduce(operator.add, parts)) for parts in zip(*sums, strict=True)
-    )
-    by_u, by_scale_u = map(torch.from_numpy, shared[1:])
-    return by_u, by_v[..., :m].mT, by_scale_u, by_scale_v[..., :m], by_time.sum_to_size(time.shape)
+    calls = [
+        functools.partial(
+            chain, (*shared, *own), mirror, units, symmetric, *rows, _workspace(grad.dtype)
+        )
+        for own, rows in zip(sums, ranges, strict=True)
+    ]
+    return calls, (torch.from_numpy(shared[1]), torch.from_numpy(shared[2])), sums
 
 
 product = functools.partial(row_blocks.product, covariance)
