@@ -7,6 +7,7 @@ for each of several matrices, are all that pays.
 
 from __future__ import annotations
 
+import collections
 import functools
 import itertools
 import math
@@ -20,6 +21,9 @@ from typing import TypeVar
 import torch
 
 _SERIAL = 2**15  # entries below which threads cost more than they save
+#: Ranges for each thread, where none has large sums of its own.
+PIECES = 4
+_PIECE = 2**19  # entries of a range, if a thread has several
 # Rows of a matrix whose factorisation is left to one thread, and at most of one that is timed.
 _SERIAL_ROWS, _TIMED_ROWS = 400, 1000
 _VALID = 30.0  # seconds, after which the machine may be busier
@@ -87,10 +91,23 @@ def each_serially(function: Callable[[Item], Result], items: Sequence[Item]) -> 
         return list(pool.map(call, items))
 
 
-def row_ranges(rows: int, columns: int, symmetric: bool = False) -> list[tuple[int, int]]:
-    """Split rows into ranges of equal work, one per thread; symmetric rows get shorter."""
-    threads = torch.get_num_threads() if rows * columns > _SERIAL else 1
-    shares = [k / threads for k in range(threads + 1)]
+def row_ranges(
+    rows: int, columns: int, symmetric: bool = False, pieces: int = 1
+) -> list[tuple[int, int]]:
+    """Split rows into ranges of equal work, for all threads; symmetric rows get shorter.
+
+    Args:
+        rows: of a matrix.
+        columns: of it.
+        symmetric: whether only the entries from the diagonal on are computed.
+        pieces: ranges for each thread, if the matrix is large enough: a thread that ends early, or
+            whose core is not busy with other programs, takes more of them.
+    """
+    entries = rows * columns
+    count = threads = torch.get_num_threads() if entries > _SERIAL else 1
+    if threads > 1:
+        count *= min(pieces, max(1, entries // (threads * _PIECE)))
+    shares = [k / count for k in range(count + 1)]
     if symmetric:
         shares = [1 - math.sqrt(1 - share) for share in shares]
     bounds = [round(rows * share) for share in shares]
@@ -107,21 +124,28 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def in_threads(tasks: list[functools.partial[None]]) -> None:
+def in_threads(tasks: Sequence[functools.partial[None]]) -> None:
     """Run calls in as many threads as torch uses, this one among them; calls may not do so again.
 
-    Raises the error of a call once all have ended.
+    A thread that has ended one takes the next. Raises the error of a call once all that have begun
+    have ended; others may not begin then.
     """
     workers = min(len(tasks), torch.get_num_threads())
-    if workers <= 1:
-        for task in tasks:
+    waiting = collections.deque(tasks)
+
+    def work() -> None:
+        while True:
+            try:
+                task = waiting.popleft()
+            except IndexError:
+                return
             task()
-        return
-    pool = _pool(workers - 1)
-    futures = [pool.submit(task) for task in tasks[1:]]
+
+    futures = [_pool(workers - 1).submit(work) for _ in range(workers - 1)]
     try:
-        tasks[0]()
+        work()
     finally:
+        waiting.clear()
         wait(futures)
     for future in futures:
         future.result()

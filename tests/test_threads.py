@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 
 import pytest
@@ -18,11 +19,17 @@ def threads(request):
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("rows", [1, 7, 1000])
-def test_ranges_cover_every_row_once(threads, rows, symmetric):
-    ranges = row_ranges(rows, 1000, symmetric)
+@pytest.mark.parametrize("rows", [1, 7, 1000, 4000])
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_ranges_cover_every_row_once(threads, rows, symmetric, pieces):
+    ranges = row_ranges(rows, 1000, symmetric, pieces)
     assert [row for first, last in ranges for row in range(first, last)] == list(range(rows))
-    assert len(ranges) <= threads
+    assert len(ranges) <= threads * pieces
+
+
+def test_large_matrices_have_several_ranges_for_each_thread(threads):
+    ranges = row_ranges(10**4, 10**4, pieces=4)
+    assert len(ranges) == (4 * threads if threads > 1 else 1)
 
 
 def test_small_matrices_are_left_to_one_thread(threads):
@@ -31,7 +38,8 @@ def test_small_matrices_are_left_to_one_thread(threads):
 
 def test_symmetric_work_is_shared_evenly(threads):
     n = 1000
-    work = [sum(n - row for row in range(*rows)) for rows in row_ranges(n, n, symmetric=True)]
+    ranges = row_ranges(n, n, symmetric=True, pieces=4)
+    work = [sum(n - row for row in range(*rows)) for rows in ranges]
     assert max(work) < 1.01 * n**2 / 2 / len(work) + n
 
 
@@ -44,15 +52,48 @@ def test_all_tasks_run_and_an_error_is_raised(threads):
     in_threads([])
 
 
-def test_all_tasks_end_before_an_error_is_raised():
+def test_a_thread_that_has_ended_takes_the_next_task():
+    second = threading.Event()
     done = []
 
+    def first():
+        assert second.wait(30)
+        done.append("first")
+
+    def others(k):
+        done.append(k)
+        if k == 5:
+            second.set()
+
+    with torch_threads(2):
+        in_threads([functools.partial(first), *(functools.partial(others, k) for k in range(6))])
+    assert done == [0, 1, 2, 3, 4, 5, "first"]
+
+
+def test_an_index_error_of_a_task_is_raised():
+    with torch_threads(2), pytest.raises(IndexError, match="a task's"):
+        in_threads([functools.partial(_fail), functools.partial(list)])
+
+
+def _fail():
+    raise IndexError("a task's own")
+
+
+def test_tasks_that_have_begun_end_before_an_error_is_raised():
+    begun = threading.Event()
+    done = []
+
+    def fail():
+        assert begun.wait(30)
+        raise ZeroDivisionError
+
     def slow():
+        begun.set()
         time.sleep(0.05)
         done.append(1)
 
     with torch_threads(2), pytest.raises(ZeroDivisionError):
-        in_threads([functools.partial(divmod, 1, 0), functools.partial(slow)])
+        in_threads([functools.partial(fail), functools.partial(slow)])
     assert done == [1]
 
 

@@ -42,7 +42,7 @@ from resnet_gp.flow.general import (
     variance_path,
 )
 from resnet_gp.flow.moment_table import TabulatedMoments
-from resnet_gp.threads import in_threads, row_ranges
+from resnet_gp.threads import PIECES, in_threads, row_ranges
 
 _TOLERANCE = {torch.float64: 2e-11, torch.float32: 1e-8}
 _COARSER = 10  # times the tolerance, where moments are tabulated or oscillate
@@ -338,9 +338,9 @@ def _arrays(parts: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _ranges(covariance: Tensor, symmetric: bool) -> list[tuple[int, int]]:
-    """Rows for each thread; those of one symmetric matrix get shorter."""
+    """Rows for the threads; those of one symmetric matrix get shorter."""
     batch, n, m = covariance.shape
-    return row_ranges(batch * n, m, symmetric and batch == 1)
+    return row_ranges(batch * n, m, symmetric and batch == 1, PIECES)
 
 
 def _compiled_gradient(

@@ -20,7 +20,7 @@ from resnet_gp.activations import LeakyReLU
 from resnet_gp.flow.autograd import FlowFunction, compiled_loops
 from resnet_gp.flow.cells import Array
 from resnet_gp.flow.general import Gradient, Scheme, direct_covariance, schemes
-from resnet_gp.threads import in_threads, row_ranges
+from resnet_gp.threads import PIECES, in_threads, row_ranges
 
 
 def kinked_covariance(
@@ -86,7 +86,7 @@ def _integrated(settings: Any, with_partials: bool, *tensors: Tensor) -> tuple[T
     term, terms = torch.empty_like(out[0]), torch.zeros_like(partials[:, 0])
     for index, (weight, compiled, pairs) in _terms(activation, depth, tensors):
         own = covariance[index].detach().contiguous().numpy()
-        ranges = row_ranges(len(own), own.shape[1], symmetric)
+        ranges = row_ranges(len(own), own.shape[1], symmetric, PIECES)
         others = terms.numpy() if with_partials else None
         fill = functools.partial(compiled.matrix, *pairs, own, term.numpy(), others, symmetric)
         in_threads([functools.partial(fill, *rows) for rows in ranges])

@@ -15,7 +15,7 @@ from torch import Tensor
 from resnet_gp.flow import compiled, row_blocks
 from resnet_gp.flow.compilation import Call, compile_together
 from resnet_gp.flow.unit_points import NEAR, Gradients, Points, gradient_tables, value_table
-from resnet_gp.threads import in_threads, row_ranges
+from resnet_gp.threads import PIECES, in_threads, row_ranges
 
 _LINE = 64  # bytes
 _NUMPY = {torch.float64: np.float64, torch.float32: np.float32}
@@ -65,7 +65,7 @@ def _filling(points: Points, arrays: tuple[Any, ...], out: Tensor) -> list[Call]
     """Calls for the threads."""
     spec, symmetric = points.spec, points.is_symmetric
     batch, n, m = out.shape
-    ranges = row_ranges(batch * n, m, symmetric and batch == 1)
+    ranges = row_ranges(batch * n, m, symmetric and batch == 1, PIECES)
     table = value_table(points.time, out.dtype, spec)
     fill = functools.partial(
         compiled.covariance, arrays, table, spec.is_tangent, out.numpy(), symmetric
@@ -92,9 +92,10 @@ def _chaining(
     """Calls for the threads, the gradient in the first side's points, and the others in parts."""
     spec, symmetric = points.spec, points.is_symmetric
     batch, n, m = grad.shape
-    ranges = row_ranges(batch * n, m, symmetric and batch == 1)
     table, ends = gradient_tables(points.time, grad.dtype, spec)
     u, v, scale_u, scale_v, _ = arrays
+    pieces = PIECES if 16 * v.size < grad.numel() else 1  # the sums are smaller than the matrix
+    ranges = row_ranges(batch * n, m, symmetric and batch == 1, pieces)
     # A row belongs to one thread; sums over rows are added up at the end.
     shared = grad.contiguous().numpy(), np.zeros_like(u), np.zeros_like(scale_u)
     sums = [

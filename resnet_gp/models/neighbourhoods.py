@@ -30,7 +30,7 @@ from resnet_gp.flow.table import GROUP
 from resnet_gp.flow.unit_points import NEAR, gradient_tables, value_table
 from resnet_gp.models.network_likelihood import is_scaled_network
 from resnet_gp.models.training_rows import Rows, TrainingRows
-from resnet_gp.threads import in_threads, row_ranges
+from resnet_gp.threads import PIECES, in_threads, row_ranges
 
 #: The noise of a target is at least this share of the variance of f: neighbours may coincide.
 FLOOR = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -209,7 +209,7 @@ class _Compiled:
             FLOOR[unit.dtype], members.numpy(), (deviation.numpy(), z.numpy()),
         )  # fmt: skip
         laws = functools.partial(self.loops.laws, *arguments)
-        in_threads([functools.partial(laws, *part) for part in row_ranges(b, m * m)])
+        in_threads([functools.partial(laws, *part) for part in row_ranges(b, m * m, pieces=PIECES)])
         return Neighbourhoods(deviation, z)
 
     def log_density(self, members: Tensor) -> Tensor:
