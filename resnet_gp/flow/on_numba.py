@@ -44,7 +44,7 @@ def with_gradient(points: Points) -> tuple[Tensor, Callable[[Tensor], Gradients]
 
 def _compile(points: Points, arrays: tuple[Any, ...], mirrored: bool) -> None:
     """Compile what computes a covariance and its gradient, when a process first needs both."""
-    if not compiled.gradient.signatures:
+    if not compiled.gradient.overloads:
         out = _new_covariance(points, arrays)
         chains, _, _ = _chaining(points, arrays, out, True, mirrored)
         compile_together(_filling(points, arrays, out)[0], chains[0])
