@@ -39,7 +39,7 @@ from resnet_gp.flow.table import (
     cell_nodes,
     chebyshev_transform,
     moebius_parameter,
-    polynomials_at,
+    polynomials,
     refuse_horizon,
     table_variable,
 )
@@ -198,7 +198,8 @@ def _table(spec: DepthMap, weights: tuple[float, ...], dtype: torch.dtype) -> De
     cells = [_cell(spec, *cell_edges(weight), dtype) for weight in weights]
     horizons = [weight * (1 - spec.negative_slope) ** 2 for weight in weights]
     kappa = torch.tensor([moebius_parameter(T) for T in horizons], dtype=dtype)
-    return DepthTable(spec.is_tangent, kappa, *polynomials_at(cells, weights, dtype))
+    maps = [cell.at(weight)[0] for cell, weight in zip(cells, weights, strict=True)]
+    return DepthTable(spec.is_tangent, kappa, *polynomials(cells, maps, dtype))
 
 
 @functools.lru_cache(maxsize=256)

@@ -163,9 +163,7 @@ def horizon_table(horizon: Tensor, dtype: torch.dtype) -> HorizonTable:
         DomainError: a horizon is not finite, negative, or beyond ``MAX_HORIZON``.
     """
     values = tuple(horizon.detach().to("cpu", torch.float64).flatten().tolist())
-    for value in values:
-        refuse_horizon(value)
-    table, shape = _table(values, dtype), horizon.shape
+    table, shape = flat_horizon_table(values, dtype), horizon.shape
     return HorizonTable(
         table.kappa.reshape(shape),
         table.polynomial.reshape(shape),
@@ -190,26 +188,27 @@ def moebius_parameter(horizon: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=32)
-def _table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
+def flat_horizon_table(horizons: tuple[float, ...], dtype: torch.dtype) -> HorizonTable:
+    """``horizon_table`` of some numbers."""
+    for horizon in horizons:
+        refuse_horizon(horizon)
     cells = [_cell(*cell_edges(T), dtype) for T in horizons]
-    value, maps = polynomials_at(cells, horizons, dtype)
-    ratio, speed = np.transpose([cell.at(T)[1] for cell, T in zip(cells, horizons, strict=True)])
+    maps, ends = zip(*(cell.at(T) for cell, T in zip(cells, horizons, strict=True)), strict=True)
+    ratio, speed = np.transpose(ends)
     return HorizonTable(
         torch.tensor([moebius_parameter(T) for T in horizons], dtype=dtype),
-        value,
-        maps,
+        *polynomials(cells, maps, dtype),
         torch.from_numpy(2 * ratio**2).to(dtype),
         torch.from_numpy(ratio**3 * speed).to(dtype),
     )
 
 
-def polynomials_at(
-    cells: Sequence[Cell], places: Sequence[float], dtype: torch.dtype
+def polynomials(
+    cells: Sequence[Cell], maps: Sequence[Array], dtype: torch.dtype
 ) -> tuple[Polynomial, Polynomial]:
-    """The first map, ``b``, and all three, ``b x 3``, at a place in each of ``b`` cells."""
-    maps = [cell.at(place)[0] for cell, place in zip(cells, places, strict=True)]
+    """The first map, ``b``, and all three, ``b x 3``, from those of a place in each of b cells."""
     values = [rows[0, len(rows[0]) - cell.terms :] for cell, rows in zip(cells, maps, strict=True)]
-    basis = torch.from_numpy(np.stack([cell.power_basis for cell in cells]))
+    basis = torch.from_numpy(np.array([cell.power_basis for cell in cells]))
     first = Polynomial(_stacked(values, dtype), basis[:, 0].contiguous())
     return first, Polynomial(_stacked(maps, dtype), basis)
 

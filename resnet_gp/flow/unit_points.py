@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.flow.depth import DepthMap, depth_table
-from resnet_gp.flow.table import GROUP, horizon_table
+from resnet_gp.flow.depth import DepthMap, DepthTable, depth_table
+from resnet_gp.flow.table import GROUP, HorizonTable, Polynomial, flat_horizon_table
 
 # Gaps below this are recomputed from the difference of the unit vectors: the error of 1 - <u, v>,
 # a few eps, is too large for the derivatives where the gap itself is small.
@@ -134,42 +134,43 @@ def _values(time: Tensor) -> tuple[float, ...]:
     return tuple(time.detach().flatten().tolist())
 
 
-def _time(values: tuple[float, ...], shape: tuple[int, ...]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).reshape(shape)
-
-
 @functools.lru_cache(maxsize=32)
 def _value_table(
     values: tuple[float, ...], shape: tuple[int, ...], dtype: torch.dtype, spec: DepthMap
 ) -> tuple[Any, ...]:
-    time = _time(values, shape)
-    if spec.is_limit:
-        limit = horizon_table(time, dtype)
-        kappa, value = limit.kappa, limit.polynomial
-        coefficients = value.coefficients
-        if spec.contrast:
-            coefficients = coefficients * limit.largest[..., None].rsqrt()
-    else:
-        depth = depth_table(spec, time, dtype)
-        kappa, value = depth.kappa, depth.value
-        coefficients = value.coefficients
-    return _arrays(kappa, coefficients, value.power_basis)
+    table, value = _tables(values, dtype, spec)
+    coefficients = value.coefficients.numpy()
+    if isinstance(table, HorizonTable) and spec.contrast:
+        coefficients = coefficients / np.sqrt(table.largest.numpy()[:, None])
+    return _shaped(shape, table.kappa, coefficients, value.power_basis)
 
 
 @functools.lru_cache(maxsize=32)
 def _gradient_tables(
     values: tuple[float, ...], shape: tuple[int, ...], dtype: torch.dtype, spec: DepthMap
 ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
-    time = _time(values, shape)
+    table, _ = _tables(values, dtype, spec)
+    maps = _shaped(shape, table.kappa, table.maps.coefficients, table.maps.power_basis)
+    if not isinstance(table, HorizonTable):
+        return maps, None
+    largest, decrease = _shaped(shape, table.largest, table.decrease)
+    if not spec.contrast:
+        largest, decrease = np.ones_like(largest), np.zeros_like(decrease)
+    return maps, (largest, decrease)
+
+
+def _tables(
+    values: tuple[float, ...], dtype: torch.dtype, spec: DepthMap
+) -> tuple[HorizonTable | DepthTable, Polynomial]:
+    """The tables of some times, and the polynomials of the map itself."""
     if spec.is_limit:
-        limit = horizon_table(time, dtype)
-        table = _arrays(limit.kappa, limit.maps.coefficients, limit.maps.power_basis)
-        if spec.contrast:
-            return table, _arrays(limit.largest, limit.decrease)
-        return table, _arrays(torch.ones_like(limit.largest), torch.zeros_like(limit.decrease))
-    depth = depth_table(spec, time, dtype)
-    return _arrays(depth.kappa, depth.maps.coefficients, depth.maps.power_basis), None
+        limit = flat_horizon_table(values, dtype)
+        return limit, limit.polynomial
+    depth = depth_table(spec, torch.tensor(values, dtype=torch.float64), dtype)
+    return depth, depth.value
 
 
-def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
-    return tuple(tensor.numpy() for tensor in tensors)
+def _shaped(shape: tuple[int, ...], *parts: Any) -> tuple[Any, ...]:
+    """NumPy arrays whose first dimension is split."""
+    arrays = (part.numpy() if isinstance(part, Tensor) else part for part in parts)
+    return tuple(array.reshape(*shape, *array.shape[1:]) for array in arrays)
