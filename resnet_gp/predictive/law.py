@@ -320,7 +320,8 @@ class Law:
             each = np.where(self.weights > 0, each + np.log(self.weights), -np.inf)
         if len(each) == 1:
             return each[0]
-        return np.asarray(np.logaddexp.reduce(each, axis=0))
+        with np.errstate(invalid="ignore"):  # infinite values
+            return np.asarray(np.logaddexp.reduce(each, axis=0))
 
     def _mean_distance(self, y: Array) -> Array:
         each = self._standard.mean_distance(y - self.means, self.scales)

@@ -173,6 +173,14 @@ def test_crps_of_one_normal_law():
 
 
 @pytest.mark.parametrize("df", DFS)
+def test_no_density_at_infinity(df):
+    law = mixture(df)
+    for y in (-np.inf, np.inf):
+        np.testing.assert_array_equal(law.log_density(y), np.full(4, -np.inf))
+        np.testing.assert_array_equal(law.cdf(y), np.full(4, float(y > 0)))
+
+
+@pytest.mark.parametrize("df", DFS)
 def test_point_masses(df):
     law = Law(np.array([[0.0], [1.0]]), np.array([[0.0], [2.0]]), np.array([0.25, 0.75]), df)
     other = member(1.0, 2.0, df)
