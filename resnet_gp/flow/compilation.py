@@ -112,7 +112,12 @@ def watch_compilation() -> None:
 
 
 _one_at_a_time = threading.Lock()
-_CODE = "import sys; from resnet_gp.flow import compilation; compilation.compile_task(sys.argv[1])"
+_CODE = """
+import sys
+_, task, *sys.path[:] = sys.argv
+from resnet_gp.flow.compilation import compile_task
+compile_task(task)
+"""
 _LONGEST = 60.0  # seconds that a second process may take
 
 Call = functools.partial[Any]
@@ -161,11 +166,9 @@ def _second_process(call: Call) -> subprocess.Popen[bytes] | None:
         return None
     function = _loop(call).py_func
     task = pickle.dumps((function.__module__, function.__name__, _types(call)))
-    path = os.pathsep.join(filter(None, sys.path))
     try:
         return subprocess.Popen(
-            [executable, "-c", _CODE, task.hex()],
-            env={**os.environ, "PYTHONPATH": path},
+            [executable, "-c", _CODE, task.hex(), *sys.path],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
