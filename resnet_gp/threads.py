@@ -127,8 +127,9 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's
 def in_threads(tasks: Sequence[functools.partial[None]]) -> None:
     """Run calls in as many threads as torch uses, this one among them; calls may not do so again.
 
-    A thread that has ended one takes the next. Raises the error of a call once all that have begun
-    have ended; others may not begin then.
+    A thread that has ended one takes the next, so that threads of a busy machine which begin late
+    have less to do, or nothing. Raises the error of a call once all that have begun have ended;
+    others may not begin then.
     """
     workers = min(len(tasks), torch.get_num_threads())
     waiting = collections.deque(tasks)
@@ -141,11 +142,12 @@ def in_threads(tasks: Sequence[functools.partial[None]]) -> None:
                 return
             task()
 
-    futures = [_pool(workers - 1).submit(work) for _ in range(workers - 1)]
+    helpers = [_pool(workers - 1).submit(work) for _ in range(workers - 1)]
     try:
         work()
     finally:
         waiting.clear()
-        wait(futures)
-    for future in futures:
-        future.result()
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()

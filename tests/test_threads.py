@@ -70,6 +70,23 @@ def test_a_thread_that_has_ended_takes_the_next_task():
     assert done == [0, 1, 2, 3, 4, 5, "first"]
 
 
+def test_does_not_wait_for_threads_that_have_not_begun():
+    free, busy = threading.Event(), threading.Event()
+
+    def occupy():
+        busy.set()
+        assert free.wait(30)
+
+    with torch_threads(2):
+        other = module._pool(1).submit(occupy)
+        assert busy.wait(30)
+        done = []
+        in_threads([functools.partial(done.append, k) for k in range(3)])
+        assert not other.done()
+        free.set()
+    assert done == [0, 1, 2]
+
+
 def test_an_index_error_of_a_task_is_raised():
     with torch_threads(2), pytest.raises(IndexError, match="a task's"):
         in_threads([functools.partial(_fail), functools.partial(list)])
