@@ -49,10 +49,10 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     deterministic but for ``random_state``, which draws subsets of large data.
 
     Beyond 5000 rows, each prediction is conditioned on its nearest training rows. From the best
-    kernel of the grid before training, and the best one after, a lengthscale of each input, the
-    horizon, the noise and the link are learned by the likelihood of left-out labels. The one of the
-    two that predicts further left-out labels better is averaged, where features are skewed, with
-    the same network on normal scores of the features, in the shares that predict these labels best.
+    kernel of the grid, a lengthscale of each input, the horizon, the noise and the link are learned
+    by the likelihood of left-out labels. The same is done along the directions in which the means
+    change most and, where features are skewed, with normal scores of the features; the kernels are
+    averaged in the shares that predict further left-out labels best.
 
     Parameters
     ----------
@@ -93,15 +93,16 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     n_neighbors_ : int
         Only with "nearest", of all members.
     kernel_names_ : ndarray of shape (n_members,)
-        "limit", "tangent" or "given" for each member of the average; "nearest" has one or two.
+        "limit", "tangent" or "given" for each member of the average; "nearest" has one to three.
     horizons_, input_bias_variances_ : ndarray of shape (n_members,)
         T and sigma_in^2 of each member; NaN for a given kernel.
     views_ : ndarray of shape (n_members,)
         Which view of the features a member sees, counted from 0 among those that there are: as they
         are; with columns of few values as categories; with the ranks of skewed or long-tailed
         features among the training rows in their place; and all of these over ``lengthscale_``.
-        With "nearest", 0 for the first three together, over lengthscales, and 1 for the normal
-        scores of features of more than 12 values in their place, beside the categories.
+        With "nearest", 0 for the first three together, over lengthscales or along directions, and
+        1 for the normal scores of features of more than 12 values in their place, beside the
+        categories.
     noise_variances_ : ndarray of shape (n_members,)
         Relative to the mean variance of the kernel.
     weights_ : ndarray of shape (n_members,)
@@ -110,8 +111,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     lengthscale_ : ndarray of shape (n_inputs,), or (n_members, n_inputs) with "nearest"
         Of each input that the last view, or with "nearest" the member, sees, in its standard
         deviations: columns as numbers, then ranks of the skewed ones, then indicators of
-        categories, then normal scores; NaN for those that a member does not see. Not for a given
-        kernel.
+        categories, then normal scores; NaN for those that a member does not see. Of a member along
+        directions, those along each input alone. Not for a given kernel.
     sharpness_, floor_ : float
         b and e of the probabilities softmax(b log softplus((1 + score) / (2 e))).
     columns_ : resnet_gp.columns.Columns or None

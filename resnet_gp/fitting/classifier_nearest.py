@@ -21,6 +21,7 @@ from resnet_gp.fitting.classifier_search import (
     Solution,
     spread_rows,
 )
+from resnet_gp.fitting.directions import gradient_directions
 from resnet_gp.fitting.kernel_search import search
 from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel
 from resnet_gp.fitting.kernel_spec import KernelSpec, Start
@@ -31,7 +32,7 @@ from resnet_gp.models.calibration import Link, class_scores, log_loss
 from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.models.nearest import sample_rows
 from resnet_gp.models.nearest_classification import NearestClassification
-from resnet_gp.models.nearest_member import NearestMember
+from resnet_gp.models.nearest_member import NearestMember, View
 from resnet_gp.models.nearest_posterior import NearestPosterior
 from resnet_gp.models.neighbourhoods import Neighbourhoods
 
@@ -44,7 +45,8 @@ _CHOICE_ROWS = 3000
 _FIRST_NEIGHBORS = 64
 # Numbers of neighbours to choose from, the first within this share of the least log-loss.
 _NEIGHBORS, _WITHIN = (64, 128, 256), 0.005
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second model in the average
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a further model in the average
+_TURNS, _GRADIENT_ROWS = 2, 1000  # towards the directions of the gradients of so many rows
 # Lengthscales of a start without input bias, in standard deviations: they make the bias small.
 _SHORT = 0.3
 
@@ -55,11 +57,13 @@ class _Model(NamedTuple):
     Attributes:
         loss: of the labels, in nats.
         setting: of the kernel that it started from.
+        view: of the inputs.
         model: itself.
     """
 
     loss: float
     setting: KernelSetting
+    view: View
     model: NearestClassification
 
     @property
@@ -81,11 +85,13 @@ class _Model(NamedTuple):
 class NearestFit(ClassifierFit):
     """Maximises the likelihood of left-out labels, each given its nearest rows.
 
-    The network at initialisation and the trained one are both fitted, each from the kernel of the
-    grid that predicts some of the rows best. A kernel sees both encodings of columns of few values,
-    and its lengthscales weigh them. Where features are skewed, the better network is fitted to
-    normal scores of the features as well, and the two are averaged: that lowers the log-loss by 2 %
-    on magic, where each alone is about as good.
+    A network starts from the kernel of the grid that predicts some of the rows best, be it the one
+    at initialisation or the trained one. It sees both encodings of columns of few values, and its
+    lengthscales weigh them. The same is done with further views, and the means are averaged in
+    shares that left-out labels choose: along the principal directions of the means' gradient, and
+    once more along those of the new means if the first turn helped, which lowers the log-loss by a
+    tenth on letter and by a third on nursery; and, where features are skewed, with their normal
+    scores, which lowers it by 2 % on magic.
 
     Attributes:
         n_neighbors: of a prediction; None for a number that left-out rows choose.
@@ -128,34 +134,41 @@ class NearestFit(ClassifierFit):
         )
 
     def _models(self, problem: Problem, held_out: _HeldOut) -> list[_Model]:
-        """The better network on the features, and the same on their normal scores if there are."""
+        """A network of the features, and of further views of them."""
         plain, *others = dict.fromkeys(setting.active_dims for setting in problem.settings)
-        names = dict.fromkeys(setting.name for setting in problem.settings)
-        candidates = [self._model(problem, held_out, name, plain) for name in names]
-        best = min(candidates, key=lambda one: one.loss)
-        name = best.setting.name
-        return [best, *(self._model(problem, held_out, name, view) for view in others)]
+        first = best = self._model(problem, held_out, View(plain))
+        for _ in range(_TURNS if problem.given is None else 0):
+            view = _turned(best)
+            turned = None if view is None else self._model(problem, held_out, view)
+            if turned is None or turned.loss >= best.loss:
+                break
+            best = turned
+        more = [self._model(problem, held_out, View(columns)) for columns in others]
+        return [first, *([] if best is first else [best]), *more]
 
-    def _model(
-        self, problem: Problem, held_out: _HeldOut, name: str, columns: tuple[int, ...]
-    ) -> _Model:
-        """A learned model with one kind of kernel on some columns of the inputs."""
+    def _model(self, problem: Problem, held_out: _HeldOut, view: View) -> _Model:
+        """A network that learned from a view of the inputs, from where the grid is best."""
         targets = problem.targets
         offset = targets.mean(0)
         centred = targets - offset
         rows = spread_rows(problem.labels.numpy(), problem.generator)
-        settings = [s for s in problem.settings if s.name == name and s.active_dims == columns]
-        own = replace(problem, settings=settings).kernels()
-        best = search(own, problem.x[rows], centred[rows], NOISE_LEVELS, 1, problem.bar.update)[0]
+        x = view(problem.x)
+        settings = [s for s in problem.settings if s.active_dims == view.columns]
+        seen = [one._replace(active_dims=tuple(range(x.shape[1]))) for one in settings]
+        own = replace(problem, settings=seen).kernels()
+        best = search(own, x[rows], centred[rows], NOISE_LEVELS, 1, problem.bar.update)[0]
         setting = settings[best.index]
-        x, kernel = problem.x[:, columns], self.kernel(setting, problem.given)
+        kernel = self.kernel(setting, problem.given)
         model = NearestClassification(x, centred, offset, kernel, _FIRST_NEIGHBORS)
         scores = class_scores(best.held_out.mean + offset)
         model.link = Link.fit(scores, problem.labels[torch.from_numpy(rows)])
         _learn(model, problem, setting, best.noise)
         loss = held_out.log_loss(model.posterior())
-        _LOGGER.info("%s, %d inputs: log-loss %.4f of left-out labels", name, len(columns), loss)
-        return _Model(loss, setting, model)
+        _LOGGER.info(
+            "%s, %d %s: log-loss %.4f of left-out labels", setting.name, x.shape[1],
+            "inputs" if view.directions is None else "directions", loss,
+        )  # fmt: skip
+        return _Model(loss, setting, view, model)
 
     def _neighbors(self, model: NearestClassification, held_out: _HeldOut) -> int:
         """The least number of neighbours whose log-loss is close to the best one's."""
@@ -208,7 +221,7 @@ def _member(one: _Model, n_neighbors: int, held_out: _HeldOut) -> tuple[NearestM
     one.model.n_neighbors = n_neighbors
     found = held_out.neighbourhoods(one.model.posterior())
     outputscale = found.z[..., -1].square().mean(0)  # of the highest density
-    member = NearestMember.of(one.model, one.setting.active_dims, outputscale)
+    member = NearestMember.of(one.model, one.view, outputscale)
     return member, held_out.scores(found)
 
 
@@ -216,22 +229,38 @@ def _lengthscales(models: Sequence[_Model], n_inputs: int) -> NDArray[np.float64
     """Of each model's inputs, NaN for others; ``len(models) x n_inputs``."""
     found = np.full((len(models), n_inputs), np.nan)
     for row, one in zip(found, models, strict=True):
-        row[list(one.setting.active_dims)] = one.network.lengthscale.detach().numpy().ravel()
+        own = one.view.lengthscale(one.network.lengthscale.detach().ravel())
+        row[list(one.view.columns)] = own.numpy()
     return found
 
 
 def _weights(scores: Sequence[Tensor], labels: Tensor) -> Tensor:
-    """Weights of one or two models, which sum to 1, from their scores of left-out rows."""
-    if len(scores) == 1:
-        return torch.ones(1, dtype=torch.float64)
-    first, second = scores
-    losses = []
-    for share in _SHARES:
-        both = (1 - share) * first + share * second
-        losses.append(log_loss(Link.fit(both, labels).logits(both), labels))
-    _LOGGER.info("log-losses %s with shares %s", np.round(losses, 4), _SHARES)
-    share = _SHARES[int(np.argmin(losses))]
-    return torch.tensor([1 - share, share], dtype=torch.float64)
+    """Weights of models, which sum to 1, from their scores of left-out rows.
+
+    Each model in turn gets a share in the average of those before it.
+    """
+    average, weights = scores[0], torch.ones(1, dtype=torch.float64)
+    for one in scores[1:]:
+        averages = [(1 - share) * average + share * one for share in _SHARES]
+        losses = [log_loss(Link.fit(both, labels).logits(both), labels) for both in averages]
+        _LOGGER.info("log-losses %s with shares %s", np.round(losses, 4), _SHARES)
+        least = int(np.argmin(losses))
+        average, share = averages[least], _SHARES[least]
+        weights = torch.cat([(1 - share) * weights, weights.new_tensor([share])])
+    return weights
+
+
+def _turned(one: _Model) -> View | None:
+    """The view of a model along the principal directions of its means' gradient, if it has any."""
+    x = one.model.train_x
+    if x.shape[1] == 1:
+        return None
+    rows = torch.from_numpy(sample_rows(len(x), _GRADIENT_ROWS))
+    found = gradient_directions(one.model.posterior(), x[rows])
+    if found is None:
+        return None
+    turn, before = torch.from_numpy(found), one.view.directions
+    return View(one.view.columns, turn if before is None else before @ turn)
 
 
 def _spec(setting: KernelSetting, given: Kernel | None) -> KernelSpec:

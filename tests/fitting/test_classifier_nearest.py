@@ -85,12 +85,33 @@ def test_shares_follow_what_left_out_rows_say():
     assert _weights([good, 0.1 * alike], labels)[1] > 0.5  # as much, at a tenth of the size
     assert _weights([good, truth], labels).tolist() == [0, 1]
     assert _weights([good, nothing], labels)[0] > 0
+    first, second, third = _weights([nothing, good, alike], labels).tolist()
+    assert first + second + third == pytest.approx(1)
+    assert min(second, third) >= 0.25
 
 
-def test_two_views_are_averaged(monkeypatch):
+def test_directions_are_followed(monkeypatch):
+    """Labels that change along a diagonal are predicted better from their view."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(900, 6))
+    y = np.sin(2.5 * (X[:, 0] + X[:, 1])) > 0
+    options = {"kernel": "limit", "inference": "nearest", "n_neighbors": 30}
+    model = ResNetGPClassifier(**options).fit(X[:500], y[:500])
+    turned = model._posterior.members[-1]
+    assert turned.view.directions.shape == (6, 6)
+    assert model.weights_[-1] >= 0.5
+    assert model.lengthscale_[-1, 2:].min() > 4 * model.lengthscale_[-1, :2].max()
+    monkeypatch.setattr(classifier_nearest, "_turned", lambda _: None)
+    alone = ResNetGPClassifier(**options).fit(X[:500], y[:500])
+    assert len(alone.weights_) == 1
+    assert model.score(X[500:], y[500:]) > alone.score(X[500:], y[500:])
+
+
+def test_views_are_averaged(monkeypatch):
     """The mean of the ensemble is that of its members, and the link is fitted to it."""
     monkeypatch.setattr(classifier_nearest, "_CHOICE_ROWS", 60)
     monkeypatch.setattr(classifier_nearest, "_SHARES", (0.5,))
+    monkeypatch.setattr(classifier_nearest, "_TURNS", 0)
     rng = np.random.default_rng(1)
     X = np.exp(1.5 * rng.normal(size=(300, 2)))
     y = np.log(X).sum(1) + 0.3 * rng.normal(size=300) > 0
