@@ -30,6 +30,7 @@ from resnet_gp.fitting.kernel_settings import KernelSetting, kernel_settings
 from resnet_gp.fitting.kernel_spec import check_neighbours, takes_whole_inputs
 from resnet_gp.models.calibration import Link, class_scores
 from resnet_gp.models.ensemble import Ensemble
+from resnet_gp.models.turn import Turn
 from resnet_gp.progress import bars, progress_bar
 
 Array = NDArray[np.float64]
@@ -44,9 +45,10 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     or without an input bias, before or after training) gets the noise level of the least squared
     leave-one-out error, which has a closed form; predictions are averaged with weights
     error^(-n / 10). Up to three tenths of the weight are on kernels with lengthscales, those of a
-    regression on 50 to 400 rows; in the others, all inputs count alike. Class probabilities are a
-    function of the average, whose two parameters are fitted to leave-one-out predictions. Fits are
-    deterministic but for ``random_state``, which draws subsets of large data.
+    regression on 50 to 400 rows, beyond 500 rows along the directions in which its means change
+    most; in the others, all inputs count alike. Class probabilities are a function of the average,
+    whose two parameters are fitted to leave-one-out predictions. Fits are deterministic but for
+    ``random_state``, which draws subsets of large data.
 
     Beyond 5000 rows, each prediction is conditioned on its nearest training rows. From the best
     kernel of the grid, a lengthscale of each input, the horizon, the noise and the link are learned
@@ -100,9 +102,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         Which view of the features a member sees, counted from 0 among those that there are: as they
         are; with columns of few values as categories; with the ranks of skewed or long-tailed
         features among the training rows in their place; and all of these over ``lengthscale_``.
-        With "nearest", 0 for the first three together, over lengthscales or along directions, and
-        1 for the normal scores of features of more than 12 values in their place, beside the
-        categories.
+        With "nearest", the first three together; the normal scores of features of more than 12
+        values in their place, beside the categories; and the first along learned directions.
     noise_variances_ : ndarray of shape (n_members,)
         Relative to the mean variance of the kernel.
     weights_ : ndarray of shape (n_members,)
@@ -300,8 +301,9 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         scores = fit.sees_scores and not given
         return Inputs(self.X_train_, indicators, tries, not given, scores, whole)
 
-    def _views(self, fit: ClassifierFit) -> list[tuple[int, ...]]:
-        return fit.views(self._inputs.blocks, self._inputs.scores)
+    def _views(self, fit: ClassifierFit, turn: Turn | None = None) -> list[tuple[int, ...]]:
+        views = fit.views(self._inputs.blocks, self._inputs.scores)
+        return views if turn is None else [*views, turn.places]
 
     @property
     def _given(self) -> Kernel | None:
@@ -324,21 +326,13 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         self.kernel_names_ = np.array([setting.name for setting in chosen])
         self.horizons_ = np.array([setting.horizon for setting in chosen])
         self.input_bias_variances_ = np.array([one.input_bias_variance for one in chosen])
-        views = self._views(fit)
-        weighed = [one.lengthscale for one in chosen if one.lengthscale is not None]
-        self.views_ = np.array(
-            [
-                views.index(one.active_dims) if one.lengthscale is None else len(views)
-                for one in chosen
-            ]
-        )
+        views = self._views(fit, solution.posterior.turn)
+        self.views_ = np.array([views.index(one.active_dims) for one in chosen])
         self.noise_variances_ = np.array([one.noise for one in solution.posterior.members])
         self.weights_ = solution.posterior.weights.numpy().copy()
         for name in _OPTIONAL:
             self.__dict__.pop(name, None)  # of an earlier fit
         self.__dict__.update(solution.attributes)
-        if weighed:
-            self.lengthscale_ = np.array(weighed[0])
 
     def _pack(self) -> dict[str, Tensor]:
         if structure_of(self.kernel) != self._kernel_structure:
@@ -350,11 +344,10 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         fit = self._fit_of(self.inference_, len(self.X_train_))
         self._inputs = self._make_inputs(fit)
         x = self._inputs(self.X_train_)
-        views: list[tuple[Any, ...]] = [(view,) for view in self._views(fit)]
-        views.append((tuple(range(x.shape[1])), tuple(getattr(self, "lengthscale_", ()))))
+        views = self._views(fit, Turn.from_tensors(state))
         kernels = [
             fit.kernel(
-                KernelSetting(str(name), float(horizon), float(bias), *views[view]), self._given
+                KernelSetting(str(name), float(horizon), float(bias), views[view]), self._given
             )
             for name, horizon, bias, view in zip(
                 self.kernel_names_, self.horizons_, self.input_bias_variances_, self.views_,

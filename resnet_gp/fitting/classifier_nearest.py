@@ -23,7 +23,7 @@ from resnet_gp.fitting.classifier_search import (
 )
 from resnet_gp.fitting.directions import gradient_directions
 from resnet_gp.fitting.kernel_search import search
-from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel
+from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel, settings_of
 from resnet_gp.fitting.kernel_spec import KernelSpec, Start
 from resnet_gp.fitting.nearest import learn
 from resnet_gp.fitting.optimiser import set_raw
@@ -32,9 +32,10 @@ from resnet_gp.models.calibration import Link, class_scores, log_loss
 from resnet_gp.models.ensemble import Ensemble
 from resnet_gp.models.nearest import sample_rows
 from resnet_gp.models.nearest_classification import NearestClassification
-from resnet_gp.models.nearest_member import NearestMember, View
+from resnet_gp.models.nearest_member import NearestMember
 from resnet_gp.models.nearest_posterior import NearestPosterior
 from resnet_gp.models.neighbourhoods import Neighbourhoods
+from resnet_gp.models.turn import Turn
 
 _LOGGER = logging.getLogger("resnet_gp")
 
@@ -46,7 +47,8 @@ _FIRST_NEIGHBORS = 64
 # Numbers of neighbours to choose from, the first within this share of the least log-loss.
 _NEIGHBORS, _WITHIN = (64, 128, 256), 0.005
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a further model in the average
-_TURNS, _GRADIENT_ROWS = 2, 1000  # towards the directions of the gradients of so many rows
+# At most so many turns towards the directions of the gradients of so many rows, and so many inputs.
+_TURNS, _GRADIENT_ROWS, _MOST_TURNED = 2, 1000, 400
 # Lengthscales of a start without input bias, in standard deviations: they make the bias small.
 _SHORT = 0.3
 
@@ -57,13 +59,11 @@ class _Model(NamedTuple):
     Attributes:
         loss: of the labels, in nats.
         setting: of the kernel that it started from.
-        view: of the inputs.
         model: itself.
     """
 
     loss: float
     setting: KernelSetting
-    view: View
     model: NearestClassification
 
     @property
@@ -116,7 +116,7 @@ class NearestFit(ClassifierFit):
 
     def solve(self, problem: Problem) -> Solution:
         held_out = _HeldOut.of(problem)
-        models = self._models(problem, held_out)
+        models, turn = self._models(problem, held_out)
         n_neighbors = self._neighbors(models[0].model, held_out)
         members, scores = zip(*(_member(one, n_neighbors, held_out) for one in models), strict=True)
         weights = _weights(scores, held_out.labels)
@@ -125,50 +125,52 @@ class NearestFit(ClassifierFit):
         models = list(compress(models, kept))
         attributes: dict[str, Any] = {"n_neighbors_": n_neighbors}
         if problem.given is None:
-            attributes["lengthscale_"] = _lengthscales(models, problem.x.shape[1])
+            attributes["lengthscale_"] = _lengthscales(models, problem.x.shape[1], turn)
         return Solution(
-            Ensemble(list(compress(members, kept)), weights[kept], models[0].model.offset),
+            Ensemble(list(compress(members, kept)), weights[kept], models[0].model.offset, turn),
             [one.learned_setting() for one in models],
             Link.fit(average, held_out.labels),
             attributes,
         )
 
-    def _models(self, problem: Problem, held_out: _HeldOut) -> list[_Model]:
-        """A network of the features, and of further views of them."""
+    def _models(self, problem: Problem, held_out: _HeldOut) -> tuple[list[_Model], Turn | None]:
+        """A network of the features, and of further views of them; the turn of one of these."""
         plain, *others = dict.fromkeys(setting.active_dims for setting in problem.settings)
-        first = best = self._model(problem, held_out, View(plain))
+        first = best = self._model(problem, held_out, plain)
+        turn: Turn | None = None
         for _ in range(_TURNS if problem.given is None else 0):
-            view = _turned(best)
-            turned = None if view is None else self._model(problem, held_out, view)
-            if turned is None or turned.loss >= best.loss:
+            further = _turned(best.model, problem.x.shape[1], plain, turn)
+            if further is None:
                 break
-            best = turned
-        more = [self._model(problem, held_out, View(columns)) for columns in others]
-        return [first, *([] if best is first else [best]), *more]
+            settings = settings_of(problem.settings, plain, further.places)
+            inputs = replace(problem, x=further.extended(problem.x), settings=settings)
+            turned = self._model(inputs, held_out, further.places)
+            if turned.loss >= best.loss:
+                break
+            best, turn = turned, further
+        more = [self._model(problem, held_out, columns) for columns in others]
+        return [first, *([] if best is first else [best]), *more], turn
 
-    def _model(self, problem: Problem, held_out: _HeldOut, view: View) -> _Model:
-        """A network that learned from a view of the inputs, from where the grid is best."""
+    def _model(self, problem: Problem, held_out: _HeldOut, columns: tuple[int, ...]) -> _Model:
+        """A network that learned from some columns of the inputs, from where the grid is best."""
         targets = problem.targets
         offset = targets.mean(0)
         centred = targets - offset
         rows = spread_rows(problem.labels.numpy(), problem.generator)
-        x = view(problem.x)
-        settings = [s for s in problem.settings if s.active_dims == view.columns]
-        seen = [one._replace(active_dims=tuple(range(x.shape[1]))) for one in settings]
-        own = replace(problem, settings=seen).kernels()
-        best = search(own, x[rows], centred[rows], NOISE_LEVELS, 1, problem.bar.update)[0]
+        settings = settings_of(problem.settings, columns, columns)
+        own = replace(problem, settings=settings).kernels()
+        best = search(own, problem.x[rows], centred[rows], NOISE_LEVELS, 1, problem.bar.update)[0]
         setting = settings[best.index]
-        kernel = self.kernel(setting, problem.given)
+        x, kernel = problem.x[:, columns], self.kernel(setting, problem.given)
         model = NearestClassification(x, centred, offset, kernel, _FIRST_NEIGHBORS)
         scores = class_scores(best.held_out.mean + offset)
         model.link = Link.fit(scores, problem.labels[torch.from_numpy(rows)])
         _learn(model, problem, setting, best.noise)
         loss = held_out.log_loss(model.posterior())
         _LOGGER.info(
-            "%s, %d %s: log-loss %.4f of left-out labels", setting.name, x.shape[1],
-            "inputs" if view.directions is None else "directions", loss,
-        )  # fmt: skip
-        return _Model(loss, setting, view, model)
+            "%s, %d inputs: log-loss %.4f of left-out labels", setting.name, len(columns), loss
+        )
+        return _Model(loss, setting, model)
 
     def _neighbors(self, model: NearestClassification, held_out: _HeldOut) -> int:
         """The least number of neighbours whose log-loss is close to the best one's."""
@@ -221,16 +223,20 @@ def _member(one: _Model, n_neighbors: int, held_out: _HeldOut) -> tuple[NearestM
     one.model.n_neighbors = n_neighbors
     found = held_out.neighbourhoods(one.model.posterior())
     outputscale = found.z[..., -1].square().mean(0)  # of the highest density
-    member = NearestMember.of(one.model, one.view, outputscale)
+    member = NearestMember.of(one.model, one.setting.active_dims, outputscale)
     return member, held_out.scores(found)
 
 
-def _lengthscales(models: Sequence[_Model], n_inputs: int) -> NDArray[np.float64]:
+def _lengthscales(
+    models: Sequence[_Model], n_inputs: int, turn: Turn | None
+) -> NDArray[np.float64]:
     """Of each model's inputs, NaN for others; ``len(models) x n_inputs``."""
     found = np.full((len(models), n_inputs), np.nan)
     for row, one in zip(found, models, strict=True):
-        own = one.view.lengthscale(one.network.lengthscale.detach().ravel())
-        row[list(one.view.columns)] = own.numpy()
+        columns, own = one.setting.active_dims, one.network.lengthscale.detach().ravel()
+        if turn is not None and columns == turn.places:
+            columns, own = turn.columns, turn.lengthscale(own)
+        row[list(columns)] = own.numpy()
     return found
 
 
@@ -250,17 +256,26 @@ def _weights(scores: Sequence[Tensor], labels: Tensor) -> Tensor:
     return weights
 
 
-def _turned(one: _Model) -> View | None:
-    """The view of a model along the principal directions of its means' gradient, if it has any."""
-    x = one.model.train_x
-    if x.shape[1] == 1:
+def _turned(
+    model: NearestClassification, width: int, columns: tuple[int, ...], turn: Turn | None
+) -> Turn | None:
+    """Columns along the principal directions of a model's gradient, if it has any.
+
+    Args:
+        model: of these columns, or of the inputs that a turn made of them.
+        width: number of all inputs.
+        columns: some of them.
+        turn: of the model.
+    """
+    x = model.train_x
+    if not 1 < x.shape[1] <= _MOST_TURNED:
         return None
     rows = torch.from_numpy(sample_rows(len(x), _GRADIENT_ROWS))
-    found = gradient_directions(one.model.posterior(), x[rows])
+    found = gradient_directions(model.posterior(), x[rows])
     if found is None:
         return None
-    turn, before = torch.from_numpy(found), one.view.directions
-    return View(one.view.columns, turn if before is None else before @ turn)
+    directions = torch.from_numpy(found)
+    return Turn(width, columns, directions if turn is None else turn.directions @ directions)
 
 
 def _spec(setting: KernelSetting, given: Kernel | None) -> KernelSpec:

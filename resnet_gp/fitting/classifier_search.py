@@ -18,9 +18,9 @@ from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.fitting.class_lengthscales import learned_lengthscale
+from resnet_gp.fitting.class_metric import learned_turn
 from resnet_gp.fitting.kernel_search import Candidate, scaled_covariance, search
-from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel, weighed_settings
+from resnet_gp.fitting.kernel_settings import KernelSetting, make_kernel, settings_of
 from resnet_gp.flow.domain import IMPOSSIBLE
 from resnet_gp.models.calibration import Link, class_scores
 from resnet_gp.models.ensemble import Ensemble, ExactMember, Member
@@ -28,6 +28,7 @@ from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.leave_one_out import leave_one_out
 from resnet_gp.models.sparse_leave_one_out import SparseMember, SparseSpectrum
+from resnet_gp.models.turn import Turn
 from resnet_gp.threads import threads_for
 
 NOISE_LEVELS = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -37,7 +38,7 @@ _SEARCH_SAMPLES, _MEMBERS_ABOVE = 800, (3, 2)
 # Kernels weigh error^(-n / 10): a tempered density of normal errors at their best variance, which
 # is error^(-n / 2). Those of less than this share of the largest weight are left out.
 _POWER, _LEAST_WEIGHT = 0.1, 0.1
-_MOST_SHARE = 0.3  # of the kernels with learned lengthscales in the average
+_MOST_SHARE = 0.3  # of the kernels with a learned metric in the average
 # Rows on which the noise levels of a kernel without rivals are compared, and further levels, for
 # kernels that are nearly constant.
 _ALONE, _MORE_LEVELS = 5000, (1e-6, 1e-5, 1e-4)
@@ -153,10 +154,10 @@ class _Group:
 class MemberFit(ClassifierFit):
     """Averages regressions with the kernels of a grid, weighted by their leave-one-out errors.
 
-    The same grid on all inputs over learned lengthscales is a second group. Its lengthscales have
-    seen the labels, so that its left-out errors are too small: its share is the one of the least
-    error, but at most 0.3, and it has no say in the link: the average is as sure as the first group
-    alone would be.
+    The same grid on all inputs over learned lengthscales, beyond 500 rows along learned directions,
+    is a second group. Its metric has seen the labels, so that its left-out errors are too small: its share is
+    the one of the least error, but at most 0.3, and it has no say in the link: the average is as
+    sure as the first group alone would be.
     """
 
     def views(
@@ -170,33 +171,38 @@ class MemberFit(ClassifierFit):
     def steps(self, settings: Sequence[KernelSetting]) -> int | None:
         if len(settings) == 1:
             return 1
-        return len(settings) + len(weighed_settings(settings, 0, ()))
+        first = settings[0].active_dims
+        return len(settings) + len(settings_of(settings, first, first))
 
     def solve(self, problem: Problem) -> Solution:
         targets = problem.targets
         offset = targets.mean(0)
         centred = targets - offset
+        turn: Turn | None = None
         if len(problem.settings) == 1:
             # One matrix, of as many rows as may be, for the comparison and the fit.
             rows = np.arange(min(len(problem.x), _ALONE))
             alone = self._group(problem, centred, rows, (*_MORE_LEVELS, *NOISE_LEVELS), 1)
             groups = [(alone, 1.0)]
         else:
-            lengthscale = None
             with suppress(*IMPOSSIBLE):  # first: all the loops it needs compile at the same time
-                lengthscale = learned_lengthscale(problem.x, targets)
+                turn = learned_turn(problem.x, targets)
+                problem = replace(problem, x=turn.extended(problem.x))
             rows = spread_rows(problem.labels.numpy(), problem.generator)
             keep = _MEMBERS_ABOVE if len(rows) < len(problem.x) else (None, None)
             plain = self._group(problem, centred, rows, NOISE_LEVELS, keep[0])
             groups = [(plain, 1.0)]
-            if lengthscale is not None:
+            if turn is not None:
                 with suppress(*IMPOSSIBLE):
-                    weighed = weighed_settings(problem.settings, problem.x.shape[1], lengthscale)
-                    second = replace(problem, settings=weighed)
+                    first_block = problem.settings[0].active_dims
+                    settings = settings_of(problem.settings, first_block, turn.places)
+                    second = replace(problem, settings=settings)
                     other = self._group(second, centred, rows, NOISE_LEVELS, keep[1])
                     share = best_share(plain.held_out - centred, other.held_out - centred)
                     if share > 0:
                         groups = [(plain, 1 - share), (other, share)]
+        if len(groups) == 1:
+            turn = None
         average = sum(share * group.held_out for group, share in groups)
         first, all_ = (class_scores(one + offset) for one in (groups[0][0].held_out, average))
         link = Link.fit(first, problem.labels)
@@ -206,9 +212,11 @@ class MemberFit(ClassifierFit):
                 [member for group, _ in groups for member in group.members],
                 torch.cat([share * group.weights for group, share in groups]),
                 offset,
+                turn,
             ),
             [setting for group, _ in groups for setting in group.settings],
             link,
+            {} if turn is None else {"lengthscale_": _of_columns(turn)},
         )
 
     def _group(
@@ -324,6 +332,12 @@ def best_share(errors: Tensor, others: Tensor) -> float:
     size = float(gain.square().sum())
     best = float((errors * gain).sum()) / size if size > 0 else 0.0
     return min(max(best, 0.0), _MOST_SHARE)
+
+
+def _of_columns(turn: Turn) -> NDArray[np.float64]:
+    """The lengthscale of each input, for inputs of lengthscale 1 along a turn."""
+    found = turn.lengthscale(turn.directions.new_ones(len(turn.places)))
+    return np.asarray(found.numpy())
 
 
 def _ratio_of_spreads(first: Tensor, second: Tensor) -> float:

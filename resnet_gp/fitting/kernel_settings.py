@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from gpytorch.kernels import Kernel
 
 from resnet_gp.fitting.kernel_spec import checked_kernel
@@ -24,14 +23,12 @@ class KernelSetting(NamedTuple):
         horizon: T; NaN for a given kernel.
         input_bias_variance: 0 for none, NaN for a given kernel.
         active_dims: the columns of the inputs that the kernel uses.
-        lengthscale: of each of them; None for 1.
     """
 
     name: str
     horizon: float
     input_bias_variance: float
     active_dims: tuple[int, ...]
-    lengthscale: tuple[float, ...] | None = None
 
 
 def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSetting]:
@@ -51,16 +48,11 @@ def kernel_settings(name: str, blocks: list[tuple[int, ...]]) -> list[KernelSett
     ]
 
 
-def weighed_settings(
-    settings: Sequence[KernelSetting], n_inputs: int, lengthscale: tuple[float, ...]
+def settings_of(
+    settings: Sequence[KernelSetting], columns: tuple[int, ...], places: tuple[int, ...]
 ) -> list[KernelSetting]:
-    """The settings of the first block, for all columns of the inputs over their lengthscales."""
-    columns, first = tuple(range(n_inputs)), settings[0].active_dims
-    return [
-        setting._replace(active_dims=columns, lengthscale=lengthscale)
-        for setting in settings
-        if setting.active_dims == first
-    ]
+    """The settings for some columns of the inputs, moved to others."""
+    return [one._replace(active_dims=places) for one in settings if one.active_dims == columns]
 
 
 def make_kernel(setting: KernelSetting, given: Kernel | None = None) -> Kernel:
@@ -78,15 +70,12 @@ def make_kernel(setting: KernelSetting, given: Kernel | None = None) -> Kernel:
         "variance": "no_growth",
         "input_bias": bias > 0,
         "active_dims": setting.active_dims,
-        "ard_num_dims": None if setting.lengthscale is None else len(setting.active_dims),
     }
     if setting.name == "limit":
         kernel: Kernel = ResNetLimitKernel(contrast=True, **common).double()
     else:
         kernel = ResNetTangentKernel(**common).double()
     kernel.weight_variance = setting.horizon
-    if setting.lengthscale is not None:
-        kernel.lengthscale = torch.tensor(setting.lengthscale, dtype=torch.float64)
     if bias > 0:
         kernel.input_bias_variance = bias
     return kernel.requires_grad_(False)

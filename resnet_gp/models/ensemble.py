@@ -11,6 +11,7 @@ from gpytorch.kernels import Kernel
 from torch import Tensor
 
 from resnet_gp.models.regression import parameter_tensors, with_parameters
+from resnet_gp.models.turn import Turn
 from resnet_gp.threads import threads_for
 
 _ROWS = 4096
@@ -110,15 +111,18 @@ class Ensemble:
         members: at least one.
         weights: of the members, which sum to 1.
         offset: mean of the targets, subtracted before the members were fitted, ``p``.
+        turn: makes further inputs, if a member sees any.
     """
 
     members: Sequence[Member]
     weights: Tensor
     offset: Tensor
+    turn: Turn | None = None
 
     @torch.no_grad()
     def mean(self, x: Tensor) -> Tensor:
         """Mean of f, ``n x p``, in slices of the rows that bound the memory."""
+        x = self._inputs(x)
         parts = [
             self._mean([member.mean(rows) for member in self.members]) for rows in x.split(_ROWS)
         ]
@@ -127,11 +131,15 @@ class Ensemble:
     @torch.no_grad()
     def mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of f, each ``n x p``, by the law of total variance."""
+        x = self._inputs(x)
         both = [member.mean_and_variance(x) for member in self.members]
         means, variances = zip(*both, strict=True)
         mean = self._mean(means)
         spread = self._mean([(one - mean).square() for one in means])
         return mean + self.offset, self._mean(variances) + spread
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        return x if self.turn is None else self.turn.extended(x)
 
     def _mean(self, values: Sequence[Tensor]) -> Tensor:
         return torch.tensordot(self.weights, torch.stack(list(values)), 1)
@@ -143,16 +151,18 @@ class Ensemble:
             for i, member in enumerate(self.members)
             for name, tensor in member.tensors().items()
         }
-        return own | {"weights": self.weights, "offset": self.offset}
+        turn = {} if self.turn is None else self.turn.tensors()
+        return own | turn | {"weights": self.weights, "offset": self.offset}
 
     @classmethod
     def from_tensors(
         cls, tensors: dict[str, Tensor], member: type[Member], kernels: Sequence[Kernel], x: Tensor
     ) -> Ensemble:
         """The ensemble that returned ``tensors``, with one kernel for each member."""
-        members = []
+        members, turn = [], Turn.from_tensors(tensors)
+        x = x if turn is None else turn.extended(x)
         for i, kernel in enumerate(kernels):
             start = f"{i}."
             own = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
             members.append(member.from_tensors(own, kernel, x))
-        return cls(members, tensors["weights"], tensors["offset"])
+        return cls(members, tensors["weights"], tensors["offset"], turn)

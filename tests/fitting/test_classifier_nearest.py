@@ -97,11 +97,11 @@ def test_directions_are_followed(monkeypatch):
     y = np.sin(2.5 * (X[:, 0] + X[:, 1])) > 0
     options = {"kernel": "limit", "inference": "nearest", "n_neighbors": 30}
     model = ResNetGPClassifier(**options).fit(X[:500], y[:500])
-    turned = model._posterior.members[-1]
-    assert turned.view.directions.shape == (6, 6)
+    assert model._posterior.turn.directions.shape == (6, 6)
+    assert model.views_[-1] == 1
     assert model.weights_[-1] >= 0.5
     assert model.lengthscale_[-1, 2:].min() > 4 * model.lengthscale_[-1, :2].max()
-    monkeypatch.setattr(classifier_nearest, "_turned", lambda _: None)
+    monkeypatch.setattr(classifier_nearest, "_turned", lambda *_: None)
     alone = ResNetGPClassifier(**options).fit(X[:500], y[:500])
     assert len(alone.weights_) == 1
     assert model.score(X[500:], y[500:]) > alone.score(X[500:], y[500:])
