@@ -32,6 +32,7 @@ PEERS = {
     "xrfm": "xRFM",
     "forest": "forest",
     "quantile_forest": "quantile forest",
+    "sklearn": "scikit-learn's GP",
 }
 RIVALS = {"resnet": "ours", **PEERS}
 STRONG = ("resnet", "catboost", "catboost_law", "lightgbm", "xgboost", "xrfm")
