@@ -44,7 +44,8 @@ _Separator = Annotated[str, typer.Option(help='Separator of the columns: one cha
 _ReportFolder = Annotated[Path, typer.Option(help="Folder for the report and its figures.")]
 _Quick = Annotated[bool, typer.Option("--quick", help="Use small sizes: a minute or two.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-_Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
+_MOST_SEED = 2**32 - 1  # of NumPy's generators
+_Seed = Annotated[int, typer.Option(min=0, max=_MOST_SEED, help="Seed of all random numbers.")]
 _RELEVANT = 10  # columns to print
 
 
@@ -78,7 +79,9 @@ def fit(
         TaskName, typer.Option(help="auto: regression for numbers, classification for texts.")
     ] = TaskName.auto,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds of the cross-validation.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the folds and of the fits.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=_MOST_SEED, help="Seed of the folds and of the fits.")
+    ] = 0,
     drop: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,13 +168,13 @@ def predict(
     from resnet_gp.tables import files
     from resnet_gp.tables.predict import predict_table
     from resnet_gp.tables.reading import read_table
-    from resnet_gp.tables.saved import SavedModel
+    from resnet_gp.tables.saved import COLUMNS, SavedModel
 
     if not 0 < level < 1:
         raise typer.BadParameter(f"must be between 0 and 1, got {level:g}", param_hint="--level")
     console = Console(stderr=is_stream(out))  # which may be the standard output
     with _table_errors("NEW.csv"):
-        files.check_file(out, data, overwrite)
+        files.check_file(out, (data, model, model.parent / COLUMNS), overwrite)
         predictions = predict_table(SavedModel.load(model, level), read_table(data, separator))
         try:
             files.write_predictions(out, predictions)

@@ -108,6 +108,7 @@ def test_verify_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
         (("verify", "--device", "cuda:99"), "--device: cuda:99 is not available"),
         (("mean-ode", "--device", "cuda:99"), "--device: cuda:99 is not available"),
         (("verify", "--seed", "-1"), "--seed"),
+        (("verify", "--seed", "4294967296"), "--seed"),
         (("mean-ode", "--seed", "-1"), "--seed"),
     ],
 )
@@ -444,6 +445,8 @@ def test_predict_does_not_overwrite_unless_told(fitted_houses, tmp_path):
     for arguments, message in (
         ((tmp_path / "p.csv",), "exists: --overwrite replaces it"),
         ((new, "--overwrite"), "would be written over"),
+        ((fitted_houses[0] / "model", "--overwrite"), "would be written over"),
+        ((fitted_houses[0] / "columns.json", "--overwrite"), "would be written over"),
         ((tmp_path,), "is a folder"),
         ((tmp_path / "loop",), "Too many levels of symbolic links"),
     ):
@@ -507,7 +510,7 @@ def test_a_row_that_is_too_far_is_named(fitted_houses, tmp_path):
     new = save_csv(tmp_path / "new.csv", columns)
     result = invoke("predict", fitted_houses[0] / "model", new, "--out", tmp_path / "p.csv")
     assert result.exit_code == 2
-    assert "Invalid value for NEW.csv: row 3 holds -1.797e+308, more than" in one_line(result)
+    assert "NEW.csv: column 'size', row 3 holds -1.797e+308, more than" in one_line(result)
     assert not (tmp_path / "p.csv").exists()
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_gp.columns.kinds import choose_kind
-from resnet_gp.columns.values import Column, Objects, kinds_of
+from resnet_gp.columns.values import Column, Objects, kind_of, kinds_of
 from resnet_gp.fitting.standardise import is_constant
 
 Array = NDArray[np.float64]
 Category = str | int | float | bool | None
+_CATEGORIES = ("texts", "numbers")  # kinds of values
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class CategoryColumn:
     @classmethod
     def learn(cls, column: Column) -> CategoryColumn:
         """Learn from training values, texts or numbers."""
-        different = set(column.objects())
-        known = sorted(_plain(value) for value in different - {None})
+        different = set(map(_plain, column.objects()))
+        known = sorted(different - {None})
         return cls(column.name, (*known, *([None] if None in different else [])))
 
     @property
@@ -110,8 +110,12 @@ class CategoryColumn:
         if len(self.categories) < 2:
             return np.zeros((len(objects), 0)), []
         places = {category: i for i, category in enumerate(self.categories)}
-        keys = (float(value) if isinstance(value, Decimal) else value for value in objects)
-        found = np.array([places.get(key, -1) for key in keys], dtype=np.int64)
+        known = {type_ for type_ in set(map(type, objects)) if kind_of(type_) in _CATEGORIES}
+        found = np.array(
+            [places.get(_plain(one), -1) if type(one) in known else -1 for one in objects],
+            dtype=np.int64,
+        )
+        found[[one is None for one in objects]] = places.get(None, -1)
         rows = np.flatnonzero(found >= 0)
         values = np.zeros((len(objects), len(places)))
         values[rows, found[rows]] = 1.0
@@ -243,10 +247,10 @@ def _missing(name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A category as JSON has it."""
+    """A category, a text, a number or None, as JSON has it."""
     if isinstance(value, np.generic):
         value = value.item()
-    return value if isinstance(value, str | int | float) else float(value)
+    return value if value is None or isinstance(value, str | int | float) else float(value)
 
 
 def _written(category: Any) -> str:

@@ -15,10 +15,15 @@ Kind = Literal["number", "category"]
 
 # With a larger share of different values, texts are names or prose rather than categories.
 _MOST_DISTINCT = 0.5
-_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_MONTH = (
+    r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?"
+    r"|oct(ober)?|nov(ember)?|dec(ember)?)\.?"
+)
+_DAY, _WEEKDAY = r"\d{1,2}(st|nd|rd|th)?\.?", r"((mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?"
 _DATE = re.compile(
-    rf"\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}([T ].*)?|\d{{4}}-\d{{2}}"
-    rf"|(?=.*\d)(.*\b)?({_MONTHS})[a-z]*\b.*\d{{4}}.*",
+    rf"(\d{{4}}([-/.])\d{{1,2}}\2\d{{1,2}}|\d{{1,2}}([-/.])\d{{1,2}}\3\d{{4}}"
+    rf"|\d{{1,2}}/\d{{1,2}}/\d{{2}}|\d{{2}}([-.])\d{{2}}\4\d{{2}}|\d{{4}}[-/]\d{{2}}"
+    rf"|{_WEEKDAY}({_DAY}[ -]+)?{_MONTH}[ -]+({_DAY},?[ -]+)?\d{{4}})([T ,].*)?",
     re.IGNORECASE,
 )
 _SKRUB = "skrub.tabular_pipeline(model)"
@@ -65,7 +70,8 @@ def _check_texts(name: str, texts: list[str]) -> None:
     if are_dates(different):
         raise ValueError(
             f"column {name!r} of X holds dates such as {different[0]!r}: write them as numbers (a "
-            f"year, days since some day), or take {_SKRUB}"
+            f"year, days since some day), or take {_SKRUB}; if they are categories, name the "
+            "column in categorical_features"
         )
     if not are_too_many(len(different), len(texts)):
         return

@@ -88,7 +88,10 @@ class Column:
                 f"column {self.name!r} of X holds {value!r} in row {row} (counted from 0), "
                 "not a number"
             )
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # of an integer
+            return np.inf
 
 
 def kinds_of(values: Objects) -> set[str]:

@@ -45,7 +45,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     or without an input bias, before or after training) gets the noise level of the least squared
     leave-one-out error, which has a closed form; predictions are averaged with weights
     error^(-n / 10). Up to three tenths of the weight are on kernels with lengthscales, those of a
-    regression on 50 to 400 rows, beyond 500 rows along the directions in which its means change
+    regression on 50 to 400 rows, beyond 800 rows along the directions in which its means change
     most; in the others, all inputs count alike. Class probabilities are a function of the average,
     whose two parameters are fitted to leave-one-out predictions. Fits are deterministic but for
     ``random_state``, which draws subsets of large data.
@@ -186,6 +186,8 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
 
     def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
         self._check_parameters()
+        if hasattr(y, "isna") and np.any(y.isna()):  # scikit-learn cannot look at pandas.NA
+            raise ValueError("y must hold labels of one kind, none missing")
         self.X_train_, labels = self._learn_features(X, y, dtype=np.float64)
         self.y_train_ = np.array(labels)
         try:

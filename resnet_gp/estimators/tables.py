@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -126,8 +127,8 @@ def nominal_columns(declared: Any, n_features: int, names: NDArray[Any] | None) 
     for entry in entries.tolist():
         if isinstance(entry, str) and entry in known:
             columns.append(known.index(entry))
-        elif isinstance(entry, int) and -n_features <= entry < n_features:
-            columns.append(entry % n_features)
+        elif isinstance(entry, Integral) and -n_features <= int(entry) < n_features:
+            columns.append(int(entry) % n_features)
         else:
             raise ValueError(f"categorical_features: there is no column {entry!r} in X")
     return columns

@@ -20,14 +20,14 @@ from resnet_gp.progress import progress_bar
 _LEAST_ROWS, _ROWS = 50, 400
 # Directions help beyond so many rows, and for so many inputs at most: gradients of fewer rows say
 # little of them.
-_TURNED_ABOVE, _MOST_TURNED = 500, 400
+_TURNED_ABOVE, _MOST_TURNED = 800, 400
 
 
 def learned_turn(x: Tensor, targets: Tensor) -> Turn:
     """Directions of all inputs, over lengthscales, for kernels whose lengthscales are 1.
 
     The principal directions of the gradient of one network's means, and the most probable
-    lengthscales of another one along them. Up to 500 rows, or beyond 400 inputs, there are only
+    lengthscales of another one along them. Up to 800 rows, or beyond 400 inputs, there are only
     lengthscales.
 
     Args:

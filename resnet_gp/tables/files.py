@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_gp.columns.wording import quoted
@@ -28,6 +29,9 @@ def check_folder(out: Path, data: Path, overwrite: bool) -> None:
         _check_links(path)
     _check_place(out)
     there = [name for name in FILES if (out / name).exists()]
+    for name in there:
+        if not (out / name).is_file():
+            raise TableError(f"{out / name} is no file", "--out")
     if any((out / name).resolve() == data.resolve() for name in there):
         raise TableError(f"{data} would be written over", "--out")
     if there and not overwrite:
@@ -61,8 +65,14 @@ def write_fit(out: Path, plan: Plan, result: Result) -> None:
                 os.replace(folder / file, out / file)
 
 
-def check_file(out: Path, data: Path, overwrite: bool) -> None:
-    """Raise a TableError if ``out`` cannot be written, or is a file that may not be replaced."""
+def check_file(out: Path, read: Sequence[Path], overwrite: bool) -> None:
+    """Raise a TableError if ``out`` cannot be written, or is a file that may not be replaced.
+
+    Args:
+        out: the file.
+        read: files that are read, which it may not be.
+        overwrite: whether other files may be replaced.
+    """
     _check_links(out)
     if out.is_dir():
         raise TableError(f"{out} is a folder", "--out")
@@ -70,8 +80,9 @@ def check_file(out: Path, data: Path, overwrite: bool) -> None:
         _check_access(out)
         return
     _check_place(out.resolve().parent)
-    if out.exists() and out.resolve() == data.resolve():
-        raise TableError(f"{data} would be written over", "--out")
+    for path in read:
+        if out.exists() and out.resolve() == path.resolve():
+            raise TableError(f"{path} would be written over", "--out")
     if out.exists() and not overwrite:
         raise TableError(f"{out} exists: --overwrite replaces it", "--out")
 

@@ -55,7 +55,7 @@ def _check_categories(column: Any, declared: bool) -> None:
     if not declared and are_dates(different):
         raise TableError(
             f"column {name!r} holds dates such as {different[0]!r}: write them as numbers (a year, "
-            f"days since some day), or --drop {name!r}"
+            f"days since some day), or --drop {name!r}, or --categorical {name!r} if they are none"
         )
     if not declared:
         refuse_commas(column)

@@ -33,9 +33,9 @@ class TableError(ValueError):
 def read_table(path: Path, separator: str = ",") -> Any:
     """Read a CSV file in UTF-8 with a header as a data frame of texts.
 
-    Empty fields, NA, null and the like become NaN. Blank lines are left out, but for those between
-    the rows of a single column, whose values are missing. The file is read once, so that pipes
-    work.
+    Empty fields, NA, null and the like become NaN. Blanks around a field are not part of it. Blank
+    lines are left out, but for those between the rows of a single column, whose values are missing.
+    The file is read once, so that pipes work.
 
     Raises:
         TableError: there is no such file, it is not a table of at least one row, or two columns
@@ -56,8 +56,10 @@ def read_table(path: Path, separator: str = ",") -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            first = pd.read_csv(io.BytesIO(content), header=None, nrows=1, **arguments)
-            header = first.iloc[0].dropna().tolist()
+            first = pd.read_csv(
+                io.BytesIO(content), header=None, nrows=1, keep_default_na=False, **arguments
+            )
+            header = [name for name in first.iloc[0].str.rstrip() if name]
             some = first.shape[1] > 1
             frame = pd.read_csv(io.BytesIO(content), skip_blank_lines=some, **arguments)
     except pd.errors.EmptyDataError:
@@ -75,7 +77,8 @@ def read_table(path: Path, separator: str = ",") -> Any:
         raise TableError(f"{path} has several columns of one name: {shortened(twice)}")
     if frame.empty:
         raise TableError(f"{path} has a header but no rows")
-    return frame.astype(object)
+    frame.columns = frame.columns.str.rstrip()
+    return frame.apply(lambda column: column.str.rstrip()).astype(object)
 
 
 def separator_of(text: str) -> str:
@@ -110,7 +113,9 @@ def numbering_rows(rows: Sequence[int] | NDArray[np.int64]) -> Iterator[None]:
     try:
         yield
     except FarInputError as error:
-        raise TableError(f"row {rows[error.row] + 1} {error.reason}") from error
+        _, _, column = error.place.partition(", ")  # after the argument
+        where = f"{column}, row" if column else "row"
+        raise TableError(f"{where} {rows[error.row] + 1} {error.reason}") from error
 
 
 def _content(path: Path) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_gp.columns.kinds import are_dates
 from resnet_gp.columns.wording import shortened
 from resnet_gp.fitting.standardise import HUGE, Standardiser, is_constant
 from resnet_gp.tables.reading import TableError, row_numbers
@@ -85,6 +86,13 @@ def _numeric_truth(column: Any, wanted: str) -> NDArray[np.float64] | None:
             raise TableError(
                 f"column {name!r} holds numbers, but {text!r} in row {row}: leave such rows out, "
                 "or --task classification if all values are classes",
+                _OPTION,
+            )
+        different = texts_of(column).unique()
+        if wanted == "auto" and are_dates(different):
+            raise TableError(
+                f"column {name!r} holds dates such as {different[0]!r}: write them as numbers (a "
+                "year, days since some day), or --task classification if they are classes",
                 _OPTION,
             )
         return None

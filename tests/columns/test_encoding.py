@@ -1,5 +1,6 @@
 import json
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -178,6 +179,24 @@ def test_categories_of_decimals():
     indicators, notes = CategoryColumn.learn(column).encode(column)
     np.testing.assert_array_equal(indicators, np.eye(4))
     assert not notes
+
+
+def test_categories_of_other_numbers():
+    values = [Fraction(1, 3), np.longdouble("0.1"), Decimal("0.1"), 0.1, 2]
+    columns = learn(0, x=values)
+    assert columns.parts[0].categories == (0.1, 1 / 3, 2)
+    assert encoded(columns, x=values)[0] == [[0, 1, 0], *[[1, 0, 0]] * 3, [0, 0, 1]]
+
+
+def test_values_that_are_none_of_the_kinds_are_unknown_categories():
+    features, notes = encoded(learn(x=["a", "b"]), x=[["a"], "b"])
+    assert features == [[0, 0], [0, 1]]
+    assert "holds values of other types" in notes[0]
+
+
+def test_an_integer_that_no_float_can_hold():
+    with pytest.raises(ValueError, match="column 'x' of X is infinite in row 1"):
+        learn(x=[1, 10**400])
 
 
 def test_a_column_without_a_value_takes_any_later():

@@ -69,13 +69,24 @@ def test_declared_texts_may_all_differ():
 
 
 @pytest.mark.parametrize(
-    "text", ["2024-01-03", "3.1.2024", "2024-01-03 12:30", "3 Jan 2024", "Jan 2024", "2024-01"]
-)
+    "text",
+    [
+        "2024-01-03", "3.1.2024", "2024-01-03 12:30", "2024-01-03T12:30:00Z", "1/3/24", "03.01.24",
+        "3 Jan 2024", "Jan 2024", "2024-01", "January 3rd, 2024", "Wed, 3 Jan. 2024 10:00:00 GMT",
+        "3-Jan-2024", "2024/1/3",
+    ],
+)  # fmt: skip
 def test_dates(text):
     assert are_dates([text])
 
 
-@pytest.mark.parametrize("text", ["20-29", "may", "B 2024 x", "a", "1.5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20-29", "may", "B 2024 x", "a", "1.5", "1.2.3", "2-1-2", "Market Square 1021",
+        "Marble Arch 2044", "Decks 2020", "2.10.1", "1-2-3 4", "May 1",
+    ],
+)  # fmt: skip
 def test_texts_that_are_no_dates(text):
     assert not are_dates([text])
 

@@ -31,7 +31,7 @@ def test_inputs_that_matter_have_short_lengthscales(most, above, monkeypatch):
 
 def test_directions_lie_across_inputs():
     """Steps along the diagonal are long in the metric, and those across it short."""
-    x = inputs(501) * torch.tensor([1.0, 3.0, 1.0])
+    x = inputs(801) * torch.tensor([1.0, 3.0, 1.0])
     turn = learned_turn(x, signs((2 * (x[:, 0] + x[:, 1] / 3)).sin()))
     steps = torch.tensor([[1.0, 3.0, 0.0], [1.0, -3.0, 0.0], [0.0, 0.0, 1.0]]).double()
     along, across, other = (steps @ turn.directions).norm(dim=1)

@@ -50,6 +50,9 @@ def test_folders_that_cannot_be_written(tmp_path, monkeypatch):
     check_folder(tmp_path, data, True)
     with pytest.raises(TableError, match="would be written over"):
         check_folder(tmp_path, tmp_path / "report.json", True)
+    (tmp_path / "model").mkdir()
+    with pytest.raises(TableError, match="model is no file"):
+        check_folder(tmp_path, data, True)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(TableError, match="cannot be written to") as caught:
         check_folder(tmp_path / "new", data, False)
@@ -90,9 +93,9 @@ def test_streams_are_written_to_without_being_told_to_overwrite(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert is_stream(pipe)
-    check_file(pipe, tmp_path / "data.csv", False)
+    check_file(pipe, [tmp_path / "data.csv"], False)
     (tmp_path / "link").symlink_to(pipe)
-    check_file(tmp_path / "link", tmp_path / "data.csv", False)
+    check_file(tmp_path / "link", [tmp_path / "data.csv"], False)
     assert not is_stream(tmp_path / "new.csv")
 
 
@@ -100,5 +103,5 @@ def test_a_link_to_a_file_needs_permission_to_overwrite(tmp_path):
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
     with pytest.raises(TableError, match="exists: --overwrite replaces it"):
-        check_file(tmp_path / "link.csv", tmp_path / "data.csv", False)
-    check_file(tmp_path / "link.csv", tmp_path / "data.csv", True)
+        check_file(tmp_path / "link.csv", [tmp_path / "data.csv"], False)
+    check_file(tmp_path / "link.csv", [tmp_path / "data.csv"], True)

@@ -32,6 +32,13 @@ def test_fields_are_texts_and_missing_ones_are_none(tmp_path):
     assert frame["a"].isna().tolist() == [False, False, True]
 
 
+def test_blanks_around_fields_are_not_part_of_them(tmp_path):
+    frame = read_table(write(tmp_path, " a , b\n red ,1 \nred, 2\n"))
+    assert frame.columns.tolist() == ["a", "b"]
+    assert frame["a"].tolist() == ["red", "red"]
+    assert frame["b"].tolist() == ["1", "2"]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
     assert list(read_table(write(tmp_path, b"\xef\xbb\xbfa,b\n1,2\n")).columns) == ["a", "b"]
 
@@ -56,6 +63,8 @@ def test_a_separator_is_one_character(separator):
         ("\n\n", "data.csv is empty"),
         ("a,b\n", "has a header but no rows"),
         ("a,b,a\n1,2,3\n", "has several columns of one name: 'a'"),
+        ("a,b,a \n1,2,3\n", "has several columns of one name: 'a'"),
+        ("NA,b,NA\n1,2,3\n", "has several columns of one name: 'NA'"),
         ("a,b\n1,2,3\n1,2,3\n", "has rows with more fields than its header"),
         ("a;b\n1,5;2\n1;2\n", r'more fields than its header; try --separator ";"'),
         ("a;b\n1;2\n1,5;2\n", r'line 3, saw 2; try --separator ";"'),

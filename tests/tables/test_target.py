@@ -63,6 +63,7 @@ def test_labels_of_new_rows_are_compared_as_they_are_written():
         (["1.5", "2.5", "n/k", "3.5"], "regression", "holds 'n/k' in row 3: regression needs"),
         (["2,137", "3,001", "1,200"], "auto", "write '2.137' if they .*, '2137' if they separate"),
         (["0.3", "0.30000000000000004"] * 2, "auto", "is 0.3 in all rows"),
+        (["2020-01-01", "2020-02-01"] * 2, "auto", "dates such as '2020-01-01': .* --task class"),
     ],
 )
 def test_targets_that_are_refused(values, wanted, message):
