@@ -45,10 +45,11 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     or without an input bias, before or after training) gets the noise level of the least squared
     leave-one-out error, which has a closed form; predictions are averaged with weights
     error^(-n / 10). Up to three tenths of the weight are on kernels with lengthscales, those of a
-    regression on 50 to 400 rows, beyond 800 rows along the directions in which its means change
-    most; in the others, all inputs count alike. Class probabilities are a function of the average,
-    whose two parameters are fitted to leave-one-out predictions. Fits are deterministic but for
-    ``random_state``, which draws subsets of large data.
+    regression on 50 to 400 rows; beyond 800 rows they are along the directions in which its means
+    change most, if these predict other rows better by two standard errors. In the others, all
+    inputs count alike. Class probabilities are a function of the average, whose two parameters are
+    fitted to leave-one-out predictions. Fits are deterministic but for ``random_state``, which
+    draws subsets of large data.
 
     Beyond 5000 rows, each prediction is conditioned on its nearest training rows. From the best
     kernel of the grid, a lengthscale of each input, the horizon, the noise and the link are learned

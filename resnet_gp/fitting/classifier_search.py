@@ -154,10 +154,10 @@ class _Group:
 class MemberFit(ClassifierFit):
     """Averages regressions with the kernels of a grid, weighted by their leave-one-out errors.
 
-    The same grid on all inputs over learned lengthscales, beyond 800 rows along learned directions,
-    is a second group. Its metric has seen the labels, so that its left-out errors are too small:
-    its share is the one of the least error, but at most 0.3, and it has no say in the link: the
-    average is as sure as the first group alone would be.
+    The same grid on all inputs over learned lengthscales, or along directions where these are
+    better, is a second group. Its metric has seen the labels, so that its left-out errors are too
+    small: its share is the one of the least error, but at most 0.3, and it has no say in the link:
+    the average is as sure as the first group alone would be.
     """
 
     def views(
