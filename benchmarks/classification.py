@@ -116,9 +116,8 @@ class RBFProblem(Problem):
         """Lengthscales are in root mean squared distances from the centre."""
         setting = self.settings[index]
         count = len(setting.active_dims)
-        kernel = RBFKernel(ard_num_dims=count, active_dims=setting.active_dims).double()
-        own = setting.lengthscale or (1.0,) * count
-        kernel.lengthscale = setting.horizon * count**0.5 * torch.tensor(own).double()
+        kernel = RBFKernel(active_dims=setting.active_dims).double()
+        kernel.lengthscale = setting.horizon * count**0.5
         return kernel.requires_grad_(False)
 
 

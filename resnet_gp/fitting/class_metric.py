@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from resnet_gp.fitting.input_choice import is_better
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.modes import find_modes
 from resnet_gp.fitting.search import Search
-from resnet_gp.fitting.standardise import Standardiser
+from resnet_gp.fitting.standardise import FarInputError, Standardiser
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.models.training_rows import shuffled
 from resnet_gp.models.turn import Turn
@@ -50,12 +51,15 @@ def learned_turn(x: Tensor, targets: Tensor) -> Turn:
     if len(rows) < _LEAST_ROWS or not (x[rows].any() and targets.numel()):
         raise DomainError(f"lengthscales need {_LEAST_ROWS} rows, inputs and classes that vary")
     directions = torch.eye(d, dtype=torch.float64)
-    found = _Network.learned(x[rows], targets[rows])
+    found = _Network.learned(x[rows], targets[rows], Standardiser.of(x[rows].numpy()))
     if turns and (along := found.directions()) is not None:
-        turned = _Network.learned(x[rows] @ along, targets[rows])
-        errors = found.errors(x[judges], targets[judges])
-        if is_better(errors, turned.errors(x[judges] @ along, targets[judges])):
-            directions, found = along, turned
+        # They have their units. Where these rows hardly vary, others would be far from them.
+        as_they_are = Standardiser(np.zeros(d), np.ones(d))
+        turned = _Network.learned(x[rows] @ along, targets[rows], as_they_are)
+        with suppress(FarInputError):
+            errors = found.errors(x[judges], targets[judges])
+            if is_better(errors, turned.errors(x[judges] @ along, targets[judges])):
+                directions, found = along, turned
     directions = directions / found.lengthscale()
     directions /= (x[rows] @ directions).square().mean().sqrt()
     return Turn(d, tuple(range(d)), directions)
@@ -74,8 +78,8 @@ class _Network(NamedTuple):
     y: Standardiser
 
     @classmethod
-    def learned(cls, x: Tensor, targets: Tensor) -> _Network:
-        units, y = Standardiser.of(x.numpy()), Standardiser.of(targets.numpy())
+    def learned(cls, x: Tensor, targets: Tensor, units: Standardiser) -> _Network:
+        y = Standardiser.of(targets.numpy())
         with progress_bar("lengthscales", False) as bar:
             search = Search(
                 KernelSpec("limit", "relu", None, False), with_priors=True, fixed=False,
