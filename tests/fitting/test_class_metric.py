@@ -5,6 +5,7 @@ import torch
 from resnet_gp import ResNetGPClassifier
 from resnet_gp.fitting import class_metric
 from resnet_gp.fitting.class_metric import learned_turn
+from resnet_gp.fitting.inference import sampled_numbers
 from resnet_gp.flow.domain import DomainError
 
 
@@ -40,6 +41,14 @@ def test_directions_lie_across_inputs(rows, most, monkeypatch):
         steps = torch.tensor([[1.0, 3.0, 0.0], [1.0, -3.0, 0.0], [0.0, 0.0, 1.0]]).double()
         along, across, other = (steps @ turn.directions).norm(dim=1)
         assert along > 3 * max(across, other)
+
+
+@pytest.mark.parametrize("noise", [0, 1e-14])
+def test_an_input_that_only_other_rows_have(noise):
+    x = torch.cat([inputs(900), torch.full((900, 1), 5.0).double()], 1)
+    x[sampled_numbers(900, 400), 3] = noise * x[sampled_numbers(900, 400), 2]
+    turn = learned_turn(x, signs((2 * (x[:, 0] + x[:, 1])).sin()))
+    assert turn.extended(x).isfinite().all()
 
 
 def test_directions_that_do_not_help_are_not_taken():
