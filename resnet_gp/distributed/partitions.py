@@ -133,6 +133,10 @@ def checked_block(
     found = column_names(block)
     if names is not None and found is not None and found != names:
         raise ValueError(f"{title} has columns {found}, not {names}")
+    if any(str(one) == "category" for one in np.ravel(getattr(block, "dtypes", ()))):
+        raise ValueError(f"{title} must be numeric: a column is of categories")
+    if np.ma.is_masked(block):
+        raise ValueError(f"{title} has values that are missing or not finite")
     values = np.asarray(block)
     wanted = "one column" if num_columns is None else f"{num_columns} columns"
     if values.shape[1:] != (() if num_columns is None else (num_columns,)) or values.ndim == 0:

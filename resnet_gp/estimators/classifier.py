@@ -136,6 +136,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     """
 
     _OF_THE_FIT = ("categorical_features",)
+    _OF_THE_FILE = ("categorical_features", "kernel")
     _posterior: Ensemble
     _kernel_structure: str
     _inputs: Inputs

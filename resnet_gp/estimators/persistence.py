@@ -40,6 +40,8 @@ class Persistent:
 
     #: Parameters by which ``_unpack`` reads the state, and so must stay those of the fit.
     _OF_THE_FIT: ClassVar[tuple[str, ...]] = ()
+    #: Parameters that must be those of the file, which ``load`` reads by them.
+    _OF_THE_FILE: ClassVar[tuple[str, ...]] = ()
     _kept: dict[str, Any]
 
     def _keep_parameters(self) -> None:
@@ -131,7 +133,7 @@ class Persistent:
                     f"{name} is not that of the fit: it needs the same class, settings and frozen "
                     "hyperparameters; the values of hyperparameters come from the file"
                 )
-        for name in objects.keys() & set(cls._OF_THE_FIT):
+        for name in objects.keys() & set(cls._OF_THE_FILE):
             if content[_PARAMETER][name]["kind"] != "object":
                 _check_same(name, objects[name], parameters[name])
         estimator = cls(**(parameters | objects))
@@ -193,7 +195,8 @@ def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any] 
     if isinstance(value, np.ndarray):
         order = "F" if _in_columns(value.strides) else "C"
         if value.dtype.kind in "fiub":
-            tensors[key] = torch.from_numpy(value.copy(order="C"))
+            known = np.float64 if value.dtype == np.longdouble else value.dtype.newbyteorder("=")
+            tensors[key] = torch.from_numpy(value.astype(known, order="C"))
             return {"kind": "array", "dtype": str(value.dtype), "order": order}
         values = value.ravel().tolist() if value.dtype.kind in "OU" else [value]
         strange = next((one for one in values if not isinstance(one, _PLAIN)), None)

@@ -300,6 +300,7 @@ class ResNetGPRegressor(
     """
 
     _OF_THE_FIT = ("noise_variance",)
+    _OF_THE_FILE = ("noise_variance", "kernel", "activation", "depth", "block_bias")
 
     def __init__(
         self,

@@ -126,7 +126,9 @@ class RegressorMethods(TableInputs):
         """
         levels = np.asarray(quantiles, dtype=np.float64)
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
-            raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}")
+            raise ValueError(
+                f"quantiles must be a list of numbers between 0 and 1, got {quantiles!r}"
+            )
         return self.predict_law(X, observation_noise).quantile(levels)
 
     def predict_log_density(self, X: ArrayLike, y: ArrayLike) -> Array:

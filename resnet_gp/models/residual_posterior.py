@@ -160,5 +160,5 @@ class ResidualPosterior(Posterior):
 @torch.no_grad()
 def _distances(metric: Kernel, a: Tensor, b: Tensor) -> Array:
     cross = metric(a, b).to_dense()
-    variances = (metric(one, diag=True) for one in (a, b))
-    return kernel_distances(to_array(cross), *map(to_array, variances))
+    left, right = (to_array(metric(one, diag=True)) for one in (a, b))
+    return kernel_distances(to_array(cross), left, right, torch.finfo(cross.dtype).eps)

@@ -159,7 +159,7 @@ class Law:
         Raises:
             ValueError: ``level`` is not between 0 and 1.
         """
-        if not 0 < level < 1:
+        if not 0 < level < 1 or (1 + level) / 2 == 1:
             raise ValueError(f"level must be between 0 and 1, got {level}")
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 

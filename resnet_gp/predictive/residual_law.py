@@ -16,6 +16,8 @@ from resnet_gp.predictive.law import Law
 Array = NDArray[np.float64]
 
 NEIGHBOURS = 20
+EPS = float(np.finfo(np.float64).eps)
+_ROUNDINGS = 100  # in a distance, in units of the precision
 _MOST_ROWS = 5000  # that serve as neighbours
 LARGEST_SQUARE = 25.0  # of a standardised residual, in the local scale
 _OPTIMISM = 1.5  # log of new over left-out squared residuals, per p / (n + p)
@@ -232,13 +234,15 @@ def neighbour_rows(n: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(0).choice(n, _MOST_ROWS, replace=False))
 
 
-def kernel_distances(cross: Array, left: Array, right: Array) -> Array:
+def kernel_distances(cross: Array, left: Array, right: Array, precision: float = EPS) -> Array:
     """Squared distances 2 - 2 k(a, b) / sqrt(k(a, a) k(b, b)) in the metric of a kernel.
 
     Args:
         cross: covariances of the points a and b, ``m x n``.
         left, right: variances, ``m`` and ``n``. A point of variance 0 is as far from all others as
             an independent one.
+        precision: relative, with which covariances were computed. Distances that may be its errors
+            are 0: points that are the same have none.
     """
     with np.errstate(divide="ignore"):
         inverse = [np.where(part > 0, 1 / np.sqrt(part), 0) for part in (left, right)]
@@ -246,7 +250,8 @@ def kernel_distances(cross: Array, left: Array, right: Array) -> Array:
     correlations *= inverse[1]
     correlations *= -2
     correlations += 2
-    return np.maximum(correlations, 0, out=correlations)
+    correlations[correlations < _ROUNDINGS * precision] = 0
+    return correlations
 
 
 def _neighbour_weights(distances: Array, k: int) -> Array:

@@ -8,6 +8,7 @@ pd = pytest.importorskip("pandas")
 
 from resnet_gp.distributed import Partitions, fit
 from resnet_gp.distributed.column_moments import column_moments
+from resnet_gp.distributed.partitions import checked_block
 
 D = 3
 
@@ -16,6 +17,17 @@ D = 3
 def few(data):
     x, y = data
     return x[:40], y[:40, 0]
+
+
+def test_refuses_what_it_would_take_for_numbers():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "c": pandas.Categorical([0, 1])})
+    with pytest.raises(ValueError, match="part must be numeric: a column is of categories"):
+        checked_block("part", frame, ["a", "c"], 2)
+    with pytest.raises(ValueError, match="part must be numeric: a column is of categories"):
+        checked_block("part", frame["c"], None, None)
+    with pytest.raises(ValueError, match="part has values that are missing"):
+        checked_block("part", np.ma.masked_array([[1.0], [2.0]], [[False], [True]]), None, 1)
 
 
 def partition_error(client, x, y):

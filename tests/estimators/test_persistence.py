@@ -301,6 +301,29 @@ def test_arrays_that_change_after_the_fit_do_not_change_the_model(kind, tmp_path
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("kernel", "tangent"), ("activation", "erf"), ("depth", 3), ("block_bias", True)],
+)
+def test_parameters_of_the_kernel_are_those_of_the_file(fitted, tmp_path, name, value):
+    fitted.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=f"{name} must be .*, as in the fit"):
+        ResNetGPRegressor.load(tmp_path / "model", **{name: value})
+    same = ResNetGPRegressor.load(tmp_path / "model", **{name: getattr(fitted, name)})
+    np.testing.assert_array_equal(same.predict(fitted.X_train_), fitted.predict(fitted.X_train_))
+
+
+@pytest.mark.parametrize("dtype", [">f8", np.longdouble])
+def test_arrays_of_other_machines(tmp_path, dtype):
+    X = np.linspace(0, 1, 12)[:, None]
+    options = {"hyperparameters": "map", "n_components": 1, "alpha": np.full(12, 0.1).astype(dtype)}
+    model = ResNetGPRegressor(**options).fit(X, X[:, 0])
+    model.save(tmp_path / "model")
+    loaded = ResNetGPRegressor.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.alpha, model.alpha)
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
 def test_parameters_that_change_after_the_fit(fitted, tmp_path):
     model, X = copy.deepcopy(fitted), fitted.X_train_ + 0.1
     model.set_params(residuals="gaussian").save(tmp_path / "model")

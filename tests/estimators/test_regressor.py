@@ -1147,3 +1147,15 @@ def test_rows_of_weight_0_do_not_change_how_tables_are_encoded():
     np.testing.assert_allclose(model.predict(frame[2:]), without.predict(frame[2:]), rtol=1e-10)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model.fit(frame, y[:-1], weight)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("seed", [2, 5])
+def test_groups_of_repeated_rows_have_their_own_noise(seed, dtype):
+    rng = np.random.default_rng(seed)
+    group = np.repeat([0.0, 1.0], 60)
+    y = np.where(group == 0, 0.1, 1.0) * rng.normal(size=120) + group
+    model = ResNetGPRegressor(hyperparameters="map", dtype=dtype).fit(group[:, None], y)
+    quiet, loud = model.predict([[0.0], [1.0]], return_std=True)[1]
+    assert 0.07 < quiet < 0.2
+    assert 0.7 < loud < 1.3

@@ -326,6 +326,16 @@ def test_distances_of_a_kernel():
     assert own.min() >= 0
 
 
+@pytest.mark.parametrize("precision", [np.float64, np.float32])
+def test_points_that_are_the_same_have_no_distance(precision):
+    """Whatever their covariances' rounding errors."""
+    b = np.random.default_rng(0).normal(size=(200, 3)).astype(precision)
+    cross, norms = (b @ b.T).astype(np.float64), (b * b).sum(1).astype(np.float64)
+    found = kernel_distances(cross, norms, norms, float(np.finfo(precision).eps))
+    assert not found.diagonal().any()
+    assert (found == 0).mean() < 0.01
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
