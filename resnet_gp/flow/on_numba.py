@@ -23,10 +23,7 @@ _NUMPY = {torch.float64: np.float64, torch.float32: np.float32}
 
 def covariance(points: Points) -> Tensor:
     """See ``Path``."""
-    arrays = _arrays(points)
-    if any(isinstance(x, Tensor) and x.requires_grad for x in points):
-        _compile(points, arrays, mirrored=False)
-    return _covariance(points, arrays)
+    return _covariance(points, _arrays(points))
 
 
 def gradient(points: Points, grad: Tensor, units: bool) -> Gradients:
@@ -37,16 +34,16 @@ def gradient(points: Points, grad: Tensor, units: bool) -> Gradients:
 def with_gradient(points: Points) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
     """See ``Path``."""
     arrays = _arrays(points)
-    _compile(points, arrays, mirrored=True)
+    _compile(points, arrays)
     gradient = functools.partial(_gradient, points, arrays, units=True, mirrored=True)
     return _covariance(points, arrays), gradient
 
 
-def _compile(points: Points, arrays: tuple[Any, ...], mirrored: bool) -> None:
+def _compile(points: Points, arrays: tuple[Any, ...]) -> None:
     """Compile what computes a covariance and its gradient, when a process first needs both."""
     if not compiled.gradient.overloads:
         out = _new_covariance(points, arrays)
-        chains, _, _ = _chaining(points, arrays, out, True, mirrored)
+        chains, _, _ = _chaining(points, arrays, out, True, True)
         compile_together(_filling(points, arrays, out)[0], chains[0])
 
 
