@@ -110,12 +110,12 @@ class CategoryColumn:
         if len(self.categories) < 2:
             return np.zeros((len(objects), 0)), []
         places = {category: i for i, category in enumerate(self.categories)}
-        known = {type_ for type_ in set(map(type, objects)) if kind_of(type_) in _CATEGORIES}
+        types = set(map(type, objects))
+        known = {one for one in types if one is type(None) or kind_of(one) in _CATEGORIES}
         found = np.array(
             [places.get(_plain(one), -1) if type(one) in known else -1 for one in objects],
             dtype=np.int64,
         )
-        found[[one is None for one in objects]] = places.get(None, -1)
         rows = np.flatnonzero(found >= 0)
         values = np.zeros((len(objects), len(places)))
         values[rows, found[rows]] = 1.0

@@ -26,7 +26,7 @@ from resnet_gp.progress import progress_bar
 _LEAST_ROWS, _ROWS = 50, 400
 # Beyond so many rows, at most so many of the others judge directions of at most so many inputs:
 # gradients of fewer rows say little of more.
-_TURNED_ABOVE, _JUDGES, _MOST_TURNED = 800, 1000, 400
+_TURNED_ABOVE, _JUDGES, MOST_TURNED = 800, 1000, 400
 
 
 def learned_turn(x: Tensor, targets: Tensor) -> Turn:
@@ -46,7 +46,7 @@ def learned_turn(x: Tensor, targets: Tensor) -> Turn:
     """
     rows, d = sampled_numbers(len(x), _ROWS), x.shape[1]
     judges = torch.from_numpy(shuffled(len(x))[_ROWS : _ROWS + _JUDGES])
-    turns = len(x) > _TURNED_ABOVE and 1 < d <= _MOST_TURNED
+    turns = len(x) > _TURNED_ABOVE and 1 < d <= MOST_TURNED
     targets = targets[:, (targets[rows] != targets[rows[0]]).any(0)]  # of classes of these rows
     if len(rows) < _LEAST_ROWS or not (x[rows].any() and targets.numel()):
         raise DomainError(f"lengthscales need {_LEAST_ROWS} rows, inputs and classes that vary")

@@ -14,6 +14,7 @@ from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnet_gp.fitting.class_metric import MOST_TURNED
 from resnet_gp.fitting.classifier_search import (
     NOISE_LEVELS,
     ClassifierFit,
@@ -47,8 +48,8 @@ _FIRST_NEIGHBORS = 64
 # Numbers of neighbours to choose from, the first within this share of the least log-loss.
 _NEIGHBORS, _WITHIN = (64, 128, 256), 0.005
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a further model in the average
-# At most so many turns towards the directions of the gradients of so many rows, and so many inputs.
-_TURNS, _GRADIENT_ROWS, _MOST_TURNED = 2, 1000, 400
+# At most so many turns towards the directions of the gradients of so many rows.
+_TURNS, _GRADIENT_ROWS = 2, 1000
 # Lengthscales of a start without input bias, in standard deviations: they make the bias small.
 _SHORT = 0.3
 
@@ -268,7 +269,7 @@ def _turned(
         turn: of the model.
     """
     x = model.train_x
-    if not 1 < x.shape[1] <= _MOST_TURNED:
+    if not 1 < x.shape[1] <= MOST_TURNED:
         return None
     rows = torch.from_numpy(sample_rows(len(x), _GRADIENT_ROWS))
     found = gradient_directions(model.posterior(), x[rows])

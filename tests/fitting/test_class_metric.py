@@ -33,7 +33,7 @@ def is_plain(turn):
 @pytest.mark.parametrize(("rows", "most"), [(900, 400), (800, 400), (900, 2)])
 def test_directions_lie_across_inputs(rows, most, monkeypatch):
     """Steps along the diagonal are long in the metric, and those across it short."""
-    monkeypatch.setattr(class_metric, "_MOST_TURNED", most)
+    monkeypatch.setattr(class_metric, "MOST_TURNED", most)
     x = inputs(rows) * torch.tensor([1.0, 3.0, 1.0])
     turn = learned_turn(x, signs((2 * (x[:, 0] + x[:, 1] / 3)).sin()))
     assert is_plain(turn) == (rows <= 800 or most < 3)
