@@ -82,7 +82,8 @@ def r_hat(draws: Draws) -> dict[str, float]:
 
 def effective_draws(draws: Draws) -> dict[str, float]:
     """Smallest effective sample size of each site over all chains, where it is defined."""
-    return _by_site(effective_sample_size, draws, min)
+    found = _by_site(effective_sample_size, draws, min)
+    return {name: max(worth, 0.0) for name, worth in found.items()}  # an estimate: may be below 0
 
 
 def _by_site(statistic: Any, draws: Draws, worst: Any) -> dict[str, float]:

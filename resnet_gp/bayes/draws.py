@@ -10,6 +10,7 @@ from torch import Tensor
 from resnet_gp.integers import check_integer
 
 _SITES = "draws.at."
+_FAILURES = "draws.failure."
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,25 @@ class Draws:
         return {name: value[:, keep].flatten(0, 1) for name, value in self.values.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Values and divergences as named tensors, to be saved."""
+        """What a file must hold; not the losses."""
         sites = {_SITES + name: value.contiguous() for name, value in self.values.items()}
-        return {"draws.diverging": self.diverging.double(), **sites}
+        reasons = {
+            f"{_FAILURES}{chain}": torch.tensor(list(reason.encode()))
+            for chain, reason in self.failures.items()
+        }
+        run = torch.tensor([float(self.interrupted), self.seconds], dtype=torch.float64)
+        return {"draws.diverging": self.diverging.double(), "draws.run": run, **sites, **reasons}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Draws:
         """The inverse of ``tensors``."""
-        return cls(below(_SITES, tensors), tensors["draws.diverging"].bool())
+        failures = {
+            int(chain): bytes(reason.byte().tolist()).decode()
+            for chain, reason in below(_FAILURES, tensors).items()
+        }
+        interrupted, seconds = tensors["draws.run"].tolist()
+        diverging = tensors["draws.diverging"].bool()
+        return cls(below(_SITES, tensors), diverging, failures, bool(interrupted), seconds)
 
 
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

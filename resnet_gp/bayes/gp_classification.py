@@ -11,7 +11,7 @@ from gpytorch.kernels import Kernel, ScaleKernel
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
-from resnet_gp.bayes.gp_regression import each
+from resnet_gp.bayes.gp_regression import check_finite, check_points, each
 from resnet_gp.bayes.hyperparameters import (
     Values,
     sample_hyperparameters,
@@ -25,6 +25,8 @@ from resnet_gp.models.priors import add_weak_priors, fix_confounded
 
 class LatentClassifier(ABC):
     """Class probabilities from latent Gaussian processes, averaged over draws."""
+
+    train_x: Tensor
 
     @torch.no_grad()
     def predict_proba(
@@ -41,7 +43,11 @@ class LatentClassifier(ABC):
             x, draws, at_most: as for ``GPRegression.predict``.
             num_latent_draws: latent values drawn at each point, for each of the draws.
             seed: seed of the latent values.
+
+        Raises:
+            ValueError: other columns than the training rows', or values that are no numbers.
         """
+        check_points(x, self.train_x)
         generator = torch.Generator().manual_seed(seed)
         check_integer("num_latent_draws", num_latent_draws)
         laws = (self._latent(x, values) for values in each(draws.pooled(at_most)))
@@ -68,7 +74,7 @@ class GPClassification(LatentClassifier):
         num_classes: C; None for the largest label plus one, at least two.
 
     Raises:
-        ValueError: shapes that do not match, or labels out of range.
+        ValueError: shapes that do not match, values that are no numbers, or labels out of range.
     """
 
     def __init__(
@@ -124,7 +130,7 @@ def count_latent(train_x: Tensor, labels: Tensor, num_classes: int | None) -> in
     """Number of latent functions: one for two classes, otherwise one for each class.
 
     Raises:
-        ValueError: shapes that do not match, or labels out of range.
+        ValueError: shapes that do not match, values that are no numbers, or labels out of range.
     """
     if train_x.dim() != 2 or labels.dim() != 1 or len(train_x) != len(labels):
         raise ValueError(
@@ -133,6 +139,7 @@ def count_latent(train_x: Tensor, labels: Tensor, num_classes: int | None) -> in
         )
     if not len(labels):
         raise ValueError("labels must not be empty")
+    check_finite("train_x", train_x)
     if num_classes is not None:
         check_integer("num_classes", num_classes, least=2)
     count = max(2, int(labels.max()) + 1) if num_classes is None else num_classes

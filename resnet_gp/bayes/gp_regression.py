@@ -91,7 +91,11 @@ class GPRegression:
             draws: from ``run_nuts`` or ``run_svi``.
             at_most: evenly spaced draws to average over; None for all. Each costs a factorisation.
             observation_noise: True for the law of y, False for that of f.
+
+        Raises:
+            ValueError: other columns than the training rows', or values that are no numbers.
         """
+        check_points(x, self.module.train_inputs[0])
         members = (self.at(values).posterior() for values in each(draws.pooled(at_most)))
         return mixture_of(members, x, observation_noise)
 
@@ -130,9 +134,21 @@ def check_rows(train_x: Tensor, train_y: Tensor) -> None:
             f"train_x must be n x d and train_y n or n x p, got shapes {tuple(train_x.shape)} and "
             f"{tuple(train_y.shape)}"
         )
-    for name, values in (("train_x", train_x), ("train_y", train_y)):
-        if not (values.is_floating_point() and values.isfinite().all()):
-            raise ValueError(f"{name} must hold finite floating-point numbers")
+    check_finite("train_x", train_x)
+    check_finite("train_y", train_y)
+
+
+def check_points(x: Tensor, train_x: Tensor) -> None:
+    """Raise ``ValueError`` unless points are numbers, with the columns of the training rows."""
+    if x.dim() != 2 or x.shape[1] != train_x.shape[1]:
+        raise ValueError(f"x must be k x {train_x.shape[1]}, got shape {tuple(x.shape)}")
+    check_finite("x", x)
+
+
+def check_finite(name: str, values: Tensor) -> None:
+    """Raise ``ValueError`` unless all values are finite floating-point numbers."""
+    if not (values.is_floating_point() and values.isfinite().all()):
+        raise ValueError(f"{name} must hold finite floating-point numbers")
 
 
 def check_variances(name: str, values: Tensor, n: int) -> None:

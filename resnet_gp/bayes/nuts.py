@@ -108,7 +108,7 @@ def run_nuts(
             else:
                 _run_in_processes(work, int(n_jobs), tell)
         except KeyboardInterrupt:
-            if not record.any():
+            if not record.whole():
                 raise
             record.interrupted = True
     draws = record.draws(time.perf_counter() - began)
@@ -146,17 +146,17 @@ class _Record:
         elif event.values is not None:
             self.iterations[chain].append(event)
 
-    def any(self) -> bool:
-        return any(self.iterations)
+    def whole(self) -> list[list[Iteration]]:
+        """Iterations of the chains that have some and did not fail."""
+        return [
+            chain for i, chain in enumerate(self.iterations) if i not in self.failures and chain
+        ]
 
     def draws(self, seconds: float) -> Draws:
         """Draws of the chains that did not fail, cut to the length that keeps the most draws."""
-        whole = [
-            chain for i, chain in enumerate(self.iterations) if i not in self.failures and chain
-        ]
+        whole = sorted(self.whole(), key=len, reverse=True)
         if not whole:
             raise RuntimeError(f"every chain failed; the first said: {self.failures.get(0)}")
-        whole.sort(key=len, reverse=True)
         count = max(range(1, len(whole) + 1), key=lambda k: k * len(whole[k - 1]))
         length = len(whole[count - 1])
         iterations = [chain[:length] for chain in whole[:count]]

@@ -15,7 +15,7 @@ from torch.nn import Module, ModuleDict
 
 from resnet_gp.bayes.draws import Draws
 from resnet_gp.bayes.gp_classification import LatentClassifier, count_latent, observe_labels
-from resnet_gp.bayes.gp_regression import check_rows, each
+from resnet_gp.bayes.gp_regression import check_points, check_rows, each
 from resnet_gp.bayes.hyperparameters import (
     Values,
     sample_hyperparameters,
@@ -124,7 +124,8 @@ class SparseGPRegression(_SparseGP):
         at_most: int | None = 200,
         observation_noise: bool = True,
     ) -> Law:
-        """The predictive law at ``k x d`` points; arguments as ``GPRegression.predict``."""
+        """The predictive law at ``k x d`` points; arguments and errors as ``GPRegression``'s."""
+        check_points(x, self.train_x)
 
         def law(values: Values) -> Law:
             module: Any = with_hyperparameters("", self.module, values)

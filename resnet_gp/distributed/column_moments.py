@@ -63,8 +63,8 @@ class ColumnMoments:
         """The same as ``Standardiser.of`` of all rows.
 
         Raises:
-            ValueError: a value of ``name`` ("X" or "y") is above 1e150, which no sum of squares
-                can hold.
+            ValueError: a value of ``name`` ("X" or "y") is above 1e150, or a column varies by less
+                than 1e-150: no sum of squares can hold them.
         """
         sizes = np.ravel(np.maximum(np.abs(self.smallest), np.abs(self.largest)))
         if (sizes > HUGE).any():
@@ -72,6 +72,11 @@ class ColumnMoments:
             raise ValueError(
                 f"{name} holds {sizes[column]:.4g} in column {column} (counted from 0): correct "
                 "it, or leave the row out"
+            )
+        if (tiny := (self.squares == 0) & (self.smallest < self.largest)).any():
+            raise ValueError(
+                f"{name} varies by less than 1e-150 in column {int(np.argmax(tiny))} (counted from "
+                "0): give it in another unit"
             )
         deviation = np.sqrt(self.squares / self.count)
         return Standardiser.of_moments(self.mean, deviation, self.smallest, self.largest)

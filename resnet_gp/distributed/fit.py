@@ -86,7 +86,8 @@ def fit(
         units = replace(units, x=DirectedStandardiser.along(units.x, directions))
         source = source.turned(directions)
     fitted = Nearest(n_neighbors, residuals == "student").fit_to(source, search)
-    return DistributedFit(fitted, units, partitions.column_names, kernels[fitted.number])
+    names = partitions.column_names, partitions.output_names
+    return DistributedFit(fitted, units, *names, kernels[fitted.number])
 
 
 def standardised(partitions: Partitions, units: Units) -> DaskRows:

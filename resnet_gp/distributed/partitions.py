@@ -32,7 +32,7 @@ class Partitions:
         num_dims: d.
         num_outputs: p.
         is_vector: whether y has no second dimension.
-        column_names: names of the columns of x; None if x is an array.
+        column_names, output_names: names of the columns of x and of y; None of an array or series.
 
     Raises:
         TypeError: x or y is not a Dask collection.
@@ -58,8 +58,7 @@ class Partitions:
         self.client = client
         self.num_dims, self.is_vector = int(x.shape[1]), y.ndim == 1
         self.num_outputs = 1 if self.is_vector else int(y.shape[1])
-        self.column_names = column_names(x)
-        names = self.column_names, column_names(y)
+        names = self.column_names, self.output_names = column_names(x), column_names(y)
         shape = self.num_dims, None if self.is_vector else self.num_outputs
         check = delayed(checked_pair, pure=False)
         pairs = [
@@ -135,8 +134,6 @@ def checked_block(
         raise ValueError(f"{title} has columns {found}, not {names}")
     if any(str(one) == "category" for one in np.ravel(getattr(block, "dtypes", ()))):
         raise ValueError(f"{title} must be numeric: a column is of categories")
-    if np.ma.is_masked(block):
-        raise ValueError(f"{title} has values that are missing or not finite")
     values = np.asarray(block)
     wanted = "one column" if num_columns is None else f"{num_columns} columns"
     if values.shape[1:] != (() if num_columns is None else (num_columns,)) or values.ndim == 0:
@@ -149,7 +146,7 @@ def checked_block(
         values = values.astype(np.float64)  # a copy
     except (TypeError, ValueError) as error:
         raise ValueError(f"{title} must be numeric: {error}") from error
-    if not np.isfinite(values).all():
+    if np.ma.is_masked(block) or not np.isfinite(values).all():
         raise ValueError(f"{title} has values that are missing or not finite")
     return values
 

@@ -50,13 +50,14 @@ class DistributedFit:
     Attributes:
         fitted: the model, its posterior and the result of the search, in standard units.
         units: maps between the units of the data and those of the model.
-        column_names: names of the columns of X; None if X was an array.
+        column_names, output_names: names of the columns of X and of y; None if it had none.
         kernel: which of the kernels was chosen.
     """
 
     fitted: Fitted
     units: Units
     column_names: list[Any] | None
+    output_names: list[Any] | None
     kernel: KernelSpec
 
     @property
@@ -93,7 +94,8 @@ class DistributedFit:
         Returns:
             Both of shape ``n``, or ``n x p`` if y had columns. They are arrays; of a dask.array,
             lazy dask.arrays with its chunks of rows, but no empty ones; of a dask.dataframe, lazy
-            series, or frames if y had columns, with its partitions and its index.
+            series, or frames with the columns of y if it had some, with its partitions and
+            its index.
 
         A collection whose chunks have unknown sizes, as any dask.dataframe, is read once to learn
         them. ``dask.compute(mean, std)`` computes what both need once.
@@ -173,9 +175,10 @@ class DistributedFit:
             return arrays[0], arrays[1]
         frames = []
         for own, name in zip(both, ("mean", "std"), strict=True):
-            meta = _like(x._meta_nonempty[:0], np.empty((0, *self._outputs)), name)
+            columns = self.output_names
+            meta = _like(x._meta_nonempty[:0], np.empty((0, *self._outputs)), name, columns)
             pairs = zip(blocks, own, strict=True)
-            whole = [later(_like, block, part, name) for block, part in pairs]
+            whole = [later(_like, block, part, name, columns) for block, part in pairs]
             frames.append(dd.from_delayed(whole, meta=meta, divisions=x.divisions))
         return frames[0], frames[1]
 
@@ -251,8 +254,10 @@ def _concatenated(parts: list[Moments], outputs: tuple[int, ...]) -> Moments:
     return np.concatenate(means), np.concatenate(deviations)
 
 
-def _like(block: pd.DataFrame, values: Array, name: str) -> pd.Series | pd.DataFrame:
-    """Values of the rows of a block, with its index."""
+def _like(
+    block: pd.DataFrame, values: Array, name: str, columns: list[Any] | None
+) -> pd.Series | pd.DataFrame:
+    """Values of the rows of a block, with its index: a series of that name, or columns."""
     if values.ndim == 1:
         return pd.Series(values, index=block.index, name=name)
-    return pd.DataFrame(values, index=block.index)
+    return pd.DataFrame(values, index=block.index, columns=columns)

@@ -198,7 +198,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         except TypeError as error:
             raise ValueError(f"y must hold labels of one kind, none missing: {error}") from error
         if len(self.classes_) < 2:
-            raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
+            raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]}")
         fit = self._fit_of(self.inference, len(labels))
         with naming_far_values("X", self._feature_names):
             self._inputs = self._make_inputs(fit)

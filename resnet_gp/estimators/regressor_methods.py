@@ -16,7 +16,8 @@ from resnet_gp.estimators.tables import TableInputs
 from resnet_gp.fitting.inference import Fitted, Training
 from resnet_gp.fitting.optimiser import set_raw, value_and_gradient
 from resnet_gp.fitting.units import Units
-from resnet_gp.models.posterior import UnsupportedError
+from resnet_gp.integers import check_integer
+from resnet_gp.models.posterior import UnsupportedError, to_array
 from resnet_gp.predictive.law import Law
 from resnet_gp.progress import bars
 
@@ -149,10 +150,10 @@ class RegressorMethods(TableInputs):
         ValueError
             ``y`` does not have the shape of the predictions.
         """
-        targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         law = self.predict_law(X)
-        if targets.shape != law.shape:
-            raise ValueError(f"y has shape {targets.shape}, predictions {law.shape}")
+        if np.shape(y) != law.shape:
+            raise ValueError(f"y has shape {np.shape(y)}, predictions {law.shape}")
+        targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         return law.log_density(targets)
 
     def sample_y(
@@ -179,16 +180,20 @@ class RegressorMethods(TableInputs):
         -------
         samples : ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
         """
-        mean, covariance = self.predict(X, return_cov=True, observation_noise=observation_noise)
+        check_integer("n_samples", n_samples, least=0)
+        x = self._standardised(X)
+        with bars(self.verbose):
+            mean, covariance = map(to_array, self._fitted.posterior.joint(x, observation_noise))
         generator = check_random_state(random_state)
         # The covariance of a latent f is singular up to rounding: no check, none is needed.
         draws = [
-            generator.multivariate_normal(m, cov, n_samples, check_valid="ignore").T
+            generator.multivariate_normal(m, cov, n_samples, check_valid="ignore")
             for m, cov in zip(
                 np.atleast_2d(mean.T), np.moveaxis(np.atleast_3d(covariance), -1, 0), strict=True
             )
         ]
-        return draws[0] if mean.ndim == 1 else np.stack(draws, axis=1)
+        samples = self._units.values(draws[0] if mean.ndim == 1 else np.stack(draws, axis=-1))
+        return np.moveaxis(samples, 0, -1)
 
     def loo_predict(
         self, return_std: bool = False, observation_noise: bool = True
@@ -243,11 +248,13 @@ class RegressorMethods(TableInputs):
         ------
         IndexError
             A number is not that of a training row.
+        ValueError
+            ``rows`` is neither a list of integers nor a mask.
         RuntimeError
             The inference has no such closed form.
         """
         check_is_fitted(self)
-        chosen = None if rows is None else np.arange(len(self.X_train_))[np.atleast_1d(rows)]
+        chosen = None if rows is None else self._chosen_rows(np.atleast_1d(rows))
         with bars(self.verbose):
             return self._units.law(self._fitted.posterior.leave_one_out_law(chosen))
 
@@ -364,6 +371,11 @@ class RegressorMethods(TableInputs):
             set_raw(model, self.theta_)
             model.forget()
         return (value, gradient) if eval_gradient else value
+
+    def _chosen_rows(self, rows: NDArray[Any]) -> NDArray[np.intp]:
+        if rows.size and rows.dtype.kind not in "biu":
+            raise ValueError(f"rows must be indices of training rows, or a mask, got {rows!r}")
+        return np.arange(len(self.X_train_))[rows if rows.size else rows.astype(np.intp)]
 
     def _standardised(self, X: ArrayLike) -> Tensor:
         return self._in_standard_units(self._features(X))

@@ -33,7 +33,11 @@ class Units:
 
     def mean(self, mean: Tensor) -> Array:
         """Means, ``n`` or ``n x p``, in the units of y."""
-        return np.asarray(to_array(mean) * self.y.scale + self.y.mean)
+        return self.values(to_array(mean))
+
+    def values(self, values: Array) -> Array:
+        """Targets, of any shape if y is one vector, else ``... x p``, in the units of y."""
+        return np.asarray(values * self.y.scale + self.y.mean)
 
     def deviation(self, variance: Tensor) -> Array:
         """Standard deviations in the units of y, from variances of the shape of the mean."""

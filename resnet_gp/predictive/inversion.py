@@ -76,9 +76,9 @@ def mixture_quantile(
 def _start(means: Array, scales: Array, weights: Array, goal: Array) -> Array:
     """Quantile of one law with the moments of the mixture."""
     centre = (weights * means).sum(0)
-    return np.asarray(
-        centre + goal * np.sqrt((weights * (scales**2 + (means - centre) ** 2)).sum(0))
-    )
+    gaps = np.hypot(scales, means - centre)
+    unit = np.where((largest := gaps.max(0)) > 0, largest, 1.0)  # squares would overflow or vanish
+    return np.asarray(centre + goal * unit * np.sqrt((weights * (gaps / unit) ** 2).sum(0)))
 
 
 def _cdf_and_density(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from resnet_gp.integers import check_integer
 from resnet_gp.predictive.inversion import mixture_quantile
 from resnet_gp.predictive.standard import Standard
 from resnet_gp.predictive.student import standard
@@ -266,7 +267,11 @@ class Law:
         Args:
             n: number of draws.
             random_state: a seed or a generator, as for ``numpy.random.default_rng``.
+
+        Raises:
+            ValueError: ``n`` is no such number.
         """
+        check_integer("n", n, least=0)
         random = np.random.default_rng(random_state)
         size = (n, *self.shape)
         white = self._standard.draw(random, size)
@@ -357,9 +362,10 @@ def _normalised(weights: ArrayLike, shape: tuple[int, ...]) -> Array:
         raise ValueError(
             f"weights of shape {np.shape(weights)} do not match means of shape {shape}"
         ) from None
-    total = w.sum(0)
-    if not (total > 0).all():
+    largest = w.max(0)
+    if not (largest > 0).all():
         raise ValueError("weights must have a positive sum at every point")
     if len(w) == 1:
         return np.broadcast_to(1.0, shape)
-    return np.broadcast_to(w / total, whole.shape)
+    w = w / largest  # sums of numbers far from 1 overflow
+    return np.broadcast_to(w / w.sum(0), whole.shape)

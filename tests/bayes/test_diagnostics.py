@@ -126,3 +126,19 @@ def test_a_chain_that_never_moves_is_a_problem():
     values[2] = values[2, 0]
     stuck = problems(Draws({"a": values, "b": torch.ones(4, 500)}, healthy.diverging))
     assert any("chains 2 never moved" in one for one in stuck)
+
+
+def test_draws_are_worth_no_fewer_than_none():
+    alternating = torch.tensor([0.0, 1.0, 1.1, 0.1]).double().repeat(4, 1)
+    made = Draws({"a": alternating}, torch.zeros(4, 4, dtype=torch.bool))
+    assert effective_draws(made)["a"] >= 0
+
+
+def test_tensors_hold_what_problems_need():
+    made = draws(shift=1.0)
+    ill = Draws(made.values, made.diverging, {4: "gone: \u00e9"}, interrupted=True, seconds=1.5)
+    again = Draws.from_tensors(
+        {name: value.to(torch.float64) for name, value in ill.tensors().items()}
+    )
+    assert problems(again) == problems(ill)
+    assert again.seconds == 1.5

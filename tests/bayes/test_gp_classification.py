@@ -87,5 +87,10 @@ def test_bad_arguments_are_named():
     for wrong, message in ((2.5, "num_classes must be an integer"), (1, "of at least 2, got 1")):
         with pytest.raises(ValueError, match=message):
             GPClassification(x, labels, RBFKernel(), num_classes=wrong)
+    for wrong in (x.long(), x * torch.nan):
+        with pytest.raises(ValueError, match="train_x must hold finite floating-point numbers"):
+            GPClassification(wrong, labels, RBFKernel())
+    with pytest.raises(ValueError, match=r"x must be k x 2, got shape \(6, 1\)"):
+        GPClassification(x, labels, RBFKernel()).predict_proba(x[:, :1], Draws({}, labels[None]))
     with pytest.raises(ValueError, match="labels must not be empty"):
         GPClassification(x[:0], labels[:0], RBFKernel())

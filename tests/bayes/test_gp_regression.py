@@ -9,7 +9,7 @@ from gpytorch.kernels import MaternKernel, RBFKernel
 from scipy.stats import norm
 
 from resnet_gp import ResNetLimitKernel
-from resnet_gp.bayes import GPRegression, run_nuts
+from resnet_gp.bayes import Draws, GPRegression, run_nuts
 from resnet_gp.bayes.chain import Potential
 from resnet_gp.bayes.hyperparameters import current_hyperparameters
 from resnet_gp.models.priors import log_prior
@@ -130,6 +130,13 @@ def test_bad_data_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             GPRegression(*arguments, RBFKernel())
+    model, none = GPRegression(x, y, RBFKernel()), Draws({}, torch.zeros(1, 0))
+    for points, message in (
+        (x[:, :1], r"x must be k x 2, got shape \(6, 1\)"), (x[0], "x must be k x 2"),
+        (x * torch.nan, "x must hold finite"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            model.predict(points, none)
     for extra in (-torch.ones(6), torch.ones(5), torch.full((6,), torch.inf)):
         with pytest.raises(ValueError, match="extra_variance must hold 6 variances"):
             GPRegression(x, y, RBFKernel(), extra_variance=extra)

@@ -155,6 +155,25 @@ def test_an_interruption_keeps_the_draws_so_far(monkeypatch):
         run_nuts(conjugate, Y, **QUICK)
 
 
+def test_ctrl_c_after_a_failed_chain_is_no_failure_of_all(monkeypatch):
+    from resnet_gp.bayes import nuts
+
+    record = nuts._Record(2)
+    record.add(0, Iteration({"a": torch.tensor(0.0)}))
+    record.add(0, "gone")
+    assert not record.whole()
+
+    def interrupted(number, work, tell):
+        if number == 1:
+            raise KeyboardInterrupt
+        tell(0, Iteration({"a": torch.tensor(0.0)}))
+        tell(0, "gone")
+
+    monkeypatch.setattr(nuts, "_run_here", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_nuts(conjugate, Y, **QUICK)
+
+
 def test_chains_of_unequal_length_are_cut_where_most_draws_remain():
     from resnet_gp.bayes.nuts import _Record
 

@@ -101,5 +101,7 @@ def test_shapes_of_sparse_models_are_checked():
         SparseGPRegression(x, y[1:], ResNetLimitKernel())
     with pytest.raises(ValueError, match="a model to each output"):
         SparseGPRegression(x, y[:, None], ResNetLimitKernel())
+    with pytest.raises(ValueError, match="x must be k x "):
+        SparseGPRegression(x, y, ResNetLimitKernel()).predict(x[0], Draws({}, y[None]))
     with pytest.raises(ValueError, match="labels must be integers from 0 to 1"):
         SparseGPClassification(x, torch.arange(5), ResNetLimitKernel(), num_classes=2)

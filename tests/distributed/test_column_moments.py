@@ -36,3 +36,9 @@ def test_marks_of_missing_values_are_refused(client, chunked, value):
     y[7], x[5, 1] = 0, value
     with pytest.raises(ValueError, match=r"X holds .* in column 1"):
         fit(client, *chunked(x, y, rows=20))
+
+
+def test_what_no_sum_of_squares_can_hold_is_refused(client, chunked):
+    x, y = np.random.default_rng(0).normal(size=(2, 60, 3))
+    with pytest.raises(ValueError, match=r"y varies by less than 1e-150 in column 0"):
+        fit(client, *chunked(x, 1e-170 * y[:, 0], rows=20))

@@ -59,6 +59,7 @@ def test_of_a_dask_frame_keep_its_partitions_and_its_index(frame_fit, data):
     for part, expected in zip(dask.compute(*lazy), (mean, std), strict=True):
         np.testing.assert_allclose(part.to_numpy(), expected, rtol=1e-12)
         assert part.index.equals(x.index)
+        assert list(part.columns) == ["u", "v"]
 
 
 def test_of_a_dask_frame_are_series_for_one_output(fitted, data):

@@ -304,7 +304,7 @@ def test_bad_parameters_are_named(parameters, message):
 @pytest.mark.parametrize(
     ("X", "y", "message"),
     [
-        (np.ones((3, 1)), [1, 1, 1], "at least 2 classes"),
+        (np.ones((3, 1)), [1, 1, 1], "at least 2 classes, got 1 class: 1$"),
         (np.ones((3, 1)), [0.5, 1.2, 0.1], "Unknown label type"),
         (np.array([[1.0], [np.nan]]), [0, 1], "Input X contains NaN"),
         (np.ones((3, 1)), [0, 1], "inconsistent numbers of samples"),

@@ -147,6 +147,18 @@ def test_samples_have_the_predictive_moments(fitted, data):
     np.testing.assert_array_equal(draws, fitted.sample_y(X, count, random_state=3))
     latent = fitted.sample_y(X, count, observation_noise=False)
     assert (latent.var(1) < draws.var(1)).all()
+    for wrong in (1.5, -1):
+        with pytest.raises(ValueError, match="n_samples must be an integer of at least 0"):
+            fitted.sample_y(X, wrong)
+
+
+@pytest.mark.parametrize("unit", [1e-170, 1e150])
+def test_draws_and_quantiles_in_any_unit(fitted, data, unit):
+    X, y = data[0][:120], data[1][:120]
+    other = plain().fit(X, y * unit)
+    for name in ("sample_y", "predict_quantiles"):
+        ours, expected = getattr(other, name)(data[0][:9]), getattr(fitted, name)(data[0][:9])
+        np.testing.assert_allclose(ours / unit, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_marginal_likelihood_is_that_of_the_standardised_targets(fitted):
@@ -418,6 +430,18 @@ def test_leave_one_out_predictions_are_calibrated_and_are_not_the_fit(fitted):
     _, latent = fitted.loo_predict(return_std=True, observation_noise=False)
     np.testing.assert_allclose(std**2 - latent**2, fitted.noise_variance_, rtol=1e-9)
     np.testing.assert_array_equal(fitted.loo_predict(), mean)
+
+
+def test_left_out_rows_are_chosen_by_index_or_mask(fitted):
+    whole = fitted.loo_predict_law().mean
+    for rows in ([2, 5], np.isin(np.arange(120), (2, 5)), np.array([2, 5], np.uint8)):
+        np.testing.assert_array_equal(fitted.loo_predict_law(rows).mean, whole[[2, 5]])
+    assert fitted.loo_predict_law([]).shape == (0,)
+    for wrong in ([1.0], ["a"]):
+        with pytest.raises(ValueError, match="rows must be indices of training rows, or a mask"):
+            fitted.loo_predict_law(wrong)
+    with pytest.raises(IndexError):
+        fitted.loo_predict_law([120])
 
 
 def test_gradient_is_that_of_the_mean_in_units(data):
@@ -997,6 +1021,8 @@ def test_log_density_is_that_of_the_predictive_law(fitted, data):
     np.testing.assert_allclose(fitted.predict_log_density(X, y), norm.logpdf(y, mean, std))
     with pytest.raises(ValueError, match=r"y has shape \(3,\), predictions \(60,\)"):
         fitted.predict_log_density(X, y[:3])
+    with pytest.raises(ValueError, match=r"y has shape \(\), predictions \(60,\)"):
+        fitted.predict_log_density(X, 0.0)
 
 
 def test_what_cannot_be_factorised_names_the_parameters(data):

@@ -271,11 +271,17 @@ def test_slices_change_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("unit", [1e-300, 1e-170, 1e170, 1e300])
-def test_deviations_do_not_overflow(unit):
+def test_no_unit_overflows(unit):
     law = mixture(5.0)
     np.testing.assert_allclose(law.affine(0, unit).std / unit, law.std, rtol=1e-12)
     np.testing.assert_allclose(law.std**2, law.variance, rtol=1e-12)
     assert (Law(np.zeros((2, 3)), np.zeros((2, 3))).std == 0).all()
+    np.testing.assert_allclose(
+        law.affine(0, unit).quantile([0.1, 0.6]) / unit, law.quantile([0.1, 0.6]), rtol=1e-12
+    )
+    np.testing.assert_array_equal(
+        Law(np.zeros((2, 3)), np.ones((2, 3)), [1e308, 1e308]).weights, 0.5
+    )
 
 
 BAD = [
@@ -307,5 +313,8 @@ def test_values_and_levels_are_checked():
             law.quantile(bad)
     with pytest.raises(ValueError, match="level must be between 0 and 1"):
         law.interval(1.0)
+    for bad in (1.5, -1):
+        with pytest.raises(ValueError, match="n must be an integer of at least 0"):
+            law.sample(bad)
     with pytest.raises(ValueError, match="scale must be positive"):
         law.affine(0, [1, 1, 0, 1])
