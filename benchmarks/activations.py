@@ -5,8 +5,9 @@
 
 The regressor with each activation, without ranks of features. With "relu" that means up to two
 networks whose hyperparameters are averaged; the others have one, at its most probable
-hyperparameters, and so "relu" also comes in that form ("relu, one"). Prints means over splits, mean
-ranks over the sets with Friedman's p-value, and seconds of processor time.
+hyperparameters, and so "relu" also comes in that form ("relu, one"). "relu or relu + gelu" also has
+the sum of a rough and a smooth network among the kernels that are weighed by their evidence. Prints
+means over splits, mean ranks over the sets with Friedman's p-value, and seconds of processor time.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gpytorch.kernels import Kernel, ScaleKernel
 from harness import Cell, Cells, fill, output, parsed, parser_of, print_table, simulated
 from ranks import friedman, mean_ranks
 from regression_sets import DataSet, find_sets, load_set
 
-from resnet_gp import ResNetGPRegressor
+from resnet_gp import ResNetGPRegressor, ResNetLimitKernel
 from resnet_gp.predictive.scores import scores_of
 
 SPLITS, MOST_ROWS = 3, 1000
@@ -31,13 +33,25 @@ MODELS: dict[str, dict[str, Any]] = {
     "relu, one": {"hyperparameters": "map", "n_components": 1},
     **{name: {"activation": name} for name in ("erf", "tanh", "gelu", "silu", "sin")},
 }
-ALL = tuple(MODELS)
+SUM = "relu or relu + gelu"
+ALL = (*MODELS, SUM)
+
+
+def rough_and_smooth(num_dims: int) -> Kernel:
+    """The sum of a ReLU and a GELU network, each with its own scale and lengthscales."""
+    options: dict[str, Any] = {"input_bias": True, "ard_num_dims": num_dims}
+    rough = ResNetLimitKernel(variance="no_growth", contrast=True, **options)
+    smooth = ResNetLimitKernel("gelu", **options)
+    return ScaleKernel(rough) + ScaleKernel(smooth)
 
 
 def measure(data: DataSet, split: int, model: str) -> Cell:
     """One fit and its scores."""
     train, test = data.splits[split]
-    regressor = ResNetGPRegressor(**MODELS[model], rank_features=False, verbose=False)
+    kernel: Any = ["limit", rough_and_smooth(data.X.shape[1])] if model == SUM else "limit"
+    regressor = ResNetGPRegressor(
+        kernel=kernel, **MODELS.get(model, {}), rank_features=False, verbose=False
+    )
     start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

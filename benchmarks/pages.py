@@ -225,7 +225,7 @@ def activations() -> str:
     columns = [activations_.means(done, m) for m in (*activations_.MEASURES, "coverage", "seconds")]
     ranks = [mean_ranks(values) for values in columns[:3]]
     rows = []
-    for k, model in enumerate(activations_.MODELS):
+    for k, model in enumerate(activations_.ALL):
         covered, seconds = (float(values[:, k].mean()) for values in columns[3:])
         numbers = [*(f"{rank[k]:.2f}" for rank in ranks), percent(covered), number(seconds, 2)]
         rows.append([model, *numbers])
@@ -233,6 +233,23 @@ def activations() -> str:
     rows.append([f"Friedman, {len(columns[0])} sets", *p, "", ""])
     headings = [f"rank by {measure.upper()}" for measure in activations_.MEASURES]
     return table(["activation", *headings, COVERAGE, "seconds of a processor"], rows)
+
+
+def smooth_sum() -> str:
+    """The sum of a rough and a smooth network among the kernels, beside ReLU alone, by set."""
+    done, models = results("activations"), ("relu", activations_.SUM)
+    measures = ("rmse", "nlpd", "crps", "seconds")
+    columns = [activations_.means(done, m, models) for m in measures]
+    rows = [
+        [name, *(number(value, 3) for values in columns for value in values[i])]
+        for i, name in enumerate(activations_.names_of(done, models))
+    ]
+    headings = [
+        f"{m.upper() if m != 'seconds' else 's'}: {title}"
+        for m in measures
+        for title in ("relu", "with the sum")
+    ]
+    return table(["set", *headings], rows)
 
 
 def sizes() -> str:
@@ -457,6 +474,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling": scaling,
     "bayesian-optimisation": bayesian_optimisation,
     "activations": activations,
+    "smooth-sum": smooth_sum,
     "sizes": sizes,
     "kernel-times": kernel_times,
     "kernel-family": family,

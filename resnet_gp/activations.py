@@ -17,7 +17,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
-from resnet_gp.hermite import check_series
+from resnet_gp.hermite import checked_steepness
 
 ACTIVATIONS = ("relu", "leaky_relu", "abs", "erf", "gelu", "tanh", "silu", "sin")
 
@@ -163,12 +163,12 @@ class Activation:
     name: str
 
     def __post_init__(self) -> None:
-        check_series(self.function, self.name)
+        checked_steepness(self.function, self.name)
 
     @property
     def steepness(self) -> float:
         """The largest E[phi'(u)^2] over variances from 1e-3 to 1e3."""
-        return check_series(self.function, self.name)
+        return checked_steepness(self.function, self.name)
 
 
 ClosedForm: TypeAlias = LeakyReLU | Erf | GELU | Sine
@@ -187,7 +187,7 @@ def _shifted_root(variance1: Tensor, variance2: Tensor, covariance: Tensor) -> T
     return root.sqrt_()
 
 
-def get_activation(activation: str, negative_slope: float = 0.01) -> LeakyReLU:
+def leaky_relu_of(activation: str, negative_slope: float = 0.01) -> LeakyReLU:
     """Return the activation of that name; only "leaky_relu" uses ``negative_slope``.
 
     Raises:
@@ -224,4 +224,4 @@ def any_activation(activation: str | AnyActivation, negative_slope: float = 0.01
             f"activation must be one of {', '.join(ACTIVATIONS)} or an Activation; "
             f"got {activation!r}"
         )
-    return get_activation(activation, negative_slope)
+    return leaky_relu_of(activation, negative_slope)

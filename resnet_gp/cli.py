@@ -217,7 +217,7 @@ def compile_loops() -> None:
     """Compile the package's loops for this processor, so that the first fit does not wait."""
     from resnet_gp.models.warm_up import compile_loops as steps
 
-    typer.echo("compiling: this takes about a minute")
+    typer.echo("compiling: this takes about half a minute")
     try:
         for step in steps():
             typer.echo(f"compiled for {step}")

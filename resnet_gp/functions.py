@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_gp.activations import get_activation
+from resnet_gp.activations import leaky_relu_of
 from resnet_gp.flow.correlation import flow
 from resnet_gp.flow.covariance import resnet_covariance
 from resnet_gp.flow.depth import checked_depth
@@ -100,7 +100,7 @@ def kernel_matrix(
         first,
         second,
         _positive("weight_variance", weight_variance, first),
-        negative_slope=get_activation(activation, negative_slope).negative_slope,
+        negative_slope=leaky_relu_of(activation, negative_slope).negative_slope,
         depth=checked_depth(depth),
         lengthscale=scales,
         input_bias_variance=bias,

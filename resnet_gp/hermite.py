@@ -98,7 +98,7 @@ def _coefficients(plus: Array, minus: Array, z: Array, step: float, terms: int) 
 
 
 @functools.lru_cache(maxsize=64)
-def check_series(function: Callable[[Tensor], Tensor], name: str) -> float:
+def checked_steepness(function: Callable[[Tensor], Tensor], name: str) -> float:
     """Check the series at variances from 1e-3 to 1e3; return the largest E[phi'(u)^2] there.
 
     Raises:

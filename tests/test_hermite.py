@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_gp.hermite import check_series, hermite_series
+from resnet_gp.hermite import checked_steepness, hermite_series
 
 
 def test_polynomial():
@@ -30,7 +30,7 @@ def test_exponential_decay_of_the_cosine(q):
 
 
 def test_steepness_is_the_largest_slope():
-    assert check_series(torch.tanh, "tanh") == pytest.approx(1.0, abs=3e-3)
+    assert checked_steepness(torch.tanh, "tanh") == pytest.approx(1.0, abs=3e-3)
 
 
 def test_error_of_a_kink_is_seen():

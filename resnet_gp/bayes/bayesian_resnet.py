@@ -41,7 +41,8 @@ class BayesianResNet:
         outputscale: variance of f in units of <Y_L, Y_L> / n.
 
     Raises:
-        ValueError: shapes that do not match.
+        ValueError: shapes that do not match, values that are no numbers, or a variance that is not
+            positive.
     """
 
     def __init__(

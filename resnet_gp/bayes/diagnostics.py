@@ -100,14 +100,14 @@ def _by_site(statistic: Any, draws: Draws, worst: Any) -> dict[str, float]:
     return found
 
 
-def _stuck_chains(draws: Draws) -> list[int]:
-    """Chains whose draws are all alike, where those of other chains are not."""
+def _num_stuck(draws: Draws) -> int:
+    """How many chains have draws that are all alike, where those of other chains are not."""
     moved = [
         (values.flatten(2).amax(1) > values.flatten(2).amin(1)).any(1)
         for values in (value[..., None].double() for value in draws.values.values())
     ]
     alive = [any(chain) for chain in zip(*(one.tolist() for one in moved), strict=True)]
-    return [i for i, one in enumerate(alive) if not one] if any(alive) else []
+    return alive.count(False) if any(alive) else 0
 
 
 def problems(draws: Draws) -> list[str]:
@@ -115,7 +115,10 @@ def problems(draws: Draws) -> list[str]:
     found = []
     if draws.failures:
         listed = "; ".join(f"chain {i}: {why}" for i, why in draws.failures.items())
-        found.append(f"{len(draws.failures)} chains failed and were left out ({listed})")
+        failed = len(draws.failures)
+        found.append(
+            f"{failed} of {failed + draws.num_chains} chains failed and were left out ({listed})"
+        )
     if draws.interrupted:
         found.append(
             f"the run was interrupted: {draws.num_chains} chains of {draws.num_draws} draws are "
@@ -132,10 +135,10 @@ def problems(draws: Draws) -> list[str]:
             f"draws of {', '.join(broken)} are not finite: lower learning_rate, or give priors "
             "that keep away from extreme values"
         )
-    stuck = _stuck_chains(draws)
+    stuck = _num_stuck(draws)
     if stuck:
         found.append(
-            f"chains {', '.join(map(str, stuck))} never moved: give start= values elsewhere, or "
+            f"{stuck} of {draws.num_chains} chains never moved: give start= values elsewhere, or "
             "raise num_warmup"
         )
     between, worth = r_hat(draws), effective_draws(draws)
@@ -155,8 +158,8 @@ def problems(draws: Draws) -> list[str]:
     elif min(worth.values()) < wanted:
         name = min(worth, key=worth.__getitem__)
         found.append(
-            f"the draws of {name} are worth {worth[name]:.0f} independent ones, {wanted} are "
-            "wanted: raise num_draws"
+            f"the draws of {name} are worth only {worth[name]:.0f} independent ones, at least "
+            f"{wanted} are needed: raise num_draws"
         )
     return found
 

@@ -51,6 +51,9 @@ class Draws:
 
         Args:
             at_most: take evenly spaced draws of each chain, about this many in total; None for all.
+
+        Raises:
+            ValueError: ``at_most`` is no positive integer.
         """
         total = self.num_chains * self.num_draws
         keep = torch.arange(self.num_draws)

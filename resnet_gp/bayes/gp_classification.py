@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import pyro
 import pyro.distributions as dist
 import torch
-from gpytorch.kernels import Kernel, ScaleKernel
+from gpytorch.kernels import Kernel
 from torch import Tensor
 
 from resnet_gp.bayes.draws import Draws
@@ -18,9 +18,9 @@ from resnet_gp.bayes.hyperparameters import (
     with_hyperparameters,
 )
 from resnet_gp.integers import check_integer
-from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
+from resnet_gp.models.regression import scaled
 
 
 class LatentClassifier(ABC):
@@ -86,7 +86,7 @@ class GPClassification(LatentClassifier):
     ) -> None:
         self.num_latent = count_latent(train_x, labels, num_classes)
         self.train_x, self.labels = train_x, labels
-        self.module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0)).to(train_x)
+        self.module = scaled(kernel).to(train_x)
         fix_confounded(self.module)
         add_weak_priors(self.module)
 

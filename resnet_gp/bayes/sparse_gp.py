@@ -8,8 +8,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from gpytorch.kernels import Kernel, ScaleKernel
-from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.kernels import Kernel
 from torch import Tensor
 from torch.nn import Module, ModuleDict
 
@@ -22,11 +21,11 @@ from resnet_gp.bayes.hyperparameters import (
     with_hyperparameters,
 )
 from resnet_gp.integers import check_integer
-from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing import greedy_inducing_points
 from resnet_gp.models.inducing_features import InducingFeatures
 from resnet_gp.models.posterior import normal_law
 from resnet_gp.models.priors import add_weak_priors, fix_confounded
+from resnet_gp.models.regression import gaussian_likelihood, scaled
 from resnet_gp.predictive.law import Law
 
 _SELECTION_ROWS = 10_000
@@ -49,13 +48,13 @@ class _SparseGP(ABC):
         check_integer("batch_size", batch_size)
         self.train_x, self.train_y, self.num_latent = train_x, train_y, num_latent
         self.batch_size = min(batch_size, len(train_x))
-        scaled = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
-        self.module = ModuleDict({"kernel": scaled, **modules}).to(train_x)
+        kernel = scaled(kernel)
+        self.module = ModuleDict({"kernel": kernel, **modules}).to(train_x)
         fix_confounded(self.module)
         add_weak_priors(self.module)
         rows = train_x[:: max(1, len(train_x) // _SELECTION_ROWS)]
         with torch.no_grad():
-            chosen = greedy_inducing_points(scaled, rows, min(num_inducing, len(rows)))
+            chosen = greedy_inducing_points(kernel, rows, min(num_inducing, len(rows)))
         self.inducing_points = rows[chosen]
 
     def __call__(self) -> None:
@@ -92,7 +91,8 @@ class SparseGPRegression(_SparseGP):
         batch_size: rows of each step.
 
     Raises:
-        ValueError: shapes that do not match.
+        ValueError: shapes that do not match, values that are no numbers, or a number of points or
+            rows that is not positive.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class SparseGPRegression(_SparseGP):
         check_rows(train_x, train_y)
         if train_y.dim() != 1:
             raise ValueError("train_y must have one dimension: fit a model to each output")
-        likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
+        likelihood = gaussian_likelihood()
         super().__init__(
             train_x, train_y, kernel, 1, num_inducing, batch_size, likelihood=likelihood
         )
@@ -146,7 +146,7 @@ class SparseGPClassification(_SparseGP, LatentClassifier):
         kernel, num_inducing, batch_size: as for ``SparseGPRegression``.
 
     Raises:
-        ValueError: shapes that do not match, or labels out of range.
+        ValueError: as ``SparseGPRegression``, or labels out of range.
     """
 
     def __init__(

@@ -79,7 +79,7 @@ def run_svi(
                         failed = 0
                     except IMPOSSIBLE:  # a draw of the guide; the next step makes another
                         failed += 1
-                        if failed > _FAILURES:
+                        if failed >= _FAILURES:
                             raise
                     bar.update()
             except KeyboardInterrupt:

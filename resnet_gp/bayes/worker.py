@@ -26,12 +26,9 @@ class Worker:
     Args:
         function: any function, also one defined in a script.
         args: arguments that cloudpickle can pickle.
-        threads: number of threads of the process.
     """
 
-    def __init__(
-        self, function: Callable[..., None], args: tuple[Any, ...], threads: int = 1
-    ) -> None:
+    def __init__(self, function: Callable[..., None], args: tuple[Any, ...]) -> None:
         try:
             from cloudpickle import dumps
         except ImportError as error:
@@ -42,7 +39,7 @@ class Worker:
             [sys.executable, "-W", "ignore", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {name: str(threads) for name in names} | {"PYTHONPATH": path},
+            env=os.environ | dict.fromkeys(names, "1") | {"PYTHONPATH": path},
             start_new_session=True,  # only the caller gets Ctrl-C, and ends this process
         )
         assert self._process.stdin is not None

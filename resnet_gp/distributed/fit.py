@@ -16,7 +16,7 @@ from resnet_gp.distributed.predictions import DistributedFit
 from resnet_gp.distributed.regression import DaskSource
 from resnet_gp.distributed.rows import Block, DaskRows
 from resnet_gp.fitting.directions import DirectedStandardiser
-from resnet_gp.fitting.input_choice import check_choice, helpful_directions
+from resnet_gp.fitting.input_choice import checked_choice, helpful_directions
 from resnet_gp.fitting.kernel_spec import KernelSpec
 from resnet_gp.fitting.nearest import Nearest
 from resnet_gp.fitting.search import Search
@@ -71,14 +71,10 @@ def fit(
     source = DaskSource(rows, partitions.num_dims, partitions.is_vector)
     search = Search(
         kernels[0],
+        np.random.RandomState(0),
+        progress_bar("fitting", False),
         with_priors=hyperparameters == "map",
-        fixed=False,
-        noise_variance=None,
         max_iter=max_iter,
-        n_restarts=0,
-        max_samples=None,
-        generator=np.random.RandomState(0),
-        bar=progress_bar("fitting", False),
         others=tuple(kernels[1:]),
     )
     directions = helpful_directions(source, search, rotate_features)
@@ -133,7 +129,7 @@ def _check(
         raise ValueError(f'hyperparameters must be "map" or "ml", got {hyperparameters!r}')
     if residuals not in ("student", "gaussian"):
         raise ValueError(f'residuals must be "student" or "gaussian", got {residuals!r}')
-    check_choice("rotate_features", rotate_features)
+    rotate_features = checked_choice("rotate_features", rotate_features)
     for name, value in (("n_neighbors", n_neighbors), ("max_iter", max_iter)):
         if value is not None:
             check_integer(name, value)

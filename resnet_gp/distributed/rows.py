@@ -137,15 +137,15 @@ class DaskPoints(SearchedPoints):
             later(_nearest, index, points, count)
             for index, count in zip(self.indices, counts, strict=True)
         ]
-        near = later(_merged, first, k)
+        near = later(merged, first, k)
         if len(first) == 1:
             return near
         within = later(_last_distances, near)
         more = [
-            later(_further, index, points, found, within, k)
+            later(further, index, points, found, within, k)
             for index, found in zip(self.indices, first, strict=True)
         ]
-        return later(_with_more, near, more)
+        return later(with_more, near, more)
 
     def lazily_members(self, near: Delayed) -> tuple[Delayed, Delayed]:
         """The rows that are near to some point, x and y, and which of these are near to each."""
@@ -155,7 +155,7 @@ class DaskPoints(SearchedPoints):
             later(_taken_between, block, used, first, end)
             for block, first, end in zip(self.rows.blocks, bounds[:-1], bounds[1:], strict=True)
         ]
-        return later(_joined, parts), later(_positions, near, used)
+        return later(_concatenated, parts), later(_positions, near, used)
 
 
 def later(function: Callable[..., Any], *arguments: Any) -> Delayed:
@@ -194,10 +194,6 @@ def _in_order(parts: list[Block], order: Indices) -> Block:
     return x[back], y[back]
 
 
-def _joined(parts: list[Block]) -> Block:
-    return _concatenated(parts)
-
-
 def _concatenated(parts: Sequence[Block]) -> Block:
     x, y = zip(*parts, strict=True)
     return np.concatenate(x), np.concatenate(y)
@@ -207,20 +203,8 @@ def _nearest(index: PartitionIndex, points: Array, k: int) -> Near:
     return index.nearest(points, k)
 
 
-def _merged(parts: list[Near], k: int) -> Near:
-    return merged(parts, k)
-
-
 def _last_distances(near: Near) -> Array:
     return near.distances[:, -1]
-
-
-def _further(index: PartitionIndex, points: Array, found: Near, within: Array, k: int) -> Any:
-    return further(index, points, found, within, k)
-
-
-def _with_more(near: Near, more: list[Any]) -> Near:
-    return with_more(near, more)
 
 
 def _used(near: Near) -> Indices:

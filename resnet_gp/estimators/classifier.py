@@ -60,9 +60,9 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     Parameters
     ----------
     kernel : {"both", "limit", "tangent"} or gpytorch.kernels.Kernel, default="both"
-        The network at initialisation ("limit"), trained in the lazy regime ("tangent"), or the
-        best of both ("both"). A GPyTorch kernel keeps its hyperparameters; only the noise is
-        chosen.
+        The network at initialisation ("limit"), trained in the lazy regime ("tangent"), or both,
+        averaged ("both"; with "nearest" the better one). A GPyTorch kernel keeps its
+        hyperparameters; only the noise is chosen.
     categorical_features : "auto", None, or array-like of indices, names or bool, default="auto"
         Columns of categories, which become one indicator for each category. "auto" takes those of
         a pandas data frame that hold texts or have the dtype "category", and tries numbers of 3 to
@@ -85,6 +85,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
     n_inducing : int, default=500
         Largest number of inducing points of each kernel.
     random_state : int, RandomState instance or None, default=None
+        Draws the rows on which kernels and inducing points are chosen, of large data.
     verbose : bool or None, default=None
         Whether to show a progress bar; None shows one on a terminal once a fit takes ten seconds.
 
@@ -109,7 +110,7 @@ class ResNetGPClassifier(TableInputs, Persistent, ClassifierMixin, BaseEstimator
         Relative to the mean variance of the kernel.
     weights_ : ndarray of shape (n_members,)
         Of the members in the average. Kernels of less than a tenth of the largest are left out;
-        beyond 800 rows, which alone compare kernels then, at most five are kept.
+        beyond 800 rows, kernels are compared on 800 of them, and at most five are kept.
     lengthscale_ : ndarray of shape (n_inputs,), or (n_members, n_inputs) with "nearest"
         Of each input that the last view, or with "nearest" the member, sees, in its standard
         deviations: columns as numbers, then ranks of the skewed ones, then indicators of

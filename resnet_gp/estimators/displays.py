@@ -342,7 +342,17 @@ class ReliabilityDisplay(_Display):
     def in_bins(
         cls, confidence: ArrayLike, right: ArrayLike, n_bins: int = 20
     ) -> ReliabilityDisplay:
-        """Compute from the probability of each prediction and whether it was correct."""
+        """Compute from the probability of each prediction and whether it was correct.
+
+        Parameters
+        ----------
+        confidence : array-like of shape (n_samples,)
+            Probabilities of the predicted classes.
+        right : array-like of shape (n_samples,)
+            Whether the predictions were correct.
+        n_bins : int, default=20
+            At most, of equally many predictions.
+        """
         confidence = np.asarray(confidence, dtype=np.float64)
         order = np.argsort(confidence, kind="stable")
         bins = [part for part in np.array_split(order, n_bins) if len(part)]

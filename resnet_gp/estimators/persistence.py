@@ -18,7 +18,7 @@ from resnet_gp.columns import Columns
 from resnet_gp.fitting.fingerprint import structure_of
 from resnet_gp.progress import write_atomically
 
-FORMAT = 5
+FORMAT = 6
 _PARAMETER = "parameter."
 _ATTRIBUTE = "attribute."
 _STATE = "state."

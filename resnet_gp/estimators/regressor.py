@@ -43,7 +43,7 @@ from resnet_gp.fitting.choice import (
 )
 from resnet_gp.fitting.fingerprint import digest_of
 from resnet_gp.fitting.inference import Inference
-from resnet_gp.fitting.input_choice import check_choice
+from resnet_gp.fitting.input_choice import checked_choice
 from resnet_gp.fitting.inputs import choose_inputs, on_inputs
 from resnet_gp.fitting.integrated import Integrated
 from resnet_gp.fitting.kernel_spec import (
@@ -130,7 +130,7 @@ class ResNetGPRegressor(
         patience allow, else nearest, or sparse with a kernel of images, for which "nearest" is
         refused. The choice is logged and kept in ``inference_``.
     n_neighbors : int or None, default=None
-        Number of training rows on which "nearest" conditions a prediction, at most that of the
+        Number of training rows on which "nearest" conditions a prediction, at most the number of
         rows. None for the least of 64, 128, 256 and, up to 200,000 rows, 400 whose CRPS of left-out
         rows is within 0.3 percent of the best; the choice is in ``n_neighbors_``. Time per
         prediction grows with the square, then the third power.
@@ -158,8 +158,8 @@ class ResNetGPRegressor(
         if it predicts left-out rows better, beyond chance.
     hyperparameter_samples : int or None, default=2000
         Exact inference maximises the marginal likelihood up to this many rows, of all rows for
-        None; more rows choose the hyperparameters as "nearest" does (by marginal likelihood up to
-        600 rows). Sparse inference starts from an exact fit to a random subset of this size,
+        None; with more rows, hyperparameters are chosen as in "nearest" (by marginal likelihood up
+        to 600 rows). Sparse inference starts from an exact fit to a random subset of this size,
         "nearest" from one to 600 rows.
     noise_variance : float or None, default=None
         Known noise variance, in the squared units of y; None to learn it. Less than 1e-8 of the
@@ -194,9 +194,9 @@ class ResNetGPRegressor(
     n_restarts : int, default=0
         Number of further runs of the optimiser, from random initial values.
     max_iter : int or None, default=None
-        Most iterations of each run, those that compare first starts included; with "nearest", of
-        all rounds together. None for 200, but 25 in passes of sparse inference over more than
-        20,000 rows, which take seconds each, and twice 25 with "nearest".
+        Most iterations of each run, including those that compare the starts. With "nearest" it
+        bounds all rounds together, and None means 50; else None means 200, or 25 for sparse
+        inference on more than 20,000 rows, where each takes seconds.
     max_exact_samples : int or None, default=None
         Largest number of rows for exact inference; None for a limit from memory and device.
     device : str, default="auto"
@@ -225,6 +225,8 @@ class ResNetGPRegressor(
     inference_ : {"exact", "nearest", "sparse"}
     n_neighbors_ : int
         Only with "nearest".
+    theta_ : ndarray of shape (n_hyperparameters,)
+        Hyperparameters as ``log_marginal_likelihood`` takes them.
     hyperparameters_ : str
         What became of ``hyperparameters="auto"``.
     kernels_ : list of str
@@ -445,8 +447,8 @@ class ResNetGPRegressor(
                     training,
                     self._search(bar, weight),
                     last_units,
-                    self.rank_features,
-                    self.rotate_features,
+                    self._choice("rank_features"),
+                    self._choice("rotate_features"),
                 )
                 self._specs = [search.spec, *search.others]
                 student = self.residuals == "student"
@@ -478,7 +480,7 @@ class ResNetGPRegressor(
         check_choices(self, _CHOICES)
         check_integers(self, _LEAST, optional=_OPTIONAL)
         for name in ("rank_features", "rotate_features"):
-            check_choice(name, getattr(self, name))
+            checked_choice(name, getattr(self, name))
         for name in ("learn_inducing", "warm_start"):
             check_truth(name, getattr(self, name))
         if self.n_jobs is not None and (self.n_jobs == 0 or not is_integer(self.n_jobs, -np.inf)):
@@ -491,18 +493,22 @@ class ResNetGPRegressor(
         if noise is not None and not (isinstance(noise, Real) and 0 <= float(noise) < np.inf):
             raise ValueError(f"noise_variance must be a number of at least 0, got {noise!r}")
 
+    def _choice(self, name: str) -> Literal["auto"] | bool:
+        return checked_choice(name, getattr(self, name))
+
     def _kernels(self) -> list[KernelSpec]:
         """The kernels that the parameters describe, of one component."""
         several = isinstance(self.kernel, list | tuple)
         kernels: list[Any] = list(self.kernel) if several else [self.kernel]
         if not kernels:
             raise ValueError("kernel must not be an empty list")
-        if self.rank_features is True and any(isinstance(one, Kernel) for one in kernels):
+        own = any(isinstance(one, Kernel) for one in kernels)
+        if own and self._choice("rank_features") is True:
             raise ValueError(
                 'rank_features=True needs kernel="limit" or "tangent": your own kernel may depend '
                 "on the number of inputs"
             )
-        if self.rotate_features is True and any(map(takes_whole_inputs, kernels)):
+        if self._choice("rotate_features") is True and any(map(takes_whole_inputs, kernels)):
             raise ValueError(
                 "rotate_features=True would mix the pixels of images, which the kernel needs as "
                 'they are: leave it at "auto" or False'
@@ -578,16 +584,16 @@ class ResNetGPRegressor(
             checkpoint = Checkpoint(self.checkpoint, self._digest(weight))
         return Search(
             self._specs[0],
-            self.hyperparameters_ in ("laplace", "map", "nuts"),
-            self.hyperparameters_ == "fixed",
-            noise,
-            self.max_iter,
-            self.n_restarts,
-            self.hyperparameter_samples,
             check_random_state(self.random_state),
             bar,
-            checkpoint,
-            tuple(self._specs[1:]),
+            with_priors=self.hyperparameters_ in ("laplace", "map", "nuts"),
+            fixed=self.hyperparameters_ == "fixed",
+            noise_variance=noise,
+            max_iter=self.max_iter,
+            n_restarts=self.n_restarts,
+            max_samples=self.hyperparameter_samples,
+            checkpoint=checkpoint,
+            others=tuple(self._specs[1:]),
         )
 
     def _digest(self, weight: Array | None) -> str:

@@ -57,7 +57,8 @@ class RegressorAttributes:
         posterior = self._fitted.posterior
         if not isinstance(posterior, NearestPosterior):
             raise AttributeError(
-                f'n_neighbors_ needs inference="nearest", that of this fit is "{self.inference_}"'
+                f'n_neighbors_ exists only with inference="nearest"; this fit used '
+                f'"{self.inference_}"'
             )
         return min(posterior.n_neighbors, len(posterior.rows))
 

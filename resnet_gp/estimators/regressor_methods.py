@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -66,6 +66,11 @@ class RegressorMethods(TableInputs):
         cov : ndarray of shape (n_samples, n_samples) or (n_samples, n_samples, n_outputs)
             Only with ``return_cov``, in the squared units of y.
 
+        Raises
+        ------
+        RuntimeError
+            Both ``return_std`` and ``return_cov``.
+
         Warns
         -----
         UserWarning
@@ -124,6 +129,11 @@ class RegressorMethods(TableInputs):
         Returns
         -------
         values : ndarray of shape (n_samples, n_quantiles) or (n_samples, n_outputs, n_quantiles)
+
+        Raises
+        ------
+        ValueError
+            ``quantiles`` is no list of numbers between 0 and 1.
         """
         levels = np.asarray(quantiles, dtype=np.float64)
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
@@ -179,6 +189,11 @@ class RegressorMethods(TableInputs):
         Returns
         -------
         samples : ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
+
+        Raises
+        ------
+        ValueError
+            ``n_samples`` is no such number.
         """
         check_integer("n_samples", n_samples, least=0)
         x = self._standardised(X)
@@ -296,7 +311,7 @@ class RegressorMethods(TableInputs):
             return self._units.slope(mean, inputs)
         return self._units.slope(mean, inputs), self._units.slope(variance.sqrt(), inputs)
 
-    def add_observations(self, X: ArrayLike, y: ArrayLike, alpha: float | ArrayLike = 0.0) -> Any:
+    def add_observations(self, X: ArrayLike, y: ArrayLike, alpha: float | ArrayLike = 0.0) -> Self:
         """Condition on further rows at the hyperparameters and the scaling of the last fit.
 
         Exact inference updates its Cholesky factor by a block, in O(n^2 k) for k new rows, and the
@@ -347,9 +362,10 @@ class RegressorMethods(TableInputs):
         Parameters
         ----------
         theta : array-like of shape (n_hyperparameters,), default=None
-            Logarithms of noise (unless it is known), output scale, lengthscales and weight variance
-            (of the standardised problem, the order of ``theta_``; for other kernels, the raw
-            parameters of ``model_``); None for the fitted ones.
+            Logarithms of noise (unless it is known), output scale, with two networks the ratio of
+            their scales, and for each network its lengthscales and weight variance (of the
+            standardised problem, in the order of ``theta_``; for other kernels, the raw parameters
+            of ``model_``); None for the fitted ones.
         eval_gradient : bool, default=False
             Also return the gradient in ``theta``.
 
@@ -358,6 +374,11 @@ class RegressorMethods(TableInputs):
         value : float
         gradient : ndarray of shape (n_hyperparameters,)
             Only with ``eval_gradient``.
+
+        Raises
+        ------
+        ValueError
+            ``theta`` has another shape.
         """
         check_is_fitted(self)
         raw = self.theta_ if theta is None else np.asarray(theta, dtype=np.float64)

@@ -35,12 +35,13 @@ def choose_inference(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Inference:
-    """The inference of this name; for "auto", exact if memory and patience allow, else nearest.
+    """The inference of this name; for "auto", exact if memory and patience allow.
 
     Args:
         asked: the estimator's parameter ``inference``.
         n: rows.
-        others: inferences that are not exact, as they are wanted; the first is that of "auto".
+        others: inferences that are not exact, as they are wanted; the first is that of "auto" for
+            more rows.
         max_exact_samples: the most rows for exact inference; None for a limit from the memory.
         device, dtype: of the matrices.
 
@@ -53,7 +54,7 @@ def choose_inference(
         raise ValueError(
             f"exact inference on {n} samples would need about {needed:.3g} bytes "
             f"({needed / 2**30:.1f} GiB) and is refused above {limit}; "
-            'set inference="nearest" or raise max_exact_samples'
+            f'set inference="{others[0].name}" or raise max_exact_samples'
         )
     if asked == "auto":
         asked = Exact.name if n <= limit else others[0].name
@@ -89,7 +90,8 @@ def choose_hyperparameters(
     exact = inference.name == Exact.name
     if asked in ("laplace", "nuts") and not exact:
         raise ValueError(
-            f'hyperparameters="{asked}" needs exact inference, that of {n} rows is {inference.name}'
+            f'hyperparameters="{asked}" needs exact inference, but these {n} rows are fitted by '
+            f'inference="{inference.name}"'
         )
     if asked != "auto":
         return asked

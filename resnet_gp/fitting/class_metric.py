@@ -81,11 +81,8 @@ class _Network(NamedTuple):
     def learned(cls, x: Tensor, targets: Tensor, units: Standardiser) -> _Network:
         y = Standardiser.of(targets.numpy())
         with progress_bar("lengthscales", False) as bar:
-            search = Search(
-                KernelSpec("limit", "relu", None, False), with_priors=True, fixed=False,
-                noise_variance=None, max_iter=None, n_restarts=0, max_samples=None,
-                generator=np.random.RandomState(0), bar=bar,
-            )  # fmt: skip
+            spec = KernelSpec("limit", "relu", None, False)
+            search = Search(spec, np.random.RandomState(0), bar)
             (mode,) = find_modes(Training(units(x.numpy()), y(targets.numpy())), search)
         if mode.result.interrupted:
             raise KeyboardInterrupt

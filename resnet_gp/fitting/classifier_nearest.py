@@ -302,10 +302,7 @@ def _learn(
         KeyboardInterrupt: as ever.
     """
     spec = _spec(setting, problem.given)
-    search = Search(
-        spec, with_priors=True, fixed=False, noise_variance=None, max_iter=None, n_restarts=0,
-        max_samples=None, generator=problem.generator, bar=problem.bar,
-    )  # fmt: skip
+    search = Search(spec, problem.generator, problem.bar)
     search.prepare(model)
     if problem.given is None:
         lengthscale = 1.0 if setting.input_bias_variance else _SHORT

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,10 +42,13 @@ _TURNED_ABOVE = 500  # rows
 _ERRORS = 2.0  # standard errors of the mean difference
 
 
-def check_choice(name: str, value: object) -> None:
-    """Check an argument that chooses inputs; ValueError unless it is "auto", True or False."""
-    if value != "auto" and type(value) is not bool:
+def checked_choice(name: str, value: Any) -> Literal["auto"] | bool:
+    """An argument that chooses inputs; ValueError unless it is "auto", True or False."""
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    if type(value) not in (bool, np.bool_):
         raise ValueError(f'{name} must be "auto", True or False, got {value!r}')
+    return bool(value)
 
 
 def ranks_help(plain: Training, ranked: Training, search: Search) -> bool:

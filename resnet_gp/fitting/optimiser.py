@@ -121,7 +121,7 @@ def maximise(
         bounds: raw bounds by parameter name; other parameters are unbounded.
         candidates: raw parameters, concatenated in the order of ``named_parameters``.
         restarts: likewise.
-        max_iter: iterations of each run, after the screening.
+        max_iter: most iterations of each run, those of the screening included.
         least_gain: a run ends once an iteration gains less than this, or less than 2e-9 of the
             objective. Only for good starts: elsewhere it mistakes a slow stretch for the maximum.
         screening: iterations after which candidates are compared.
@@ -203,8 +203,9 @@ class _Search:
         start = np.clip(start, *np.transpose(self.box))
         self._last, self._trace = math.inf, []
         result = self._minimise(start, iterations)
-        while result.status == _LINE_SEARCH_FAILED:  # its estimate of the curvature may be stale
-            before, result = result, self._minimise(result.x, iterations)
+        while result.status == _LINE_SEARCH_FAILED and result.nit < iterations:
+            # its estimate of the curvature may be stale
+            before, result = result, self._minimise(result.x, iterations - int(result.nit))
             result.nit += before.nit
             if before.fun - result.fun < _FLAT:
                 result.success = True  # no better value within rounding

@@ -60,27 +60,27 @@ class Search:
 
     Attributes:
         spec: the kernel.
+        generator: draws the random starts.
+        bar: progress bar that each iteration advances.
         with_priors: whether to maximise the posterior density under the weak priors.
         fixed: keep the hyperparameters at their start.
         noise_variance: known noise variance of the standardised targets, or None to learn it.
-        max_iter: iterations of each run; None for 200, but few where each is dear.
+        max_iter: most iterations of each run; None for 200, but few where each is dear.
         n_restarts: further runs from random starts.
         max_samples: rows on which exact models choose hyperparameters; None for all.
-        generator: draws the random starts.
-        bar: progress bar that each iteration advances.
         checkpoint: keeps the best hyperparameters, or None.
         others: further kernels to choose from; methods that need one kernel take ``spec``.
     """
 
     spec: KernelSpec
-    with_priors: bool
-    fixed: bool
-    noise_variance: float | None
-    max_iter: int | None
-    n_restarts: int
-    max_samples: int | None
     generator: np.random.RandomState
     bar: Any
+    with_priors: bool = True
+    fixed: bool = False
+    noise_variance: float | None = None
+    max_iter: int | None = None
+    n_restarts: int = 0
+    max_samples: int | None = None
     checkpoint: Checkpoint | None = None
     others: tuple[KernelSpec, ...] = ()
 

@@ -39,8 +39,8 @@ def general_covariance(
     Args:
         activation: a name of ``resnet_gp.activations.ACTIVATIONS`` or an activation.
         block_bias_variance: sigma_b^2, ``batch_shape x 1 x 1`` or a scalar.
-        path: "table", or "direct" to integrate each pair: slower, a reference, and not for an
-            ``Activation`` without closed moments.
+        path: "table", or "direct" to integrate each pair: for ReLU, whose series converge slowly,
+            and for few blocks; not for an ``Activation`` without closed moments.
 
     Returns:
         ``batch_shape x n x m`` (or ``batch_shape x n``), differentiable once in all tensors; the

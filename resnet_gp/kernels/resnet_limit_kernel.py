@@ -20,13 +20,14 @@ class ResNetLimitKernel(ResNetKernel):
     :math:`dc/dt = (\sin\theta - \theta\cos\theta) / 2\pi`, :math:`c = \cos\theta`. No ODE is solved
     per pair.
 
-    With other activations, or with ``block_bias``, k(a, b) = q_1(a, b) of (Theorem 2)
+    With other activations, or with ``block_bias``, k(a, b) is the solution at t = 1 of (Theorem 2)
 
     .. math::
         dq_t(a, b) / dt = w\, E[\phi(u) \phi(v)] \;[+ \sigma_b^2],
 
-    with (u, v) a centred Gaussian of covariance :math:`q_t`. It is computed from tables in the two
-    variances and the angle, rebuilt for each w, and is differentiable once.
+    with (u, v) a centred Gaussian of covariance :math:`q_t`. Smooth activations use tables in the
+    two variances and the angle, made for each w; ReLU with block biases, and closed forms of at
+    most 8 blocks, are integrated pair by pair. It is differentiable once.
 
     The kernel is not stationary. Without ``input_bias`` the prior variance is zero at x = 0: on
     centred data you almost always want ``input_bias=True``. Sample paths are once differentiable.

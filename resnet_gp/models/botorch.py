@@ -53,8 +53,11 @@ def get_covar_module_with_resnet_prior(
     Args:
         ard_num_dims: d, the number of input dimensions.
         batch_shape: shape of the batch of hyperparameters; ``m`` for a model of m > 1 outputs.
-        activation: as for ``ResNetLimitKernel``.
+        activation: "relu", "leaky_relu" or "abs".
         active_dims: the input dimensions to use, d of them; all if left out.
+
+    Raises:
+        ValueError: another activation.
 
     Example:
         >>> covar_module = get_covar_module_with_resnet_prior(ard_num_dims=train_X.shape[-1])

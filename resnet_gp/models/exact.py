@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 from gpytorch.distributions import MultivariateNormal
-from gpytorch.kernels import Kernel, ScaleKernel
-from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.kernels import Kernel
 from gpytorch.means import ZeroMean
 from gpytorch.models import ExactGP
 from gpytorch.settings import lazily_evaluate_kernels
@@ -17,10 +16,15 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.exact_posterior import ExactPosterior
 from resnet_gp.models.network_likelihood import network_log_likelihood, networks_of
-from resnet_gp.models.regression import RegressionModel, extended, row_noise
+from resnet_gp.models.regression import (
+    RegressionModel,
+    extended,
+    gaussian_likelihood,
+    row_noise,
+    scaled,
+)
 from resnet_gp.threads import threads_for
 
 
@@ -54,10 +58,10 @@ class ExactRegression(ExactGP, RegressionModel):
         sample_weight: Tensor | None = None,
         robust_weight: Tensor | None = None,
     ) -> None:
-        likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
+        likelihood = gaussian_likelihood()
         super().__init__(train_x, train_y, likelihood)
         self.mean_module = ZeroMean()
-        self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
+        self.covar_module = scaled(kernel)
         self.register_buffer("extra_variance", extra_variance)
         self.register_buffer("sample_weight", sample_weight)
         self.register_buffer("robust_weight", robust_weight)
@@ -118,7 +122,7 @@ class ExactRegression(ExactGP, RegressionModel):
             None if self.robust_weight is None else self._left_out_noise(),
         )
 
-    def _row_noise(self) -> dict[str, Tensor | None]:
+    def _known_noise(self) -> dict[str, Tensor | None]:
         names = ("extra_variance", "sample_weight", "robust_weight")
         return {name: getattr(self, name) for name in names}
 

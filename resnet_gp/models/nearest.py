@@ -7,16 +7,20 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from gpytorch.kernels import Kernel, ScaleKernel
-from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.kernels import Kernel
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.metric import correlation_widths, metric_rows
 from resnet_gp.models.nearest_posterior import NearestPosterior, left_out_members
 from resnet_gp.models.neighbourhoods import compact, log_density
-from resnet_gp.models.regression import RegressionModel, extended, row_noise
+from resnet_gp.models.regression import (
+    RegressionModel,
+    extended,
+    gaussian_likelihood,
+    row_noise,
+    scaled,
+)
 from resnet_gp.models.training_rows import Rows, TrainingRows, shuffled
 from resnet_gp.predictive.local_scale import LocalScale
 
@@ -70,14 +74,18 @@ class NearestRegression(RegressionModel):
     def _build(self, kernel: Kernel, n_neighbors: int, local_scale: LocalScale | None) -> None:
         self.n_neighbors = n_neighbors
         self.local_scale = local_scale or LocalScale()
-        self.likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
-        self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
+        self.likelihood = gaussian_likelihood()
+        self.covar_module = scaled(kernel)
         self._sample: _Sample | None = None
 
-    def row_noise(self) -> Tensor:
-        """Noise variance of each training target, ``n``."""
-        noise, n = self.likelihood.noise, len(self.train_x)
-        return row_noise(noise, n, self.extra_variance, self.sample_weight)
+    def row_noise(self, rows: Tensor | None = None) -> Tensor:
+        """Noise variance of each training target, or of the ``rows`` of these numbers, ``n``."""
+        extra, weight = self.extra_variance, self.sample_weight
+        if rows is not None:
+            extra = None if extra is None else extra[rows]
+            weight = None if weight is None else weight[rows]
+        count = len(self.train_x) if rows is None else len(rows)
+        return row_noise(self.likelihood.noise, count, extra, weight)
 
     @torch.no_grad()
     def rows(self) -> TrainingRows:
@@ -101,7 +109,7 @@ class NearestRegression(RegressionModel):
             self.look_up()
         assert self._sample is not None
         sample, members = self._sample.rows, self._sample.members
-        noise = self._row_noise_at(self._sample.numbers)
+        noise = self.row_noise(self._sample.numbers)
         return replace(sample, noise=noise), members
 
     @torch.no_grad()
@@ -124,16 +132,7 @@ class NearestRegression(RegressionModel):
         self.train_x, self.train_y = torch.cat([self.train_x, x]), torch.cat([self.train_y, y])
         self.forget()
 
-    def _row_noise_at(self, rows: Tensor) -> Tensor:
-        extra, weight = self.extra_variance, self.sample_weight
-        return row_noise(
-            self.likelihood.noise,
-            len(rows),
-            None if extra is None else extra[rows],
-            None if weight is None else weight[rows],
-        )
-
-    def _row_noise(self) -> dict[str, Tensor | None]:
+    def _known_noise(self) -> dict[str, Tensor | None]:
         return {"extra_variance": self.extra_variance, "sample_weight": self.sample_weight}
 
 

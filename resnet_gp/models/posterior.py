@@ -20,7 +20,7 @@ class UnsupportedError(RuntimeError):
 class Posterior(ABC):
     """Gaussian process regression given its training data, by whatever inference.
 
-    Estimators, files and plots know only these methods, so a new way of inference is one more
+    Estimators, files and plots know only these members, so a new way of inference is one more
     subclass and nothing above changes. Operations that a subclass cannot offer raise
     ``UnsupportedError``; the defaults here do.
 

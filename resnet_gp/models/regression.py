@@ -12,6 +12,7 @@ from gpytorch.kernels import Kernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
 from torch import Tensor
 
+from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.posterior import Posterior, UnsupportedError
 
 #: Least noise variance of standardised targets.
@@ -65,16 +66,26 @@ class RegressionModel(Module):
         raise UnsupportedError('further observations need inference="exact" or "nearest"')
 
     @abstractmethod
-    def _row_noise(self) -> dict[str, Tensor | None]:
+    def _known_noise(self) -> dict[str, Tensor | None]:
         """What is known of the noise of the training rows, by name."""
 
     def row_tensors(self) -> dict[str, Tensor]:
         """Known noise variances and weights of the training rows, where they are not the usual."""
         return {
             name: value
-            for name, value in self._row_noise().items()
+            for name, value in self._known_noise().items()
             if value is not None and bool((value != _USUAL[name]).any())
         }
+
+
+def gaussian_likelihood() -> GaussianLikelihood:
+    """A learned noise variance, optimised in its logarithm."""
+    return GaussianLikelihood(noise_constraint=log_positive(0.1))
+
+
+def scaled(kernel: Kernel) -> ScaleKernel:
+    """A kernel times a learned output scale, optimised in its logarithm."""
+    return ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
 
 
 def parameter_tensors(module: Module) -> dict[str, Tensor]:

@@ -108,8 +108,8 @@ class ResidualPosterior(Posterior):
 
     def leave_one_out_law(self, rows: NDArray[np.intp] | None = None) -> Law:
         """As ``Posterior.leave_one_out_law``; no row counts as its own neighbour."""
-        inner = self.residuals.is_normal
-        law = self.inner.leave_one_out_law() if inner else self._leave_one_out_law()
+        plain = self.residuals.is_normal
+        law = self.inner.leave_one_out_law() if plain else self._leave_one_out_law()
         return law if rows is None else law[rows]
 
     def _leave_one_out_law(self) -> Law:

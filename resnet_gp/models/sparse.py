@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gpytorch.kernels import Kernel, ScaleKernel
-from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.kernels import Kernel
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from resnet_gp.kernels.constraints import log_positive
 from resnet_gp.models.inducing_features import (
     InducingFeatures,
     inducing_factor,
@@ -24,7 +22,7 @@ from resnet_gp.models.posterior import (
     covariance_for_outputs,
     for_outputs,
 )
-from resnet_gp.models.regression import RegressionModel
+from resnet_gp.models.regression import RegressionModel, gaussian_likelihood, scaled
 from resnet_gp.models.row_sums import Cotangents, Pullback, RowSums, Statistics
 
 _PREDICTION_ENTRIES = 2**22
@@ -68,8 +66,8 @@ class SparseRegression(RegressionModel):
         self.inducing_points = torch.nn.Parameter(
             inducing_points.detach().clone(), requires_grad=False
         )
-        self.likelihood = GaussianLikelihood(noise_constraint=log_positive(0.1))
-        self.covar_module = ScaleKernel(kernel, outputscale_constraint=log_positive(1.0))
+        self.likelihood = gaussian_likelihood()
+        self.covar_module = scaled(kernel)
         self.to(inducing_points)
 
     def log_marginal_likelihood(self) -> Tensor:
@@ -84,7 +82,7 @@ class SparseRegression(RegressionModel):
         )
         return bound
 
-    def _row_noise(self) -> dict[str, Tensor | None]:
+    def _known_noise(self) -> dict[str, Tensor | None]:
         return {
             "extra_variance": self.rows.extra_variance, "sample_weight": self.rows.sample_weight
         }  # fmt: skip
@@ -203,7 +201,7 @@ class SparsePosterior(Posterior):
         cross = self.features.cross(x)
         v, given = self._whitened(cross)
         unexplained = (self.features.variance(x) - v.square().sum(1)).clamp(min=0)
-        remaining = (1 - given.square().sum(1) / noise).clamp(min=torch.finfo(noise.dtype).eps)
+        remaining = remaining_share(given.square().sum(1), noise)
         mean = y - (y - cross @ self.weights) / remaining[:, None]
         variance = noise / remaining if observation_noise else noise / remaining - noise
         return mean, unexplained + variance
@@ -218,6 +216,11 @@ class SparsePosterior(Posterior):
 
     def _slices(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(max(1, _PREDICTION_ENTRIES // len(self.weights)))
+
+
+def remaining_share(variance: Tensor, noise: Tensor) -> Tensor:
+    """1 - g / s, by which a row of variance g and noise s is divided where it is left out."""
+    return (1 - variance / noise).clamp(min=torch.finfo(noise.dtype).eps)
 
 
 def posterior_factor(gram: Tensor) -> Tensor:

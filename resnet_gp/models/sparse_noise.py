@@ -13,8 +13,9 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from resnet_gp.models.row_sums import InducingFeatures, Statistics
-from resnet_gp.models.sparse import SparseRegression, posterior_factor
+from resnet_gp.models.inducing_features import InducingFeatures
+from resnet_gp.models.row_sums import Statistics
+from resnet_gp.models.sparse import SparseRegression, posterior_factor, remaining_share
 
 _MOST = 4.0  # times the noise that maximises the bound
 _LOG_TOLERANCE = 1e-4
@@ -90,7 +91,7 @@ def _loss(
     gram, projection = sums
     factor = posterior_factor(gram)
     given = torch.linalg.solve_triangular(factor, v.mT, upper=False).square().sum(0)
-    remaining = (1 - given / noise).clamp(min=torch.finfo(noise.dtype).eps)
+    remaining = remaining_share(given, noise)
     errors = (y - v @ torch.cholesky_solve(projection, factor)) / remaining[:, None]
     variance = residual + noise / remaining
     return (variance.log() + errors.square().mean(1) / variance).mean() / 2

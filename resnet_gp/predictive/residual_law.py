@@ -74,7 +74,7 @@ class ResidualLaw(ErrorLaw):
         """Fit to the leave-one-out predictions of the training targets.
 
         Left-out residuals of neighbours j of a row i depend on y_i, and so lambda would seem to
-        know y_i: fits to normal data found nu0 = 4 instead of 100. ``pairs`` leave both rows out.
+        know y_i: normal data would get a small nu0. ``pairs`` leave both rows out.
 
         Hyperparameters that were chosen with row i in sight make its left-out residual too small.
         If weights of the members leave row i out too, as weights over its density do, then no

@@ -20,9 +20,10 @@ def conclude(plan: Plan, result: Result) -> list[str]:
     if plan.leaves_rows_out:
         folds = "leaving out one by one"
     elif plan.folds_fitted < plan.folds:
-        folds = f"{plan.folds_fitted} of {folds}, which predict enough"
+        folds = f"{plan.folds_fitted} of {folds}, which are enough"
     lines = [
-        f"out of fold: {rows} of {len(plan.truth)} rows, by {folds}; trivial: {plan.task.baseline}",
+        f"scores: {rows} of {len(plan.truth)} rows, each predicted by a model that has not seen it "
+        f"({folds}); trivial model: {plan.task.baseline}",
         f"cross-validation {seconds['cross_validation']:.1f} s, fit to all rows "
         f"{seconds['fit']:.1f} s, inference {result.saved.model.inference_}",
     ]

@@ -144,7 +144,7 @@ def test_the_seed_decides(fitted):
 
 
 def test_other_inference_is_refused():
-    with pytest.raises(ValueError, match='"nuts" needs exact inference, that of 25 rows is sparse'):
+    with pytest.raises(ValueError, match='"nuts" needs exact inference, but these 25 rows are'):
         make(inference="sparse").fit(X, Y)
     with pytest.raises(ValueError, match="n_chains"):
         make().set_params(n_chains=0).fit(X, Y)

@@ -86,7 +86,7 @@ def test_bad_arguments_are_named(name, value):
 
 
 def test_a_chain_that_fails_keeps_the_others():
-    with pytest.warns(UserWarning, match=r"1 chains failed and were left out.*no more"):
+    with pytest.warns(UserWarning, match=r"1 of 2 chains failed and were left out.*no more"):
         draws = run_nuts(failing_at(400), Y, **QUICK)
     assert draws.num_chains == 1
     assert len(draws.failures) == 1
@@ -94,7 +94,7 @@ def test_a_chain_that_fails_keeps_the_others():
 
 
 def test_a_process_that_is_killed_keeps_the_others():
-    with pytest.warns(UserWarning, match="1 chains failed.*exit code -9"):
+    with pytest.warns(UserWarning, match="1 of 2 chains failed.*exit code -9"):
         draws = run_nuts(kill_one_of(os.getpid()), Y, n_jobs=2, **QUICK)
     assert draws.num_chains == 1
 

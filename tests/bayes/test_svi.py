@@ -106,3 +106,16 @@ def test_steps_outside_the_domain_are_made_again():
 def test_bad_arguments_are_named(name, value):
     with pytest.raises(ValueError, match=name):
         run_svi(conjugate, Y, **{name: value})
+
+
+def test_twenty_failures_in_a_row_end_it(monkeypatch):
+    steps = []
+
+    def failing(_, *__):
+        steps.append(1)
+        raise DomainError("not here")
+
+    monkeypatch.setattr("resnet_gp.bayes.svi.SVI.step", failing)
+    with pytest.raises(DomainError, match="not here"):
+        run_svi(conjugate, Y, num_steps=100, verbose=False)
+    assert len(steps) == 20

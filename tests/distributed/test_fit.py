@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("few_rows_learn")
 
 def search_of(kernels, max_iter):
     return Search(
-        kernels[0], True, False, None, max_iter, 0, None, np.random.RandomState(0),
-        progress_bar("", False), others=tuple(kernels[1:]),
+        kernels[0], np.random.RandomState(0), progress_bar("", False),
+        max_iter=max_iter, others=tuple(kernels[1:]),
     )  # fmt: skip
 
 

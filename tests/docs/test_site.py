@@ -8,6 +8,7 @@ import html.parser
 import importlib.util
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -177,3 +178,22 @@ def test_numbers_name_scripts_that_exist():
             assert (ROOT / name).exists(), f"{page}: {name}"
         for name in re.findall(r"`(benchmarks/results/\w+\.json)`", text):
             assert (ROOT / name).exists(), f"{page}: {name}"
+
+
+LISTED = re.compile(r"^::: (\S+)\n(?:    .*\n)*?      members: \[(.+)\]", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        found
+        for page, text in TEXTS.items()
+        if page.startswith("api/")
+        for found in LISTED.findall(text)
+    ],
+)
+def test_listed_members_exist(name, members):
+    """The site leaves out those that do not, without a warning."""
+    there = pkgutil.resolve_name(name)
+    fields = getattr(there, "__annotations__", {})
+    assert all(hasattr(there, one) or one in fields for one in members.split(", "))

@@ -41,8 +41,9 @@ def test_ranks_are_not_taken_where_a_straight_line_explains_all():
     X = rng.lognormal(sigma=1.5, size=(80, 1))
     model = ResNetGPRegressor(**ONE).fit(X, X[:, 0] + 0.1 * rng.normal(size=80))
     assert model.ranked_features_.tolist() == []
-    always = ResNetGPRegressor(rank_features=True, **ONE).fit(X, X[:, 0])
-    assert always.ranked_features_.tolist() == [0]
+    for choice in (True, np.True_):
+        always = ResNetGPRegressor(rank_features=choice, **ONE).fit(X, X[:, 0])
+        assert always.ranked_features_.tolist() == [0]
 
 
 def test_without_skewed_features_nothing_changes():

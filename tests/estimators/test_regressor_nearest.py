@@ -298,7 +298,7 @@ def test_the_number_of_neighbours_that_was_used(fitted, exact):
     assert fitted.n_neighbors_ == 20
     with pytest.raises(
         AttributeError,
-        match='n_neighbors_ needs inference="nearest", that of this fit is "exact"',
+        match='n_neighbors_ exists only with inference="nearest"; this fit used "exact"',
     ):
         _ = exact.n_neighbors_
     assert not hasattr(near(), "n_neighbors_")

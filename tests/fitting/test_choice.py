@@ -26,6 +26,9 @@ def test_what_is_asked_for_is_taken(asked):
 def test_exact_inference_on_too_many_rows_is_refused():
     with pytest.raises(ValueError, match=r"\(24\.0 GiB\) and is refused above 500; set inference="):
         choose("exact", 2**15, limit=500)
+    images = Sparse(10), Nearest()
+    with pytest.raises(ValueError, match='set inference="sparse"'):
+        choose_inference("exact", 600, images, 500, CPU, torch.float64)
 
 
 def test_the_limit_follows_from_memory_but_is_never_hours(monkeypatch):

@@ -20,10 +20,8 @@ from resnet_gp.progress import progress_bar
 
 
 def search():
-    return Search(
-        KernelSpec("limit", "relu", None, False), True, False, None, None, 0, None,
-        np.random.RandomState(0), progress_bar("", False),
-    )  # fmt: skip
+    spec = KernelSpec("limit", "relu", None, False)
+    return Search(spec, np.random.RandomState(0), progress_bar("", False))
 
 
 def versions(y_of, n=70):

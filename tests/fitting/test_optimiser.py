@@ -88,6 +88,24 @@ def test_a_run_that_fails_once_may_still_end_by_its_least_gain(monkeypatch):
     assert found.converged
 
 
+def test_iterations_of_a_run_that_starts_again_count_together(monkeypatch):
+    hill, asked = Hill(), []
+
+    def failing(*args, **kwargs):
+        asked.append(kwargs["options"]["maxiter"])
+        result = minimize(*args, **kwargs)
+        result.status, result.success, result.nit = 2, False, 4
+        result.fun -= len(asked)  # as if each search gained something
+        return result
+
+    minimize = optimiser.minimize
+    monkeypatch.setattr(optimiser, "minimize", failing)
+    found = maximise(hill.height, hill, {}, [np.array([2.2, 0.2])], max_iter=10)
+    assert asked == [10, 6, 2]
+    assert found.iterations >= 10
+    assert not found.converged
+
+
 def test_a_summit_that_rounding_hides_counts_as_found():
     hill = Hill()
 

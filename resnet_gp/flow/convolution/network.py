@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnet_gp.activations import LeakyReLU, get_activation
+from resnet_gp.activations import LeakyReLU, leaky_relu_of
 from resnet_gp.flow.depth import checked_depth
 from resnet_gp.flow.domain import DomainError
 from resnet_gp.flow.general import dormand_prince
@@ -237,7 +237,7 @@ def conv_network(
     if (depth or 0) > _DEEPEST:
         raise ValueError(f"depth must be at most {_DEEPEST}, or None for the limit, got {depth}")
     if not isinstance(activation, LeakyReLU):
-        activation = get_activation(activation, negative_slope)
+        activation = leaky_relu_of(activation, negative_slope)
     shape: tuple[Any, ...] = sizes if len(sizes) == 3 else (1, *sizes)
     circular, average = padding == "circular", readout == "average"
     return ConvNetwork(shape, filter_size // 2, circular, average, activation, depth)
