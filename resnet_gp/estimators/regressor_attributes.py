@@ -16,7 +16,6 @@ from resnet_gp.kernels.resnet_kernel import ResNetKernel
 from resnet_gp.models.nearest_posterior import NearestPosterior
 from resnet_gp.models.posterior import to_array
 from resnet_gp.models.regression import RegressionModel
-from resnet_gp.models.residual_posterior import ResidualPosterior
 from resnet_gp.predictive.local_scale import LocalScale
 from resnet_gp.predictive.residual_law import ResidualLaw
 
@@ -42,14 +41,8 @@ class RegressorAttributes:
     @property
     def residual_law_(self) -> ResidualLaw | LocalScale | None:
         """The law of residuals, None for the Gaussian one."""
-        posterior = self._fitted.posterior
-        if isinstance(posterior, NearestPosterior):
-            law: ResidualLaw | LocalScale = posterior.local_scale
-        elif isinstance(posterior, ResidualPosterior):
-            law = posterior.residuals
-        else:
-            return None
-        return None if law.is_normal else law
+        law = self._fitted.posterior.error_law
+        return None if law is None or law.is_normal else law
 
     @property
     def n_neighbors_(self) -> int:

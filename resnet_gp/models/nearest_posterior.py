@@ -83,6 +83,10 @@ class NearestPosterior(Posterior):
         other.__dict__.update(changes)
         return other
 
+    @property
+    def error_law(self) -> LocalScale:
+        return self.local_scale
+
     def tensors(self) -> dict[str, Tensor]:
         own = {"n_neighbors": torch.tensor(self.n_neighbors), "neighbour_widths": self.widths}
         return own | self.local_scale.tensors()

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_gp.predictive.law import Law
+from resnet_gp.predictive.local_scale import LocalScale
+from resnet_gp.predictive.residual_law import ResidualLaw
 
 
 class UnsupportedError(RuntimeError):
@@ -20,8 +22,8 @@ class UnsupportedError(RuntimeError):
 class Posterior(ABC):
     """Gaussian process regression given its training data, by whatever inference.
 
-    Estimators, files and plots know only these members, so a new way of inference is one more
-    subclass and nothing above changes. Operations that a subclass cannot offer raise
+    Estimators, files and plots predict by these methods alone, so a new way of inference is one
+    more subclass and nothing above changes. Operations that a subclass cannot offer raise
     ``UnsupportedError``; the defaults here do.
 
     Points are ``n x d``. Means are ``n``, or ``n x p`` for p outputs, and variances have the shape
@@ -36,6 +38,11 @@ class Posterior(ABC):
 
     noise_variance: Tensor
     samples_density: ClassVar[bool] = False
+
+    @property
+    def error_law(self) -> ResidualLaw | LocalScale | None:
+        """The learned law of a target's error; None if there is none, and the law is normal."""
+        return None
 
     @abstractmethod
     def mean(self, x: Tensor) -> Tensor:

@@ -90,6 +90,10 @@ class ResidualPosterior(Posterior):
             return mean, covariance
         return mean, with_deviations(covariance, self.law(x))
 
+    @property
+    def error_law(self) -> ResidualLaw:
+        return self.residuals
+
     def mean(self, x: Tensor) -> Tensor:
         return self.inner.mean(x)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from resnet_gp.networks.laws import ResNet
-from resnet_gp.networks.samplers import normal
+from resnet_gp.networks.samplers import Sampler, normal
 from resnet_gp.networks.simulation import Simulation
 
 
@@ -38,10 +38,19 @@ class ConvResNet(ResNet):
 class ConvSimulation(Simulation):
     """A simulation of ``ConvResNet``; ``inputs`` are flattened images, ``m x features``.
 
-    ``observe`` gets ``N x m x n x height x width``. Filters are explicit; ``sampler`` is ignored.
+    ``observe`` gets ``N x m x n x height x width``.
+
+    Raises:
+        ValueError: as ``Simulation``, or ``sampler`` is not "explicit", the only one for filters.
     """
 
     network: ConvResNet
+    sampler: Sampler = "explicit"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sampler != "explicit":
+            raise ValueError(f'sampler must be "explicit" for filters, got {self.sampler!r}')
 
     @property
     def draws(self) -> int:

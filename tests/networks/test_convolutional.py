@@ -1,5 +1,7 @@
 """Convolutional networks at initialisation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -60,4 +62,6 @@ def test_blocks_do_not_depend_on_memory(monkeypatch):
     second = simulate(simulation, seed, memory=simulation.bytes_of_block(torch.float32))[2].mean
     np.testing.assert_array_equal(first, second)
     assert simulation.blocks == 1
+    with pytest.raises(ValueError, match='sampler must be "explicit"'):
+        replace(simulation, sampler="exact")
     assert simulation.draws == 81
