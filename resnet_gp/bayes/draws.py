@@ -65,14 +65,17 @@ class Draws:
         return {name: value[:, keep].flatten(0, 1) for name, value in self.values.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a file must hold; not the losses."""
+        """What a file must hold; not seconds, in which equal fits differ, and losses."""
         sites = {_SITES + name: value.contiguous() for name, value in self.values.items()}
         reasons = {
             f"{_FAILURES}{chain}": torch.tensor(list(reason.encode()))
             for chain, reason in self.failures.items()
         }
-        run = torch.tensor([float(self.interrupted), self.seconds], dtype=torch.float64)
-        return {"draws.diverging": self.diverging.double(), "draws.run": run, **sites, **reasons}
+        flags = {
+            "draws.diverging": self.diverging.double(),
+            "draws.interrupted": torch.tensor(float(self.interrupted)),
+        }
+        return flags | sites | reasons
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Draws:
@@ -81,9 +84,8 @@ class Draws:
             int(chain): bytes(reason.byte().tolist()).decode()
             for chain, reason in below(_FAILURES, tensors).items()
         }
-        interrupted, seconds = tensors["draws.run"].tolist()
-        diverging = tensors["draws.diverging"].bool()
-        return cls(below(_SITES, tensors), diverging, failures, bool(interrupted), seconds)
+        diverging, interrupted = tensors["draws.diverging"].bool(), tensors["draws.interrupted"]
+        return cls(below(_SITES, tensors), diverging, failures, bool(interrupted))
 
 
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -480,7 +480,7 @@ class ResNetGPRegressor(
         check_choices(self, _CHOICES)
         check_integers(self, _LEAST, optional=_OPTIONAL)
         for name in ("rank_features", "rotate_features"):
-            checked_choice(name, getattr(self, name))
+            self._choice(name)
         for name in ("learn_inducing", "warm_start"):
             check_truth(name, getattr(self, name))
         if self.n_jobs is not None and (self.n_jobs == 0 or not is_integer(self.n_jobs, -np.inf)):
