@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from resnet_gp.columns.values import Column, columns_of
@@ -122,7 +123,7 @@ class PosteriorDisplay(_Display):
         points = [np.full(n_points, _typical(one, i in nominal)) for i, one in enumerate(columns)]
         points[feature] = x
         law = _of_one_output(law_of(estimator, _with_names(estimator, points)))
-        shown = None if y is None else np.asarray(y, dtype=np.float64)
+        shown = None if y is None else _targets(X, y).astype(np.float64)
         name = str(_names(estimator)[feature])
         display = cls(x, law.mean, *law.interval(LEVEL), column, shown, name)
         return display.plot(ax=ax)
@@ -168,7 +169,8 @@ class PredictionDisplay(_Display):
         ax : matplotlib axes, default=None
         """
         law = _of_one_output(law_of(estimator, X))
-        return cls(np.asarray(y, dtype=np.float64), law.mean, *law.interval(LEVEL)).plot(ax=ax)
+        y_true = _targets(X, y).astype(np.float64)
+        return cls(y_true, law.mean, *law.interval(LEVEL)).plot(ax=ax)
 
     def _draw(self, ax: Any) -> None:
         label = f"mean and {LEVEL:.0%} interval"
@@ -335,7 +337,7 @@ class ReliabilityDisplay(_Display):
         ax : matplotlib axes, default=None
         """
         probabilities = np.asarray(estimator.predict_proba(X))
-        right = estimator.classes_[probabilities.argmax(1)] == np.asarray(y)
+        right = estimator.classes_[probabilities.argmax(1)] == _targets(X, y)
         return cls.in_bins(probabilities.max(1), right, n_bins).plot(ax=ax)
 
     @classmethod
@@ -447,3 +449,9 @@ def _with_names(estimator: Any, columns: list[NDArray[Any]]) -> Any:
     import pandas
 
     return pandas.DataFrame(dict(zip(estimator.feature_names_in_, columns, strict=True)))
+
+
+def _targets(X: ArrayLike, y: ArrayLike) -> NDArray[Any]:
+    """Targets as a vector; ValueError if they are of several columns, or not as many as rows."""
+    check_consistent_length(X, y)
+    return np.asarray(column_or_1d(y))

@@ -150,6 +150,10 @@ def test_reliability():
     # the mean gap of 20 calibrated bins of 150
     expected = np.sqrt(2 / np.pi * good.accuracy * (1 - good.accuracy) / good.counts).mean()
     assert good.expected_calibration_error < 2 * expected
+    column = ReliabilityDisplay.from_estimator(right, X, y[:, None])
+    assert column.expected_calibration_error == good.expected_calibration_error
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        ReliabilityDisplay.from_estimator(right, X, y[:-1])
     right.coef_ *= 4
     assert ReliabilityDisplay.from_estimator(right, X, y).expected_calibration_error > 0.08
 
