@@ -239,7 +239,8 @@ def test_fit_prints_and_writes_what_it_found(fitted_houses):
     assert "regression of 'price [EUR]': 36 rows, 3 columns, 5 features" in printed
     assert "categories: 'city'" in printed
     assert "column 'age': " in printed
-    assert "36 of 36 rows, each predicted by a model that has not seen it (3 folds)" in printed
+    assert "scores: 36 of 36 rows, each predicted by a model that has not seen it (3" in printed
+    assert "that has not seen it (3 folds); trivial model: " in printed
     for word in ("RMSE", "R²", "NLPD", "in 90 % interval", "mean width", "trivial", "lengthscale"):
         assert word in printed
     assert {path.name for path in out.iterdir()} == {

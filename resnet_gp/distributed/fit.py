@@ -61,7 +61,8 @@ def fit(
         ValueError: as ``Partitions``, there are fewer than two rows, or an argument is none of
             its values.
     """
-    _check(kernels, hyperparameters, n_neighbors, residuals, max_iter, rotate_features)
+    _check(kernels, hyperparameters, n_neighbors, residuals, max_iter)
+    rotate_features = checked_choice("rotate_features", rotate_features)
     partitions = Partitions(client, x, y)
     x_moments, y_moments = column_moments(client, partitions.pairs)
     if x_moments.count < 2:
@@ -120,7 +121,6 @@ def _check(
     n_neighbors: int | None,
     residuals: str,
     max_iter: int | None,
-    rotate_features: Literal["auto"] | bool,
 ) -> None:
     listed = isinstance(kernels, Sequence) and not isinstance(kernels, str)
     if not (listed and kernels and all(isinstance(one, KernelSpec) for one in kernels)):
@@ -129,7 +129,6 @@ def _check(
         raise ValueError(f'hyperparameters must be "map" or "ml", got {hyperparameters!r}')
     if residuals not in ("student", "gaussian"):
         raise ValueError(f'residuals must be "student" or "gaussian", got {residuals!r}')
-    rotate_features = checked_choice("rotate_features", rotate_features)
     for name, value in (("n_neighbors", n_neighbors), ("max_iter", max_iter)):
         if value is not None:
             check_integer(name, value)

@@ -394,9 +394,11 @@ class RegressorMethods(TableInputs):
         return (value, gradient) if eval_gradient else value
 
     def _chosen_rows(self, rows: NDArray[Any]) -> NDArray[np.intp]:
-        if rows.size and rows.dtype.kind not in "biu":
+        if not rows.size:
+            return np.zeros(0, dtype=np.intp)
+        if rows.dtype.kind not in "biu":
             raise ValueError(f"rows must be indices of training rows, or a mask, got {rows!r}")
-        return np.arange(len(self.X_train_))[rows if rows.size else rows.astype(np.intp)]
+        return np.arange(len(self.X_train_))[rows]
 
     def _standardised(self, X: ArrayLike) -> Tensor:
         return self._in_standard_units(self._features(X))

@@ -39,7 +39,8 @@ def mixture_quantile(
     found = high.copy()
     smallest = np.where(present & (scales > 0), scales, np.inf).min(0)
     tolerance = np.where(np.isfinite(smallest), 1e-8 * smallest, 0.0)  # Newton's error squares
-    x = np.clip(_start(means, scales, weights, goal), low, high)
+    centre, spread = centre_and_spread(means, scales, weights)
+    x = np.clip(centre + goal * spread, low, high)
     before, width = high - low, high - low
     active = np.flatnonzero(low < high)
     for _ in range(_STEPS):
@@ -73,12 +74,16 @@ def mixture_quantile(
     return found
 
 
-def _start(means: Array, scales: Array, weights: Array, goal: Array) -> Array:
-    """Quantile of one law with the moments of the mixture."""
+def centre_and_spread(means: Array, deviations: Array, weights: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of mixtures, from their members' of the same shape.
+
+    In a unit of each point's own: squares of numbers far from 1 overflow or vanish.
+    """
     centre = (weights * means).sum(0)
-    gaps = np.hypot(scales, means - centre)
-    unit = np.where((largest := gaps.max(0)) > 0, largest, 1.0)  # squares would overflow or vanish
-    return np.asarray(centre + goal * unit * np.sqrt((weights * (gaps / unit) ** 2).sum(0)))
+    parts = np.sqrt(weights) * np.hypot(deviations, means - centre)
+    largest = parts.max(0)
+    unit = np.where(largest > 0, largest, 1.0)
+    return centre, unit * np.sqrt(((parts / unit) ** 2).sum(0))
 
 
 def _cdf_and_density(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from resnet_gp.integers import check_integer
-from resnet_gp.predictive.inversion import mixture_quantile
+from resnet_gp.predictive.inversion import centre_and_spread, mixture_quantile
 from resnet_gp.predictive.standard import Standard
 from resnet_gp.predictive.student import standard
 
@@ -129,23 +129,16 @@ class Law:
     @property
     def variance(self) -> Array:
         """Variance at each point: mean of the variances plus variance of the means."""
-        return self._variance_in(1.0)
+        inner = self.scales**2 * self._standard.variance
+        return np.asarray((self.weights * (inner + (self.means - self.mean) ** 2)).sum(0))
 
     @property
     def std(self) -> Array:
         """Standard deviation at each point."""
+        deviations = self.scales * math.sqrt(self._standard.variance)
         if len(self.means) == 1:
-            return self.scales[0] * math.sqrt(self._standard.variance)
-        # In a unit of each point's own: squares of numbers far from 1 overflow or vanish.
-        size = np.maximum(self.scales, np.abs(self.means - self.mean)).max(0)
-        unit = np.where(size > 0, size, 1.0)
-        return np.asarray(unit * np.sqrt(self._variance_in(unit)))
-
-    def _variance_in(self, unit: float | Array) -> Array:
-        """Variance at each point, in squares of a unit."""
-        inner = (self.scales / unit) ** 2 * self._standard.variance
-        gaps = (self.means - self.mean) / unit
-        return np.asarray((self.weights * (inner + gaps**2)).sum(0))
+            return np.asarray(deviations[0])
+        return centre_and_spread(self.means, deviations, self.weights)[1]
 
     @property
     def _standard(self) -> Standard:

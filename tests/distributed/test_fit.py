@@ -78,7 +78,7 @@ def test_defaults_are_those_of_the_regressor(client, data, chunked):
 def test_directions_are_those_of_the_local_fit(client, data, chunked, options):
     x, y = data[0][:150], data[1][:150, 0]
     options = options | {"n_neighbors": 10}
-    found = fit(client, *chunked(x, y, rows=40), rotate_features=True, **options)
+    found = fit(client, *chunked(x, y, rows=40), rotate_features=np.True_, **options)
     training = Training(found.units.x.inner(x), found.units.y(y))
     search = search_of(options["kernels"], options["max_iter"])
     expected = helpful_directions(Here(training), search, True)

@@ -282,6 +282,8 @@ def test_no_unit_overflows(unit):
     np.testing.assert_array_equal(
         Law(np.zeros((2, 3)), np.ones((2, 3)), [1e308, 1e308]).weights, 0.5
     )
+    without = Law(np.zeros((2, 3)), np.array([[1.0] * 3, [1e250] * 3]), [1, 0])
+    np.testing.assert_allclose(without.std, 1)
 
 
 BAD = [
