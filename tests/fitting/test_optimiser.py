@@ -93,6 +93,7 @@ def test_iterations_of_a_run_that_starts_again_count_together(monkeypatch):
 
     def failing(*args, **kwargs):
         asked.append(kwargs["options"]["maxiter"])
+        assert len(asked) <= 3
         result = minimize(*args, **kwargs)
         result.status, result.success, result.nit = 2, False, 4
         result.fun -= len(asked)  # as if each search gained something
